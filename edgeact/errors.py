@@ -1,0 +1,210 @@
+"""Every error edgeact raises on purpose, with the exit code the command line ends with.
+
+    EdgeactError                     1   something the user can act on; bugs are never children of it
+    ├── UsageError                   2   the call itself is wrong
+    │   └── UnknownNameError         2   no such model, target, backend ...; names the nearest ones
+    ├── MissingExtraError            3   an optional dependency is absent; says what to install
+    ├── DataError                    4   videos, data sets, labels
+    │   ├── VideoError               4   a video that cannot be opened or holds no frame
+    │   ├── DatasetError             4   a data set or split that is not what its loader expects
+    │   └── CalibrationError         4   too few or unfit clips to calibrate on
+    ├── BundleError                  5   a bundle that must not be used
+    │   ├── BundleTruncatedError     5   the file ends too early or is no bundle at all
+    │   ├── BundleTamperedError      5   a member's SHA-256 is not the manifest's
+    │   ├── BundlePathError          5   a member name that would leave the bundle
+    │   ├── BundleBombError          5   sizes that do not add up, or exceed the limits
+    │   ├── BundleVersionError       5   written by an unknown major version of the format
+    │   ├── BundleSchemaError        5   the manifest does not follow the schema
+    │   └── UntrustedEngineError     5   an engine (executable code) that nobody vouched for
+    ├── ModelError                   6   a model or its weights are not as declared
+    │   ├── WeightsError             6   weights that do not fit, or hold NaN or infinity
+    │   └── InputError               6   an array whose shape, dtype or values the model does not take
+    ├── ConversionError              7   an artifact could not be made; names the layer and what to do
+    │   ├── LintError                7   a graph that the target's TensorRT dialect refuses
+    │   └── ParityError              7   an artifact that does not agree with PyTorch
+    ├── DeviceError                  8   hardware, driver or backend at hand cannot do it
+    │   └── BackendUnavailableError  8   a backend that is not installed or finds no device
+    ├── GateError                    9   a comparison that did not pass
+    │   ├── RegressionError          9   measured slower than the baseline allows
+    │   └── BaselineError            9   a baseline that must not be compared with (other machine, other bundle, ...)
+    └── StorageError                10   the disk is full or not writable; nothing was lost
+
+A message says what, what was expected, what came, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BackendUnavailableError",
+    "BaselineError",
+    "BundleBombError",
+    "BundleError",
+    "BundlePathError",
+    "BundleSchemaError",
+    "BundleTamperedError",
+    "BundleTruncatedError",
+    "BundleVersionError",
+    "CalibrationError",
+    "ConversionError",
+    "DataError",
+    "DatasetError",
+    "DeviceError",
+    "EdgeactError",
+    "GateError",
+    "InputError",
+    "LintError",
+    "MissingExtraError",
+    "ModelError",
+    "ParityError",
+    "RegressionError",
+    "StorageError",
+    "UnknownNameError",
+    "UntrustedEngineError",
+    "UsageError",
+    "VideoError",
+    "WeightsError",
+]
+
+
+class EdgeactError(Exception):
+    """Base of every error a user can act on."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeactError):
+    """The call itself is wrong."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not in its registry; the message names the nearest known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+        super().__init__(f"unknown {kind} '{name}'; {hint}")
+
+
+class MissingExtraError(EdgeactError):
+    """An optional dependency is absent."""
+
+    exit_code = 3
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(f"'{module}' is not installed; run: pip install 'edgeact[{extra}]'")
+
+
+class DataError(EdgeactError):
+    """Videos, data sets or labels are not as expected."""
+
+    exit_code = 4
+
+
+class VideoError(DataError):
+    """A video that cannot be opened or holds no frame."""
+
+
+class DatasetError(DataError):
+    """A data set or split that is not what its loader expects."""
+
+
+class CalibrationError(DataError):
+    """Too few or unfit clips to calibrate on."""
+
+
+class BundleError(EdgeactError):
+    """A bundle that must not be used."""
+
+    exit_code = 5
+
+
+class BundleTruncatedError(BundleError):
+    """The file ends too early or is no bundle at all."""
+
+
+class BundleTamperedError(BundleError):
+    """A member's SHA-256 is not the one the manifest states."""
+
+
+class BundlePathError(BundleError):
+    """A member name that would leave the bundle."""
+
+
+class BundleBombError(BundleError):
+    """Sizes that do not add up, or exceed the limits."""
+
+
+class BundleVersionError(BundleError):
+    """Written by an unknown major version of the format."""
+
+
+class BundleSchemaError(BundleError):
+    """The manifest does not follow the schema."""
+
+
+class UntrustedEngineError(BundleError):
+    """An engine is executable code and nobody vouched for this one."""
+
+
+class ModelError(EdgeactError):
+    """A model or its weights are not as declared."""
+
+    exit_code = 6
+
+
+class WeightsError(ModelError):
+    """Weights that do not fit the model, or hold NaN or infinity."""
+
+
+class InputError(ModelError):
+    """An array whose shape, dtype or values the model does not take."""
+
+
+class ConversionError(EdgeactError):
+    """An artifact could not be made."""
+
+    exit_code = 7
+
+
+class LintError(ConversionError):
+    """A graph that the target's TensorRT dialect refuses."""
+
+
+class ParityError(ConversionError):
+    """An artifact that does not agree with PyTorch within the limits of its precision."""
+
+
+class DeviceError(EdgeactError):
+    """The hardware, driver or backend at hand cannot do it."""
+
+    exit_code = 8
+
+
+class BackendUnavailableError(DeviceError):
+    """A backend that is not installed or finds no device."""
+
+
+class GateError(EdgeactError):
+    """A comparison that did not pass."""
+
+    exit_code = 9
+
+
+class RegressionError(GateError):
+    """Measured slower than the baseline allows."""
+
+
+class BaselineError(GateError):
+    """A baseline that must not be compared with."""
+
+
+class StorageError(EdgeactError):
+    """The disk is full or not writable; nothing that existed before was lost."""
+
+    exit_code = 10

@@ -1,0 +1,176 @@
+"""Versioned records of what was measured, where and with what: written as JSON, shown by reports, compared by gates.
+
+Numbers carry their unit in the name. A record never holds an estimate without saying so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Accuracy",
+    "Backend",
+    "ClassAccuracy",
+    "Interval",
+    "Latency",
+    "LatencyRecord",
+    "Machine",
+    "Measurements",
+    "Parity",
+    "ParityLimits",
+    "Precision",
+    "Row",
+    "Verdict",
+]
+
+SCHEMA_VERSION = "1.0"
+
+Precision = Literal["fp32", "fp16", "int8"]
+Backend = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "fake"]
+Verdict = Literal["chosen", "candidate", "rejected", "reference"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Record(BaseModel):
+    """Common behaviour: immutable, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Interval(Record):
+    """A two-sided 95 % interval."""
+
+    low: float
+    high: float
+
+
+class Machine(Record):
+    """The machine and software a number belongs to; two records are comparable when `fingerprint` is equal."""
+
+    processor: str = Field(description="CPU model, or the board's name")
+    architecture: str
+    cores: int = Field(ge=1)
+    memory_bytes: int = Field(ge=0)
+    isa: tuple[str, ...] = Field(default=(), description="instruction sets that decide INT8 and BF16 speed")
+    operating_system: str
+    board: str | None = Field(default=None, description="device profile id where the board was recognised")
+    accelerator: str | None = None
+    power_mode: str | None = None
+    clock_mhz: float | None = None
+    versions: dict[str, str] = Field(default_factory=dict, description="package -> version; not in the fingerprint")
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the hardware and power state; library versions are left out, they are what a gate watches."""
+        parts = (self.processor, self.architecture, self.cores, self.memory_bytes >> 30, *self.isa)
+        text = "|".join(map(str, (*parts, self.board, self.accelerator, self.power_mode)))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class ParityLimits(Record):
+    """What an artifact must reach against PyTorch FP32 to pass; fixed per precision."""
+
+    max_abs_error: float | None = Field(description="largest absolute logit error; None: not limited")
+    snr_db: float
+    top1_agreement: Fraction
+
+
+class Parity(Record):
+    """Agreement of an artifact's logits with PyTorch FP32 on the same clips."""
+
+    clips: int = Field(ge=1)
+    max_abs_error: float = Field(ge=0)
+    snr_db: float | None = Field(description="10 log10(signal power / error power); None: no error at all")
+    top1_agreement: Fraction
+    limits: ParityLimits
+    passed: bool
+
+
+class ClassAccuracy(Record):
+    """Accuracy of one class."""
+
+    label: str
+    count: int = Field(ge=0)
+    correct: int = Field(ge=0)
+
+
+class Accuracy(Record):
+    """Top-1 and top-5 over a labelled data set, of clips or of videos (mean of a video's non-overlapping clips)."""
+
+    level: Literal["clip", "video"]
+    dataset: str
+    split: str
+    data_digest: str = Field(description="SHA-256 over the sorted references, labels and file digests")
+    count: int = Field(ge=1)
+    correct: int = Field(ge=0)
+    top1: Fraction
+    top1_interval: Interval = Field(description="Wilson 95 %; for clips of one video it is too narrow and videos count")
+    top5: Fraction | None = Field(description="None where there are fewer than six classes")
+    per_class: tuple[ClassAccuracy, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = Field(default=(), description="[true][predicted] counts")
+    skipped: dict[str, int] = Field(default_factory=dict, description="reason -> number of videos left out")
+
+
+class Latency(Record):
+    """Latency of one clip through one open session, in milliseconds; no outlier removed."""
+
+    runs: int = Field(ge=1)
+    warmup_runs: int = Field(ge=0)
+    threads: int | None
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    p50_ms: float
+    p90_ms: float | None = Field(description="None where there were too few runs for it")
+    p99_ms: float | None = Field(description="None where there were too few runs for it")
+    p50_interval: Interval = Field(description="95 %, from order statistics")
+    samples_ms: tuple[float, ...] = ()
+
+
+class Row(Record):
+    """One variant of a model: an artifact on a backend, everything known about it, and what was decided."""
+
+    artifact: str = Field(description="name of the artifact in the bundle, or of the reference")
+    precision: Precision
+    backend: str
+    device: str = Field(description="'CPU', 'CUDA:0', 'SM 8.9' ...")
+    size_bytes: int = Field(ge=0)
+    parity: Parity | None = None
+    accuracy: tuple[Accuracy, ...] = ()
+    latency: Latency | None = None
+    latency_estimate_ms: float | None = Field(default=None, description="roofline estimate; never measured")
+    verdict: Verdict
+    reason: str
+
+
+class Measurements(Record):
+    """All rows of one bundle, measured on one machine."""
+
+    schema_version: str = SCHEMA_VERSION
+    kind: Literal["measurements"] = "measurements"
+    created_utc: str
+    model: str
+    target: str
+    machine: Machine
+    rows: tuple[Row, ...]
+
+
+class LatencyRecord(Record):
+    """What `edgeact bench` writes and a regression gate compares."""
+
+    schema_version: str = SCHEMA_VERSION
+    kind: Literal["latency"] = "latency"
+    created_utc: str
+    bundle_digest: str = Field(description="digest of the bundle's manifest")
+    model: str
+    artifact: str
+    precision: Precision
+    backend: str
+    device: str
+    input_shape: tuple[int, ...]
+    machine: Machine
+    latency: Latency
