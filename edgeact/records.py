@@ -24,6 +24,7 @@ __all__ = [
     "ParityLimits",
     "Precision",
     "Row",
+    "Sensors",
     "Verdict",
 ]
 
@@ -159,6 +160,15 @@ class Measurements(Record):
     rows: tuple[Row, ...]
 
 
+class Sensors(Record):
+    """What the machine's sensors showed at one moment; None where there is no such sensor."""
+
+    cpu_clock_mhz: float | None = Field(default=None, description="of the fastest core")
+    gpu_clock_mhz: float | None = None
+    temperature_c: float | None = Field(default=None, description="of the hottest thermal zone")
+    throttle_events: int | None = Field(default=None, description="counted by the processor since it was started")
+
+
 class LatencyRecord(Record):
     """What `edgeact bench` writes and a regression gate compares."""
 
@@ -174,3 +184,8 @@ class LatencyRecord(Record):
     input_shape: tuple[int, ...]
     machine: Machine
     latency: Latency
+    input_source: Literal["golden", "random"] | None = Field(default=None, description="what the timed input was")
+    stages: dict[str, Latency] = Field(default_factory=dict, description="predict's preprocess, inference and total")
+    sensors_before: Sensors | None = None
+    sensors_after: Sensors | None = None
+    notes: tuple[str, ...] = Field(default=(), description="what makes the numbers less sure: a moved clock, heat ...")
