@@ -1,0 +1,159 @@
+"""Cutting clips out of frames by time stamp: the one law for files and streams."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgeact.clip import ClipSpec
+from edgeact.errors import UsageError
+from edgeact.video.frame import Frame, Image
+from edgeact.video.recorded import open_recorded
+
+__all__ = ["Window", "WindowCutter", "read_clips", "window_count", "window_starts"]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One clip cut out of a video: `frames` are T RGB uint8 images (H, W, 3), possibly shared with other windows.
+
+    It covers `start_s` to `end_s` of the source's time; `times_s` are the stamps of the frames chosen.
+    """
+
+    start_s: float
+    end_s: float
+    frames: tuple[Image, ...]
+    times_s: tuple[float, ...]
+
+
+def window_starts(duration_s: float, clip: ClipSpec, hop_s: float | None = None) -> tuple[float, ...]:
+    """Start times in seconds of the windows that fit into a video of `duration_s`, one every `hop_s`.
+
+    Windows do not overlap unless `hop_s` says so. A window may end up to half a clip frame after the video, and a
+    video shorter than the clip gives one window at 0. Raises UsageError for numbers that are not positive.
+    """
+    hop_s = checked_hop(clip, hop_s)
+    if not (math.isfinite(duration_s) and duration_s > 0):
+        raise UsageError(f"expected a duration above 0 s, got {duration_s}")
+    return tuple(index * hop_s for index in range(max(1, window_count(duration_s, clip, hop_s))))
+
+
+def window_count(duration_s: float, clip: ClipSpec, hop_s: float) -> int:
+    """How many windows, one every `hop_s`, end at most half a clip frame after `duration_s`."""
+    slack_s = 0.5 / clip.fps
+    return max(0, math.floor((duration_s + slack_s - clip.duration_s) / hop_s + 1e-9) + 1)
+
+
+def checked_hop(clip: ClipSpec, hop_s: float | None) -> float:
+    """`hop_s`, or the clip's own duration for None. Raises UsageError where it is not positive."""
+    if hop_s is None:
+        return clip.duration_s
+    if not (math.isfinite(hop_s) and hop_s > 0):
+        raise UsageError(f"expected a hop above 0 s between windows, got {hop_s}")
+    return hop_s
+
+
+def read_clips(path: str | Path, clip: ClipSpec, starts_s: Sequence[float]) -> Iterator[Image]:
+    """One RGB uint8 array (T, h, w, 3) per start time, at the video's own size; each array is the receiver's.
+
+    The video is decoded once, up to the last frame needed; what is held is the open windows, not the video. Frames
+    are the nearest to `start + i / fps` by time stamp; past the end the last frame repeats. `starts_s` must ascend.
+    Raises UsageError for starts that do not, VideoError where the video cannot be opened or holds no frame.
+    """
+    for earlier, later in itertools.pairwise(starts_s):
+        if not earlier <= later:
+            raise UsageError(f"window starts must ascend, got {later} s after {earlier} s; sort them")
+    return _read(path, clip, starts_s)
+
+
+def _read(path: str | Path, clip: ClipSpec, starts_s: Sequence[float]) -> Iterator[Image]:
+    cutter = WindowCutter(clip, starts_s)
+    with open_recorded(path) as source:
+        for frame in source:
+            for window in cutter.push(frame):
+                yield np.stack(window.frames)
+            if cutter.done:
+                return
+    for window in cutter.finish():
+        yield np.stack(window.frames)
+
+
+@dataclass
+class _OpenWindow:
+    start_s: float
+    frames: list[Frame] = field(default_factory=list)
+
+
+class WindowCutter:
+    """Assigns frames to windows as they come: each window time gets the frame nearest to it.
+
+    A window time is decided as soon as a frame at or after it has come, so a window is complete without waiting
+    for a frame more. `starts_s` ascends and may be endless; only the windows under way are held.
+    """
+
+    def __init__(self, clip: ClipSpec, starts_s: Iterable[float]) -> None:
+        self._clip = clip
+        self._starts = iter(starts_s)
+        self._next_start = next(self._starts, None)
+        self._open: deque[_OpenWindow] = deque()
+        self._last: Frame | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether every window has been completed."""
+        return self._next_start is None and not self._open
+
+    def push(self, frame: Frame) -> list[Window]:
+        """Take the next frame, later than those before; the windows it completes, in order of their start."""
+        self._open_until(frame.time_s)
+        for window in self._open:
+            self._fill(window, frame)
+        self._last = frame
+        return self._completed()
+
+    def finish(self) -> list[Window]:
+        """End of the video: complete every remaining window with the last frame. `starts_s` must be finite."""
+        if self._last is None:
+            return []
+        self._open_until(math.inf)
+        for window in self._open:
+            missing = self._clip.clip_frames - len(window.frames)
+            window.frames.extend([self._last] * missing)
+        return self._completed()
+
+    def _open_until(self, time_s: float) -> None:
+        while self._next_start is not None and self._next_start <= time_s:
+            self._open.append(_OpenWindow(self._next_start))
+            self._next_start = next(self._starts, None)
+
+    def _fill(self, window: _OpenWindow, frame: Frame) -> None:
+        while len(window.frames) < self._clip.clip_frames:
+            wanted_s = window.start_s + len(window.frames) / self._clip.fps
+            if wanted_s > frame.time_s:
+                return
+            window.frames.append(self._nearer(wanted_s, frame))
+
+    def _nearer(self, wanted_s: float, frame: Frame) -> Frame:
+        if self._last is not None and wanted_s - self._last.time_s <= frame.time_s - wanted_s:
+            return self._last
+        return frame
+
+    def _completed(self) -> list[Window]:
+        windows = []
+        while self._open and len(self._open[0].frames) == self._clip.clip_frames:
+            window = self._open.popleft()
+            windows.append(
+                Window(
+                    window.start_s,
+                    window.start_s + self._clip.duration_s,
+                    tuple(frame.image for frame in window.frames),
+                    tuple(frame.time_s for frame in window.frames),
+                )
+            )
+        return windows
