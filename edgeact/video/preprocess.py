@@ -14,7 +14,7 @@ from edgeact.clip import ClipSpec
 from edgeact.errors import InputError
 from edgeact.video.frame import Image
 
-__all__ = ["preprocess"]
+__all__ = ["preprocess", "resize_frame"]
 
 _INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
@@ -46,11 +46,18 @@ def preprocess(
     return out
 
 
-def _resized_crop(frame: Image, clip: ClipSpec) -> Image:
+def resize_frame(frame: Image, clip: ClipSpec) -> Image:
+    """A frame uint8 (H, W, 3) stretched to `clip.resize`, not yet cropped; the frame itself where it has that size."""
     height, width = clip.resize
-    if frame.shape[:2] != clip.resize:
-        resized = cv2.resize(frame, (width, height), interpolation=_INTERPOLATIONS[clip.interpolation])
-        frame = np.asarray(resized, dtype=np.uint8)
+    if frame.shape[:2] == clip.resize:
+        return frame
+    resized = cv2.resize(frame, (width, height), interpolation=_INTERPOLATIONS[clip.interpolation])
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _resized_crop(frame: Image, clip: ClipSpec) -> Image:
+    frame = resize_frame(frame, clip)
+    height, width = clip.resize
     top, left = (height - clip.crop[0]) // 2, (width - clip.crop[1]) // 2
     return frame[top : top + clip.crop[0], left : left + clip.crop[1]]
 
