@@ -1,1 +1,1 @@
-"""TODO"""
+"""The model graphs, one literal registry, and what they cost."""

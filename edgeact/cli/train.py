@@ -1,0 +1,64 @@
+"""`edgeact train`: fit a registry model on a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeact.cli.output import JsonOption, emit_json, note, progress, show
+
+__all__ = ["command"]
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Registry model, e.g. msf-r3d-fsam.")],
+    data: Annotated[str, typer.Option("--data", help="Data set, e.g. 'ucf101:/data/ucf101?split=1'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Weights to write (.safetensors).")],
+    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 16,
+    learning_rate: Annotated[float, typer.Option("--lr")] = 2e-3,
+    width: Annotated[int | None, typer.Option(help="Channels of the first stage; 64 in the papers.")] = None,
+    clip_frames: Annotated[int | None, typer.Option(min=1)] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width of the input, pixels.")] = None,
+    resize: Annotated[str | None, typer.Option(help="HxW before the crop, e.g. 128x171.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second of a clip.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Start from these weights.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror at random; wrong where left and right matter.")] = False,
+    single_frame: Annotated[bool, typer.Option("--single-frame", help="Baseline: one frame repeated.")] = False,
+    seed: Annotated[int, typer.Option()] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Train a model; interrupted, the same command goes on after the last finished epoch."""
+    from edgeact.export.train import EpochResult, Progress, TrainPlan
+    from edgeact.export.training import TrainRequest, train
+
+    plan = TrainPlan(
+        epochs=epochs,
+        batch_size=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        flip=flip,
+        frames="single" if single_frame else "clip",
+    )
+    request = TrainRequest(model, data, out, plan, width, clip_frames, size, resize, fps, init)
+    with progress() as bar:
+        task = bar.add_task("preparing frames", total=None)
+
+        def on_epoch(result: EpochResult) -> None:
+            top1 = "-" if result.validation_top1 is None else f"{result.validation_top1:.1%}"
+            bar.console.print(f"epoch {result.epoch + 1}/{epochs}: loss {result.loss:.3f}, validation top-1 {top1}")
+
+        def on_step(done: int, total: int) -> None:
+            bar.update(task, description="training", completed=done, total=total)
+
+        def on_prepare(done: int, total: int) -> None:
+            bar.update(task, description="preparing frames", completed=done, total=total)
+
+        card = train(request, Progress(on_step, on_epoch), on_prepare)
+    if json:
+        emit_json(card)
+    else:
+        note(f"wrote {out}")
+        show(f"{card.model}, width {card.width}: validation top-1 {card.provenance['validation_top1']}")

@@ -1,0 +1,95 @@
+"""Attention modules: each maps `(N, C, T, H, W)` to the same shape and multiplies its input by weights in (0, 1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from edgeact.errors import UsageError
+
+__all__ = ["Fam", "Fsam", "Sam", "dct_basis"]
+
+# FcaNet's (arXiv 2012.11879, section 4.1) sixteen best 2-D DCT frequencies, (row, column) on a 7x7 grid, best first.
+_FREQUENCIES = (
+    (0, 0), (0, 1), (6, 0), (0, 5), (0, 2), (1, 0), (1, 2), (4, 0),
+    (5, 0), (1, 6), (3, 0), (0, 4), (0, 6), (0, 3), (3, 5), (2, 2),
+)  # fmt: skip
+_GRID = 7
+
+
+def dct_basis(channels: int, size: tuple[int, int], parts: int) -> Tensor:
+    """The 2-D DCT-II basis image of every channel, float32 `(channels, H, W)`.
+
+    The channels are cut into `parts` equal parts, each with one frequency (FcaNet eq. 6; the MSF paper's eq. 5).
+    A frequency is given on a 7x7 grid and scaled to the map's size; on maps smaller than the grid it is clipped.
+    """
+    height, width = size
+    images = []
+    for row, column in _FREQUENCIES[:parts]:
+        u = min(row * max(height // _GRID, 1), height - 1)
+        v = min(column * max(width // _GRID, 1), width - 1)
+        images.append(_cosine(u, height)[:, None] * _cosine(v, width)[None, :])
+    return torch.stack(images).repeat_interleave(channels // parts, dim=0)
+
+
+def _cosine(frequency: int, length: int) -> Tensor:
+    positions = torch.arange(length, dtype=torch.float64) + 0.5
+    wave = torch.cos(math.pi * frequency * positions / length) / math.sqrt(length)
+    return (wave * math.sqrt(2) if frequency else wave).float()
+
+
+class Fam(nn.Module):
+    """Frequency channel attention: one DCT coefficient a channel, averaged over T, through a bottleneck.
+
+    Paper: MSF-R3D+FSAM, section 3.2, eq. 5 and 6. `parts` is not stated there; 16 is FcaNet's best setting.
+    """
+
+    basis: Tensor
+
+    def __init__(self, channels: int, size: tuple[int, int], *, parts: int = 16, reduction: int = 16) -> None:
+        super().__init__()
+        if parts > len(_FREQUENCIES) or channels % parts:
+            parts = math.gcd(channels, len(_FREQUENCIES))
+        hidden = max(channels // reduction, 1)
+        self.register_buffer("basis", dct_basis(channels, size, parts), persistent=False)
+        self.fc = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channels, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh the channels; the map's H and W must be those the basis was made for."""
+        if x.shape[-2:] != self.basis.shape[-2:]:
+            raise UsageError(
+                f"this attention was built for maps of {tuple(self.basis.shape[-2:])}, got {tuple(x.shape[-2:])}; "
+                "build the model for the clip size it is fed with"
+            )
+        frequencies = (x.mean(dim=2) * self.basis).sum(dim=(2, 3))
+        return x * self.fc(frequencies)[:, :, None, None, None]
+
+
+class Sam(nn.Module):
+    """Spatio-temporal attention: channel-wise max and mean, one 7x7x7 convolution, sigmoid.
+
+    Paper: MSF-R3D+FSAM, section 3.2, eq. 7.
+    """
+
+    def __init__(self, kernel: int = 7) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(2, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh the positions in time and space."""
+        pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
+        return x * torch.sigmoid(self.conv(pooled))
+
+
+class Fsam(nn.Sequential):
+    """FAM, then SAM (MSF-R3D+FSAM, section 3.2, eq. 8)."""
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__(Fam(channels, size), Sam())

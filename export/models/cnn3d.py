@@ -1,0 +1,72 @@
+"""The 3-D CNN with attention gate: one 3-D convolution, a sigmoid gate, average pooling, fully connected layers.
+
+Paper: 3D Convolutional with Attention for Action Recognition (Shrestha, Dubey et al.), section 2 and figure 1.
+It states 64 channels, ReLU, element-wise sigmoid gating, 3-D average pooling, ReLU layers with dropout 0.25 and
+16 frames of 112x112. What it leaves open, and what is chosen here: docs/models.md.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgeact.export.models.layers import initialize
+from edgeact.export.models.spec import ModelOptions
+
+__all__ = ["AttentionGate", "Cnn3d", "cnn3d", "cnn3d_gate"]
+
+_KERNEL = (3, 7, 7)
+_STRIDE = (1, 2, 2)
+_GRID = (4, 4, 4)
+_HIDDEN_PER_CHANNEL = 8
+_DROPOUT = 0.25
+
+
+class AttentionGate(nn.Module):
+    """x * sigmoid(1x1x1 convolution of x): every position of every channel is gated by all channels there."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, C, T, H, W)`, same out as in."""
+        return x * torch.sigmoid(self.conv(x))
+
+
+class Cnn3d(nn.Module):
+    """One Conv3d with ReLU, an optional gate, average pooling to a 4x4x4 grid, one hidden layer, the classifier."""
+
+    def __init__(self, options: ModelOptions, *, gate: bool) -> None:
+        super().__init__()
+        width, hidden = options.width, options.width * _HIDDEN_PER_CHANNEL
+        extent = (options.clip_frames, *((edge + 1) // 2 for edge in options.size))
+        pool = tuple(max(edge // cells, 1) for edge, cells in zip(extent, _GRID, strict=True))
+        grid = [edge // step for edge, step in zip(extent, pool, strict=True)]
+        padding = tuple(size // 2 for size in _KERNEL)
+        self.conv = nn.Sequential(nn.Conv3d(3, width, _KERNEL, _STRIDE, padding), nn.ReLU(inplace=True))
+        self.gate = AttentionGate(width) if gate else nn.Identity()
+        self.pool = nn.AvgPool3d(pool)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(width * grid[0] * grid[1] * grid[2], hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(_DROPOUT),
+            nn.Linear(hidden, options.class_count),
+        )
+        initialize(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+        logits: Tensor = self.head(self.pool(self.gate(self.conv(x))))
+        return logits
+
+
+def cnn3d(options: ModelOptions) -> nn.Module:
+    """The paper's baseline without the gate."""
+    return Cnn3d(options, gate=False)
+
+
+def cnn3d_gate(options: ModelOptions) -> nn.Module:
+    """The paper's model."""
+    return Cnn3d(options, gate=True)

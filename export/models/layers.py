@@ -1,0 +1,43 @@
+"""Layers shared by the backbones."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["conv_bn", "initialize", "spatial_mean"]
+
+Triple = tuple[int, int, int]
+
+
+def conv_bn(
+    inputs: int, outputs: int, kernel: int | Triple = 3, stride: int | Triple = 1, *, relu: bool = True
+) -> nn.Sequential:
+    """Conv3d without bias, 'same' padding at stride 1, then batch norm and, if asked, ReLU."""
+    sizes = (kernel,) * 3 if isinstance(kernel, int) else kernel
+    padding = tuple(size // 2 for size in sizes)
+    layers: list[nn.Module] = [
+        nn.Conv3d(inputs, outputs, sizes, stride, padding, bias=False),
+        nn.BatchNorm3d(outputs),
+    ]
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def spatial_mean(x: Tensor) -> Tensor:
+    """Mean over T, H and W: `(N, C, T, H, W)` -> `(N, C)`."""
+    return x.mean(dim=(2, 3, 4))
+
+
+def initialize(module: nn.Module) -> None:
+    """Kaiming-normal convolutions, unit batch norms, as torchvision's video ResNets."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.BatchNorm3d):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, 0.01)
+        if isinstance(layer, (nn.Conv3d, nn.Linear)) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)

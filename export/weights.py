@@ -1,0 +1,151 @@
+"""Weights on disk: safetensors with a model card in the header; foreign `.pt` files only as plain tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from edgeact.clip import ClipSpec
+from edgeact.errors import WeightsError
+from edgeact.storage import write_bytes
+
+__all__ = ["ModelCard", "Weights", "file_sha256", "fill", "read_weights", "shipped_weights", "write_weights"]
+
+_CARD_KEY = "edgeact"
+_SHIPPED = Path(__file__).parent / "models" / "weights"
+
+
+class ModelCard(BaseModel):
+    """What a weights file says of itself, stored as JSON in the safetensors header."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    schema_version: str = "1.0"
+    model: str
+    width: int
+    labels: tuple[str, ...]
+    clip: ClipSpec
+    provenance: dict[str, str] = Field(default_factory=dict)
+
+
+class Weights(BaseModel):
+    """A state dict with the card it came with, if any."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    tensors: dict[str, Tensor]
+    card: ModelCard | None
+    sha256: str
+    path: Path
+
+
+def write_weights(path: str | Path, module: nn.Module, card: ModelCard) -> None:
+    """Write the module's state dict (FP32, contiguous) and its card as safetensors, in one step."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_bytes(path, save(tensors, metadata={_CARD_KEY: card.model_dump_json()}))
+
+
+def read_weights(path: str | Path) -> Weights:
+    """Read `.safetensors`, or `.pt`/`.pth` with `weights_only=True` (no code of the file is run).
+
+    Raises WeightsError for a missing, unreadable or non-finite file.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise WeightsError(f"weights '{file}' do not exist; expected a .safetensors, .pt or .pth file")
+    if file.suffix == ".safetensors":
+        tensors, card = _read_safetensors(file)
+    elif file.suffix in (".pt", ".pth"):
+        tensors, card = _read_torch(file), None
+    else:
+        raise WeightsError(f"weights '{file}': expected a .safetensors, .pt or .pth file, got '{file.suffix}'")
+    _check_finite(file, tensors)
+    return Weights(tensors=tensors, card=card, sha256=file_sha256(file), path=file)
+
+
+def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
+    try:
+        with safe_open(file, framework="pt") as handle:
+            text = (handle.metadata() or {}).get(_CARD_KEY)
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  # no mapping
+        return tensors, ModelCard.model_validate_json(text) if text else None
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"weights '{file}' are not readable as safetensors: {error}") from error
+    except ValidationError as error:
+        raise WeightsError(f"weights '{file}' carry a model card this version cannot read: {error}") from error
+
+
+def _read_torch(file: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise WeightsError(
+            f"weights '{file}' are not a plain state dict: expected tensors only (torch.load with weights_only=True); "
+            f"save `model.state_dict()` and try again ({str(error).splitlines()[0]})"
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"weights '{file}': expected a state dict of tensors, got {type(content).__name__}")
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _check_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"weights '{file}': tensor '{name}' holds NaN or infinity; train or export it again")
+
+
+def fill(module: nn.Module, weights: Weights) -> None:
+    """Load `weights` into `module`; every name and shape must fit.
+
+    Raises WeightsError listing what is missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    missing = sorted(set(own) - set(weights.tensors))
+    unexpected = sorted(set(weights.tensors) - set(own))
+    other = [
+        f"{name}: expected {tuple(own[name].shape)}, got {tuple(tensor.shape)}"
+        for name, tensor in weights.tensors.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    if not (missing or unexpected or other):
+        module.load_state_dict(weights.tensors)
+        return
+    parts = [f"{title} {_listed(names)}" for title, names in _titled(missing, unexpected, other) if names]
+    raise WeightsError(
+        f"weights '{weights.path}' do not fit the model: {'; '.join(parts)}; "
+        "check the model's name, width, number of classes and clip size"
+    )
+
+
+def _titled(missing: list[str], unexpected: list[str], other: list[str]) -> tuple[tuple[str, list[str]], ...]:
+    return (("missing", missing), ("unexpected", unexpected), ("other shapes", other))
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    return f"({len(names)}) " + ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Weights that come with the package: model name -> file."""
+    return {file.stem: file for file in sorted(_SHIPPED.glob("*.safetensors"))}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
