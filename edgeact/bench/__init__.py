@@ -1,1 +1,24 @@
-"""TODO"""
+"""Latency: how it is taken, recorded, and compared with a baseline."""
+
+from edgeact.bench.conditions import notable_changes, read_sensors
+from edgeact.bench.gate import Comparison, compare, junit_xml, parse_limit, read_record
+from edgeact.bench.protocol import BenchPlan, interleave, measure_latency
+from edgeact.bench.statistics import P90_MIN_RUNS, P99_MIN_RUNS, median_interval, median_ratio, summarize
+
+__all__ = [
+    "P90_MIN_RUNS",
+    "P99_MIN_RUNS",
+    "BenchPlan",
+    "Comparison",
+    "compare",
+    "interleave",
+    "junit_xml",
+    "measure_latency",
+    "median_interval",
+    "median_ratio",
+    "notable_changes",
+    "parse_limit",
+    "read_record",
+    "read_sensors",
+    "summarize",
+]

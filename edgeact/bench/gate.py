@@ -1,0 +1,184 @@
+"""The latency-regression gate: is this build slower than its baseline, and is that more than noise?
+
+A regression is told only when all three hold:
+
+1. the median is slower than the baseline's by more than the limit;
+2. so is the lower 95 % bound of the ratio of the two medians (block bootstrap, 20 runs or more on both sides), so that
+   noise alone does not fail;
+3. the medians differ by more than a minimum in milliseconds, so that 10 % of almost nothing does not fail.
+
+Slower by 1 and 3 but not by 2 is `unproven`: it passes, and says that more runs would decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgeact.bench.statistics import median_ratio
+from edgeact.errors import BaselineError, RegressionError, UsageError
+from edgeact.records import SCHEMA_VERSION, Interval, LatencyRecord
+
+__all__ = ["Comparison", "compare", "junit_xml", "parse_limit", "read_record"]
+
+_DECIDING_RUNS = 20  # below it a bootstrap of medians promises more than it holds
+_SAME = ("model", "artifact", "precision", "backend", "device", "input_shape", "input_source")
+_SAME_MACHINE = ("processor", "architecture", "cores", "memory_bytes", "isa", "board", "accelerator", "power_mode")
+
+
+class Comparison(BaseModel):
+    """What a candidate's latency is against its baseline's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    outcome: Literal["pass", "unproven", "regression"]
+    model: str
+    artifact: str
+    baseline_p50_ms: float
+    candidate_p50_ms: float
+    ratio: float
+    ratio_bounds: Interval
+    max_regression: float
+    min_delta_ms: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one line."""
+        slower = {"pass": "not slower than allowed", "unproven": "slower, but not proven", "regression": "SLOWER"}
+        return (
+            f"{self.artifact}: {slower[self.outcome]}: p50 {self.candidate_p50_ms:.3f} ms against "
+            f"{self.baseline_p50_ms:.3f} ms is {self.ratio - 1:+.1%} (95 % bounds {self.ratio_bounds.low - 1:+.1%} to "
+            f"{self.ratio_bounds.high - 1:+.1%}), allowed {self.max_regression:+.1%}"
+        )
+
+    def raise_on_regression(self) -> None:
+        """Raise RegressionError where the outcome is a regression."""
+        if self.outcome == "regression":
+            raise RegressionError(self.summary)
+
+
+def parse_limit(text: str) -> float:
+    """'10%' or '0.1' as the fraction 0.1; raises UsageError for anything negative, infinite or no number at all."""
+    body, scale = (text.strip()[:-1], 100.0) if text.strip().endswith("%") else (text, 1.0)
+    try:
+        return _checked_limit(float(body) / scale)
+    except ValueError:
+        raise UsageError(f"expected a limit such as '10%' or '0.1', got '{text}'") from None
+
+
+def read_record(path: str | Path) -> LatencyRecord:
+    """Read what `edgeact bench --out` wrote; raises BaselineError where it is absent, damaged or of another version."""
+    advice = "make one with: edgeact bench BUNDLE --out FILE"
+    try:
+        record = LatencyRecord.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise BaselineError(f"cannot read the baseline '{path}': {error.strerror or error}; {advice}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise BaselineError(f"'{path}' is not a latency record: {where}: {first['msg']}; {advice}") from error
+    if record.schema_version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise BaselineError(
+            f"'{path}': expected record version {SCHEMA_VERSION}, got {record.schema_version}; {advice}"
+        )
+    return record
+
+
+def compare(
+    baseline: LatencyRecord, candidate: LatencyRecord, *, max_regression: float = 0.1, min_delta_ms: float = 0.05
+) -> Comparison:
+    """Compare two records of the same artifact on the same machine; `max_regression` is a fraction.
+
+    Raises BaselineError where the two must not be compared (it names what differs), UsageError for limits that would
+    switch the gate off. Library versions and the bundle may differ, that is what a gate is for: the notes tell them.
+    """
+    _checked_limit(max_regression)
+    _checked_limit(min_delta_ms)
+    _refuse_strangers(baseline, candidate)
+    was, now = baseline.latency, candidate.latency
+    ratio = now.p50_ms / was.p50_ms
+    bounds = median_ratio(was.samples_ms, now.samples_ms)
+    is_slower = ratio > 1 + max_regression and now.p50_ms - was.p50_ms > min_delta_ms
+    is_proven = bounds.low > 1 + max_regression and min(was.runs, now.runs) >= _DECIDING_RUNS
+    return Comparison(
+        outcome="pass" if not is_slower else "regression" if is_proven else "unproven",
+        model=candidate.model,
+        artifact=candidate.artifact,
+        baseline_p50_ms=was.p50_ms,
+        candidate_p50_ms=now.p50_ms,
+        ratio=ratio,
+        ratio_bounds=bounds,
+        max_regression=max_regression,
+        min_delta_ms=min_delta_ms,
+        notes=(
+            *_changes(baseline, candidate),
+            *(f"baseline: {note}" for note in baseline.notes),
+            *(f"now: {note}" for note in candidate.notes),
+            *(["more runs would decide it: repeat with a larger --runs"] if is_slower and not is_proven else []),
+        ),
+    )
+
+
+def junit_xml(candidate: LatencyRecord, outcome: Comparison | BaselineError) -> str:
+    """A JUnit report with one test case: passed, failed (a regression) or in error (a baseline that was refused)."""
+    is_error = isinstance(outcome, BaselineError)
+    is_failure = isinstance(outcome, Comparison) and outcome.outcome == "regression"
+    counts = {"name": "edgeact bench", "tests": "1", "failures": str(int(is_failure)), "errors": str(int(is_error))}
+    suites = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(suites, "testsuite", counts)
+    seconds = sum(candidate.latency.samples_ms) / 1e3
+    name = f"{candidate.artifact} on {candidate.backend} {candidate.device}"
+    case = ElementTree.SubElement(suite, "testcase", classname=candidate.model, name=name, time=f"{seconds:.3f}")
+    if isinstance(outcome, BaselineError):
+        ElementTree.SubElement(case, "error", message=str(outcome), type="BaselineError")
+    else:
+        if is_failure:
+            ElementTree.SubElement(case, "failure", message=outcome.summary, type="RegressionError")
+        ElementTree.SubElement(case, "system-out").text = "\n".join((outcome.summary, *outcome.notes))
+    ElementTree.indent(suites)
+    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _checked_limit(value: float) -> float:
+    if not math.isfinite(value) or value < 0:
+        raise UsageError(f"expected a limit that is finite and not negative, got {value}; it would switch the gate off")
+    return value
+
+
+def _refuse_strangers(baseline: LatencyRecord, candidate: LatencyRecord) -> None:
+    advice = "measure a new baseline here with: edgeact bench BUNDLE --out FILE"
+    differing = [_difference(name, getattr(baseline, name), getattr(candidate, name)) for name in _SAME]
+    differing.append(_difference("threads", baseline.latency.threads, candidate.latency.threads))
+    if baseline.machine.fingerprint != candidate.machine.fingerprint:
+        sides = (baseline.machine, candidate.machine)
+        differing += [_difference(name, *(getattr(side, name) for side in sides)) for name in _SAME_MACHINE]
+    if told := [text for text in differing if text]:
+        raise BaselineError(f"the baseline must not be compared with: {'; '.join(told)}; {advice}")
+    if not baseline.latency.samples_ms or not candidate.latency.samples_ms:
+        raise BaselineError(f"a record without its samples cannot be compared; {advice}")
+    if min(baseline.latency.samples_ms) <= 0:
+        raise BaselineError(f"the baseline holds a latency that is not positive; {advice}")
+
+
+def _difference(name: str, was: object, now: object) -> str:
+    return "" if was == now else f"{name} was {was}, is {now}"
+
+
+def _changes(baseline: LatencyRecord, candidate: LatencyRecord) -> list[str]:
+    was, now = baseline.machine.versions, candidate.machine.versions
+    notes = [f"{name} {was.get(name, 'absent')} -> {now.get(name, 'absent')}" for name in _changed_keys(was, now)]
+    if baseline.machine.operating_system != candidate.machine.operating_system:
+        notes.append(f"{baseline.machine.operating_system} -> {candidate.machine.operating_system}")
+    if baseline.bundle_digest != candidate.bundle_digest:
+        notes.append(f"another bundle: {baseline.bundle_digest[:12]} -> {candidate.bundle_digest[:12]}")
+    return notes
+
+
+def _changed_keys(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))

@@ -1,0 +1,98 @@
+"""What may be said about a latency from a number of runs, and nothing more.
+
+Percentiles are nearest-rank: the smallest observed value with at least that share of the runs at or under it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeact.records import Interval, Latency
+
+__all__ = ["P90_MIN_RUNS", "P99_MIN_RUNS", "median_interval", "median_ratio", "summarize"]
+
+# The early-stopping floors of MLPerf Inference (github.com/mlcommons/inference_policies, "Early Stopping"): from
+# this many runs on, the second slowest one bounds the percentile from above with 99 % confidence.
+P90_MIN_RUNS = 64
+P99_MIN_RUNS = 662
+
+_EXACT_RUNS = 1000
+_RESAMPLES = 1000
+
+Samples = npt.NDArray[np.float64]
+
+
+def summarize(samples_ms: Sequence[float], *, warmup_runs: int, threads: int | None) -> Latency:
+    """The latency record of `samples_ms` in the order they were taken; every sample counts.
+
+    `threads` is what the session was opened with and is only noted down. Raises ValueError without samples.
+    """
+    if not samples_ms:
+        raise ValueError("expected at least one latency sample, got none")
+    samples = np.asarray(samples_ms, dtype=np.float64)
+    runs = samples.size
+    p50, p90, p99 = np.percentile(samples, (50, 90, 99), method="inverted_cdf").tolist()
+    return Latency(
+        runs=runs,
+        warmup_runs=warmup_runs,
+        threads=threads,
+        # the mean of equal numbers can round to just outside of them
+        mean_ms=min(max(float(samples.mean()), float(samples.min())), float(samples.max())),
+        min_ms=float(samples.min()),
+        max_ms=float(samples.max()),
+        p50_ms=p50,
+        p90_ms=p90 if runs >= P90_MIN_RUNS else None,
+        p99_ms=p99 if runs >= P99_MIN_RUNS else None,
+        p50_interval=median_interval(samples_ms),
+        samples_ms=tuple(samples_ms),
+    )
+
+
+def median_interval(samples: Sequence[float]) -> Interval:
+    """Two-sided 95 % interval of the median, between two of the samples; no shape of distribution is assumed.
+
+    Exact binomial up to 1000 samples, normal approximation of the same binomial beyond. Fewer than six samples
+    cannot give 95 %: their whole range is returned. The samples count as independent.
+    """
+    ordered = sorted(samples)
+    rank = _lower_rank(len(ordered))
+    return Interval(low=ordered[rank - 1], high=ordered[len(ordered) - rank])
+
+
+def median_ratio(baseline: Sequence[float], candidate: Sequence[float], *, seed: int = 0) -> Interval:
+    """95 % one-sided bounds, below and above, of median(candidate) / median(baseline).
+
+    A moving-block bootstrap with blocks of sqrt(n) successive runs: latencies come in slow and fast spells (clocks,
+    neighbours), so runs that follow each other are not independent, and shuffling single runs would promise
+    more certainty than there is. The same samples and seed give the same bounds.
+    """
+    generator = np.random.default_rng(seed)
+    slow, fast = (_resampled_medians(np.asarray(side), generator) for side in (candidate, baseline))
+    low, high = np.percentile(slow / fast, (5, 95)).tolist()
+    return Interval(low=low, high=high)
+
+
+def _lower_rank(count: int) -> int:
+    """Largest rank r, from 1, such that at most 2.5 % of the time r or more samples lie above the median's place."""
+    if count > _EXACT_RUNS:
+        return max(1, math.floor((count - 1.959964 * math.sqrt(count)) / 2))
+    tail, rank = 1, 0  # tail: number of the 2**count coin rows with at most `rank` heads
+    while 40 * tail <= 2**count:
+        rank += 1
+        tail += math.comb(count, rank)
+    return max(1, rank)
+
+
+def _resampled_medians(samples: Samples, generator: np.random.Generator) -> Samples:
+    block = max(1, math.isqrt(samples.size))
+    blocks = math.ceil(samples.size / block)
+    offsets = np.arange(block)
+    medians = np.empty(_RESAMPLES)
+    for index in range(_RESAMPLES):  # one at a time: all at once would take gigabytes for a long record
+        starts = generator.integers(0, samples.size - block + 1, size=(blocks, 1))
+        medians[index] = np.median(samples[(starts + offsets).ravel()[: samples.size]])
+    return medians

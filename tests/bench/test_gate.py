@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeact.bench import Comparison, compare, junit_xml, parse_limit, read_record, summarize
+from edgeact.errors import BaselineError, RegressionError, UsageError
+from tests.bench.making import make_record
+
+
+def _outcomes(slowdown: float) -> list[str]:
+    pairs = ((make_record(10.0, seed=2 * i), make_record(10.0 * slowdown, seed=2 * i + 1)) for i in range(40))
+    return [compare(was, now, max_regression=0.10).outcome for was, now in pairs]
+
+
+def test_noise_alone_does_not_fail() -> None:
+    assert _outcomes(1.0) == ["pass"] * 40
+
+
+def test_a_slowdown_at_the_limit_itself_seldom_fails() -> None:
+    assert _outcomes(1.10).count("regression") <= 8
+
+
+def test_a_slowdown_of_15_percent_fails_a_limit_of_10() -> None:
+    assert _outcomes(1.15).count("regression") >= 38
+
+
+@pytest.mark.parametrize(("runs", "outcome"), [(1, "unproven"), (19, "unproven"), (20, "regression")])
+def test_too_few_runs_prove_nothing_and_the_note_says_what_to_do(runs: int, outcome: str) -> None:
+    comparison = compare(make_record(10.0), make_record(20.0, runs=runs, seed=1))
+    assert comparison.outcome == outcome
+    assert any("larger --runs" in note for note in comparison.notes) == (outcome == "unproven")
+
+
+def test_a_slower_median_in_much_noise_is_not_proven_and_passes() -> None:
+    spread = np.random.default_rng(0).permutation(np.linspace(1.0, 40.0, 41))
+    was, now = (
+        make_record(latency=summarize((scale * spread).tolist(), warmup_runs=5, threads=2)) for scale in (1.0, 1.15)
+    )
+    comparison = compare(was, now)
+    assert comparison.ratio > 1.1
+    assert comparison.outcome == "unproven"
+    comparison.raise_on_regression()
+
+
+def test_a_large_ratio_of_almost_nothing_passes() -> None:
+    assert compare(make_record(0.02), make_record(0.04, seed=1)).outcome == "pass"
+    assert compare(make_record(0.02), make_record(0.04, seed=1), min_delta_ms=0.0).outcome == "regression"
+
+
+def test_a_faster_build_passes() -> None:
+    comparison = compare(make_record(10.0), make_record(7.0, seed=1))
+    assert comparison.outcome == "pass"
+    assert comparison.ratio == pytest.approx(0.7, rel=0.05)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_looser_limit_never_fails_what_a_tighter_one_passes(one: float, other: float) -> None:
+    baseline, candidate = make_record(10.0, runs=20), make_record(14.0, runs=20, seed=1)
+    results = [compare(baseline, candidate, max_regression=limit) for limit in sorted((one, other))]
+    assert (results[0].outcome != "pass") >= (results[1].outcome != "pass")
+    assert (results[0].outcome == "regression") or (results[1].outcome != "regression")
+
+
+def test_a_regression_raises_with_both_medians() -> None:
+    comparison = compare(make_record(10.0), make_record(20.0))
+    assert comparison.outcome == "regression"
+    with pytest.raises(
+        RegressionError, match=r"openvino-int8: SLOWER: p50 \d+\.\d+ ms .* \+100\.0%.* allowed \+10\.0%"
+    ):
+        comparison.raise_on_regression()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"cores": 8}, "cores was 8, is 4"),
+        ({"processor": "Other CPU"}, "processor was Other CPU, is Test CPU"),
+        ({"power_mode": "15W"}, "power_mode was 15W, is None"),
+        ({"threads": 1}, "threads was 1, is 2"),
+        ({"model": "r3d-18"}, "model was r3d-18, is msf-r3d-fsam"),
+        ({"artifact": "onnx"}, "artifact was onnx, is openvino-int8"),
+        ({"precision": "fp32"}, "precision was fp32, is int8"),
+        ({"backend": "onnxruntime"}, "backend was onnxruntime, is openvino"),
+        ({"device": "GPU"}, "device was GPU, is CPU"),
+        ({"input_shape": (1, 3, 16, 112, 112)}, "input_shape was (1, 3, 16, 112, 112), is (1, 3, 8, 112, 112)"),
+        ({"input_source": "random"}, "input_source was random, is None"),
+    ],
+)
+def test_a_stranger_is_refused_by_what_differs(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(BaselineError) as caught:
+        compare(make_record(**change), make_record())
+    assert told in str(caught.value)
+    assert "edgeact bench BUNDLE --out FILE" in str(caught.value)
+
+
+def test_other_library_versions_are_compared_and_told() -> None:
+    old = make_record(versions={"openvino": "2025.0", "numpy": "2.0"})
+    comparison = compare(old, make_record(bundle_digest="b" * 64, notes=("the CPU clock moved",)))
+    assert comparison.outcome == "pass"
+    assert set(comparison.notes) == {
+        "numpy 2.0 -> absent",
+        "openvino 2025.0 -> 2026.4.1",
+        "another bundle: aaaaaaaaaaaa -> bbbbbbbbbbbb",
+        "now: the CPU clock moved",
+    }
+
+
+def test_a_record_without_samples_is_refused() -> None:
+    record = make_record()
+    bare = record.model_copy(update={"latency": record.latency.model_copy(update={"samples_ms": ()})})
+    with pytest.raises(BaselineError, match="without its samples"):
+        compare(bare, record)
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), -0.1])
+@pytest.mark.parametrize("name", ["max_regression", "min_delta_ms"])
+def test_limits_that_switch_the_gate_off_are_refused(name: str, limit: float) -> None:
+    with pytest.raises(UsageError, match="switch the gate off"):
+        compare(make_record(), make_record(), **{name: limit})
+
+
+@pytest.mark.parametrize(("text", "limit"), [("10%", 0.1), ("0.1", 0.1), (" 5 % ", 0.05), ("0", 0.0), ("150%", 1.5)])
+def test_limits_are_parsed(text: str, limit: float) -> None:
+    assert parse_limit(text) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("text", ["", "%", "ten", "10%%", "nan", "inf%", "-1%", "1,5%"])
+def test_limits_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="limit"):
+        parse_limit(text)
+
+
+def test_a_record_survives_the_disk(tmp_path: Path) -> None:
+    record = make_record()
+    (tmp_path / "base.json").write_text(record.model_dump_json())
+    assert read_record(tmp_path / "base.json") == record
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("{", "not a latency record"), ('{"kind": "measurements"}', "kind"), (None, "cannot read")],
+)
+def test_a_damaged_record_is_refused(tmp_path: Path, text: str | None, told: str) -> None:
+    path = tmp_path / "base.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BaselineError, match=told):
+        read_record(path)
+
+
+def test_a_record_of_another_major_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "base.json").write_text(make_record(schema_version="2.0").model_dump_json())
+    with pytest.raises(BaselineError, match=r"expected record version 1\.0, got 2\.0"):
+        read_record(tmp_path / "base.json")
+
+
+def test_junit_tells_pass_failure_and_error() -> None:
+    record = make_record()
+    outcomes: list[tuple[Comparison | BaselineError, str, str]] = [
+        (compare(record, record), "0", "0"),
+        (compare(record, make_record(20.0)), "1", "0"),
+        (BaselineError('another <machine> & "board"'), "0", "1"),
+    ]
+    for outcome, failures, errors in outcomes:
+        suite = ElementTree.fromstring(junit_xml(record, outcome).encode()).find("testsuite")
+        assert suite is not None
+        assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", failures, errors)
+        case = suite.find("testcase")
+        assert case is not None
+        assert case.get("classname") == record.model
+        assert (case.find("failure") is not None) == (failures == "1")
+        assert (case.find("error") is not None) == (errors == "1")

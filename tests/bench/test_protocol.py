@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import gc
+import math
+import time
+
+import pytest
+
+from edgeact.bench import BenchPlan, interleave, measure_latency
+from edgeact.errors import UsageError
+
+QUICK = BenchPlan(warmup_runs=2, warmup_s=0.0, min_runs=7, min_s=0.0)
+
+
+class Work:
+    """Counts its calls and takes a known time."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.calls = 0
+        self.seconds = seconds
+
+    def __call__(self) -> None:
+        self.calls += 1
+        time.sleep(self.seconds)
+
+
+def test_every_timed_run_is_kept_and_the_warm_up_is_not() -> None:
+    work = Work()
+    latency = measure_latency(work, QUICK, threads=3)
+    assert work.calls == 9
+    assert (latency.runs, latency.warmup_runs, latency.threads) == (7, 2, 3)
+    assert len(latency.samples_ms) == 7
+
+
+def test_the_unit_is_milliseconds() -> None:
+    latency = measure_latency(Work(0.02), QUICK)
+    assert 20 <= latency.min_ms < 60
+
+
+def test_one_slow_run_stays_in() -> None:
+    pauses = iter([0.0] * 5 + [0.05] + [0.0] * 20)
+    latency = measure_latency(lambda: time.sleep(next(pauses)), QUICK)
+    assert latency.max_ms >= 50
+    assert latency.p50_ms < 25
+
+
+def test_timing_goes_on_until_both_runs_and_seconds_are_reached() -> None:
+    latency = measure_latency(Work(0.005), BenchPlan(warmup_runs=0, warmup_s=0.0, min_runs=3, min_s=0.1))
+    assert latency.runs > 3
+    assert sum(latency.samples_ms) >= 90
+
+
+def test_the_longest_time_ends_it_after_one_run_at_least() -> None:
+    work = Work(0.03)
+    latency = measure_latency(work, BenchPlan(warmup_runs=50, warmup_s=9.0, min_runs=50, min_s=9.0, max_s=0.01))
+    assert (latency.warmup_runs, latency.runs, work.calls) == (1, 1, 2)
+
+
+def test_warm_up_lasts_its_seconds() -> None:
+    latency = measure_latency(Work(0.01), BenchPlan(warmup_runs=0, warmup_s=0.05, min_runs=1, min_s=0.0))
+    assert 2 <= latency.warmup_runs <= 5
+
+
+def test_the_collector_rests_during_timing_and_works_again_after() -> None:
+    seen: list[bool] = []
+    measure_latency(lambda: seen.append(gc.isenabled()), QUICK)
+    assert seen == [True] * 2 + [False] * 7
+    assert gc.isenabled()
+
+
+def test_the_collector_works_again_after_an_error() -> None:
+    def fail() -> None:
+        raise RuntimeError("the session broke")
+
+    with pytest.raises(RuntimeError, match="the session broke"):
+        measure_latency(fail, BenchPlan(warmup_runs=0, warmup_s=0.0))
+    assert gc.isenabled()
+
+
+def test_progress_is_told_seldom_and_ends_complete() -> None:
+    told: list[tuple[int, int]] = []
+    plan = BenchPlan(warmup_runs=0, warmup_s=0.0, min_runs=10, min_s=0.6)
+    latency = measure_latency(Work(0.002), plan, on_progress=lambda done, wanted: told.append((done, wanted)))
+    assert 2 <= len(told) <= 4
+    assert all(done <= wanted for done, wanted in told)
+    assert told[-1] == (latency.runs, latency.runs)
+
+
+def test_interleave_takes_turns() -> None:
+    calls: list[str] = []
+    latencies = interleave({name: lambda name=name: calls.append(name) for name in "abc"}, 4, warmup_runs=1)  # type: ignore[misc]
+    assert "".join(calls) == "abc" + "abc" * 4
+    assert {name: latency.runs for name, latency in latencies.items()} == {"a": 4, "b": 4, "c": 4}
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"min_runs": 0}, {"warmup_runs": -1}, {"max_s": math.nan}, {"min_s": math.inf}, {"warmup_s": -0.1}],
+)
+def test_senseless_plans_are_refused(fields: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        BenchPlan(**fields)  # type: ignore[arg-type]
+
+
+def test_interleave_refuses_no_rounds() -> None:
+    with pytest.raises(UsageError, match="at least 1 round"):
+        interleave({"a": Work()}, 0)
