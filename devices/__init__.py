@@ -1,15 +1,28 @@
 """Board profiles, the probe of the machine at hand, its sensors, and roofline estimates."""
 
+from edgeact.devices.probe import is_at_hand, probe_board, probe_machine
 from edgeact.devices.profile import DeviceProfile, PowerMode, Provenance, TensorRtDialect
 from edgeact.devices.registry import ALIASES, list_profiles, load_profile, parse_profile
+from edgeact.devices.roofline import DENSE, GROUPED, Estimate, Utilisation, estimate_latency_ms
+from edgeact.devices.sensors import SensorReading, read_sensors
 
 __all__ = [
     "ALIASES",
+    "DENSE",
+    "GROUPED",
     "DeviceProfile",
+    "Estimate",
     "PowerMode",
     "Provenance",
+    "SensorReading",
     "TensorRtDialect",
+    "Utilisation",
+    "estimate_latency_ms",
+    "is_at_hand",
     "list_profiles",
     "load_profile",
     "parse_profile",
+    "probe_board",
+    "probe_machine",
+    "read_sensors",
 ]

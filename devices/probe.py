@@ -1,0 +1,213 @@
+"""What the machine at hand is. Nothing is imported to find a version, and nothing is changed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeact.devices.host import Command, read_bytes, read_text, run_command
+from edgeact.devices.profile import DeviceProfile
+from edgeact.devices.registry import jetpack_of_l4t, list_profiles, load_profile
+from edgeact.devices.sensors import read_sensors
+from edgeact.records import Machine
+
+__all__ = ["PACKAGES", "is_at_hand", "probe_board", "probe_machine"]
+
+PACKAGES = (
+    "edgeact",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "opencv-python",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu13",
+    "torch",
+)
+_ROOT = Path("/")
+_ISA = (
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve"),
+)
+_PART_NUMBER = re.compile(r"p\d{4}-\d{4}")
+_L4T = re.compile(r"R(\d+) \(release\), REVISION: (\d+)\.(\d+)")
+_GPU_QUERY = ("nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
+
+
+@dataclass(frozen=True)
+class _Tegra:
+    model: str
+    soc: str
+    part_numbers: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Gpu:
+    name: str
+    driver: str
+    sm: str
+
+
+def probe_machine(
+    package_names: Iterable[str] = PACKAGES, *, root: Path = _ROOT, run: Command = run_command
+) -> Machine:
+    """Describe the machine below `root`, with the versions of those of `package_names` that are installed.
+
+    `root` and `run` (which runs a command) serve recorded copies of other machines; the core count, the architecture
+    and the package versions are always those of this process.
+    """
+    tegra = _tegra(root)
+    gpu = None if tegra else _nvidia_gpu(run)
+    board = _board_profile(tegra, gpu)
+    l4t = _l4t(root, run) if tegra else None
+    sensors = read_sensors(root)
+    versions = _package_versions(package_names)
+    versions |= {"l4t": l4t} if l4t else {}
+    versions |= {"nvidia-driver": gpu.driver} if gpu else {}
+    return Machine(
+        processor=tegra.model if tegra else _processor(root),
+        architecture=_architecture(),
+        cores=_usable_cores(),
+        memory_bytes=_memory_bytes(root),
+        isa=_isa(root),
+        operating_system=_operating_system(root, l4t),
+        board=board.id if board else None,
+        accelerator=_accelerator(tegra, gpu, board),
+        power_mode=_power_mode(run) if tegra else None,
+        clock_mhz=sensors.gpu_mhz if tegra else sensors.cpu_mhz,
+        versions=versions,
+    )
+
+
+def probe_board(*, root: Path = _ROOT, run: Command = run_command) -> str | None:
+    """The id of the profile of the Jetson module or the NVIDIA card at hand; None where none of them is."""
+    tegra = _tegra(root)
+    board = _board_profile(tegra, None if tegra else _nvidia_gpu(run))
+    return board.id if board else None
+
+
+def is_at_hand(profile: DeviceProfile, *, root: Path = _ROOT, run: Command = run_command) -> bool:
+    """Whether what runs here may be taken for that target: its board, or for a CPU target any CPU of its kind."""
+    if profile.family == "cpu":
+        return profile.architecture == _architecture()
+    return probe_board(root=root, run=run) == profile.id
+
+
+def _tegra(root: Path) -> _Tegra | None:
+    tree = root / "proc/device-tree"
+    compatible = read_bytes(tree / "compatible") or b""
+    names = compatible.decode("utf-8", "replace").split("\0")
+    soc = next((name.partition(",")[2] for name in names if name.startswith("nvidia,tegra")), None)
+    if soc is None:
+        return None
+    parts = _PART_NUMBER.findall(" ".join((*names, read_text(tree / "nvidia,dtsfilename") or "")))
+    return _Tegra(read_text(tree / "model") or soc, soc, frozenset(parts))
+
+
+def _nvidia_gpu(run: Command) -> _Gpu | None:
+    """The first NVIDIA GPU that the driver lists."""
+    for line in (run(_GPU_QUERY) or "").splitlines():
+        fields = [part.strip() for part in line.split(",")]
+        if len(fields) == 3 and re.fullmatch(r"\d+\.\d", fields[2]):
+            return _Gpu(*fields)
+    return None
+
+
+def _board_profile(tegra: _Tegra | None, gpu: _Gpu | None) -> DeviceProfile | None:
+    for profile in map(load_profile, list_profiles()):
+        if tegra and profile.soc == tegra.soc and _holds_part(profile, tegra.part_numbers):
+            return profile
+        if gpu and gpu.name in profile.gpu_names:
+            return profile
+    return None
+
+
+def _holds_part(profile: DeviceProfile, part_numbers: Iterable[str]) -> bool:
+    return any(f"{part}-".startswith(f"{known}-") for part in part_numbers for known in profile.part_numbers)
+
+
+def _l4t(root: Path, run: Command) -> str | None:
+    """'36.4.3'; a container may lack the file and still know the package, or know neither."""
+    if found := _L4T.search(read_text(root / "etc/nv_tegra_release") or ""):
+        return ".".join(found.groups())
+    package = run(("dpkg-query", "-W", "-f=${Version}", "nvidia-l4t-core")) or ""
+    return package.partition("-")[0].strip() or None
+
+
+def _power_mode(run: Command) -> str | None:
+    found = re.search(r"NV Power Mode:\s*(\S+)", run(("nvpmodel", "-q")) or "")
+    return found.group(1) if found else None
+
+
+def _accelerator(tegra: _Tegra | None, gpu: _Gpu | None, board: DeviceProfile | None) -> str | None:
+    if gpu:
+        return f"{gpu.name}, SM {gpu.sm}"
+    if tegra:
+        return f"{tegra.soc} GPU, SM {board.sm}" if board else f"{tegra.soc} GPU"
+    return None
+
+
+def _architecture() -> str:
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def _usable_cores() -> int:
+    """CPUs that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _cpuinfo(root: Path, *keys: str) -> str:
+    text = read_text(root / "proc/cpuinfo") or ""
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in keys:
+            return value.strip()
+    return ""
+
+
+def _processor(root: Path) -> str:
+    """An x86 CPU names itself; most ARM CPUs do not, then the board's name stands for it."""
+    named = _cpuinfo(root, "model name") or read_text(root / "proc/device-tree/model")
+    return named or platform.processor() or platform.machine()
+
+
+def _isa(root: Path) -> tuple[str, ...]:
+    flags = frozenset(_cpuinfo(root, "flags", "Features").split())
+    return tuple(name for name in _ISA if name in flags)
+
+
+def _memory_bytes(root: Path) -> int:
+    found = re.search(r"^MemTotal:\s*(\d+) kB", read_text(root / "proc/meminfo") or "", re.MULTILINE)
+    if found:
+        return int(found.group(1)) * 1024
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return 0
+
+
+def _operating_system(root: Path, l4t: str | None) -> str:
+    release = read_text(root / "etc/os-release") or ""
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', release, re.MULTILINE)
+    name = found.group(1) if found else f"{platform.system()} {platform.release()}"
+    if l4t is None:
+        return name
+    jetpack = jetpack_of_l4t(l4t)
+    return f"{name}, L4T {l4t}" + (f" (JetPack {jetpack})" if jetpack else "")
+
+
+def _package_versions(names: Iterable[str]) -> dict[str, str]:
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
