@@ -1,0 +1,110 @@
+"""A data set: labelled video files with the group (person, source video) that must never be split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from edgeact.errors import DatasetError
+
+__all__ = ["VIDEO_SUFFIXES", "Dataset", "VideoItem", "require_disjoint_groups"]
+
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+
+@dataclass(frozen=True)
+class VideoItem:
+    """One video: where it is, the index of its label, and the group it shares with videos of the same origin."""
+
+    path: Path
+    label: int
+    group: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labels and splits of one data set.
+
+    `splits` maps 'train', 'val', 'test' (those there are) to the videos that exist; `skipped` counts by reason the
+    videos that a list names but that could not be used. Raises DatasetError where a label index does not exist, where
+    no video is left, or where a group appears in two splits.
+    """
+
+    name: str
+    root: Path
+    labels: tuple[str, ...]
+    splits: Mapping[str, tuple[VideoItem, ...]]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "splits", MappingProxyType(dict(self.splits)))
+        object.__setattr__(self, "skipped", MappingProxyType(dict(self.skipped)))
+        if not any(self.splits.values()):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "nothing listed"
+            raise DatasetError(f"{self.name}: no usable video under '{self.root}' ({reasons})")
+        for item in (item for items in self.splits.values() for item in items):
+            if not 0 <= item.label < len(self.labels):
+                raise DatasetError(
+                    f"{self.name}: '{item.path}' has label {item.label}, expected 0..{len(self.labels) - 1}"
+                )
+        require_disjoint_groups(self.name, self.splits)
+
+    def split(self, name: str) -> tuple[VideoItem, ...]:
+        """The videos of one split; DatasetError names the splits there are."""
+        if name not in self.splits:
+            raise DatasetError(f"{self.name} has no split '{name}'; it has: {', '.join(sorted(self.splits))}")
+        return self.splits[name]
+
+    def digest(self, split: str) -> str:
+        """SHA-256 over the split's relative paths, labels and file contents, in the order of the paths.
+
+        Reads every file. The same files under another root have the same digest.
+        """
+        total = hashlib.sha256()
+        for item in sorted(self.split(split), key=lambda item: item.path.as_posix()):
+            relative = item.path.relative_to(self.root).as_posix()
+            total.update(f"{relative}\0{self.labels[item.label]}\0{_file_sha256(item.path)}\n".encode())
+        return total.hexdigest()
+
+    def subset(self, split: str, count: int) -> Dataset:
+        """The same data set with `split` cut to at most `count` videos, taken in turn from each class."""
+        if count < 1:
+            raise DatasetError(f"a subset needs at least 1 video, got {count}")
+        rank: dict[int, int] = {}
+        order = []
+        for position, item in enumerate(self.split(split)):
+            rank[item.label] = rank.get(item.label, 0) + 1
+            order.append((rank[item.label], position, item))
+        chosen = sorted(order, key=lambda entry: entry[:2])[:count]
+        items = tuple(item for _, _, item in sorted(chosen, key=lambda entry: entry[1]))
+        return replace(self, splits={**self.splits, split: items})
+
+
+def require_disjoint_groups(name: str, splits: Mapping[str, Iterable[VideoItem]]) -> None:
+    """Raise DatasetError naming the groups of data set `name` that appear in more than one split."""
+    found: dict[str, set[str]] = {}
+    for split, items in splits.items():
+        for item in items:
+            found.setdefault(item.group, set()).add(split)
+    leaking = sorted(group for group, where in found.items() if len(where) > 1)
+    if leaking:
+        shown = ", ".join(f"'{group}' ({' + '.join(sorted(found[group]))})" for group in leaking[:5])
+        more = f" and {len(leaking) - 5} more" if len(leaking) > 5 else ""
+        raise DatasetError(
+            f"{name}: {len(leaking)} groups are in more than one split: {shown}{more}; "
+            "videos of one person or source must stay together, or accuracy is measured on what was trained on"
+        )
+
+
+def _file_sha256(path: Path) -> str:
+    total = hashlib.sha256()
+    try:
+        with path.open("rb") as handle:
+            while chunk := handle.read(1 << 20):
+                total.update(chunk)
+    except OSError as error:
+        raise DatasetError(f"cannot read '{path}': {error.strerror or error}") from error
+    return total.hexdigest()
