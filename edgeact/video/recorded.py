@@ -146,5 +146,5 @@ def no_frame_message(name: str) -> str:
 
 def _file_backend() -> int:
     """FFmpeg where this OpenCV has it: the other backends guess image sequences from a file's name."""
-    has_ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends()
+    has_ffmpeg = cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG)
     return int(cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)

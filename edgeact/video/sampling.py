@@ -18,6 +18,8 @@ from edgeact.video.recorded import open_recorded
 
 __all__ = ["Window", "WindowCutter", "read_clips", "window_count", "window_starts"]
 
+_SHORTEST_HOP_S = 0.001
+
 
 @dataclass(frozen=True, eq=False)
 class Window:
@@ -36,7 +38,7 @@ def window_starts(duration_s: float, clip: ClipSpec, hop_s: float | None = None)
     """Start times in seconds of the windows that fit into a video of `duration_s`, one every `hop_s`.
 
     Windows do not overlap unless `hop_s` says so. A window may end up to half a clip frame after the video, and a
-    video shorter than the clip gives one window at 0. Raises UsageError for numbers that are not positive.
+    video shorter than the clip gives one window at 0. Raises UsageError for a duration or hop that is not positive.
     """
     hop_s = checked_hop(clip, hop_s)
     if not (math.isfinite(duration_s) and duration_s > 0):
@@ -51,11 +53,11 @@ def window_count(duration_s: float, clip: ClipSpec, hop_s: float) -> int:
 
 
 def checked_hop(clip: ClipSpec, hop_s: float | None) -> float:
-    """`hop_s`, or the clip's own duration for None. Raises UsageError where it is not positive."""
+    """`hop_s`, or the clip's own duration for None. Raises UsageError where it is below a millisecond."""
     if hop_s is None:
         return clip.duration_s
-    if not (math.isfinite(hop_s) and hop_s > 0):
-        raise UsageError(f"expected a hop above 0 s between windows, got {hop_s}")
+    if not (math.isfinite(hop_s) and hop_s >= _SHORTEST_HOP_S):
+        raise UsageError(f"expected a hop of at least {_SHORTEST_HOP_S} s between windows, got {hop_s}")
     return hop_s
 
 
@@ -117,14 +119,18 @@ class WindowCutter:
         self._last = frame
         return self._completed()
 
-    def finish(self) -> list[Window]:
-        """End of the video: complete every remaining window with the last frame. `starts_s` must be finite."""
+    def finish(self, last_start_s: float = math.inf) -> list[Window]:
+        """End of the video: complete the windows that start up to `last_start_s` with the last frame.
+
+        Endless `starts_s` need a finite `last_start_s`.
+        """
         if self._last is None:
             return []
-        self._open_until(math.inf)
+        self._open_until(last_start_s)
         for window in self._open:
-            missing = self._clip.clip_frames - len(window.frames)
-            window.frames.extend([self._last] * missing)
+            if window.start_s <= last_start_s:
+                missing = self._clip.clip_frames - len(window.frames)
+                window.frames.extend([self._last] * missing)
         return self._completed()
 
     def _open_until(self, time_s: float) -> None:
