@@ -1,6 +1,6 @@
 """Board profiles, the probe of the machine at hand, its sensors, and roofline estimates."""
 
-from edgeact.devices.probe import is_at_hand, probe_board, probe_machine
+from edgeact.devices.probe import is_at_hand, probe_board, probe_machine, profiles_at_hand
 from edgeact.devices.profile import DeviceProfile, PowerMode, Provenance, TensorRtDialect
 from edgeact.devices.registry import ALIASES, list_profiles, load_profile, parse_profile
 from edgeact.devices.roofline import DENSE, GROUPED, Estimate, Utilisation, estimate_latency_ms
@@ -24,5 +24,6 @@ __all__ = [
     "parse_profile",
     "probe_board",
     "probe_machine",
+    "profiles_at_hand",
     "read_sensors",
 ]

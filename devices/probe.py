@@ -16,7 +16,7 @@ from edgeact.devices.registry import jetpack_of_l4t, list_profiles, load_profile
 from edgeact.devices.sensors import read_sensors
 from edgeact.records import Machine
 
-__all__ = ["PACKAGES", "is_at_hand", "probe_board", "probe_machine"]
+__all__ = ["PACKAGES", "is_at_hand", "probe_board", "probe_machine", "profiles_at_hand"]
 
 PACKAGES = (
     "edgeact",
@@ -93,9 +93,14 @@ def probe_board(*, root: Path = _ROOT, run: Command = run_command) -> str | None
 
 def is_at_hand(profile: DeviceProfile, *, root: Path = _ROOT, run: Command = run_command) -> bool:
     """Whether what runs here may be taken for that target: its board, or for a CPU target any CPU of its kind."""
-    if profile.family == "cpu":
-        return profile.architecture == _architecture()
-    return probe_board(root=root, run=run) == profile.id
+    return profile.id in profiles_at_hand(root=root, run=run)
+
+
+def profiles_at_hand(*, root: Path = _ROOT, run: Command = run_command) -> frozenset[str]:
+    """The ids of all targets that what runs here may be taken for."""
+    cpus = (load_profile(name) for name in list_profiles() if load_profile(name).family == "cpu")
+    board = probe_board(root=root, run=run)
+    return frozenset(cpu.id for cpu in cpus if cpu.architecture == _architecture()) | ({board} if board else set())
 
 
 def _tegra(root: Path) -> _Tegra | None:

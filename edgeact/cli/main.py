@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
+from edgeact.cli import targets
 from edgeact.errors import EdgeactError
 
 __all__ = ["app", "main"]
@@ -35,6 +36,9 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Deploy action-recognition 3-D CNNs: export to a bundle, run it, measure it."""
+
+
+app.command("targets")(targets.command)
 
 
 def main() -> None:
