@@ -11,7 +11,12 @@ from typing import BinaryIO
 
 from edgeact.errors import StorageError
 
-__all__ = ["atomic_write", "write_bytes", "write_text"]
+__all__ = ["atomic_write", "cache_folder", "write_bytes", "write_text"]
+
+
+def cache_folder() -> Path:
+    """Where edgeact keeps what it can make again: $EDGEACT_CACHE, or ~/.cache/edgeact. The caller creates it."""
+    return Path(os.environ.get("EDGEACT_CACHE") or Path.home() / ".cache" / "edgeact")
 
 
 @contextlib.contextmanager
