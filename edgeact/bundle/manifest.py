@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from edgeact.clip import ClipSpec
+from edgeact.errors import UnknownNameError
 from edgeact.records import Precision
 
 __all__ = [
     "FORMAT_VERSION",
     "Artifact",
+    "BundleDraft",
     "Calibration",
     "Golden",
     "Manifest",
     "Member",
     "ModelInfo",
+    "Role",
 ]
 
 FORMAT_VERSION = "1.0"
@@ -98,10 +102,9 @@ class Golden(Part):
     label: str | None = Field(default=None, description="the true label, where known")
 
 
-class Manifest(Part):
-    """Everything about a bundle but its measurements, which live in a member of their own."""
+class BundleDraft(Part):
+    """What the maker of a bundle states; `write_bundle` adds the list of members."""
 
-    format_version: str = FORMAT_VERSION
     model: ModelInfo
     labels: tuple[str, ...] = Field(min_length=1)
     clip: ClipSpec
@@ -109,33 +112,66 @@ class Manifest(Part):
     output_name: str = "logits"
     target: str = Field(description="device profile id")
     artifacts: tuple[Artifact, ...] = Field(min_length=1)
-    preferred: tuple[Name, ...] = Field(description="artifact names in the order the device should try them")
+    preferred: tuple[Name, ...] = Field(
+        min_length=1, description="artifact names in the order the device should try them"
+    )
     decide_on_device: bool = Field(default=False, description="the target was not at hand: time the candidates there")
     golden: Golden | None = None
     calibration: Calibration | None = None
     decisions: tuple[str, ...] = Field(default=(), description="what was decided at export, and why")
     tools: dict[str, str] = Field(description="package -> version used to make the bundle")
-    members: tuple[Member, ...]
 
     @model_validator(mode="after")
-    def _check(self) -> Manifest:
+    def _check_draft(self) -> BundleDraft:
         names = [artifact.name for artifact in self.artifacts]
-        paths = [member.path for member in self.members]
-        for kind, values in (("artifact", names), ("member", paths), ("label", list(self.labels))):
-            if len(set(values)) != len(values):
-                raise ValueError(f"{kind} names must be unique, got {values}")
-        unknown = set(self.preferred) - set(names)
-        if unknown or not self.preferred:
-            raise ValueError(f"preferred must name artifacts of {names}, got {list(self.preferred)}")
-        used = {path for artifact in self.artifacts for path in artifact.members}
-        if self.golden:
-            used.add(self.golden.video)
-        if missing := used - set(paths):
-            raise ValueError(f"members {sorted(missing)} are used but not listed")
+        _require_unique("artifact", names)
+        _require_unique("label", self.labels)
+        _require_unique("preferred artifact", self.preferred)
+        if unknown := set(self.preferred) - set(names):
+            raise ValueError(f"preferred must name artifacts of {names}, got {sorted(unknown)}")
         if self.golden and len(self.golden.logits) != len(self.labels):
             raise ValueError(f"golden logits: expected {len(self.labels)}, got {len(self.golden.logits)}")
+        if self.golden and self.golden.frames_shape[::3] != (self.clip.clip_frames, 3):
+            raise ValueError(
+                f"golden frames_shape: expected ({self.clip.clip_frames}, height, width, 3), "
+                f"got {self.golden.frames_shape}"
+            )
         return self
 
     def artifact(self, name: str) -> Artifact:
-        """The artifact called `name`; KeyError where there is none."""
-        return {artifact.name: artifact for artifact in self.artifacts}[name]
+        """The artifact called `name`; raises UnknownNameError where there is none."""
+        for artifact in self.artifacts:
+            if artifact.name == name:
+                return artifact
+        raise UnknownNameError("artifact", name, (artifact.name for artifact in self.artifacts))
+
+
+class Manifest(BundleDraft):
+    """Everything about a bundle but its measurements, which live in a member of their own."""
+
+    format_version: str = FORMAT_VERSION
+    members: tuple[Member, ...]
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Manifest:
+        _require_unique("member", [member.path for member in self.members])
+        roles = {member.path: member.role for member in self.members}
+        used = {path for artifact in self.artifacts for path in artifact.members}
+        if self.golden:
+            used.add(self.golden.video)
+        if missing := used - roles.keys():
+            raise ValueError(f"members {sorted(missing)} are used but not listed")
+        for artifact in self.artifacts:
+            engines = [path for path in artifact.members if roles[path] == "engine"]
+            if artifact.is_engine != bool(engines):
+                raise ValueError(
+                    f"artifact '{artifact.name}' of kind {artifact.kind} has engine members {engines}; "
+                    f"expected {'at least one' if artifact.is_engine else 'none'}"
+                )
+        return self
+
+
+def _require_unique(what: str, values: Sequence[str]) -> None:
+    if len(set(values)) != len(values):
+        doubled = sorted({value for value in values if values.count(value) > 1})
+        raise ValueError(f"{what} names must be unique, got {doubled} more than once")

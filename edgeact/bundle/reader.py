@@ -1,0 +1,146 @@
+"""Opening a bundle: everything is checked before anything is used, and nothing in it is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeact.bundle import canonical
+from edgeact.bundle.container import Entry, Placed, Span, chunks, read_entries, sums
+from edgeact.bundle.manifest import FORMAT_VERSION, Manifest, Member
+from edgeact.errors import (
+    BundleBombError,
+    BundleSchemaError,
+    BundleTamperedError,
+    BundleTruncatedError,
+    UnknownNameError,
+    UsageError,
+)
+from edgeact.records import SCHEMA_VERSION, Measurements
+
+__all__ = ["MANIFEST", "MAX_JSON_BYTES", "MEASUREMENTS", "Bundle", "open_bundle"]
+
+MANIFEST = "manifest.json"
+MEASUREMENTS = "measurements.json"
+MAX_JSON_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose container, manifest and every member's SHA-256 were found right when it was opened.
+
+    Holds no open file and no member in memory.
+    """
+
+    path: Path
+    manifest: Manifest
+    measurements: Measurements | None
+    digest: str
+    """SHA-256 of the manifest member: names the bundle, whatever was measured since."""
+    spans: Mapping[str, Span] = field(repr=False)
+    """Where each member lies in the file: the manifest, then all it lists."""
+
+    def read(self, member: str) -> bytes:
+        """The bytes of one member, owned by the caller, hashed again because the file may have changed since.
+
+        Raises UnknownNameError, BundleTamperedError, or UsageError where the file is gone.
+        """
+        stated = {listed.path: listed for listed in self.manifest.members}.get(member)
+        if stated is None:
+            raise UnknownNameError("member", member, (listed.path for listed in self.manifest.members))
+        try:
+            data = b"".join(chunks(self.spans[member]))
+        except OSError as error:
+            raise UsageError(f"cannot read '{self.path}': {error.strerror or error}") from error
+        if hashlib.sha256(data).hexdigest() != stated.sha256:
+            raise BundleTamperedError(f"member '{member}' of '{self.path}' changed since it was opened; open it again")
+        return data
+
+
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Check the bundle at `path` wholly (container, manifest, SHA-256 of every member) and describe it.
+
+    Takes one sequential pass over the file and at most a few MiB of memory beside the manifest.
+    Raises UsageError where there is no readable file, else the child of BundleError that says what is wrong.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"there is no file '{file}'; expected a bundle made by 'edgeact export'")
+    try:
+        with file.open("rb") as handle:
+            placed = read_entries(handle)
+        return _open_checked(file, placed)
+    except OSError as error:
+        raise UsageError(f"cannot read '{file}': {error.strerror or error}") from error
+
+
+def _open_checked(file: Path, placed: Sequence[Placed]) -> Bundle:
+    if not placed or placed[0].entry.name != MANIFEST:
+        raise BundleSchemaError(f"'{file}' is a ZIP file but no bundle: its first member is not {MANIFEST}")
+    data = _read_json(file, placed[0])
+    document = canonical.parse(data, MANIFEST)
+    manifest = canonical.validate(Manifest, document, "format_version", FORMAT_VERSION)
+    rest = list(placed[1:])
+    measured = rest.pop() if rest and rest[-1].entry.name == MEASUREMENTS else None
+    _check_listing(manifest.members, [place.entry for place in rest])
+    spans = {place.entry.name: _span(file, place) for place in (placed[0], *rest)}
+    for member, place in zip(manifest.members, rest, strict=True):
+        _check_content(member, place.entry, spans[member.path])
+    measurements = _parse_measurements(_read_json(file, measured)) if measured else None
+    return Bundle(file, manifest, measurements, hashlib.sha256(data).hexdigest(), spans)
+
+
+def _span(file: Path, place: Placed) -> Span:
+    return Span(file, place.offset, place.entry.size_bytes)
+
+
+def _read_json(file: Path, place: Placed) -> bytes:
+    if place.entry.size_bytes > MAX_JSON_BYTES:
+        raise BundleBombError(
+            f"{place.entry.name} takes {place.entry.size_bytes} bytes, expected at most {MAX_JSON_BYTES}"
+        )
+    data = b"".join(chunks(_span(file, place)))
+    if sums(data).crc32 != place.entry.crc32:
+        raise BundleTamperedError(f"the checksum of {place.entry.name} is wrong; copy or export the bundle again")
+    return data
+
+
+def _check_listing(members: Sequence[Member], entries: Sequence[Entry]) -> None:
+    """The manifest's members must be the file's, with the same sizes and in the same order."""
+    listed = {member.path: member.size_bytes for member in members}
+    stored = {entry.name: entry.size_bytes for entry in entries}
+    if extra := stored.keys() - listed.keys():
+        raise BundleTamperedError(f"members {sorted(extra)[:5]} are not listed in the manifest")
+    if missing := listed.keys() - stored.keys():
+        raise BundleTruncatedError(f"members {sorted(missing)[:5]} are listed in the manifest but not in the file")
+    for path, size in listed.items():
+        if size != stored[path]:
+            raise BundleBombError(f"member '{path}' takes {stored[path]} bytes, the manifest says {size}")
+    if list(listed) != list(stored):
+        raise BundleTamperedError("the members are not in the manifest's order")
+
+
+def _check_content(member: Member, entry: Entry, span: Span) -> None:
+    found = sums(span)
+    if found.size_bytes != member.size_bytes:
+        raise BundleTruncatedError(f"member '{member.path}' ends after {found.size_bytes} of {member.size_bytes} bytes")
+    if found.sha256 != member.sha256:
+        raise BundleTamperedError(
+            f"member '{member.path}' has SHA-256 {found.sha256[:12]}…, the manifest says {member.sha256[:12]}…; "
+            "copy or export the bundle again"
+        )
+    if found.crc32 != entry.crc32:
+        raise BundleTamperedError(f"the checksum of member '{member.path}' in the ZIP directory is wrong")
+
+
+def _parse_measurements(data: bytes) -> Measurements:
+    envelope = canonical.parse(data, MEASUREMENTS)
+    record = envelope.get("record")
+    if envelope.keys() != {"record", "sha256"} or not isinstance(record, dict):
+        raise BundleSchemaError(f"{MEASUREMENTS} must hold 'record' (an object) and 'sha256', got {sorted(envelope)}")
+    if hashlib.sha256(canonical.encode(record)).hexdigest() != envelope["sha256"]:
+        raise BundleTamperedError(f"{MEASUREMENTS} does not have the SHA-256 it states; measure again")
+    return canonical.validate(Measurements, record, "schema_version", SCHEMA_VERSION)
