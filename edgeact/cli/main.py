@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
-from edgeact.cli import targets
+from edgeact.cli import targets, train
 from edgeact.errors import EdgeactError
 
 __all__ = ["app", "main"]
@@ -39,6 +39,7 @@ def root(
 
 
 app.command("targets")(targets.command)
+app.command("train")(train.command)
 
 
 def main() -> None:
