@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
-from edgeact.cli import targets, train
+from edgeact.cli import inspect, targets, train
 from edgeact.errors import EdgeactError
 
 __all__ = ["app", "main"]
@@ -38,6 +38,7 @@ def root(
     """Deploy action-recognition 3-D CNNs: export to a bundle, run it, measure it."""
 
 
+app.command("inspect")(inspect.command)
 app.command("targets")(targets.command)
 app.command("train")(train.command)
 

@@ -1,0 +1,207 @@
+"""`edgeact inspect`: what a bundle holds, in one screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from edgeact.cli.output import JsonOption, emit_json, show
+
+if TYPE_CHECKING:
+    from edgeact.bundle import Artifact, Bundle, BundleDraft
+    from edgeact.records import Accuracy, Measurements, Row
+
+__all__ = ["command", "describe"]
+
+_LABELS_SHOWN = 6
+_DECISIONS_SHOWN = 6
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle made by 'edgeact export'.")],
+    json: JsonOption = False,
+) -> None:
+    """Check a bundle and show what it holds, what it expects and what was measured."""
+    from edgeact.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    if json:
+        measured = opened.measurements
+        emit_json(
+            {
+                "digest": opened.digest,
+                "manifest": opened.manifest.model_dump(mode="json"),
+                "measurements": measured.model_dump(mode="json") if measured else None,
+            }
+        )
+    else:
+        show(describe(opened))
+
+
+def describe(bundle: Bundle) -> RenderableType:
+    """The screen: facts, artifacts, and measurements where there are any."""
+    parts: list[RenderableType] = [_facts(bundle), "", _artifacts(bundle)]
+    if bundle.measurements:
+        parts += ["", _rows(bundle.measurements)]
+    return Group(*parts)
+
+
+def _facts(bundle: Bundle) -> Table:
+    manifest = bundle.manifest
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    facts = {
+        "bundle": f"{bundle.path.name}, {_bytes(bundle.path.stat().st_size)}, format {manifest.format_version}",
+        "digest": bundle.digest,
+        "model": _model(manifest),
+        "weights": ", ".join([manifest.model.weights_sha256[:12], *_pairs(manifest.model.provenance)]),
+        "labels": _labels(manifest.labels),
+        "clip": _clip(manifest),
+        "target": manifest.target + (", decided on the device" if manifest.decide_on_device else ""),
+        "golden": _golden(manifest),
+        "calibration": _calibration(manifest),
+        "tools": ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items())),
+    }
+    for name, value in facts.items():
+        grid.add_row(name, escape(value))
+    for position, decision in enumerate(manifest.decisions[:_DECISIONS_SHOWN]):
+        grid.add_row("" if position else "decisions", escape(f"- {decision}"))
+    if (more := len(manifest.decisions) - _DECISIONS_SHOWN) > 0:
+        grid.add_row("", f"and {more} more (--json)", style="dim")
+    return grid
+
+
+def _model(draft: BundleDraft) -> str:
+    model = draft.model
+    name = model.name if model.source == model.name else f"{model.name} from {model.source}"
+    macs = f"{model.macs / 1e9:.2f} GMACs" if model.macs else "MACs not counted"
+    return ", ".join([name, *_pairs(model.options), f"{model.parameters / 1e6:.2f} M parameters", macs])
+
+
+def _pairs(options: dict[str, str] | dict[str, str | int | float | bool]) -> list[str]:
+    return [f"{name}={value}" for name, value in sorted(options.items())]
+
+
+def _labels(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(labels[:_LABELS_SHOWN])
+    return f"{len(labels)}: {shown}{', …' if len(labels) > _LABELS_SHOWN else ''}"
+
+
+def _clip(draft: BundleDraft) -> str:
+    clip = draft.clip
+    shape = "x".join(map(str, clip.input_shape))
+    resize, crop = ("x".join(map(str, size)) for size in (clip.resize, clip.crop))
+    return (
+        f"{clip.clip_frames} frames at {clip.fps:g} fps ({clip.duration_s:.2f} s), resize {resize} "
+        f"({clip.interpolation}), crop {crop}, {clip.channel_order}, mean {_triple(clip.mean)}, "
+        f"std {_triple(clip.std)}; {draft.input_name} {shape} -> {draft.output_name} {len(draft.labels)}"
+    )
+
+
+def _triple(values: tuple[float, float, float]) -> str:
+    return "/".join(f"{value:.4g}" for value in values)
+
+
+def _golden(draft: BundleDraft) -> str:
+    golden = draft.golden
+    if golden is None:
+        return "none: the device cannot check itself"
+    top = draft.labels[max(range(len(golden.logits)), key=golden.logits.__getitem__)]
+    truth = f", true label '{golden.label}'" if golden.label else ""
+    return f"{golden.video}, {'x'.join(map(str, golden.frames_shape))}, PyTorch says '{top}'{truth}"
+
+
+def _calibration(draft: BundleDraft) -> str:
+    found = draft.calibration
+    if found is None:
+        return "none: no INT8"
+    source = f"{found.clips} clips of {found.videos} videos, {found.classes} classes, {found.dataset} {found.split}"
+    synthetic = "SYNTHETIC clips; " if found.synthetic else ""
+    return f"{synthetic}{source} ({found.data_digest[:12]}), {found.method}, seed {found.seed}"
+
+
+def _artifacts(bundle: Bundle) -> RenderableType:
+    sizes = {member.path: member.size_bytes for member in bundle.manifest.members}
+    order = {name: str(position) for position, name in enumerate(bundle.manifest.preferred, 1)}
+    table = _table("artifact", "kind", "precision", "backends", numeric=("try", "size", "in float"))
+    needs = []
+    for artifact in bundle.manifest.artifacts:
+        table.add_row(
+            escape(artifact.name),
+            artifact.kind,
+            artifact.precision,
+            escape(", ".join(artifact.backends)),
+            order.get(artifact.name, "-"),
+            _bytes(sum(sizes[path] for path in artifact.members)),
+            str(len(artifact.float_layers)) if artifact.precision == "int8" else "all",
+        )
+        if requirements := _requirements(artifact):
+            needs.append(f"{escape(artifact.name)} needs {escape(requirements)}")
+    return Group(table, *needs)
+
+
+def _requirements(artifact: Artifact) -> str:
+    versions = [f"{name} {version}" for name, version in sorted(artifact.requires.items())]
+    return ", ".join([*versions, *(["your trust: it is executable code"] if artifact.is_engine else [])])
+
+
+def _rows(measured: Measurements) -> RenderableType:
+    machine = measured.machine
+    title = (
+        f"measured {measured.created_utc} on {machine.board or machine.processor}, {machine.cores} cores, "
+        f"{machine.operating_system}; ~ is an estimate"
+    )
+    table = _table("artifact", "on", "verdict", "parity", "top-1 (95 %)", numeric=("p50 ms", "p90 ms"))
+    for row in measured.rows:
+        table.add_row(
+            escape(row.artifact),
+            escape(f"{row.backend} {row.device}"),
+            row.verdict,
+            "-" if row.parity is None else ("passed" if row.parity.passed else "FAILED"),
+            _top1(row.accuracy),
+            *_latency(row),
+        )
+    reasons = (f"{escape(row.artifact)} {row.verdict}: {escape(row.reason)}" for row in measured.rows)
+    return Group(escape(title), table, *reasons)
+
+
+def _top1(accuracy: tuple[Accuracy, ...]) -> str:
+    """Of videos where there are any: the clips of one video are no independent trials."""
+    best = sorted(accuracy, key=lambda item: item.level, reverse=True)
+    if not best:
+        return "-"
+    found = best[0]
+    low, high = found.top1_interval.low, found.top1_interval.high
+    return f"{found.top1 * 100:.1f} % ({low * 100:.0f}-{high * 100:.0f})"
+
+
+def _latency(row: Row) -> tuple[str, str]:
+    if row.latency is None:
+        return ("-" if row.latency_estimate_ms is None else f"~{row.latency_estimate_ms:.1f}"), "-"
+    p90 = row.latency.p90_ms
+    return f"{row.latency.p50_ms:.1f}", "-" if p90 is None else f"{p90:.1f}"
+
+
+def _table(*headers: str, numeric: tuple[str, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold", no_wrap=header == "kind")
+    for header in numeric:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def _bytes(size: float) -> str:
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} GB"
