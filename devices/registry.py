@@ -28,7 +28,8 @@ _FOLDER = Path(__file__).parent
 _RELEASES = "_releases.toml"
 
 Keys = tuple[str, ...]
-Facts = dict[Keys, tuple[Any, Provenance]]
+Fact = tuple[Any, Provenance]
+Facts = dict[Keys, Fact]
 
 
 def list_profiles() -> tuple[str, ...]:
@@ -51,9 +52,8 @@ def parse_profile(profile_id: str, text: str) -> DeviceProfile:
     document = tomllib.loads(text)
     facts = _merge(document.pop("facts", []), profile_id)
     releases, _ = facts.pop(("tensorrt",), ((), None))
-    has_int8 = bool(facts.get(("supports_int8",), (False, None))[0])
     for release in releases:
-        facts.update(_dialect(release, has_int8, profile_id))
+        facts.update(_dialect(release, facts.get(("supports_int8",)), profile_id))
     fields = _nest({path: value for path, (value, _) in facts.items()})
     for name in ("modes", "tensorrt"):
         fields[name] = tuple({"name": key, **part} for key, part in fields.get(name, {}).items())
@@ -75,12 +75,14 @@ def _releases() -> Facts:
     return _merge(document["facts"], _RELEASES)
 
 
-def _dialect(release: str, has_int8: bool, owner: str) -> Facts:
+def _dialect(release: str, supports_int8: Fact | None, owner: str) -> Facts:
+    """The facts of a release; a GPU without INT8 takes no Q/DQ, and then its own source says so."""
     found = {("tensorrt", *path): fact for path, fact in _releases().items() if path[0] == release}
     if not found:
         raise ValueError(f"'{owner}': unknown TensorRT release '{release}'; add it to {_RELEASES}")
-    qdq, stamp = found["tensorrt", release, "qdq"]
-    return {**found, ("tensorrt", release, "qdq"): (qdq and has_int8, stamp)}
+    if supports_int8 and not supports_int8[0]:
+        found["tensorrt", release, "qdq"] = supports_int8
+    return found
 
 
 def _merge(groups: Iterable[Mapping[str, Any]], owner: str) -> Facts:

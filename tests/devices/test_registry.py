@@ -85,6 +85,13 @@ def test_an_unknown_release_is_refused() -> None:
         parse_profile("mine", _MINIMAL + 'tensorrt = ["jetpack-9"]\n')
 
 
+def test_a_board_without_int8_says_why_it_takes_no_qdq() -> None:
+    nano = load_profile("nano")
+
+    assert not nano.tensorrt[0].qdq
+    assert nano.provenance["tensorrt.jetpack-4.6.1.qdq"] == nano.provenance["supports_int8"]
+
+
 def test_modes_may_be_told_by_two_sources() -> None:
     stated = "[facts.modes]\n15W = { watts = 15 }\n"
     guessed = '[[facts]]\nmark = "inferred"\nsource = "a guess of mine"\n[facts.modes]\n15W = { gpu_mhz = 600 }\n'
