@@ -69,7 +69,8 @@ class Fam(nn.Module):
                 "build the model for the clip size it is fed with"
             )
         frequencies = (x.mean(dim=2) * self.basis).sum(dim=(2, 3))
-        return x * self.fc(frequencies)[:, :, None, None, None]
+        weights: Tensor = self.fc(frequencies)
+        return x * weights[:, :, None, None, None]
 
 
 class Sam(nn.Module):

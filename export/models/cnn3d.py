@@ -17,6 +17,7 @@ __all__ = ["AttentionGate", "Cnn3d", "cnn3d", "cnn3d_gate"]
 
 _KERNEL = (3, 7, 7)
 _STRIDE = (1, 2, 2)
+_PADDING = (1, 3, 3)
 _GRID = (4, 4, 4)
 _HIDDEN_PER_CHANNEL = 8
 _DROPOUT = 0.25
@@ -41,12 +42,11 @@ class Cnn3d(nn.Module):
         super().__init__()
         width, hidden = options.width, options.width * _HIDDEN_PER_CHANNEL
         extent = (options.clip_frames, *((edge + 1) // 2 for edge in options.size))
-        pool = tuple(max(edge // cells, 1) for edge, cells in zip(extent, _GRID, strict=True))
+        pool = [max(edge // cells, 1) for edge, cells in zip(extent, _GRID, strict=True)]
         grid = [edge // step for edge, step in zip(extent, pool, strict=True)]
-        padding = tuple(size // 2 for size in _KERNEL)
-        self.conv = nn.Sequential(nn.Conv3d(3, width, _KERNEL, _STRIDE, padding), nn.ReLU(inplace=True))
+        self.conv = nn.Sequential(nn.Conv3d(3, width, _KERNEL, _STRIDE, _PADDING), nn.ReLU(inplace=True))
         self.gate = AttentionGate(width) if gate else nn.Identity()
-        self.pool = nn.AvgPool3d(pool)
+        self.pool = nn.AvgPool3d((pool[0], pool[1], pool[2]))
         self.head = nn.Sequential(
             nn.Flatten(),
             nn.Linear(width * grid[0] * grid[1] * grid[2], hidden),

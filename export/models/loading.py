@@ -74,10 +74,10 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
     spec = find_model(name)
     weights = _weights_for(name, request)
     card = weights.card if weights else None
-    if card and card.model != name:
-        raise WeightsError(f"weights '{weights and weights.path}' are of '{card.model}', expected '{name}'")
+    if weights and card and card.model != name:
+        raise WeightsError(f"weights '{weights.path}' are of '{card.model}', expected '{name}'")
     clip = _clip(request, card.clip if card else spec.clip)
-    labels = request.labels or (card.labels if card else None) or _numbered(weights, "classifier.weight", "head.4.weight")
+    labels = request.labels or (card.labels if card else None) or _numbered(weights)
     options = spec.options(len(labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.seed)
     module = spec.build(options)
@@ -130,14 +130,14 @@ def _clip(request: LoadRequest, default: ClipSpec) -> ClipSpec:
     return resized_clip(clip, clip_frames=request.clip_frames, size=request.size, fps=request.fps)
 
 
-def _numbered(weights: Weights | None, *heads: str) -> tuple[str, ...]:
-    """'class 0', 'class 1', ... as many as the weights' last layer has; the paper's 101 without weights."""
+def _numbered(weights: Weights | None) -> tuple[str, ...]:
+    """'class 0', 'class 1', ... as many as the weights' last matrix has rows; the papers' 101 without weights."""
     count = 101
     if weights:
-        found = [weights.tensors[head] for head in heads if head in weights.tensors]
-        if not found:
-            raise WeightsError(f"weights '{weights.path}': expected one of {', '.join(heads)}; give --labels FILE")
-        count = found[0].shape[0]
+        matrices = [tensor for tensor in weights.tensors.values() if tensor.ndim == 2]
+        if not matrices:
+            raise WeightsError(f"weights '{weights.path}' hold no linear layer to count classes by; give --labels FILE")
+        count = matrices[-1].shape[0]
     return tuple(f"class {index}" for index in range(count))
 
 

@@ -56,7 +56,7 @@ class MultiLevelSplit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Same shape out as in."""
         # Sizes come off the convolutions, not from the constructor: a pruned layer has other widths.
-        convs = [branch[0] for branch in self.branches]
+        convs = [layer for layer in self.branches.modules() if isinstance(layer, nn.Conv3d)]
         carries = [conv.out_channels // 2 for conv in convs[:-1]]
         sizes = [conv.in_channels - carry for conv, carry in zip(convs, [0, *carries], strict=True)]
         first, *pieces = torch.split(x, [x.shape[1] - sum(sizes), *sizes], dim=1)

@@ -1,0 +1,135 @@
+"""Accuracy over labelled videos, of clips and of videos, for several variants of a model on the same clips."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest
+
+from edgeact.calibration.clips import video_inputs
+from edgeact.calibration.datasets import VideoItem
+from edgeact.clip import ClipSpec
+from edgeact.errors import DatasetError, VideoError
+from edgeact.records import Accuracy, ClassAccuracy, Interval
+
+__all__ = ["DataSource", "Scores", "collect_scores", "summarize"]
+
+Array = npt.NDArray[np.float32]
+Run = Callable[[Array], Array]
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What was evaluated, for the record."""
+
+    dataset: str
+    split: str
+    digest: str
+    labels: tuple[str, ...]
+
+
+@dataclass
+class Scores:
+    """Probabilities of every clip `(classes,)`, with the video each belongs to."""
+
+    clip_probabilities: list[Array] = field(default_factory=list)
+    clip_video: list[int] = field(default_factory=list)
+    video_label: list[int] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def clips(self) -> tuple[Array, npt.NDArray[np.int64]]:
+        """Probabilities `(clips, classes)` and true labels `(clips,)`."""
+        labels = np.array([self.video_label[video] for video in self.clip_video])
+        return np.stack(self.clip_probabilities), labels
+
+    def videos(self) -> tuple[Array, npt.NDArray[np.int64]]:
+        """Mean probabilities over a video's clips `(videos, classes)` and true labels `(videos,)`."""
+        probabilities, owner = np.stack(self.clip_probabilities), np.array(self.clip_video)
+        means = np.stack([probabilities[owner == video].mean(axis=0) for video in range(len(self.video_label))])
+        return means, np.array(self.video_label)
+
+
+def collect_scores(
+    runs: Mapping[str, Run], items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress | None = None
+) -> dict[str, Scores]:
+    """Run every variant over all non-overlapping clips of `items`; each video is decoded once for all variants.
+
+    Unreadable videos are counted in `Scores.skipped`; DatasetError where none could be read.
+    """
+    scores = {name: Scores() for name in runs}
+    for done, item in enumerate(items, start=1):
+        try:
+            inputs = list(video_inputs(item, clip))
+        except VideoError:
+            for score in scores.values():
+                score.skipped["unreadable"] += 1
+            continue
+        for name, run in runs.items():
+            _add_video(scores[name], item.label, [run(array) for array in inputs])
+        if on_progress:
+            on_progress(done, len(items))
+    if any(not score.video_label for score in scores.values()):
+        raise DatasetError(f"none of {len(items)} videos could be read")
+    return scores
+
+
+def _add_video(score: Scores, label: int, outputs: Sequence[Array]) -> None:
+    video = len(score.video_label)
+    score.video_label.append(label)
+    for output in outputs:
+        logits = output.reshape(-1)
+        exponents = np.exp(logits - logits.max())
+        score.clip_probabilities.append((exponents / exponents.sum()).astype(np.float32))
+        score.clip_video.append(video)
+
+
+def summarize(scores: Scores, source: DataSource) -> tuple[Accuracy, Accuracy]:
+    """Clip-level and video-level accuracy; the two are never mixed."""
+    clip_probabilities, clip_labels = scores.clips()
+    video_probabilities, video_labels = scores.videos()
+    skipped = dict(scores.skipped)
+    return (
+        _accuracy("clip", clip_probabilities, clip_labels, source, skipped),
+        _accuracy("video", video_probabilities, video_labels, source, skipped),
+    )
+
+
+def _accuracy(
+    level: str, probabilities: Array, labels: npt.NDArray[np.int64], source: DataSource, skipped: dict[str, int]
+) -> Accuracy:
+    classes = len(source.labels)
+    predicted = probabilities.argmax(axis=1)
+    correct = int((predicted == labels).sum())
+    interval = binomtest(correct, len(labels)).proportion_ci(method="wilson")
+    confusion = np.zeros((classes, classes), dtype=int)
+    np.add.at(confusion, (labels, predicted), 1)
+    per_class = tuple(
+        ClassAccuracy(label=name, count=int(row.sum()), correct=int(row[index]))
+        for index, (name, row) in enumerate(zip(source.labels, confusion, strict=True))
+    )
+    return Accuracy.model_validate(
+        {
+            "level": level,
+            "dataset": source.dataset,
+            "split": source.split,
+            "data_digest": source.digest,
+            "count": len(labels),
+            "correct": correct,
+            "top1": correct / len(labels),
+            "top1_interval": Interval(low=float(interval.low), high=float(interval.high)),
+            "top5": _top5(probabilities, labels) if classes > 5 else None,
+            "per_class": per_class,
+            "confusion": tuple(tuple(int(count) for count in row) for row in confusion),
+            "skipped": skipped,
+        }
+    )
+
+
+def _top5(probabilities: Array, labels: npt.NDArray[np.int64]) -> float:
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    return float((best == labels[:, None]).any(axis=1).mean())
