@@ -1,0 +1,213 @@
+"""Where everything of the accuracy-against-latency scatter goes: axes, points, and labels that do not overlap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeact.report.view import Point
+
+__all__ = ["Label", "Layout", "Mark", "Tick", "lay_out"]
+
+_CHARACTER_PX = 6.9  # of the 12 px label font, wide enough for the system fonts of all platforms
+_LINE_PX = 15.0
+_MARK_PX = 8.0
+_LOG_FROM = 8.0  # a latency range wider than this gets a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle, pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlap(self, other: Box) -> float:
+        """Shared area, square pixels."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(0.0, width) * max(0.0, height)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One tick: place along its axis, pixels, and text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """A point's name: left end of its base line, its box, and whether a line must lead to the point."""
+
+    x: float
+    y: float
+    box: Box
+    has_leader: bool
+
+    def anchor_x(self, x: float) -> float:
+        """Where a leader line from a point at `x` meets the label."""
+        return min(max(x, self.box.left), self.box.right)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A point's place and the ends of its two error bars."""
+
+    x: float
+    y: float
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    @property
+    def boxes(self) -> tuple[Box, Box, Box]:
+        """What a label should not cover: the mark, then its two bars."""
+        return (
+            Box(self.x - _MARK_PX, self.y - _MARK_PX, self.x + _MARK_PX, self.y + _MARK_PX),
+            Box(self.x_low, self.y - 1, self.x_high, self.y + 1),
+            Box(self.x - 1, self.y_high, self.x + 1, self.y_low),
+        )
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point, where it is drawn, and its label."""
+
+    point: Point
+    bars: Bars
+    label: Label
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A scatter laid out for one size, pixels; `plot` is the area inside the axes."""
+
+    width: int
+    height: int
+    plot: Box
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    marks: tuple[Mark, ...]
+    is_log: bool
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A value range mapped onto a pixel range."""
+
+    low: float
+    high: float
+    start_px: float
+    end_px: float
+    is_log: bool = False
+
+    def at(self, value: float) -> float:
+        low, high, value = (math.log(v) if self.is_log else v for v in (self.low, self.high, value))
+        share = min(max((value - low) / (high - low), 0.0), 1.0)
+        return round(self.start_px + share * (self.end_px - self.start_px), 1)
+
+
+def lay_out(points: Sequence[Point], width: int, height: int) -> Layout:
+    """Lay out one or more points in `width` x `height` pixels; the same points give the same layout."""
+    plot = Box(52.0, 12.0, width - 14.0, height - 44.0)
+    x_axis, y_axis = _latency_axis(points, plot), _accuracy_axis(points, plot)
+    bars = [_bars(point, x_axis, y_axis) for point in points]
+    labels = _place_labels(bars, [point.label for point in points], plot)
+    return Layout(
+        width=width,
+        height=height,
+        plot=plot,
+        x_ticks=_ticks(x_axis, 4 if width < 500 else 7),
+        y_ticks=_ticks(y_axis, 6, scale=100.0),
+        marks=tuple(Mark(point, bar, label) for point, bar, label in zip(points, bars, labels, strict=True)),
+        is_log=x_axis.is_log,
+    )
+
+
+def _bars(point: Point, x_axis: _Axis, y_axis: _Axis) -> Bars:
+    return Bars(
+        x=x_axis.at(point.p50_ms),
+        y=y_axis.at(point.top1),
+        x_low=x_axis.at(point.p50_interval.low),
+        x_high=x_axis.at(point.p50_interval.high),
+        y_low=y_axis.at(point.top1_interval.low),
+        y_high=y_axis.at(point.top1_interval.high),
+    )
+
+
+def _latency_axis(points: Sequence[Point], plot: Box) -> _Axis:
+    low = min(point.p50_interval.low for point in points)
+    high = max(point.p50_interval.high for point in points)
+    if low > 0 and high / low > _LOG_FROM:
+        return _Axis(low / 1.3, high * 1.3, plot.left, plot.right, is_log=True)
+    return _Axis(0.0, 1.15 * high or 1.0, plot.left, plot.right)
+
+
+def _accuracy_axis(points: Sequence[Point], plot: Box) -> _Axis:
+    low = min(point.top1_interval.low for point in points)
+    high = max(point.top1_interval.high for point in points)
+    margin = max(0.1 * (high - low), 0.005)
+    return _Axis(max(0.0, low - margin), min(1.0, high + margin), plot.bottom, plot.top)
+
+
+def _ticks(axis: _Axis, wanted: int, scale: float = 1.0) -> tuple[Tick, ...]:
+    """Ticks at round values of 1, 2 and 5 times a power of ten, about `wanted` of them; texts show `scale` * value."""
+    low, high = axis.low * scale, axis.high * scale
+    values = _log_values(low, high, wanted) if axis.is_log else _linear_values(low, high, wanted)
+    return tuple(Tick(axis.at(value / scale), f"{value:.10g}") for value in values)
+
+
+def _linear_values(low: float, high: float, wanted: int) -> list[float]:
+    rough = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 10) for index in range(first, last + 1)]
+
+
+def _log_values(low: float, high: float, wanted: int) -> list[float]:
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        values = [factor * 10.0**power for power in powers for factor in factors]
+        inside = [round(value, 10) for value in values if low <= value <= high]
+        if len(inside) <= wanted:
+            break
+    return inside
+
+
+def _place_labels(bars: Sequence[Bars], texts: Sequence[str], plot: Box) -> list[Label]:
+    """Give each label, from the top point down, the nearest place where it covers least of what is there already."""
+    taken: list[Box] = [box for bar in bars for box in bar.boxes]
+    labels: dict[int, Label] = {}
+    for index in sorted(range(len(bars)), key=lambda index: (bars[index].y, bars[index].x)):
+        label = min(_candidates(bars[index], texts[index]), key=lambda option: _cost(option, bars[index], taken, plot))
+        taken.append(label.box)
+        labels[index] = label
+    return [labels[index] for index in range(len(bars))]
+
+
+def _candidates(bar: Bars, text: str) -> list[Label]:
+    width = _CHARACTER_PX * len(text)
+    options = []
+    for distance in (12.0, 22.0, 36.0, 52.0, 72.0, 96.0):
+        for right, down in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1), (0, -1), (0, 1)):
+            x = bar.x + right * distance - width * (1 - right) / 2
+            y = bar.y + down * distance
+            box = Box(x, y - _LINE_PX / 2, x + width, y + _LINE_PX / 2)
+            options.append(Label(round(x, 1), round(y + 4, 1), box, has_leader=distance > 22))
+    return options
+
+
+def _cost(label: Label, bar: Bars, taken: Sequence[Box], plot: Box) -> float:
+    """Square pixels covered, much more for those outside of the plot, plus a little for the distance."""
+    box = label.box
+    area = (box.right - box.left) * (box.bottom - box.top)
+    outside = area - box.overlap(plot)
+    distance = abs((box.top + box.bottom) / 2 - bar.y) + max(box.left - bar.x, bar.x - box.right, 0.0)
+    return sum(box.overlap(other) for other in taken) + 10 * outside + 0.05 * distance

@@ -1,0 +1,107 @@
+"""A bundle in a few plain sentences: what was chosen and why, how fast, how right, and what is not known."""
+
+from __future__ import annotations
+
+from edgeact.records import Row
+from edgeact.report.view import BundleView
+from edgeact.report.words import accuracy_key, ms, p50_text, percent, threads_text
+
+__all__ = ["measured_where", "provenance", "summarize_bundle"]
+
+
+def summarize_bundle(bundle: BundleView) -> tuple[str, ...]:
+    """The sentences a reader in a hurry needs."""
+    manifest = bundle.manifest
+    sentences = [_choice(bundle)]
+    if manifest.decide_on_device:
+        order = ", ".join(manifest.preferred)
+        sentences.append(
+            f"The target {manifest.target} was not at hand: the device times the candidates ({order}) and decides."
+        )
+    row = bundle.chosen
+    if row:
+        sentences += [*_speed(row), *_accuracy(row)]
+    return tuple(sentences)
+
+
+def measured_where(bundle: BundleView) -> tuple[str, ...]:
+    """Which numbers were measured, on what, and which are estimates."""
+    measurements = bundle.measurements
+    if measurements is None:
+        return ("Nothing was measured: the bundle holds no measurements.",)
+    machine = measurements.machine
+    where = machine.board or machine.processor
+    sentences = []
+    for told, rows in (
+        (f"Latency was measured on {where} for", [row for row in bundle.rows if row.latency]),
+        ("Latency is only an estimate (roofline of the target, never measured) for", list(bundle.estimated)),
+        ("No latency is known for", [r for r in bundle.rows if not r.latency and r.latency_estimate_ms is None]),
+    ):
+        if rows:
+            sentences.append(f"{told} {_named(rows)}.")
+    for key in bundle.accuracy_keys:
+        rows = [row for row in bundle.rows if bundle.accuracy(row, key)]
+        sentences.append(f"Accuracy over {key} was counted on {where} for {_named(rows)}.")
+    if skipped := bundle.skipped:
+        told = "; ".join(f"{reason}: {number}" for reason, number in skipped.items())
+        sentences.append(f"Videos left out ({sum(skipped.values())}): {told}.")
+    if machine.board != measurements.target:
+        sentences.append(f"The target is {measurements.target}; these numbers are not from it.")
+    return tuple(sentences)
+
+
+def provenance(bundle: BundleView) -> dict[str, str]:
+    """Where the model, the INT8 ranges and the golden clip came from."""
+    manifest = bundle.manifest
+    model, clip, calibration, golden = manifest.model, manifest.clip, manifest.calibration, manifest.golden
+    facts = {
+        "model": f"{model.name} from {model.source}, {model.parameters / 1e6:.2f} M parameters",
+        "multiply-accumulates": f"{model.macs / 1e9:.2f} G per clip" if model.macs else "",
+        "weights": f"SHA-256 {model.weights_sha256[:16]}",
+        **{f"weights, {name}": text for name, text in model.provenance.items()},
+        "options": ", ".join(f"{name} {value}" for name, value in model.options.items()),
+        "clip": f"{clip.clip_frames} frames at {clip.fps:g} per second, {clip.crop[0]} x {clip.crop[1]} pixels, "
+        f"{clip.duration_s:.2f} s of video",
+        "labels": f"{len(manifest.labels)}",
+    }
+    if calibration:
+        synthetic = "; SYNTHETIC clips, allowed by an explicit flag" if calibration.synthetic else ""
+        facts["INT8 calibration"] = (
+            f"{calibration.clips} clips of {calibration.videos} videos and {calibration.classes} classes from "
+            f"{calibration.dataset} {calibration.split}, method {calibration.method}, seed {calibration.seed}, "
+            f"data {calibration.data_digest[:16]}{synthetic}"
+        )
+    if golden:
+        top = manifest.labels[max(range(len(golden.logits)), key=golden.logits.__getitem__)]
+        truth = f", truly {golden.label}" if golden.label else ""
+        facts["golden clip"] = f"{golden.video}, PyTorch says {top}{truth}, frames {golden.frames_sha256[:16]}"
+    facts["tools"] = ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _choice(bundle: BundleView) -> str:
+    row = bundle.chosen
+    if row is None:
+        return f"No variant was chosen here; the device tries {', then '.join(bundle.manifest.preferred)}."
+    return f"{row.artifact} ({row.precision}, {row.backend} on {row.device}) was chosen: {row.reason.rstrip('.')}."
+
+
+def _speed(row: Row) -> list[str]:
+    if row.latency:
+        latency = row.latency
+        return [f"One clip takes {p50_text(latency)}: the median of {latency.runs} runs, {threads_text(latency)}."]
+    if row.latency_estimate_ms is not None:
+        return [f"One clip is estimated to take {ms(row.latency_estimate_ms)} ms; that was not measured."]
+    return ["Its latency is not known."]
+
+
+def _accuracy(row: Row) -> list[str]:
+    return [
+        f"It is right on {accuracy.correct} of {accuracy.count} ({percent(accuracy.top1)} %) over "
+        f"{accuracy_key(accuracy)}."
+        for accuracy in row.accuracy
+    ]
+
+
+def _named(rows: list[Row]) -> str:
+    return ", ".join(f"{row.artifact} ({row.backend} on {row.device})" for row in rows)

@@ -1,0 +1,151 @@
+"""Numbers of the records as short text; the page and the Markdown say the same because both say it through here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from edgeact.records import Accuracy, ClassAccuracy, Interval, Latency, LatencyRecord, Machine, Parity, Row
+
+__all__ = [
+    "accuracy_key",
+    "bytes_text",
+    "class_text",
+    "latency_text",
+    "machine_facts",
+    "mistakes",
+    "ms",
+    "p50_text",
+    "parity_text",
+    "percent",
+    "record_facts",
+    "tail_text",
+    "threads_text",
+    "top1_text",
+]
+
+NONE = "n/a"
+
+
+def ms(value: float) -> str:
+    """Milliseconds with three significant digits, without the unit."""
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:.{min(max(digits, 0), 4)}f}"
+
+
+def percent(fraction: float) -> str:
+    """A fraction as percent with one decimal, without the sign."""
+    return f"{100 * fraction:.1f}"
+
+
+def bytes_text(size_bytes: int) -> str:
+    """A size in the largest decimal unit that leaves at least one before the point."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def parity_text(parity: Parity | None) -> str:
+    """Agreement with PyTorch: passed or not, top-1 agreement, signal to noise, largest error, number of clips."""
+    if parity is None:
+        return NONE
+    snr = "no error" if parity.snr_db is None else f"{parity.snr_db:.1f} dB"
+    return (
+        f"{'pass' if parity.passed else 'FAIL'}: top-1 {percent(parity.top1_agreement)} %, {snr}, "
+        f"max error {parity.max_abs_error:.2g}, {parity.clips} clips"
+    )
+
+
+def accuracy_key(accuracy: Accuracy) -> str:
+    """What an accuracy is of, as a column head: two accuracies are comparable when it is equal."""
+    return f"{accuracy.dataset} {accuracy.split}, {accuracy.level}s"
+
+
+def top1_text(accuracy: Accuracy | None) -> str:
+    """Top-1 with its 95 % interval and what it was counted over."""
+    if accuracy is None:
+        return NONE
+    return f"{percent(accuracy.top1)} % {_interval(accuracy.top1_interval, percent)}, n = {accuracy.count}"
+
+
+def latency_text(row: Row) -> str:
+    """Measured p50 with its 95 % interval; else the estimate, called one."""
+    if row.latency is None:
+        return NONE if row.latency_estimate_ms is None else f"≈ {ms(row.latency_estimate_ms)} ms (estimate)"
+    return p50_text(row.latency)
+
+
+def p50_text(latency: Latency) -> str:
+    """The measured median with its 95 % interval."""
+    return f"{ms(latency.p50_ms)} ms {_interval(latency.p50_interval, ms)}"
+
+
+def tail_text(value_ms: float | None) -> str:
+    """A high percentile, or the dash of one that too few runs were made for."""
+    return NONE if value_ms is None else f"{ms(value_ms)} ms"
+
+
+def machine_facts(machine: Machine) -> dict[str, str]:
+    """What is known about a machine, in the order a reader asks for it."""
+    clock = None if machine.clock_mhz is None else f"{machine.clock_mhz:.0f} MHz"
+    facts = {
+        "board": machine.board,
+        "processor": f"{machine.processor} ({machine.architecture}, {machine.cores} cores)",
+        "instruction sets": ", ".join(machine.isa),
+        "accelerator": machine.accelerator,
+        "memory": bytes_text(machine.memory_bytes),
+        "power mode": machine.power_mode,
+        "clock": clock,
+        "operating system": machine.operating_system,
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items())),
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def record_facts(record: LatencyRecord) -> dict[str, str]:
+    """One latency record as the cells of a table row."""
+    latency = record.latency
+    return {
+        "artifact": f"{record.model} / {record.artifact}",
+        "precision": record.precision,
+        "runs on": f"{record.backend} on {record.device}, {threads_text(latency)}",
+        "p50": p50_text(latency),
+        "p90": tail_text(latency.p90_ms),
+        "p99": tail_text(latency.p99_ms),
+        "runs": str(latency.runs),
+        "machine": record.machine.board or record.machine.processor,
+        "measured": record.created_utc,
+        "notes": "; ".join(record.notes) or NONE,
+    }
+
+
+def threads_text(latency: Latency) -> str:
+    """How many threads a session had."""
+    if latency.threads is None:
+        return "the backend's own threads"
+    return f"{latency.threads} thread{'s' if latency.threads != 1 else ''}"
+
+
+def class_text(own: ClassAccuracy | None) -> str:
+    """Top-1 of one class, without an interval: the classes are small."""
+    return f"{percent(own.correct / own.count)} %" if own and own.count else NONE
+
+
+def mistakes(
+    labels: tuple[str, ...], confusion: tuple[tuple[int, ...], ...], limit: int = 25
+) -> list[tuple[str, str, int, int]]:
+    """The most frequent mistakes: true label, predicted label, how often, of how many."""
+    found = [
+        (labels[true], labels[predicted], count, sum(row))
+        for true, row in enumerate(confusion)
+        for predicted, count in enumerate(row)
+        if true != predicted and count
+    ]
+    return sorted(found, key=lambda mistake: (-mistake[2], mistake[0], mistake[1]))[:limit]
+
+
+def _interval(interval: Interval, text: Callable[[float], str]) -> str:
+    return f"[{text(interval.low)}, {text(interval.high)}]"
