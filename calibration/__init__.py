@@ -1,1 +1,1 @@
-"""TODO"""
+"""Data sets, calibration clips, accuracy and parity."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The exporter: models, training, converters, quantization, rewrites, the pipeline."""

@@ -17,7 +17,7 @@ from torch import nn
 from edgeact.clip import ClipSpec
 from edgeact.errors import ConversionError
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "at_opset", "to_onnx"]
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "at_opset", "drop_unused_initializers", "to_onnx"]
 
 INPUT_NAME = "clip"
 OUTPUT_NAME = "logits"
@@ -79,7 +79,7 @@ def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
             _drop_attribute(node, newer)
     old.opset_import[0].version = opset
     old.ir_version = min(old.ir_version, 8)  # what ONNX 1.10 to 1.12, the parsers of TensorRT 8, can read
-    _drop_unused_initializers(old)
+    drop_unused_initializers(old)
     try:
         onnx.checker.check_model(old, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -107,7 +107,8 @@ def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
     node.attribute.extend(kept)
 
 
-def _drop_unused_initializers(model: onnx.ModelProto) -> None:
+def drop_unused_initializers(model: onnx.ModelProto) -> None:
+    """Remove constants that no node reads any more, in place."""
     used = {name for node in model.graph.node for name in node.input}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.initializer[:]

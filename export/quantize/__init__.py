@@ -1,1 +1,1 @@
-"""TODO"""
+"""Static quantization and what it leaves in float."""

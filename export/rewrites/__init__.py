@@ -1,1 +1,1 @@
-"""TODO"""
+"""Exact graph rewrites, one a file."""

@@ -1,0 +1,42 @@
+"""All exact rewrites in the order they are tried, and applying those a target wins by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+
+from edgeact.errors import ConversionError
+from edgeact.export.convert.onnx import drop_unused_initializers
+from edgeact.export.rewrites.base import Applied, Refusal, Rewrite
+from edgeact.export.rewrites.space_to_depth_stem import SpaceToDepthStem
+
+__all__ = ["REWRITES", "apply_rewrites"]
+
+REWRITES: tuple[Rewrite[Any], ...] = (SpaceToDepthStem(),)
+
+
+def apply_rewrites(model: onnx.ModelProto, rewrites: Sequence[Rewrite[Any]]) -> tuple[onnx.ModelProto, list[Applied]]:
+    """A rewritten copy of `model`, and for every rewrite what it did or why it did not apply.
+
+    Raises ConversionError where a rewrite leaves an invalid graph, which is a defect of the rewrite.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    report = []
+    for rewrite in rewrites:
+        plan = rewrite.check(changed)
+        if isinstance(plan, Refusal):
+            report.append(Applied(rewrite.name, False, plan.reason))
+            continue
+        rewrite.rewrite(changed, plan)
+        drop_unused_initializers(changed)
+        del changed.graph.value_info[:]  # shapes of the old intermediate tensors
+        report.append(Applied(rewrite.name, True, "equal within rounding"))
+    changed = onnx.shape_inference.infer_shapes(changed, strict_mode=True)
+    try:
+        onnx.checker.check_model(changed, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise ConversionError(f"a rewrite left an invalid graph: {str(error).splitlines()[0]}") from error
+    return changed, report
