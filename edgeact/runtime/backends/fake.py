@@ -1,0 +1,91 @@
+"""A backend without a library: for tests of whatever is built on the runtime."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeact.bundle.manifest import Kind
+from edgeact.runtime.backends.base import Array, BackendSession, OpenRequest
+
+__all__ = ["FakeBackend"]
+
+
+class FakeBackendError(Exception):
+    """Stands for the errors of a real library: `edgeact.runtime.Session` must map it."""
+
+
+@dataclass
+class FakeBackend:
+    """Answers what it is told to; pass it as `edgeact.runtime.load(path, backend=FakeBackend(...))`.
+
+    `logits`: a function from the clip `(1, 3, T, H, W)` to `(classes,)` logits, or those logits; by default class 0
+    wins. `unavailable`: a reason not to be usable. `fail_open`, `fail_run`: text of an error of its "library".
+    Opened requests are kept in `opened`, and `closed` counts the closed sessions.
+    """
+
+    logits: Callable[[Array], Array] | Array | None = None
+    unavailable: str | None = None
+    fail_open: str | None = None
+    fail_run: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    name: str = "fake"
+    opened: list[OpenRequest] = field(default_factory=list)
+    closed: int = 0
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Every kind."""
+        return frozenset(typing.get_args(Kind))
+
+    def why_unavailable(self) -> str | None:
+        """What it was made with."""
+        return self.unavailable
+
+    def version(self) -> str:
+        """Always '0'."""
+        return "0"
+
+    def devices(self) -> tuple[str, ...]:
+        """One."""
+        return ("CPU",)
+
+    def facts(self) -> Mapping[str, str]:
+        """What it was made with."""
+        return self.properties
+
+    def errors(self) -> tuple[type[Exception], ...]:
+        """Its own class."""
+        return (FakeBackendError,)
+
+    def open(self, request: OpenRequest, /) -> BackendSession:
+        """Remember the request, and answer or fail as told."""
+        if self.fail_open is not None:
+            raise FakeBackendError(self.fail_open)
+        self.opened.append(request)
+        return _FakeSession(self, request.output_size)
+
+
+class _FakeSession:
+    device = "CPU"
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, backend: FakeBackend, classes: int) -> None:
+        self._backend = backend
+        self._default = np.zeros(classes, dtype=np.float32)
+        self._default[0] = 1.0
+
+    def run(self, clip: Array, /) -> Array:
+        if self._backend.fail_run is not None:
+            raise FakeBackendError(self._backend.fail_run)
+        logits = self._backend.logits
+        if logits is None:
+            logits = self._default
+        answer = logits(clip) if callable(logits) else logits
+        return np.array(answer, dtype=np.float32)[np.newaxis]
+
+    def close(self) -> None:
+        self._backend.closed += 1

@@ -1,0 +1,136 @@
+"""TensorRT 8.5 to 11: builds the engine on the board it runs on, and keeps it there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edgeact.bundle.manifest import Kind
+from edgeact.errors import BackendUnavailableError, BundleSchemaError, DeviceError
+from edgeact.extras import is_installed, require
+from edgeact.runtime.backends._cuda import Cuda, Gpu
+from edgeact.runtime.backends._trt import BuildOptions, TrtSession, build_engine, deserialize, pick_gpu
+from edgeact.runtime.backends.base import BackendSession, OpenRequest, module_version
+from edgeact.runtime.caches import CodeCache
+
+__all__ = ["TensorRtBackend"]
+
+_INSTALL = (
+    "'tensorrt' is not installed. On a Jetson use the JetPack's own (sudo apt install python3-libnvinfer) and a "
+    "virtual environment that sees it (python3 -m venv --system-site-packages); pip's tensorrt is built for "
+    "other machines and breaks it. On a desktop with an NVIDIA card use the backend tensorrt-rtx"
+)
+_L4T = Path("/etc/nv_tegra_release")
+_FLAGS: Mapping[str, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": ("FP16", "INT8")}
+
+
+class _Recipe(NamedTuple):
+    typing: str
+    workspace_bytes: int | None
+
+
+class TensorRtBackend:
+    """TensorRT with an engine built from the bundle's graph on this very GPU."""
+
+    name = "tensorrt"
+    kinds: frozenset[Kind] = frozenset({"onnx", "tensorrt-recipe"})
+
+    def why_unavailable(self) -> str | None:
+        """The missing module, driver or GPU."""
+        if not is_installed("tensorrt"):
+            return _INSTALL
+        try:
+            pick_gpu(Cuda(), None)
+        except DeviceError as error:
+            return f"tensorrt needs an NVIDIA GPU with its driver: {error}"
+        return None
+
+    def version(self) -> str:
+        """Full version, e.g. '10.3.0.30'."""
+        return module_version(_library())
+
+    def devices(self) -> tuple[str, ...]:
+        """'CUDA:0' ..."""
+        return tuple(gpu.name for gpu in Cuda().gpus())
+
+    def facts(self) -> Mapping[str, str]:
+        """Its version, and the compute capability of the first GPU."""
+        return {"tensorrt": self.version(), "sm": pick_gpu(Cuda(), None).sm}
+
+    def errors(self) -> tuple[type[Exception], ...]:
+        """The bindings raise RuntimeError."""
+        return (RuntimeError,)
+
+    def open(self, request: OpenRequest, /) -> BackendSession:
+        """Build the engine, or take the one built here before; minutes on a small board, told through logging."""
+        trt = _library()
+        cuda = Cuda()
+        gpu = pick_gpu(cuda, request.device)
+        cuda.call("cudaSetDevice", gpu.index)
+        options = build_options(trt, request)
+        cache = CodeCache(request.cache_folder / "tensorrt" if request.cache_folder else None)
+        key = engine_key(trt, cuda, gpu, request) | {"options": repr(options)}
+        opened = cache.open_or_build(
+            key, lambda: build_engine(trt, request.graph, options), lambda code: deserialize(trt, code)
+        )
+        return TrtSession(cuda, gpu, opened, request, lambda engine: engine.create_execution_context())
+
+
+def build_options(trt: Any, request: OpenRequest) -> BuildOptions:
+    """How this TensorRT builds this request: typing and workspace as the recipe says, flags by precision.
+
+    Without a recipe the typing is weak where this TensorRT has precision flags. Raises BackendUnavailableError for a
+    recipe that this TensorRT cannot follow.
+    """
+    has_flags = "FP16" in trt.BuilderFlag.__members__
+    has_typing = not has_flags or "STRONGLY_TYPED" in trt.NetworkDefinitionCreationFlag.__members__
+    recipe = _Recipe("weak" if has_flags else "strong", None)
+    if request.recipe is not None:
+        recipe = read_recipe(request.recipe)
+    strong = recipe.typing == "strong"
+    if (strong and not has_typing) or (not strong and not has_flags and request.precision != "fp32"):
+        raise BackendUnavailableError(
+            f"the recipe is for a TensorRT with {recipe.typing} typing, which {module_version(trt)} does not have; "
+            "choose the bundle's other TensorRT artifact or export for this release"
+        )
+    return BuildOptions(
+        strongly_typed=strong,
+        builder_flags=() if strong else _FLAGS[request.precision],
+        allow_tf32=not request.strict_fp32,
+        workspace_bytes=recipe.workspace_bytes,
+    )
+
+
+def read_recipe(recipe: bytes) -> _Recipe:
+    """What matters of the recipe's JSON; raises BundleSchemaError for anything else."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        document = json.loads(recipe)
+        typing, workspace_mib = document.get("typing"), document.get("workspace_mib")
+        if typing in ("weak", "strong"):
+            return _Recipe(typing, None if workspace_mib is None else int(workspace_mib) << 20)
+    raise BundleSchemaError("the TensorRT recipe must be a JSON object whose 'typing' is 'weak' or 'strong'")
+
+
+def engine_key(trt: Any, cuda: Cuda, gpu: Gpu, request: OpenRequest) -> dict[str, str]:
+    """Everything an engine depends on; any change builds it anew."""
+    return {
+        "library": trt.__name__,
+        "version": module_version(trt),
+        "graph": hashlib.sha256(request.graph).hexdigest(),
+        "precision": request.precision,
+        "shapes": f"{request.input_shape} -> {request.output_size}",
+        "sm": gpu.sm,
+        "multiprocessors": str(gpu.multiprocessors),
+        "l4t": _L4T.read_text().splitlines()[0] if _L4T.is_file() else "",
+        **cuda.versions(),
+    }
+
+
+def _library() -> Any:
+    if not is_installed("tensorrt"):
+        raise BackendUnavailableError(_INSTALL)
+    return require("tensorrt", "tensorrt")

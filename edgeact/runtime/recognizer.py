@@ -1,0 +1,100 @@
+"""The recognizer: frames in, labels out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeact.bundle import Manifest
+from edgeact.clip import ClipSpec
+from edgeact.errors import UsageError
+from edgeact.extras import require
+from edgeact.runtime.backends.base import Array
+from edgeact.runtime.choice import Choice
+from edgeact.runtime.prediction import Prediction, StageTimes, WindowResult, softmax
+from edgeact.runtime.session import Session
+from edgeact.runtime.stream import stream_windows
+
+__all__ = ["Recognizer"]
+
+Image = NDArray[np.uint8]
+
+
+class Recognizer:
+    """A loaded bundle; `edgeact.runtime.load` makes it.
+
+    Threads may share it: their predictions run one after the other, for it owns one input buffer that every
+    prediction overwrites. What it returns belongs to the caller. Use it as a context manager or call `close`.
+    """
+
+    def __init__(self, manifest: Manifest, session: Session, choice: Choice) -> None:
+        self.manifest = manifest
+        self.choice = choice
+        self.session = session
+        self._input = np.empty(manifest.clip.input_shape, dtype=np.float32)
+        self._lock = threading.Lock()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All classes, in the order of the scores."""
+        return self.manifest.labels
+
+    @property
+    def clip(self) -> ClipSpec:
+        """How many frames it takes, at which rate, and how they are prepared."""
+        return self.manifest.clip
+
+    def predict(self, frames: Image | Sequence[Image], *, order: Literal["rgb", "bgr"] = "rgb") -> Prediction:
+        """Classify one clip: T frames uint8 (H, W, 3) of any size, as one array (T, H, W, 3) or a sequence.
+
+        `order` tells the frames' channels; OpenCV delivers 'bgr'. Raises InputError for other frames, UsageError
+        for another order.
+        """
+        if order not in ("rgb", "bgr"):
+            raise UsageError(f"order: expected 'rgb' or 'bgr', got '{order}'")
+        require("cv2", "video")
+        from edgeact.video import preprocess
+
+        with self._lock:
+            started_ns = time.perf_counter_ns()
+            preprocess(frames, self.clip, self._input, order=order)
+            prepared_ns = time.perf_counter_ns()
+            logits, inference_ms = self.session.run(self._input)
+        scores = softmax(logits[0])
+        total_ms = (time.perf_counter_ns() - started_ns) / 1e6
+        return Prediction(self.labels, scores, StageTimes((prepared_ns - started_ns) / 1e6, inference_ms, total_ms))
+
+    def logits(self, clip: Array) -> Array:
+        """Logits float32 (classes,) of one preprocessed clip, float32 (1, 3, T, H, W); for evaluation and parity."""
+        logits: Array = self.session.run(clip).logits[0]
+        return logits
+
+    def stream(self, source: str | int | Path, hop_s: float | None = None) -> Iterator[WindowResult]:
+        """One result a window from a file, camera index, address or GStreamer pipeline (`edgeact.video.open_source`).
+
+        Windows start every `hop_s` seconds, by default one after the other. Frames are chosen by time stamp at the
+        trained rate. A file is classified completely; a live source never lags: of the windows that came while the
+        model was busy only the newest is kept, and the result tells how many were dropped. The source is released
+        when the iteration ends, is closed, or fails. Raises VideoError, UsageError for a hop that is not positive.
+        """
+        require("cv2", "video")
+        return stream_windows(self.predict, self.clip, source, hop_s)
+
+    def close(self) -> None:
+        """Release the model; a later call raises UsageError."""
+        self.session.close()
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
