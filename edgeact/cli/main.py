@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
-from edgeact.cli import inspect, targets, train
+from edgeact.cli import inspect, run, targets, train
 from edgeact.errors import EdgeactError
 
 __all__ = ["app", "main"]
@@ -39,6 +39,7 @@ def root(
 
 
 app.command("inspect")(inspect.command)
+app.command("run")(run.command)
 app.command("targets")(targets.command)
 app.command("train")(train.command)
 
