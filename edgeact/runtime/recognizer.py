@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -76,13 +76,13 @@ class Recognizer:
         logits: Array = self.session.run(clip).logits[0]
         return logits
 
-    def stream(self, source: str | int | Path, hop_s: float | None = None) -> Iterator[WindowResult]:
+    def stream(self, source: str | int | Path, hop_s: float | None = None) -> Generator[WindowResult, None, None]:
         """One result a window from a file, camera index, address or GStreamer pipeline (`edgeact.video.open_source`).
 
         Windows start every `hop_s` seconds, by default one after the other. Frames are chosen by time stamp at the
         trained rate. A file is classified completely; a live source never lags: of the windows that came while the
-        model was busy only the newest is kept, and the result tells how many were dropped. The source is released
-        when the iteration ends, is closed, or fails. Raises VideoError, UsageError for a hop that is not positive.
+        model was busy only the newest is kept, and the result tells how many were dropped. The source is opened
+        by the first result asked for, and released when the iteration ends, is closed, or fails. Raises VideoError, UsageError for a hop that is not positive.
         """
         require("cv2", "video")
         return stream_windows(self.predict, self.clip, source, hop_s)

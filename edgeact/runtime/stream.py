@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,16 +30,17 @@ class LiveFrames(Protocol):
 
 def stream_windows(
     predict: Predict, clip: ClipSpec, source: str | int | Path, hop_s: float | None
-) -> Iterator[WindowResult]:
-    """Open `source` now, so that errors come at the call, and classify its windows as they are asked for."""
+) -> Generator[WindowResult, None, None]:
+    """Open `source` when the first result is asked for, and release it when the iteration ends or is closed."""
     from edgeact.video import ClipBuffer, LiveSource, open_source
 
     notes: list[str] = []
     buffer = ClipBuffer(clip, hop_s, on_note=notes.append)
     opened = open_source(source, on_note=notes.append)
     if isinstance(opened, LiveSource):
-        return live_results(predict, buffer, opened, notes)
-    return recorded_results(predict, buffer, opened, notes)
+        yield from live_results(predict, buffer, opened, notes)
+    else:
+        yield from recorded_results(predict, buffer, opened, notes)
 
 
 def recorded_results(
