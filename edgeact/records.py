@@ -166,6 +166,8 @@ class Sensors(Record):
     cpu_clock_mhz: float | None = Field(default=None, description="of the fastest core")
     gpu_clock_mhz: float | None = None
     temperature_c: float | None = Field(default=None, description="of the hottest thermal zone")
+    power_w: float | None = Field(default=None, description="of the whole board")
+    is_throttling: bool | None = Field(default=None, description="a thermal governor holds a clock down")
     throttle_events: int | None = Field(default=None, description="counted by the processor since it was started")
 
 

@@ -1,6 +1,7 @@
 """Latency: how it is taken, recorded, and compared with a baseline."""
 
-from edgeact.bench.conditions import notable_changes, read_sensors
+from edgeact.bench.bench import BenchOptions, bench_bundle
+from edgeact.bench.conditions import notable_changes, take_sensors
 from edgeact.bench.gate import Comparison, compare, junit_xml, parse_limit, read_record
 from edgeact.bench.protocol import BenchPlan, interleave, measure_latency
 from edgeact.bench.statistics import P90_MIN_RUNS, P99_MIN_RUNS, median_interval, median_ratio, summarize
@@ -8,8 +9,10 @@ from edgeact.bench.statistics import P90_MIN_RUNS, P99_MIN_RUNS, median_interval
 __all__ = [
     "P90_MIN_RUNS",
     "P99_MIN_RUNS",
+    "BenchOptions",
     "BenchPlan",
     "Comparison",
+    "bench_bundle",
     "compare",
     "interleave",
     "junit_xml",
@@ -19,6 +22,6 @@ __all__ = [
     "notable_changes",
     "parse_limit",
     "read_record",
-    "read_sensors",
     "summarize",
+    "take_sensors",
 ]

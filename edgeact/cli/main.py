@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
-from edgeact.cli import inspect, run, targets, train
+from edgeact.cli import bench, inspect, report, run, targets, train
 from edgeact.errors import EdgeactError
 
 __all__ = ["app", "main"]
@@ -38,7 +38,9 @@ def root(
     """Deploy action-recognition 3-D CNNs: export to a bundle, run it, measure it."""
 
 
+app.command("bench")(bench.command)
 app.command("inspect")(inspect.command)
+app.command("report")(report.command)
 app.command("run")(run.command)
 app.command("targets")(targets.command)
 app.command("train")(train.command)

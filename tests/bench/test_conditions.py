@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeact.bench import notable_changes, read_sensors
+from edgeact.bench import notable_changes, take_sensors
 from edgeact.records import Sensors
 
 
@@ -16,32 +16,31 @@ def _write(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_sensors_are_read_in_their_units(tmp_path: Path) -> None:
-    cpu = "devices/system/cpu"
-    sysfs = _write(
+    cpu = "sys/devices/system/cpu"
+    root = _write(
         tmp_path,
         {
             f"{cpu}/cpu0/cpufreq/scaling_cur_freq": "1200000\n",
             f"{cpu}/cpu1/cpufreq/scaling_cur_freq": "3400000\n",
             f"{cpu}/cpu0/thermal_throttle/core_throttle_count": "2\n",
-            f"{cpu}/cpu1/thermal_throttle/package_throttle_count": "3\n",
-            "class/devfreq/17000000.ga10b/cur_freq": "624750000\n",
-            "class/devfreq/memory/cur_freq": "3199000000\n",
-            "class/thermal/thermal_zone0/temp": "48500\n",
-            "class/thermal/thermal_zone1/temp": "-256000\n",
-            "class/thermal/thermal_zone2/temp": "not a number\n",
+            "sys/class/devfreq/17000000.ga10b/cur_freq": "624750000\n",
+            "sys/class/devfreq/memory/cur_freq": "3199000000\n",
+            "sys/class/thermal/thermal_zone0/temp": "48500\n",
+            "sys/class/thermal/thermal_zone1/temp": "-256000\n",
+            "sys/class/thermal/thermal_zone2/temp": "not a number\n",
         },
     )
-    expected = Sensors(cpu_clock_mhz=3400, gpu_clock_mhz=624.75, temperature_c=48.5, throttle_events=5)
-    assert read_sensors(sysfs) == expected
+    expected = Sensors(cpu_clock_mhz=3400, gpu_clock_mhz=624.75, temperature_c=48.5, throttle_events=2)
+    assert take_sensors(root) == expected
 
 
 def test_a_machine_without_sensors_gives_none(tmp_path: Path) -> None:
-    assert read_sensors(tmp_path) == Sensors()
+    assert take_sensors(tmp_path) == Sensors()
     assert notable_changes(Sensors(), Sensors()) == ()
 
 
 def test_this_machine_can_be_asked() -> None:
-    assert isinstance(read_sensors(), Sensors)
+    assert isinstance(take_sensors(), Sensors)
 
 
 @pytest.mark.parametrize(("after_mhz", "is_told"), [(3000, False), (2941, False), (2939, True), (3061, True)])
@@ -51,6 +50,17 @@ def test_a_clock_that_moved_by_more_than_two_percent_is_told(after_mhz: float, i
     assert all(f"from 3000 to {after_mhz} MHz" in note for note in notes)
 
 
-def test_throttling_is_told() -> None:
-    (note,) = notable_changes(Sensors(throttle_events=4), Sensors(throttle_events=7))
-    assert "throttled 3 times" in note
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Sensors(throttle_events=4), Sensors(throttle_events=7)),
+        (Sensors(is_throttling=False), Sensors(is_throttling=True)),
+    ],
+)
+def test_throttling_is_told(before: Sensors, after: Sensors) -> None:
+    (note,) = notable_changes(before, after)
+    assert "throttled" in note
+
+
+def test_a_count_that_stands_still_is_not_told() -> None:
+    assert notable_changes(Sensors(throttle_events=4), Sensors(throttle_events=4, is_throttling=False)) == ()

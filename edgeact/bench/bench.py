@@ -1,0 +1,138 @@
+"""Timing a bundle on the machine at hand."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeact.bench.conditions import notable_changes, take_sensors
+from edgeact.bench.protocol import BenchPlan, Progress, measure_latency
+from edgeact.bench.statistics import summarize
+from edgeact.bundle import Bundle, open_bundle
+from edgeact.devices import probe_machine
+from edgeact.extras import is_installed
+from edgeact.records import Latency, LatencyRecord
+from edgeact.runtime import FallbackWarning, Recognizer, load
+
+__all__ = ["BenchOptions", "bench_bundle"]
+
+_STAGE_RUNS = 30
+
+Frames = NDArray[np.uint8]
+Source = Literal["golden", "random"]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to time and how; None leaves the choice to the bundle and to the backend's library."""
+
+    artifact: str | None = None
+    backend: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    trust_engines: bool = False
+    plan: BenchPlan = field(default_factory=BenchPlan)
+
+
+def bench_bundle(
+    path: str | os.PathLike[str], options: BenchOptions | None = None, on_progress: Progress | None = None
+) -> LatencyRecord:
+    """Time one artifact of the bundle at `path` on the clip of its golden video.
+
+    `latency` is one call of the open session with a preprocessed clip; `stages` is `Recognizer.predict` from decoded
+    frames on. Without a golden clip, or without OpenCV to decode it, the input is random and the record says so;
+    without OpenCV there are no stages. Raises what `edgeact.runtime.load` raises.
+    """
+    options = options or BenchOptions()
+    bundle = open_bundle(path)
+    with _open(bundle, options) as recognizer:
+        frames, source = _frames(bundle)
+        stages = _time_stages(recognizer, frames, options)  # these runs warm the machine up for the sensors, too
+        clip = _network_input(bundle, frames)
+        before = take_sensors()
+        latency = measure_latency(
+            lambda: recognizer.session.run(clip), options.plan, threads=options.threads, on_progress=on_progress
+        )
+        after = take_sensors()
+        choice, session_notes = recognizer.choice, recognizer.session.notes
+    fallback = (f"a fallback: {choice.reason}",) if choice.is_fallback else ()
+    return LatencyRecord(
+        created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        bundle_digest=bundle.digest,
+        model=bundle.manifest.model.name,
+        artifact=choice.artifact,
+        precision=choice.precision,
+        backend=choice.backend,
+        device=choice.device,
+        input_shape=bundle.manifest.clip.input_shape,
+        machine=probe_machine(),
+        latency=latency,
+        input_source=source,
+        stages=stages,
+        sensors_before=before,
+        sensors_after=after,
+        notes=(*fallback, *session_notes, *notable_changes(before, after)),
+    )
+
+
+def _open(bundle: Bundle, options: BenchOptions) -> Recognizer:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FallbackWarning)  # the record tells it
+        return load(
+            bundle.path,
+            artifact=options.artifact,
+            backend=options.backend,
+            device=options.device,
+            threads=options.threads,
+            trust_engines=options.trust_engines,
+        )
+
+
+def _frames(bundle: Bundle) -> tuple[Frames, Source]:
+    """The golden clip's frames, uint8 RGB (T, H, W, 3); seeded random ones where there are none to be had."""
+    clip, golden = bundle.manifest.clip, bundle.manifest.golden
+    if golden is None or not is_installed("cv2"):
+        return np.random.default_rng(0).integers(0, 256, (clip.clip_frames, *clip.resize, 3), np.uint8), "random"
+    from edgeact.video import read_clips
+
+    with tempfile.TemporaryDirectory() as folder:
+        video = Path(folder) / Path(golden.video).name
+        video.write_bytes(bundle.read(golden.video))
+        (frames,) = read_clips(video, clip, [0.0])
+    return frames, "golden"
+
+
+def _network_input(bundle: Bundle, frames: Frames) -> NDArray[np.float32]:
+    """`frames` preprocessed; without OpenCV values of the same spread."""
+    clip = bundle.manifest.clip
+    if not is_installed("cv2"):
+        return np.random.default_rng(0).standard_normal(clip.input_shape, dtype=np.float32)
+    from edgeact.video import preprocess
+
+    return preprocess(frames, clip)
+
+
+def _time_stages(recognizer: Recognizer, frames: Frames, options: BenchOptions) -> dict[str, Latency]:
+    if not is_installed("cv2"):
+        return {}
+    plan = replace(options.plan, min_runs=min(options.plan.min_runs, _STAGE_RUNS), min_s=0.0)
+    seen = []
+    timed = measure_latency(lambda: seen.append(recognizer.predict(frames).times), plan)
+    kept = seen[-timed.runs :]
+    samples_ms = {
+        "preprocess": [times.preprocess_ms for times in kept],
+        "inference": [times.inference_ms for times in kept],
+        "total": [times.total_ms for times in kept],
+    }
+    return {
+        name: summarize(taken, warmup_runs=timed.warmup_runs, threads=options.threads)
+        for name, taken in samples_ms.items()
+    }
