@@ -65,7 +65,8 @@ class Dataset:
         """
         total = hashlib.sha256()
         for item in sorted(self.split(split), key=lambda item: item.path.as_posix()):
-            relative = item.path.relative_to(self.root).as_posix()
+            inside = item.path.is_relative_to(self.root)
+            relative = (item.path.relative_to(self.root) if inside else item.path).as_posix()
             total.update(f"{relative}\0{self.labels[item.label]}\0{_file_sha256(item.path)}\n".encode())
         return total.hexdigest()
 

@@ -9,7 +9,7 @@ from typing import cast
 from urllib.parse import parse_qsl
 
 from edgeact.calibration.datasets.base import Dataset
-from edgeact.errors import UnknownNameError, UsageError
+from edgeact.errors import DatasetError, UnknownNameError, UsageError
 
 __all__ = ["DATASETS", "load_dataset"]
 
@@ -33,6 +33,8 @@ def load_dataset(spec: str) -> Dataset:
     if Path(spec).is_dir() and spec not in DATASETS:
         return _loader("folder")(Path(spec), {})
     name, _, rest = spec.partition("?")[0].partition(":")
+    if "/" in name:
+        raise DatasetError(f"there is no folder '{spec}'; a spec is 'name:/path?key=value' or an existing folder")
     if name not in DATASETS:
         raise UnknownNameError("data set", name, DATASETS)
     return _loader(name)(Path(rest).expanduser() if rest else None, _options(spec.partition("?")[2]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from edgeact.calibration.datasets import figure, motions, scene
 from edgeact.calibration.datasets.base import Dataset, VideoItem
 from edgeact.calibration.datasets.figure import Floats, Image
 from edgeact.errors import DatasetError, UsageError
-from edgeact.storage import write_text
+from edgeact.storage import cache_folder, write_text
 from edgeact.video import write_video
 
 __all__ = [
@@ -65,9 +64,9 @@ class StickActionsConfig:
     def __post_init__(self) -> None:
         if min(self.train, self.val, self.test) < 0 or self.train + self.val + self.test == 0:
             raise UsageError(f"stick-actions needs clips: got train={self.train}, val={self.val}, test={self.test}")
-        if self.seed < 0 or min(self.persons) < 1 or len(self.persons) != len(SPLITS):
+        if self.seed < 0 or len(self.persons) != len(SPLITS) or min(self.persons) < 1:
             raise UsageError(f"seed must be >= 0 and persons three counts >= 1, got {self.seed}, {self.persons}")
-        if min(self.size) < 32 or max(self.size) > 1024 or any(side % 2 for side in self.size):
+        if len(self.size) != 2 or min(self.size) < 32 or max(self.size) > 1024 or any(side % 2 for side in self.size):
             raise UsageError(f"size must be (width, height), even and within 32..1024 pixels, got {self.size}")
 
     def count(self, split: str) -> int:
@@ -98,16 +97,17 @@ class RenderedClip:
     person: str
 
 
-def render_clip(config: StickActionsConfig, split: str, index: int) -> RenderedClip:
+def render_clip(config: StickActionsConfig, split: str, index: int, *, opposite: bool = False) -> RenderedClip:
     """Render clip `index` of `split` in memory; the same arguments give the same bytes.
 
-    The label is `index % 12`. Raises UsageError on an unknown split or a negative index.
+    The label is `index % 12`; `opposite` renders the other class of its pair instead, in the very same scene, which
+    gives the same frames in reverse order. Raises UsageError on an unknown split or a negative index.
     """
     if split not in SPLITS or index < 0:
         raise UsageError(f"expected a split of {SPLITS} and an index >= 0, got '{split}', {index}")
-    pair, reverse = divmod(index % len(LABELS), 2)
-    frames, fps = _render(config, split, index, motions.MOTIONS[pair], bool(reverse))
-    return RenderedClip(frames, fps, 2 * pair + reverse, _person_name(config.person(split, index)))
+    label = index % len(LABELS) ^ int(opposite)
+    frames, fps = _render(config, split, index, motions.MOTIONS[label // 2], reverse=label % 2 == 1)
+    return RenderedClip(frames, fps, label, _person_name(config.person(split, index)))
 
 
 def generate_stick_actions(
@@ -155,13 +155,11 @@ def load_stick_actions(root: Path | None, options: dict[str, str]) -> Dataset:
 
 def default_root(config: StickActionsConfig) -> Path:
     """Where a data set goes that no path was given for: `$EDGEACT_CACHE` or `~/.cache/edgeact`."""
-    cache = os.environ.get("EDGEACT_CACHE")
-    base = Path(cache) if cache else Path.home() / ".cache" / "edgeact"
-    return base / "datasets" / f"stick-actions-{config.digest()[:12]}"
+    return cache_folder() / "datasets" / f"stick-actions-{config.digest()[:12]}"
 
 
 def _render(
-    config: StickActionsConfig, split: str, index: int, motion: motions.Motion, reverse: bool
+    config: StickActionsConfig, split: str, index: int, motion: motions.Motion, *, reverse: bool
 ) -> tuple[Image, float]:
     """Frames of one clip. `reverse` only turns the finished frames round: nothing else may depend on it."""
     person, width = config.person(split, index), config.size[0]

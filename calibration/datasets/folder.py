@@ -1,0 +1,117 @@
+"""A folder of class folders, with splits made, found in folders, or read from `splits.csv`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgeact.calibration.datasets.base import VIDEO_SUFFIXES, Dataset, VideoItem
+from edgeact.calibration.datasets.listing import (
+    Listing,
+    carve,
+    check_options,
+    fraction_option,
+    need_folder,
+    read_table,
+    whole_number_option,
+)
+from edgeact.errors import DatasetError, UsageError
+
+__all__ = ["load_folder"]
+
+_NAME = "folder"
+_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_NUMBERED = re.compile(r"(?P<group>.+?)[_-]\d+")
+
+
+def load_folder(root: Path | None, options: dict[str, str]) -> Dataset:
+    r"""Load 'folder:/path?val=0.15&test=0.15&group=regex&fold=0'.
+
+    The videos lie in `/path/<class>/`, or in `/path/{train,val,test}/<class>/`, which are then the splits. A
+    `/path/splits.csv` overrides that: columns path, cls or label, split or fold, and perhaps group; fold number `fold`
+    is the test split. Without any of these, whole groups are dealt out: about `test` and `val` of them.
+
+    A group is what the first bracket of the regular expression `group` matches in the path below `/path`; else what
+    `/path/groups.csv` (path, group) says; else the file's name before its last number ('anna_01.mp4' is 'anna').
+    Raises DatasetError where there are no classes, too few groups, or a group is in two splits.
+    """
+    check_options(_NAME, options, ("fold", "group", "test", "val"))
+    root = need_folder(_NAME, root, "one folder of videos per class")
+    group_of = _GroupRule(root, options.get("group"))
+    listing = Listing()
+    if (root / "splits.csv").is_file():
+        fold = whole_number_option("fold", options, 0, range(0, 1000))
+        labels = _read_splits(listing, root, group_of, fold)
+    elif splits := {path: _SPLIT_FOLDERS[path.name] for path in _folders(root) if path.name in _SPLIT_FOLDERS}:
+        labels = _walk(listing, splits, root, group_of)
+    else:
+        labels = _walk(listing, {root: "train"}, root, group_of)
+        carve(listing, "train", "test", fraction_option("test", options, 0.15))
+    if "val" not in listing.splits:
+        carve(listing, "train", "val", fraction_option("val", options, 0.15))
+    return listing.dataset(_NAME, root, labels)
+
+
+class _GroupRule:
+    """Finds the group of a video from its path below the root."""
+
+    def __init__(self, root: Path, pattern: str | None) -> None:
+        try:
+            self._pattern = re.compile(pattern) if pattern else None
+        except re.error as error:
+            raise UsageError(f"option group: '{pattern}' is no regular expression: {error}") from None
+        if self._pattern is not None and self._pattern.groups < 1:
+            raise UsageError(f"option group: '{pattern}' needs a bracket around the part that names the group")
+        listed = root / "groups.csv"
+        rows = read_table(_NAME, listed, ("path", "group")) if listed.is_file() and pattern is None else []
+        self._listed = {row["path"]: row["group"] for row in rows}
+
+    def __call__(self, relative: str) -> str:
+        if self._pattern is not None:
+            match = self._pattern.search(relative)
+            if match is None:
+                raise DatasetError(f"{_NAME}: option group '{self._pattern.pattern}' matches nothing in '{relative}'")
+            return match[1]
+        if self._listed:
+            if relative not in self._listed:
+                raise DatasetError(f"{_NAME}: 'groups.csv' has no row for '{relative}'")
+            return self._listed[relative]
+        numbered = _NUMBERED.fullmatch(Path(relative).stem)
+        return numbered["group"] if numbered else Path(relative).stem
+
+
+def _walk(listing: Listing, splits: dict[Path, str], root: Path, group_of: _GroupRule) -> tuple[str, ...]:
+    labels = tuple(sorted({folder.name for base in splits for folder in _folders(base)}))
+    if not labels:
+        raise DatasetError(f"{_NAME}: expected one folder of videos per class in '{root}', found no folder")
+    for base, split in splits.items():
+        for folder in _folders(base):
+            for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES):
+                group = group_of(path.relative_to(root).as_posix())
+                listing.add(split, VideoItem(path, labels.index(folder.name), group))
+    return labels
+
+
+def _read_splits(listing: Listing, root: Path, group_of: _GroupRule, fold: int) -> tuple[str, ...]:
+    source = root / "splits.csv"
+    rows = read_table(_NAME, source, ("path",))
+    columns = set(rows[0]) if rows else set()
+    label_column = "cls" if "cls" in columns else "label"
+    split_column = "split" if "split" in columns else "fold"
+    if not {label_column, split_column} <= columns:
+        raise DatasetError(f"{_NAME}: '{source}': expected columns path, cls or label, split or fold; got {columns}")
+    labels = tuple(sorted({row[label_column] for row in rows}))
+    for row in rows:
+        split = row[split_column]
+        if split_column == "fold":
+            split = "test" if split == str(fold) else "train"
+        elif split not in _SPLIT_FOLDERS:
+            raise DatasetError(f"{_NAME}: '{source}': expected split {', '.join(_SPLIT_FOLDERS)}, got '{split}'")
+        group = row["group"] if "group" in columns else group_of(row["path"])
+        item = VideoItem(root / row["path"], labels.index(row[label_column]), group)
+        listing.add(_SPLIT_FOLDERS[split], item)
+    return labels
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,80 @@
+"""HMDB-51 as published: one `<class>_test_split<N>.txt` per class, and the videos in class folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgeact.calibration.datasets.base import Dataset, VideoItem
+from edgeact.calibration.datasets.listing import (
+    Listing,
+    carve,
+    check_options,
+    fraction_option,
+    need_folder,
+    read_lines,
+    whole_number_option,
+)
+from edgeact.errors import DatasetError
+
+__all__ = ["load_hmdb51"]
+
+_NAME = "hmdb51"
+_LIST_FOLDERS = ("", "testTrainMulti_7030_splits", "test_train_splits", "splits")
+_VIDEO_FOLDERS = ("", "hmdb51_org", "videos")
+_UNUSED = "0"
+_SPLITS = {"1": "train", "2": "test"}
+# Visible body parts, camera motion, number of people, camera direction, quality, number of the clip.
+_ATTRIBUTES = re.compile(r"_[fhlu]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+$")
+
+
+def load_hmdb51(root: Path | None, options: dict[str, str]) -> Dataset:
+    """Load 'hmdb51:/path?split=1&val=0.1': the official split 1, 2 or 3.
+
+    The lists lie in `/path` or `/path/testTrainMulti_7030_splits`, the class folders in `/path` or
+    `/path/hmdb51_org`. A group is one source video within one class, which is what the official splits keep together;
+    a training video whose group is in the test list all the same is left out and counted, so that the test split stays
+    the official one. `val` is the share of the training groups that becomes the validation split.
+    Raises DatasetError where no list is found or one does not follow the official format.
+    """
+    check_options(_NAME, options, ("split", "val"))
+    number = whole_number_option("split", options, 1, range(1, 4))
+    fraction = fraction_option("val", options, 0.1)
+    root = need_folder(_NAME, root, f"'<class>_test_split{number}.txt' lists and the class folders")
+    lists = _find_lists(root, number)
+    labels = tuple(sorted(lists))
+    listing = Listing()
+    for position, label in enumerate(labels):
+        _add_class(listing, root, lists[label], label, position)
+    tested = {item.group for item in listing.splits.get("test", [])}
+    kept = [item for item in listing.splits.get("train", []) if item.group not in tested]
+    if leaking := len(listing.splits.get("train", [])) - len(kept):
+        listing.skipped["training videos of a test group"] = leaking
+        listing.splits["train"] = kept
+    carve(listing, "train", "val", fraction)
+    return listing.dataset(_NAME, root, labels)
+
+
+def _find_lists(root: Path, number: int) -> dict[str, Path]:
+    ending = f"_test_split{number}.txt"
+    for folder in _LIST_FOLDERS:
+        lists = {path.name.removesuffix(ending): path for path in (root / folder).glob(f"*{ending}")}
+        if lists:
+            return lists
+    places = ", ".join(str(root / folder) for folder in _LIST_FOLDERS)
+    raise DatasetError(f"{_NAME}: expected '<class>{ending}' lists in one of: {places}")
+
+
+def _add_class(listing: Listing, root: Path, source: Path, label: str, position: int) -> None:
+    for line in read_lines(_NAME, source):
+        name, _, mark = line.rpartition(" ")
+        if mark not in (_UNUSED, *_SPLITS) or not name:
+            raise DatasetError(f"{_NAME}: '{source}': expected 'name.avi 0', '1' or '2', got '{line}'")
+        if mark != _UNUSED:
+            places = (root / folder / label / name for folder in _VIDEO_FOLDERS)
+            path = next((place for place in places if place.is_file()), root / label / name)
+            listing.add(_SPLITS[mark], VideoItem(path, position, f"{label}/{_source_of(name, label)}"))
+
+
+def _source_of(name: str, label: str) -> str:
+    return _ATTRIBUTES.sub("", name.rpartition(".")[0]).removesuffix(f"_{label}")

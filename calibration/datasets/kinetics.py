@@ -1,0 +1,129 @@
+"""Kinetics and other data sets that come as a list: the official CSV, or plain 'path,label' and 'path label' lines."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeact.calibration.datasets.base import Dataset, VideoItem
+from edgeact.calibration.datasets.listing import Listing, check_options, read_lines, read_table
+from edgeact.errors import DatasetError, UsageError
+
+__all__ = ["load_kinetics"]
+
+_NAME = "kinetics"
+_SPLIT_OF_NAME = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "test": "test",
+}
+_CLIP_NAME = re.compile(r"(?P<id>.+)_\d{6}_\d{6}")
+_OFFICIAL = ("label", "youtube_id", "time_start", "time_end")
+
+
+@dataclass(frozen=True)
+class _Row:
+    split: str
+    path: Path
+    label: str
+    group: str
+
+
+def load_kinetics(root: Path | None, options: dict[str, str]) -> Dataset:
+    """Load 'kinetics:/path/val.csv?videos=/path/to/videos&labels=/path/to/labels.txt&split=val'.
+
+    The path is one list, or a folder whose `train.csv`, `val.csv` ... are read together. An official list has the
+    columns label, youtube_id, time_start, time_end and perhaps split; its videos are
+    `<id>_<start, 6 digits>_<end, 6 digits>.mp4`, in `videos` (the list's own folder unless given) or in folders of
+    split and class under it. Other lists have 'path,label' or 'path label' lines; their labels are names, or indices
+    into the lines of the file `labels`. A list without a split column belongs to the split that the option `split` or
+    its own name says, else to 'test'. A group is one YouTube video.
+    Raises DatasetError where a list is missing or malformed, or one YouTube video is in two splits.
+    """
+    check_options(_NAME, options, ("labels", "split", "videos"))
+    lists = _find_lists(root)
+    videos = Path(options["videos"]).expanduser() if "videos" in options else lists[0].parent
+    if not videos.is_dir():
+        raise DatasetError(f"{_NAME}: expected a folder of videos at '{videos}', which does not exist")
+    listing = Listing()
+    rows = [row for source in lists for row in _rows(source, videos, options.get("split"))]
+    labels = _labels(options.get("labels"), [row.label for row in rows])
+    for row in rows:
+        if row.label:
+            listing.add(row.split, VideoItem(row.path, _index(labels, row.label), row.group))
+        else:
+            listing.skipped["unlabelled"] += 1
+    return listing.dataset(_NAME, videos, labels)
+
+
+def _find_lists(root: Path | None) -> list[Path]:
+    if root is None:
+        raise DatasetError(f"{_NAME} needs a path: '{_NAME}:/path/list.csv', or a folder with train.csv, val.csv ...")
+    if not root.is_dir():
+        return [root]
+    lists = [path for path in sorted(root.glob("*.csv")) if path.stem in _SPLIT_OF_NAME]
+    if not lists:
+        names = ", ".join(f"{name}.csv" for name in _SPLIT_OF_NAME)
+        raise DatasetError(f"{_NAME}: expected one of {names} in '{root}'")
+    return lists
+
+
+def _rows(source: Path, videos: Path, split: str | None) -> Iterator[_Row]:
+    if split is not None and split not in _SPLIT_OF_NAME:
+        raise UsageError(f"option split: expected one of {', '.join(_SPLIT_OF_NAME)}, got '{split}'")
+    lines = read_lines(_NAME, source)
+    fallback = _SPLIT_OF_NAME[split or next((name for name in _words(source.stem) if name in _SPLIT_OF_NAME), "test")]
+    if lines and "youtube_id" in lines[0]:
+        return (_official_row(source, videos, row, fallback) for row in read_table(_NAME, source, _OFFICIAL[1:]))
+    header = lines[:1] if lines and re.fullmatch(r"path[,\s]\s*label", lines[0]) else []
+    return (_plain_row(source, videos, line, fallback) for line in lines[len(header) :])
+
+
+def _official_row(source: Path, videos: Path, row: dict[str, str], fallback: str) -> _Row:
+    try:
+        start, end = (int(float(row[column])) for column in _OFFICIAL[2:])
+    except ValueError:
+        raise DatasetError(f"{_NAME}: '{source}': expected times in seconds, got {row}") from None
+    name, label = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4", row.get("label", "")
+    given = row.get("split", "") or fallback
+    if given not in _SPLIT_OF_NAME:
+        raise DatasetError(f"{_NAME}: '{source}': expected a split of {', '.join(_SPLIT_OF_NAME)}, got '{given}'")
+    folders = ["", label, label.replace(" ", "_"), given, f"{given}/{label}", f"{given}/{label.replace(' ', '_')}"]
+    path = next((videos / folder / name for folder in folders if (videos / folder / name).is_file()), videos / name)
+    return _Row(_SPLIT_OF_NAME[given], path, label, row["youtube_id"])
+
+
+def _plain_row(source: Path, videos: Path, line: str, split: str) -> _Row:
+    values = next(csv.reader([line])) if "," in line else line.rsplit(maxsplit=1)
+    if len(values) != 2 or not all(value.strip() for value in values):
+        raise DatasetError(f"{_NAME}: '{source}': expected 'path,label' or 'path label', got '{line}'")
+    path, label = (value.strip() for value in values)
+    clip = _CLIP_NAME.fullmatch(Path(path).stem)
+    return _Row(split, videos / path, label, clip["id"] if clip else Path(path).stem)
+
+
+def _labels(file: str | None, found: list[str]) -> tuple[str, ...]:
+    if file is not None:
+        return tuple(read_lines(_NAME, Path(file).expanduser()))
+    names = {label for label in found if label}
+    if names and all(name.isdecimal() for name in names):
+        return tuple(str(number) for number in range(max(map(int, names)) + 1))
+    return tuple(sorted(names))
+
+
+def _index(labels: tuple[str, ...], label: str) -> int:
+    if label in labels:
+        return labels.index(label)
+    if label.isdecimal() and int(label) < len(labels):
+        return int(label)
+    raise DatasetError(f"{_NAME}: label '{label}' is none of the {len(labels)} in the file of labels")
+
+
+def _words(stem: str) -> list[str]:
+    return re.split(r"[^a-z]+", stem.lower())

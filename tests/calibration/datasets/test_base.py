@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeact.calibration.datasets import Dataset, VideoItem, require_disjoint_groups
+from edgeact.calibration.datasets.listing import Listing, carve
+from edgeact.errors import DatasetError
+from tests.calibration.datasets.trees import put_videos
+
+
+def _items(groups: list[str], labels: int = 3) -> tuple[VideoItem, ...]:
+    return tuple(VideoItem(Path(f"/d/{n}.mp4"), n % labels, group) for n, group in enumerate(groups))
+
+
+def _dataset(root: Path) -> Dataset:
+    put_videos(root, ["a/x.mp4", "b/y.mp4"])
+    items = (VideoItem(root / "b" / "y.mp4", 1, "y"), VideoItem(root / "a" / "x.mp4", 0, "x"))
+    return Dataset("mine", root, ("a", "b"), {"test": items})
+
+
+def test_digest_does_not_depend_on_root_or_order(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path / "one")
+    moved = _dataset(tmp_path / "two")
+    turned = Dataset("mine", moved.root, moved.labels, {"test": moved.split("test")[::-1]})
+    assert dataset.digest("test") == moved.digest("test") == turned.digest("test")
+
+
+@pytest.mark.parametrize("change", ["content", "name", "label", "fewer"])
+def test_digest_changes_with_everything_that_matters(tmp_path: Path, change: str) -> None:
+    dataset = _dataset(tmp_path)
+    before, first, second = dataset.digest("test"), *dataset.split("test")
+    if change == "content":
+        second.path.write_bytes(second.path.read_bytes() + b"\0")
+    elif change == "name":
+        shutil.move(second.path, second.path.with_name("z.mp4"))
+        second = VideoItem(second.path.with_name("z.mp4"), second.label, second.group)
+    elif change == "label":
+        second = VideoItem(second.path, 1, second.group)
+    items = (first,) if change == "fewer" else (first, second)
+    assert Dataset("mine", tmp_path, ("a", "b"), {"test": items}).digest("test") != before
+
+
+def test_digest_of_a_vanished_file_names_it(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path)
+    dataset.split("test")[0].path.unlink()
+    with pytest.raises(DatasetError, match=r"cannot read .*y\.mp4"):
+        dataset.digest("test")
+
+
+def test_unknown_split_and_label_and_nothing_left_are_named() -> None:
+    dataset = Dataset("mine", Path("/d"), ("a", "b", "c"), {"test": _items(["g"])})
+    with pytest.raises(DatasetError, match="no split 'dev'; it has: test"):
+        dataset.split("dev")
+    with pytest.raises(DatasetError, match=r"label 2, expected 0\.\.1"):
+        Dataset("mine", Path("/d"), ("a", "b"), {"test": _items(["g", "h", "i"])})
+    with pytest.raises(DatasetError, match=r"no usable video under '/d' \(7 missing\)"):
+        Dataset("mine", Path("/d"), ("a",), {"test": ()}, {"missing": 7})
+
+
+def test_leaking_groups_are_named_with_their_splits() -> None:
+    splits = {"train": _items(["anna", "ben"]), "test": _items(["ben", "cleo"])}
+    with pytest.raises(DatasetError, match=r"1 groups .* 'ben' \(test \+ train\)"):
+        Dataset("mine", Path("/d"), ("a", "b", "c"), splits)
+    with pytest.raises(DatasetError, match=r"7 groups .* and 2 more"):
+        require_disjoint_groups("mine", {"train": _items(list("abcdefg")), "val": _items(list("abcdefg"))})
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1), st.integers(1, 12))
+def test_subset_is_balanced_ordered_and_repeatable(groups: list[str], count: int) -> None:
+    dataset = Dataset("mine", Path("/d"), ("a", "b", "c"), {"test": _items(groups)})
+    chosen = dataset.subset("test", count).split("test")
+    assert len(chosen) == min(count, len(groups))
+    assert [item for item in dataset.split("test") if item in chosen] == list(chosen)
+    available = Counter(item.label for item in dataset.split("test"))
+    taken = Counter(item.label for item in chosen)
+    assert all(taken[label] >= min(available[label], max(taken.values()) - 1) for label in available)
+    assert dataset.subset("test", count) == dataset.subset("test", count)
+
+
+def test_subset_of_nothing_is_refused() -> None:
+    with pytest.raises(DatasetError, match="at least 1 video, got 0"):
+        Dataset("mine", Path("/d"), ("a",), {"test": _items(["g"], labels=1)}).subset("test", 0)
+
+
+@given(st.lists(st.text("abcdef", min_size=1, max_size=3), min_size=1), st.floats(0.0, 0.9))
+def test_carving_keeps_groups_whole_and_loses_nothing(groups: list[str], fraction: float) -> None:
+    items = list(_items(groups))
+    listing = Listing({"train": list(items)})
+    different = len(set(groups))
+    if fraction > 0.0 and max(1, round(fraction * different)) >= different:
+        with pytest.raises(DatasetError, match="say what a group is"):
+            carve(listing, "train", "val", fraction)
+        return
+    carve(listing, "train", "val", fraction)
+    require_disjoint_groups("mine", listing.splits)
+    assert Counter([*listing.splits["train"], *listing.splits.get("val", [])]) == Counter(items)
+    assert bool(listing.splits.get("val")) == (fraction > 0.0)
+    turned = Listing({"train": items[::-1]})
+    carve(turned, "train", "val", fraction)
+    assert set(turned.splits.get("val", [])) == set(listing.splits.get("val", []))
