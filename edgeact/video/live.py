@@ -11,7 +11,7 @@ from types import TracebackType
 
 import cv2
 
-from edgeact.errors import VideoError
+from edgeact.errors import UsageError, VideoError
 from edgeact.video.frame import Frame, bgr_to_rgb
 from edgeact.video.recorded import fit
 
@@ -26,13 +26,19 @@ class LiveOptions:
 
     After a loss it reconnects up to `reconnects` times in a row, waiting `backoff_s` seconds first and twice as long
     each time (30 s at most). `queue_frames` frames wait at most; then the oldest is dropped. `timeout_s` seconds
-    without an answer from a network stream count as a loss.
+    without an answer from a network stream count as a loss. Raises UsageError for numbers that make no sense.
     """
 
     reconnects: int = 5
     backoff_s: float = 0.5
     queue_frames: int = 32
     timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.reconnects < 0 or self.queue_frames < 1 or not (self.backoff_s >= 0 and self.timeout_s > 0):
+            raise UsageError(
+                f"expected reconnects and backoff_s from 0, queue_frames from 1, timeout_s > 0; got {self}"
+            )
 
 
 class LiveSource:

@@ -143,6 +143,12 @@ def test_a_camera_that_is_not_there(source: int | str) -> None:
         open_source(source)
 
 
+@pytest.mark.parametrize("field", ["reconnects", "backoff_s", "queue_frames", "timeout_s"])
+def test_options_that_make_no_sense(field: str) -> None:
+    with pytest.raises(UsageError, match=f"{field}=-1"):
+        LiveOptions(**{field: -1})
+
+
 def test_a_negative_index() -> None:
     with pytest.raises(UsageError, match="index of 0 or more, got -1"):
         open_source(-1)
