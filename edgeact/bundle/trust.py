@@ -35,7 +35,7 @@ def is_vouched(sha256: str) -> bool:
     entry = _entry(sha256)
     try:
         _check_ledger(entry.parent)
-    except FileNotFoundError:
+    except OSError:
         return False
     return entry.is_file()
 
@@ -60,7 +60,7 @@ def _entry(sha256: str) -> Path:
 
 
 def _check_ledger(folder: Path) -> None:
-    """Refuse a ledger that another user could have written; FileNotFoundError where there is none."""
+    """Refuse a ledger that another user could have written; OSError where there is none."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise UntrustedEngineError(f"'{folder}' must be a folder, not a link or file; remove it")

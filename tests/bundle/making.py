@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
-from edgeact.bundle import Artifact, Bundle, BundleDraft, Calibration, Golden, ModelInfo, write_bundle
+from edgeact.bundle import Artifact, Bundle, BundleDraft, Calibration, Golden, Manifest, ModelInfo, write_bundle
 from edgeact.bundle.manifest import Role
 from edgeact.clip import ClipSpec
 from edgeact.records import (
@@ -159,3 +160,18 @@ def _row(artifact: str, p50_ms: float) -> Row:
 def make(path: Path, measured: bool = True) -> Bundle:
     """The bundle, written to `path`."""
     return write_bundle(path, draft(), MEMBERS, measurements() if measured else None)
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def write_golden() -> None:
+    """Renew the committed files after a deliberate change of the format: `python -m tests.bundle.making`."""
+    make(GOLDEN / "bundle-1.0.edgeact", measured=False)
+    make(GOLDEN / "measured-1.0.edgeact")
+    schema = json.dumps(Manifest.model_json_schema(), indent=2, sort_keys=True)
+    (GOLDEN / "manifest.schema.json").write_text(schema + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_golden()
