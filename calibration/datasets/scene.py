@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeact.calibration.datasets.figure import Color, Floats, Image
 
-__all__ = ["Camera", "Scene", "light_table", "random_camera", "random_scene"]
+__all__ = ["Camera", "Scene", "random_camera", "random_scene"]
 
 _MARGIN = 24  # pixels around the picture that the camera can move into
 _NOISE_SLACK = 32
@@ -72,7 +72,9 @@ def random_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
     sigma = rng.uniform(1.0, 9.0)
     shape = (height + _NOISE_SLACK, width + _NOISE_SLACK, 3)
     noise = (sigma * rng.standard_normal(shape, dtype=np.float32)).astype(np.int16)
-    return Scene(_canvas(rng, width, height, ground_y), ground_y, noise, light_table(rng), _drifter(rng, width, height))
+    return Scene(
+        _canvas(rng, width, height, ground_y), ground_y, noise, _light_table(rng), _drifter(rng, width, height)
+    )
 
 
 def random_camera(rng: np.random.Generator, width: int, ground_y: float, times_s: Floats, reach: float) -> Camera:
@@ -87,8 +89,8 @@ def random_camera(rng: np.random.Generator, width: int, ground_y: float, times_s
     return Camera(scale_px, width / 2 + room * rng.uniform(-0.9, 0.9), path, mirror=bool(rng.random() < 0.5))
 
 
-def light_table(rng: np.random.Generator) -> Image:
-    """A look-up table (256,) of one clip's exposure: gamma, contrast, brightness."""
+def _light_table(rng: np.random.Generator) -> Image:
+    """A look-up table (256,) of gamma, contrast and brightness."""
     level = np.linspace(0.0, 1.0, 256) ** rng.uniform(0.7, 1.45)
     lit = (level - 0.5) * rng.uniform(0.75, 1.1) + 0.5 + rng.uniform(-0.08, 0.08)
     return np.clip(np.rint(255.0 * lit), 0, 255).astype(np.uint8)

@@ -3,6 +3,9 @@
 Twelve actions of articulated figures form six pairs, each the other's exact time reversal. A clip is drawn and
 rendered forwards and, for the reverse class, its frames are turned round; all else is drawn independently of that.
 So every frame, every set of frames and every background is exactly as likely in one class of a pair as in the other.
+That is exact for whole videos and, to within a frame, for windows around a video's middle. A window that starts at 0
+ends up to 0.2 s before the video does and so sees a little more of what came first; and a frame whose place in time
+is known does tell the class, unless it is the middle one.
 """
 
 from __future__ import annotations

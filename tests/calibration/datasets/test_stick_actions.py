@@ -190,3 +190,21 @@ def test_bad_options_say_what_was_expected(tmp_path: Path, options: str, message
 def test_there_is_no_such_clip(split: str, index: int) -> None:
     with pytest.raises(UsageError, match="expected a split"):
         render_clip(SMALL, split, index)
+
+
+@pytest.mark.parametrize(
+    ("split", "index", "frames", "fps", "person", "mean", "deviation"),
+    [
+        ("train", 0, 40, 30.0, "person000", 130.46, 23.25),
+        ("val", 5, 36, 27.0, "person060", 60.45, 29.58),
+        ("test", 1234, 29, 21.0, "person094", 159.34, 17.16),
+    ],
+)
+def test_the_clips_that_weights_were_trained_on_stay_the_same(  # noqa: PLR0913 - one row of a table
+    split: str, index: int, frames: int, fps: float, person: str, mean: float, deviation: float
+) -> None:
+    """Recorded figures of the default data set. Where they change, raise the renderer's number."""
+    clip = render_clip(StickActionsConfig(), split, index)
+    assert (len(clip.frames), clip.fps, clip.person) == (frames, fps, person)
+    assert clip.frames.mean() == pytest.approx(mean, abs=0.1)
+    assert clip.frames[frames // 2].std() == pytest.approx(deviation, abs=0.1)
