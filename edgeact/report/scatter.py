@@ -31,6 +31,10 @@ class Box:
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0.0, width) * max(0.0, height)
 
+    def distance(self, x: float, y: float) -> float:
+        """From a place to the nearest point of the box."""
+        return math.hypot(max(self.left - x, 0.0, x - self.right), max(self.top - y, 0.0, y - self.bottom))
+
 
 @dataclass(frozen=True)
 class Tick:
@@ -182,32 +186,37 @@ def _log_values(low: float, high: float, wanted: int) -> list[float]:
 
 
 def _place_labels(bars: Sequence[Bars], texts: Sequence[str], plot: Box) -> list[Label]:
-    """Give each label, from the top point down, the nearest place where it covers least of what is there already."""
-    taken: list[Box] = [box for bar in bars for box in bar.boxes]
+    """Give each label, from the top point down, the place that is near and covers little of what is there already."""
+    solid = [bar.boxes[0] for bar in bars]
     labels: dict[int, Label] = {}
     for index in sorted(range(len(bars)), key=lambda index: (bars[index].y, bars[index].x)):
-        label = min(_candidates(bars[index], texts[index]), key=lambda option: _cost(option, bars[index], taken, plot))
-        taken.append(label.box)
-        labels[index] = label
+        options = _candidates(bars[index], texts[index])
+        labels[index] = min(options, key=lambda option: _cost(option, index, bars, solid, plot))
+        solid.append(labels[index].box)
     return [labels[index] for index in range(len(bars))]
 
 
 def _candidates(bar: Bars, text: str) -> list[Label]:
     width = _CHARACTER_PX * len(text)
     options = []
-    for distance in (12.0, 22.0, 36.0, 52.0, 72.0, 96.0):
+    for distance in (14.0, 20.0, 30.0, 44.0, 60.0, 80.0, 104.0, 130.0, 160.0):
         for right, down in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1), (0, -1), (0, 1)):
-            x = bar.x + right * distance - width * (1 - right) / 2
+            x = bar.x + right * (8.0 if down else distance) - width * (1 - right) / 2
             y = bar.y + down * distance
             box = Box(x, y - _LINE_PX / 2, x + width, y + _LINE_PX / 2)
-            options.append(Label(round(x, 1), round(y + 4, 1), box, has_leader=distance > 22))
+            options.append(Label(round(x, 1), round(y + 4, 1), box, has_leader=distance > 20))
     return options
 
 
-def _cost(label: Label, bar: Bars, taken: Sequence[Box], plot: Box) -> float:
-    """Square pixels covered, much more for those outside of the plot, plus a little for the distance."""
-    box = label.box
-    area = (box.right - box.left) * (box.bottom - box.top)
-    outside = area - box.overlap(plot)
-    distance = abs((box.top + box.bottom) / 2 - bar.y) + max(box.left - bar.x, bar.x - box.right, 0.0)
-    return sum(box.overlap(other) for other in taken) + 10 * outside + 0.05 * distance
+def _cost(label: Label, index: int, bars: Sequence[Bars], solid: Sequence[Box], plot: Box) -> float:
+    """Square pixels covered, weighed: much for marks, labels and the outside, little for error bars and distance.
+
+    A place that is nearer to another point than to its own costs as much as a long way.
+    """
+    box, own = label.box, bars[index]
+    outside = (box.right - box.left) * (box.bottom - box.top) - box.overlap(plot)
+    covered = sum(box.overlap(other) for other in solid)
+    crossed = sum(box.overlap(other) for bar in bars for other in bar.boxes[1:])
+    distance = box.distance(own.x, own.y)
+    is_ambiguous = any(box.distance(bar.x, bar.y) < distance for bar in bars)
+    return 10 * covered + 10 * outside + crossed + 0.5 * distance + 40 * is_ambiguous

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeact.records import Row
 from edgeact.report.view import BundleView
-from edgeact.report.words import accuracy_key, ms, p50_text, percent, threads_text
+from edgeact.report.words import accuracy_key, machine_name, ms, p50_text, percent, threads_text
 
 __all__ = ["measured_where", "provenance", "summarize_bundle"]
 
@@ -30,7 +30,7 @@ def measured_where(bundle: BundleView) -> tuple[str, ...]:
     if measurements is None:
         return ("Nothing was measured: the bundle holds no measurements.",)
     machine = measurements.machine
-    where = machine.board or machine.processor
+    where = machine_name(machine)
     sentences = []
     for told, rows in (
         (f"Latency was measured on {where} for", [row for row in bundle.rows if row.latency]),

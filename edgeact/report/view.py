@@ -124,7 +124,7 @@ class Report(_View):
     def title(self) -> str:
         """What the report is of, in one line."""
         names = [f"{bundle.manifest.model.name} for {bundle.manifest.target}" for bundle in self.bundles]
-        names += [f"{record.model} / {record.artifact}" for record in self.latency_records]
+        names = names or [f"{record.model} / {record.artifact}" for record in self.latency_records]
         return ", ".join(dict.fromkeys(names))
 
 

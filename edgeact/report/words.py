@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from edgeact.records import Accuracy, ClassAccuracy, Interval, Latency, LatencyRecord, Machine, Parity, Row
 
 __all__ = [
+    "Text",
     "accuracy_key",
     "bytes_text",
     "class_text",
     "latency_text",
     "machine_facts",
+    "machine_name",
     "mistakes",
     "ms",
     "p50_text",
@@ -25,6 +28,16 @@ __all__ = [
 ]
 
 NONE = "n/a"
+
+
+class Text(NamedTuple):
+    """A short text and what belongs to it, which a page may set smaller."""
+
+    main: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.main} {self.detail}".rstrip()
 
 
 def ms(value: float) -> str:
@@ -48,14 +61,14 @@ def bytes_text(size_bytes: int) -> str:
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def parity_text(parity: Parity | None) -> str:
-    """Agreement with PyTorch: passed or not, top-1 agreement, signal to noise, largest error, number of clips."""
+def parity_text(parity: Parity | None) -> Text:
+    """Whether it agrees with PyTorch; then top-1 agreement, signal to noise, largest error, number of clips."""
     if parity is None:
-        return NONE
+        return Text(NONE)
     snr = "no error" if parity.snr_db is None else f"{parity.snr_db:.1f} dB"
-    return (
-        f"{'pass' if parity.passed else 'FAIL'}: top-1 {percent(parity.top1_agreement)} %, {snr}, "
-        f"max error {parity.max_abs_error:.2g}, {parity.clips} clips"
+    return Text(
+        "pass" if parity.passed else "FAIL",
+        f"top-1 {percent(parity.top1_agreement)} %, {snr}, max error {parity.max_abs_error:.2g}, {parity.clips} clips",
     )
 
 
@@ -64,28 +77,36 @@ def accuracy_key(accuracy: Accuracy) -> str:
     return f"{accuracy.dataset} {accuracy.split}, {accuracy.level}s"
 
 
-def top1_text(accuracy: Accuracy | None) -> str:
-    """Top-1 with its 95 % interval and what it was counted over."""
+def top1_text(accuracy: Accuracy | None) -> Text:
+    """Top-1; then its 95 % interval and what it was counted over."""
     if accuracy is None:
-        return NONE
-    return f"{percent(accuracy.top1)} % {_interval(accuracy.top1_interval, percent)}, n = {accuracy.count}"
+        return Text(NONE)
+    interval = _interval(accuracy.top1_interval, percent)
+    return Text(f"{percent(accuracy.top1)} %", f"{interval}, n = {accuracy.count}")
 
 
-def latency_text(row: Row) -> str:
-    """Measured p50 with its 95 % interval; else the estimate, called one."""
+def latency_text(row: Row) -> Text:
+    """Measured p50; then its 95 % interval. Where there is none, the estimate, called one."""
     if row.latency is None:
-        return NONE if row.latency_estimate_ms is None else f"≈ {ms(row.latency_estimate_ms)} ms (estimate)"
+        return (
+            Text(NONE) if row.latency_estimate_ms is None else Text(f"≈ {ms(row.latency_estimate_ms)} ms", "estimate")
+        )
     return p50_text(row.latency)
 
 
-def p50_text(latency: Latency) -> str:
-    """The measured median with its 95 % interval."""
-    return f"{ms(latency.p50_ms)} ms {_interval(latency.p50_interval, ms)}"
+def p50_text(latency: Latency) -> Text:
+    """The measured median; then its 95 % interval."""
+    return Text(f"{ms(latency.p50_ms)} ms", _interval(latency.p50_interval, ms))
 
 
 def tail_text(value_ms: float | None) -> str:
     """A high percentile, or the dash of one that too few runs were made for."""
     return NONE if value_ms is None else f"{ms(value_ms)} ms"
+
+
+def machine_name(machine: Machine) -> str:
+    """A machine in a few words."""
+    return f"{machine.board} ({machine.processor})" if machine.board else machine.processor
 
 
 def machine_facts(machine: Machine) -> dict[str, str]:
@@ -96,7 +117,7 @@ def machine_facts(machine: Machine) -> dict[str, str]:
         "processor": f"{machine.processor} ({machine.architecture}, {machine.cores} cores)",
         "instruction sets": ", ".join(machine.isa),
         "accelerator": machine.accelerator,
-        "memory": bytes_text(machine.memory_bytes),
+        "memory": f"{machine.memory_bytes / 2**30:.1f} GiB",
         "power mode": machine.power_mode,
         "clock": clock,
         "operating system": machine.operating_system,
@@ -112,11 +133,11 @@ def record_facts(record: LatencyRecord) -> dict[str, str]:
         "artifact": f"{record.model} / {record.artifact}",
         "precision": record.precision,
         "runs on": f"{record.backend} on {record.device}, {threads_text(latency)}",
-        "p50": p50_text(latency),
+        "p50": str(p50_text(latency)),
         "p90": tail_text(latency.p90_ms),
         "p99": tail_text(latency.p99_ms),
         "runs": str(latency.runs),
-        "machine": record.machine.board or record.machine.processor,
+        "machine": machine_name(record.machine),
         "measured": record.created_utc,
         "notes": "; ".join(record.notes) or NONE,
     }
