@@ -81,8 +81,9 @@ class Recognizer:
 
         Windows start every `hop_s` seconds, by default one after the other. Frames are chosen by time stamp at the
         trained rate. A file is classified completely; a live source never lags: of the windows that came while the
-        model was busy only the newest is kept, and the result tells how many were dropped. The source is opened
-        by the first result asked for, and released when the iteration ends, is closed, or fails. Raises VideoError, UsageError for a hop that is not positive.
+        model was busy only the newest is kept, and the result tells how many were dropped. The source is opened by
+        the first result asked for, and released when the iteration ends, is closed, or fails.
+        Raises VideoError, and UsageError for a hop that is not positive.
         """
         require("cv2", "video")
         return stream_windows(self.predict, self.clip, source, hop_s)

@@ -1,0 +1,122 @@
+"""Tiny models and bundles that the runtime's tests open with the real libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from edgeact.bundle import Artifact, Bundle, BundleDraft, ModelInfo, write_bundle
+from edgeact.bundle.manifest import Role
+from edgeact.clip import ClipSpec
+from edgeact.runtime import OpenRequest
+
+LABELS = ("dark", "red", "green", "blue")
+CLIP = ClipSpec(
+    clip_frames=4, fps=8.0, resize=(18, 20), crop=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+)
+
+
+def tiny_onnx(seed: int = 0, bad_node: bool = False) -> bytes:
+    """A Conv3d classifier of colours: the mean of each input channel decides, with a little noise by `seed`."""
+    noise = np.random.default_rng(seed).standard_normal((8, 3, 3, 3, 3)).astype(np.float32) * 1e-3
+    for channel in range(3):
+        noise[channel, channel, 1, 1, 1] += 1.0
+    head = np.zeros((8, len(LABELS)), np.float32)
+    head[:3, 1:] = 10.0 * np.eye(3, dtype=np.float32)
+    nodes = [
+        helper.make_node("Conv", ["clip", "kernel"], ["mixed"], name="conv1", pads=[1] * 6),
+        helper.make_node("Relu", ["mixed"], ["positive"], name="relu1"),
+        helper.make_node("GlobalAveragePool", ["positive"], ["pooled"], name="pool"),
+        helper.make_node("Flatten", ["pooled"], ["flat"], name="flatten"),
+        helper.make_node("MatMul", ["flat", "head"], ["logits"], name="fc"),
+    ]
+    if bad_node:
+        nodes[1] = helper.make_node("DFT", ["mixed"], ["positive"], name="spectrum", axis=2)
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("clip", TensorProto.FLOAT, CLIP.input_shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, (1, len(LABELS)))],
+        [numpy_helper.from_array(noise, "kernel"), numpy_helper.from_array(head, "head")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def reference(graph: bytes, clip: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What ONNX's own evaluator says."""
+    return np.asarray(ReferenceEvaluator(onnx.load_from_string(graph)).run(None, {"clip": clip})[0])
+
+
+def random_clip(seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(CLIP.input_shape, dtype=np.float32)
+
+
+def request(graph: bytes | None = None, **changes: Any) -> OpenRequest:
+    arguments: dict[str, Any] = {
+        "graph": tiny_onnx() if graph is None else graph,
+        "kind": "onnx",
+        "precision": "fp32",
+        "input_shape": CLIP.input_shape,
+        "output_size": len(LABELS),
+        "threads": 1,
+    }
+    return OpenRequest(**{**arguments, **changes})
+
+
+@dataclass(frozen=True)
+class Way:
+    """An artifact of a test bundle."""
+
+    name: str
+    backends: tuple[str, ...]
+    kind: str = "onnx"
+    members: Mapping[str, tuple[Role, bytes]] = field(default_factory=dict)
+    requires: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_bundle(path: Path, ways: Sequence[Way] = (Way("fp32", ("onnxruntime",)),), decide: bool = False) -> Bundle:
+    """A bundle with one artifact for each way, preferred in that order."""
+    members: dict[str, tuple[Role, bytes]] = {}
+    artifacts = []
+    for way in ways:
+        own = dict(way.members) or {f"{way.name}.onnx": ("graph", tiny_onnx())}
+        members.update(own)
+        artifacts.append(
+            Artifact.model_validate(
+                {
+                    "name": way.name,
+                    "kind": way.kind,
+                    "precision": "fp32",
+                    "backends": way.backends,
+                    "members": tuple(own),
+                    "requires": dict(way.requires),
+                }
+            )
+        )
+    draft = BundleDraft(
+        model=ModelInfo(name="tiny", source="tests", parameters=1, macs=1, weights_sha256="0" * 64),
+        labels=LABELS,
+        clip=CLIP,
+        target="intel-cpu",
+        artifacts=tuple(artifacts),
+        preferred=tuple(way.name for way in ways),
+        decide_on_device=decide,
+        tools={},
+    )
+    return write_bundle(path, draft, members)
+
+
+def coloured(channel: int, count: int = CLIP.clip_frames, size: tuple[int, int] = (30, 40)) -> NDArray[np.uint8]:
+    """`count` RGB frames of one colour: class `channel + 1`."""
+    frames = np.zeros((count, *size, 3), np.uint8)
+    frames[..., channel] = 255
+    return frames

@@ -1,0 +1,138 @@
+"""Every backend of the table answers; those that run here give the right numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+from edgeact.errors import (
+    BackendUnavailableError,
+    DeviceError,
+    EdgeactError,
+    MissingExtraError,
+    UnknownNameError,
+)
+from edgeact.runtime import BACKENDS, FakeBackend, Session, get_backend
+from tests.runtime.making import random_clip, reference, request, tiny_onnx
+
+RUN_HERE = [name for name in BACKENDS if get_backend(name).why_unavailable() is None]
+
+
+def test_the_two_cpu_backends_run_here() -> None:
+    assert {"onnxruntime", "openvino"} <= set(RUN_HERE)
+
+
+def test_unknown_backend_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown backend 'openvno'; did you mean openvino"):
+        get_backend("openvno")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_answers(name: str) -> None:
+    backend = get_backend(name)
+    assert backend.name == name
+    assert backend.kinds
+    reason = backend.why_unavailable()
+    if reason is None:
+        assert backend.version()[0].isdigit()
+        assert backend.devices()
+        assert backend.facts()[name] == backend.version()
+        assert all(issubclass(error, Exception) for error in backend.errors())
+    else:
+        assert len(reason) > 20
+        with pytest.raises((BackendUnavailableError, MissingExtraError, DeviceError)):
+            Session(backend, request())
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_logits_are_the_references(name: str) -> None:
+    graph, clip = tiny_onnx(), random_clip()
+    with Session(get_backend(name), request(graph, strict_fp32=True)) as session:
+        logits, inference_ms = session.run(clip)
+        assert session.device == "CPU"
+    np.testing.assert_allclose(logits, reference(graph, clip), atol=1e-4)
+    assert inference_ms > 0
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_results_belong_to_the_caller(name: str) -> None:
+    """A reused input buffer is read at every call, and an old result does not change with a new one."""
+    buffer = random_clip(1)
+    with Session(get_backend(name), request()) as session:
+        first = session.run(buffer).logits
+        kept = first.copy()
+        buffer[...] = random_clip(2)
+        second = session.run(buffer).logits
+        third = session.run(random_clip(2)).logits
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_allclose(second, third, rtol=1e-6)
+    assert not np.allclose(first, second)
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_two_sessions_do_not_disturb_each_other(name: str) -> None:
+    one, other = tiny_onnx(0), tiny_onnx(1)
+    clip = random_clip()
+    with Session(get_backend(name), request(one)) as first, Session(get_backend(name), request(other)) as second:
+        before = first.run(clip).logits
+        assert not np.array_equal(second.run(clip).logits, before)
+        np.testing.assert_array_equal(first.run(clip).logits, before)
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+@pytest.mark.parametrize("graph", [b"", b"no model at all", tiny_onnx()[:200]])
+def test_a_graph_that_does_not_open_is_a_mapped_error(name: str, graph: bytes) -> None:
+    with pytest.raises(EdgeactError, match=name):
+        Session(get_backend(name), request(graph))
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_a_device_that_is_not_here(name: str) -> None:
+    device = {"onnxruntime": "CUDA", "openvino": "NPU"}[name]
+    if device in get_backend(name).devices():
+        pytest.skip(f"{device} is here")
+    with pytest.raises(BackendUnavailableError, match=device):
+        Session(get_backend(name), request(device=device))
+
+
+def test_openvino_maps_an_unknown_device() -> None:
+    with pytest.raises(DeviceError, match="openvino failed while opening"):
+        Session(get_backend("openvino"), request(device="ABACUS"))
+
+
+def test_openvino_opens_its_own_ir(tmp_path: Path) -> None:
+    graph, clip = tiny_onnx(), random_clip()
+    openvino.save_model(openvino.Core().read_model(graph), tmp_path / "tiny.xml", compress_to_fp16=False)
+    changes: dict[str, Any] = {"kind": "openvino-ir", "weights": (tmp_path / "tiny.bin").read_bytes()}
+    opened = request((tmp_path / "tiny.xml").read_bytes(), strict_fp32=True, **changes)
+    with Session(get_backend("openvino"), opened) as session:
+        np.testing.assert_allclose(session.run(clip).logits, reference(graph, clip), atol=1e-4)
+
+
+def test_all_of_onnxruntimes_errors_are_mapped() -> None:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    native = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    assert len(native) > 10
+    assert set(native) <= set(get_backend("onnxruntime").errors())
+
+
+def test_onnxruntimes_tensorrt_cache_is_keyed_by_the_graph(tmp_path: Path) -> None:
+    """The provider's own key does not see weights: two models of one structure got each other's engine."""
+    from edgeact.runtime.backends.onnxruntime import _tensorrt_options
+
+    paths = {
+        _tensorrt_options(request(tiny_onnx(seed), cache_folder=tmp_path))["trt_engine_cache_path"] for seed in (0, 1)
+    }
+    assert len(paths) == 2
+
+
+def test_the_fake_backend_is_a_backend() -> None:
+    backend = FakeBackend(logits=np.array([0, 1, 0, 0], np.float32))
+    with Session(backend, request()) as session:
+        assert session.run(random_clip()).logits.argmax() == 1
+    assert len(backend.opened) == backend.closed == 1
