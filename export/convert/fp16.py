@@ -10,7 +10,8 @@ A layer stays in FP32 where FP16 could overflow or lose what matters, and each s
   Q/DQ pairs one by one, since a scale that becomes 0 is refused);
 * it belongs to a quantized convolution that stays in FP32, so that its Q/DQ pairs still fuse.
 
-Everything else, sigmoids included, is FP16. Neighbours in FP32 pass tensors on in FP32.
+Everything else, sigmoids included, is FP16. Neighbours in FP32 pass tensors on in FP32. Ranges are measured on the
+FP32 graph, because ONNX Runtime computes FP16 in FP32 on CPUs and so never shows an overflow.
 """
 
 from __future__ import annotations

@@ -66,9 +66,12 @@ class GraphView:
 def view(model: onnx.ModelProto) -> GraphView:
     """Look-ups into `model`; types and shapes are inferred, and missing where they cannot be.
 
-    Raises ConversionError for a model without the default operator domain.
+    Raises ConversionError for a model whose operators belong to no opset it imports.
     """
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise ConversionError(f"the graph is not valid ONNX: {error}; export it again") from error
     types: dict[str, int] = {tensor.name: tensor.data_type for tensor in graph.initializer}
     shapes: dict[str, tuple[int | None, ...]] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):

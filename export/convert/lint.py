@@ -27,6 +27,8 @@ Severity = Literal["error", "warning"]
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _VOLUME_RANK = 5  # (N, C, T, H, W)
+_FULL_CHANNELS = 16
+_NARROW_VOLUME_ISSUE = "github.com/NVIDIA/TensorRT/issues/2125"
 _OPSET_OF_10 = 20  # parsers of TensorRT 10 whose limit is not published take at least this
 _OPSET_OF_HALF_SCALES = 19
 
@@ -313,10 +315,11 @@ def small_channels(subject: Subject) -> Iterator[Finding]:
     severity: Severity = "error" if subject.dialect.product == "tensorrt" else "warning"
     inputs = {value.name for value in graph.model.graph.input}
     for node in _int8_convolutions(subject):
-        is_first, shape = graph.source(node.input[0]) in inputs, graph.weight_shape(node)
+        shape = graph.weight_shape(node)
+        is_first = graph.source(node.input[0]) in inputs
         reason = int8_exclusion_reason(shape, attribute(node, "group", 1), is_first)
-        if reason is None and is_first and shape and len(shape) == _VOLUME_RANK and subject.is_before((8, 4)):
-            reason = "TensorRT 8.2 fails to build a quantized 3-D stem (github.com/NVIDIA/TensorRT/issues/2125)"
+        if reason is None and _is_narrow_volume(shape) and subject.is_before((8, 4)):
+            reason = f"TensorRT 8.2 fails to build quantized 3-D convolutions of few channels ({_NARROW_VOLUME_ISSUE})"
         if reason:
             yield Finding("small-channels", node_label(node), f"{reason}; leave this layer in float", severity)
 
@@ -325,6 +328,10 @@ def _int8_convolutions(subject: Subject) -> Iterator[NodeProto]:
     for node in subject.nodes("Conv"):
         if all(subject.graph.is_dequantized(name) for name in node.input[:2]):
             yield node
+
+
+def _is_narrow_volume(shape: tuple[int, ...] | None) -> bool:
+    return shape is not None and len(shape) == _VOLUME_RANK and shape[1] < _FULL_CHANNELS
 
 
 def _is_fp32(graph: GraphView, node: NodeProto) -> bool:

@@ -82,7 +82,7 @@ def parse_only(onnx_bytes: bytes) -> tuple[str, ...]:
 def check_and_build(onnx_bytes: bytes, compute_capabilities: str | Sequence[str]) -> EngineBuild:
     """Parse a serialized ONNX graph of static shapes and build its engine, for one or several GPUs ('8.9').
 
-    The bytes of two builds of one graph are equal where the compiler is deterministic, which it does not promise.
+    Building a graph again with 1.7.1 gives the same bytes; TensorRT promises that nowhere.
     Raises ConversionError naming the layer that the parser or the compiler refuses with what to do, or a compute
     capability it does not know; MissingExtraError where TensorRT for RTX is absent.
     """
@@ -112,7 +112,7 @@ def _parse(onnx_bytes: bytes) -> _Session:
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse(onnx_bytes):
+    if not parser.parse(onnx_bytes) or network.num_outputs == 0:  # bytes that are no model parse as an empty one
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         raise ConversionError(_parse_failure(errors, log.errors()))
     return _Session(trt, log, builder, network, parser)
