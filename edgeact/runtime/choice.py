@@ -90,7 +90,8 @@ def none_left(rejected: list[Rejected]) -> EdgeactError:
 def unmet(requires: Mapping[str, str], facts: Mapping[str, str]) -> str | None:
     """Which requirement the facts do not meet, in words; None where they meet all.
 
-    A requirement is a version or its beginning ('8.9', '10.3'), or bounds ('>=10.3,<11').
+    A requirement is a version or its beginning ('10.3'), several of which one must fit ('8.6, 8.9'), or bounds that all
+    must hold ('>=10.3,<11').
     """
     for key, wanted in requires.items():
         have = facts.get(key)
@@ -138,13 +139,16 @@ def _check(artifact: Artifact, backend: Backend) -> None:
 
 
 def _meets(have: str, wanted: str) -> bool:
-    return all(_within(have, bound) for bound in wanted.split(","))
+    parts = [part.strip() for part in wanted.split(",")]
+    bounds = [part for part in parts if part[:1] in "<>"]
+    exact = [part for part in parts if part not in bounds]
+    return all(_within(have, one) for one in bounds) and (not exact or any(_within(have, one) for one in exact))
 
 
 def _within(have: str, bound: str) -> bool:
-    match = _BOUND.fullmatch(bound.strip())
+    match = _BOUND.fullmatch(bound)
     if match is None:
-        return have == bound.strip()
+        return have == bound
     operator, text = match.groups()
     limit = tuple(map(int, text.split(".")))
     version = tuple(map(int, re.findall(r"\d+", have)))[: len(limit)]

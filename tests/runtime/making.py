@@ -19,9 +19,7 @@ from edgeact.clip import ClipSpec
 from edgeact.runtime import OpenRequest
 
 LABELS = ("dark", "red", "green", "blue")
-CLIP = ClipSpec(
-    clip_frames=4, fps=8.0, resize=(18, 20), crop=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
-)
+CLIP = ClipSpec(clip_frames=4, fps=8.0, resize=(18, 20), crop=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
 def tiny_onnx(seed: int = 0, bad_node: bool = False) -> bytes:

@@ -1,0 +1,178 @@
+"""What is chosen, what is rejected with which reason, and that a fallback is told."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from edgeact import runtime
+from edgeact.bundle import vouch
+from edgeact.errors import (
+    BackendUnavailableError,
+    DeviceError,
+    UnknownNameError,
+    UntrustedEngineError,
+    UsageError,
+)
+from edgeact.runtime import FakeBackend, FallbackWarning
+from edgeact.runtime.choice import unmet
+from tests.runtime.making import Way, make_bundle, tiny_onnx
+
+ENGINE = Way("engine", ("tensorrt-rtx",), "tensorrt-rtx-engine", {"tiny.engine": ("engine", b"machine code")})
+
+
+def test_the_first_way_that_runs_is_taken_silently(tmp_path: Path) -> None:
+    path = make_bundle(
+        tmp_path / "b.edgeact", [Way("first", ("openvino", "onnxruntime")), Way("second", ("openvino",))]
+    ).path
+    with warnings.catch_warnings(), runtime.load(path, threads=1) as recognizer:
+        warnings.simplefilter("error")
+        choice = recognizer.choice
+    assert (choice.artifact, choice.backend, choice.device, choice.is_fallback) == ("first", "openvino", "CPU", False)
+
+
+def test_a_fallback_is_told_with_its_reason(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path / "b.edgeact", [Way("jetson", ("tensorrt",)), Way("cpu", ("openvino",))]).path
+    with pytest.warns(
+        FallbackWarning, match=r"running cpu on openvino \(CPU\) instead of jetson on tensorrt: .*JetPack"
+    ):
+        recognizer = runtime.load(path)
+    recognizer.close()
+    assert recognizer.choice.is_fallback
+    assert [(one.artifact, one.backend) for one in recognizer.choice.rejected] == [("jetson", "tensorrt")]
+
+
+def test_the_warning_points_at_the_callers_line(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path / "b.edgeact", [Way("a", ("tensorrt",)), Way("b", ("openvino",))]).path
+    with pytest.warns(FallbackWarning) as told:
+        runtime.load(path).close()
+    assert told[0].filename == __file__
+
+
+def test_a_backend_that_fails_to_open_is_passed_over_and_told(tmp_path: Path) -> None:
+    ways = [Way("broken", ("openvino",), members={"bad.onnx": ("graph", b"not a graph")}), Way("good", ("openvino",))]
+    path = make_bundle(tmp_path / "b.edgeact", ways).path
+    with pytest.warns(FallbackWarning, match="broken on openvino: openvino failed while opening"):
+        runtime.load(path).close()
+
+
+def test_the_users_choice_is_kept(tmp_path: Path) -> None:
+    path = make_bundle(
+        tmp_path / "b.edgeact", [Way("one", ("openvino", "onnxruntime")), Way("two", ("openvino",))]
+    ).path
+    with runtime.load(path, backend="onnxruntime") as recognizer:
+        assert (recognizer.choice.artifact, recognizer.choice.backend) == ("one", "onnxruntime")
+        assert not recognizer.choice.is_fallback
+    with runtime.load(path, artifact="two") as recognizer:
+        assert recognizer.choice.artifact == "two"
+
+
+def test_nothing_that_runs_lists_every_reason(tmp_path: Path) -> None:
+    ways = [
+        Way("jetson", ("tensorrt",)),
+        Way("future", ("abacus",)),
+        Way("cpu", ("openvino",), requires={"openvino": ">=3000"}),
+    ]
+    path = make_bundle(tmp_path / "b.edgeact", ways).path
+    with pytest.raises(BackendUnavailableError) as caught:
+        runtime.load(path)
+    for part in ("jetson on tensorrt", "no backend 'abacus'", "needs openvino >=3000, got 20"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"backend": "openvin"}, UnknownNameError, "did you mean openvino"),
+        ({"artifact": "fp23"}, UnknownNameError, "did you mean fp32"),
+        (
+            {"backend": "openvino"},
+            BackendUnavailableError,
+            r"opens nothing of \['fp32'\]; they are for \['onnxruntime'\]",
+        ),
+        ({"threads": 0}, UsageError, "threads: expected 1 or more, got 0"),
+        ({"device": "CUDA:7"}, BackendUnavailableError, "CUDA:7"),
+    ],
+)
+def test_wishes_that_cannot_be_met(bundle_path: Path, arguments: dict[str, object], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        runtime.load(bundle_path, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_strangers_engine_is_refused(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path / "b.edgeact", [ENGINE]).path
+    with pytest.raises(UntrustedEngineError, match="executable code"):
+        runtime.load(path)
+    backend = FakeBackend()
+    with pytest.raises(UntrustedEngineError):
+        runtime.load(path, backend=backend)
+    assert not backend.opened
+
+
+def test_an_engine_opens_when_trusted_or_vouched_for(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b.edgeact", [ENGINE])
+    backend = FakeBackend()
+    runtime.load(bundle.path, backend=backend, trust_engines=True).close()
+    vouch(bundle.manifest.members[0].sha256)
+    runtime.load(bundle.path, backend=backend).close()
+    assert [one.graph for one in backend.opened] == [b"machine code"] * 2
+
+
+def test_without_trust_the_engine_is_rebuilt_from_the_graph(tmp_path: Path) -> None:
+    ways = [ENGINE, Way("graph", ("tensorrt-rtx",), members={"tiny.onnx": ("graph", tiny_onnx())})]
+    backend = FakeBackend()
+    with pytest.warns(FallbackWarning, match="executable code"):
+        runtime.load(make_bundle(tmp_path / "b.edgeact", ways).path, backend=backend).close()
+    assert [one.kind for one in backend.opened] == ["onnx"]
+
+
+def test_requirements_are_held_against_the_backends_facts(tmp_path: Path) -> None:
+    needs = Way("engine", ("fake",), requires={"sm": "8.9", "tensorrt-rtx": "1.7.1"})
+    path = make_bundle(tmp_path / "b.edgeact", [needs]).path
+    runtime.load(path, backend=FakeBackend(properties={"sm": "8.9", "tensorrt-rtx": "1.7.1.116"})).close()
+    with pytest.raises(BackendUnavailableError, match=r"'engine' needs sm 8\.9, got 8\.6"):
+        runtime.load(path, backend=FakeBackend(properties={"sm": "8.6", "tensorrt-rtx": "1.7.1.116"}))
+
+
+def test_members_go_where_they_belong(tmp_path: Path) -> None:
+    recipe = Way("trt", ("fake",), "tensorrt-recipe", {"g.onnx": ("graph", b"G"), "r.json": ("recipe", b"R")})
+    ir = Way("ir", ("fake",), "openvino-ir", {"m.xml": ("graph", b"X"), "m.bin": ("weights", b"W")})
+    path = make_bundle(tmp_path / "b.edgeact", [recipe, ir]).path
+    backend = FakeBackend()
+    for name in ("trt", "ir"):
+        runtime.load(path, backend=backend, artifact=name).close()
+    assert [(one.graph, one.weights, one.recipe) for one in backend.opened] == [(b"G", None, b"R"), (b"X", b"W", None)]
+
+
+def test_a_backend_of_the_users_own_reports_its_failure(bundle_path: Path) -> None:
+    with pytest.raises(BackendUnavailableError, match="under repair"):
+        runtime.load(bundle_path, backend=FakeBackend(unavailable="under repair"))
+    with pytest.raises(DeviceError, match="broken"):
+        runtime.load(bundle_path, backend=FakeBackend(fail_open="broken"))
+
+
+@pytest.mark.parametrize(
+    ("have", "wanted", "met"),
+    [
+        ("8.9", "8.9", True),
+        ("8.6", "8.9", False),
+        ("10.3.0.30", "10.3", True),
+        ("10.30", "10.3", False),
+        ("10.3.0.30", ">=10.3,<11", True),
+        ("11.0", ">=10.3,<11", False),
+        ("9.3", ">=10.3", False),
+        ("10", "10.0", True),
+        ("8.6", "8.6, 8.9, 12.0", True),
+        ("8.7", "8.6, 8.9, 12.0", False),
+        ("linux", "linux", True),
+        ("linux", "windows", False),
+    ],
+)
+def test_requirements(have: str, wanted: str, met: bool) -> None:
+    assert (unmet({"key": wanted}, {"key": have}) is None) is met
+
+
+def test_an_unknown_fact_is_not_met() -> None:
+    assert unmet({"sm": "8.9"}, {}) == "needs sm 8.9, got none"
