@@ -45,7 +45,7 @@ def stream_windows(
 
 def recorded_results(
     predict: Predict, buffer: ClipBuffer, source: RecordedSource, notes: list[str]
-) -> Iterator[WindowResult]:
+) -> Generator[WindowResult, None, None]:
     """Every window, in order."""
     with source:
         for frame in source:
@@ -55,7 +55,9 @@ def recorded_results(
             yield _result(predict, window, notes)
 
 
-def live_results(predict: Predict, buffer: ClipBuffer, source: LiveFrames, notes: list[str]) -> Iterator[WindowResult]:
+def live_results(
+    predict: Predict, buffer: ClipBuffer, source: LiveFrames, notes: list[str]
+) -> Generator[WindowResult, None, None]:
     """The newest window whenever the model is free."""
     mailbox = _Mailbox()
     reader = threading.Thread(target=_read, args=(source, buffer, mailbox), name="edgeact-windows", daemon=True)
