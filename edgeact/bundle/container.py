@@ -160,8 +160,8 @@ def read_entries(handle: BinaryIO) -> tuple[Placed, ...]:
     magic, _, _, _, count, directory_bytes, start, _ = _END.unpack(tail)
     if magic != _END_MAGIC:
         raise BundleTruncatedError("the file does not end like a bundle: it is cut off, or something was appended")
-    if count > MAX_MEMBERS or directory_bytes > MAX_DIRECTORY_BYTES:
-        raise BundleBombError(f"a bundle holds at most {MAX_MEMBERS} members, this one claims {count}")
+    if directory_bytes > MAX_DIRECTORY_BYTES:
+        raise BundleBombError(f"a ZIP directory of {directory_bytes} bytes; expected at most {MAX_DIRECTORY_BYTES}")
     if start + directory_bytes + _END.size != size:
         raise BundleBombError(f"the directory claims to end at byte {start + directory_bytes + _END.size} of {size}")
     directory = _read(handle, start, directory_bytes)

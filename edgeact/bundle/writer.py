@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from edgeact.bundle import canonical
 from edgeact.bundle.container import Entry, Source, Span, check_entries, sums, write_entries
-from edgeact.bundle.manifest import BundleDraft, Manifest, Member, Role
+from edgeact.bundle.manifest import FORMAT_VERSION, BundleDraft, Manifest, Member, Role
 from edgeact.bundle.reader import MANIFEST, MAX_JSON_BYTES, MEASUREMENTS, Bundle, open_bundle
 from edgeact.errors import BundleBombError, BundlePathError, BundleSchemaError
 from edgeact.records import Measurements
@@ -45,7 +45,7 @@ def write_bundle(
         listed.append(Member(path=name, size_bytes=found.size_bytes, sha256=found.sha256, role=role))
         contents.append((Entry(name, found.size_bytes, found.crc32), source))
     try:
-        manifest = Manifest.model_validate({**dict(draft), "members": tuple(listed)})
+        manifest = Manifest.model_validate(dict(draft) | {"format_version": FORMAT_VERSION, "members": tuple(listed)})
     except ValidationError as error:
         raise BundleSchemaError(f"this bundle would contradict itself: {error}") from error
     return _write(Path(path), [_json_member(MANIFEST, canonical.encode(manifest)), *contents], measurements)

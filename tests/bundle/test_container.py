@@ -148,6 +148,19 @@ def test_sizes_that_do_not_add_up_are_refused(valid: bytes, open_bytes: Opener) 
             open_bytes(hostile)
 
 
+def test_a_size_that_is_not_the_stored_one_is_refused(valid: bytes, open_bytes: Opener) -> None:
+    with pytest.raises(BundleBombError, match="claims 1024 bytes and stores 1000"):
+        open_bytes(patch(valid, CLIP, "stored", 1000))
+
+
+def test_an_endless_directory_is_refused_before_it_is_read(valid: bytes, open_bytes: Opener) -> None:
+    start = struct.unpack("<I", valid[-6:-2])[0]
+    grown = 600_000
+    end = valid[-22:-10] + struct.pack("<I", len(valid) - 22 - start + grown) + valid[-6:]
+    with pytest.raises(BundleBombError, match="a ZIP directory of"):
+        open_bytes(valid[:-22] + bytes(grown) + end)
+
+
 def test_overlapping_members_are_refused(valid: bytes, open_bytes: Opener) -> None:
     other, _ = headers(valid)["graphs/model-fp32.onnx"]
     with pytest.raises(BundleBombError, match="overlap or gap"):
