@@ -17,7 +17,7 @@ FP32 graph, because ONNX Runtime computes FP16 in FP32 on CPUs and so never show
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +40,7 @@ _SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 _LIMIT = _LARGEST / HEADROOM
 _OPSET_OF_HALF_SCALES = 19
 _IR_OF_OPSET_19 = 9
+_QUANTIZED_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 # Operators that add terms up: the power of the terms they add.
 _SUMS = {
@@ -184,22 +185,26 @@ def _require_straight(graph: GraphView) -> None:
 
 
 def _keep_quantized_units(graph: GraphView, reasons: dict[int, str]) -> None:
-    """Extend the FP32 layers by what TensorRT fuses with them: the Q/DQ of a convolution stay with it, and it with
-    them."""
+    """Extend the FP32 layers by what TensorRT fuses with them: a quantized layer and its Q/DQ pairs stay together."""
+    units = tuple(_quantized_units(graph))
+    size = -1
+    while size != len(reasons):  # units share the Q/DQ pairs of activations
+        size = len(reasons)
+        for layer, members in units:
+            if any(member in reasons for member in members):
+                for member in members:
+                    reasons.setdefault(member, f"part of the quantized layer '{layer}', which stays in FP32")
+
+
+def _quantized_units(graph: GraphView) -> Iterator[tuple[str, list[int]]]:
+    """Label and node indices of every quantized layer: itself, what dequantizes its inputs, what quantizes those."""
     indices = {name: index for index, node in enumerate(graph.nodes) for name in node.output}
-    nodes = list(graph.nodes)
-    for index, node in enumerate(nodes):
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            continue
-        pairs = [indices[name] for name in node.input[:2] if graph.is_dequantized(name)]
-        pairs += [
-            indices[nodes[pair].input[0]]
-            for pair in tuple(pairs)
-            if nodes[pair].input[0] in indices and nodes[indices[nodes[pair].input[0]]].op_type == "QuantizeLinear"
-        ]
-        if pairs and (index in reasons or any(pair in reasons for pair in pairs)):
-            for member in (index, *pairs):
-                reasons.setdefault(member, f"part of the quantized layer '{node_label(node)}', which stays in FP32")
+    for node in graph.nodes:
+        dequantizers = [graph.producers[name] for name in node.input[:2] if graph.is_dequantized(name)]
+        if node.op_type in _QUANTIZED_OPS and dequantizers:
+            quantizers = [graph.producers.get(pair.input[0]) for pair in dequantizers]
+            unit = (node, *dequantizers, *(pair for pair in quantizers if pair and pair.op_type == "QuantizeLinear"))
+            yield node_label(node), [indices[member.output[0]] for member in unit]
 
 
 def _float_constant(graph: GraphView, name: str) -> NDArray[np.float32] | None:
@@ -225,16 +230,19 @@ def _terms(graph: GraphView, node: NodeProto) -> int | None:
     """How many terms one output element adds up, at most; None where shapes are unknown."""
     if node.op_type == "AveragePool":
         return int(math.prod(attribute(node, "kernel_shape", ())))
-    sizes = [_size(graph, name) for name in (node.input[0], node.output[0])]
-    if sizes[0] is None or sizes[1] is None:
+    shape, result = (_static_shape(graph, name) for name in (node.input[0], node.output[0]))
+    if shape is None or result is None:
         return None
+    if node.op_type in ("Softmax", "LogSoftmax"):
+        return shape[int(attribute(node, "axis", -1))]
     is_reduction = node.op_type.startswith("Reduce") or node.op_type == "GlobalAveragePool"
-    return sizes[0] // sizes[1] if is_reduction else sizes[0]
+    return math.prod(shape) // math.prod(result) if is_reduction else math.prod(shape)
 
 
-def _size(graph: GraphView, name: str) -> int | None:
-    shape = graph.shapes.get(name)
-    return None if shape is None or any(not side for side in shape) else math.prod(side or 1 for side in shape)
+def _static_shape(graph: GraphView, name: str) -> tuple[int, ...] | None:
+    sides = graph.shapes.get(name)
+    known = tuple(side for side in sides or () if side)
+    return known if sides is not None and len(known) == len(sides) else None
 
 
 def _check(model: onnx.ModelProto) -> None:

@@ -76,7 +76,7 @@ class _Retyping:
         for name, variable in _typed(node.output, schema.outputs if schema else ()):
             if name and self._is_float(name):
                 self.native[name] = wanted if variable in variables else TensorProto.FLOAT
-        if original.op_type != "Constant":
+        if original.output[0] not in self.graph.constants:  # constants become initializers
             self.nodes.append(node)
 
     def close(self) -> None:

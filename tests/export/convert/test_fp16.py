@@ -20,6 +20,7 @@ from edgeact.errors import ConversionError
 from edgeact.export.convert.fp16 import to_strong_fp16
 from edgeact.export.convert.graph_view import view
 from edgeact.export.convert.lint import lint_graph, raise_on_errors
+from edgeact.export.convert.ranges import largest_values
 from edgeact.export.convert.retype import to_half
 from edgeact.export.convert.tensorrt_rtx import check_and_build
 from tests.export.convert.graphs import Conv, conv, graph, node
@@ -98,8 +99,7 @@ def test_network_becomes_fp16_inside_and_float32_outside() -> None:
     result = to_strong_fp16(model, samples)
     assert result.float_layers == {}
     assert result.flushed_weights == {}
-    assert result.largest_activation is not None
-    assert result.largest_activation == pytest.approx(max(float(np.abs(s).max()) for s in samples), rel=10)
+    assert result.largest_activation == max(largest_values(model, samples).values())
     assert {_type_of(result.model, name) for name in ("stem", "body", "gate", "mean")} == {TensorProto.FLOAT16}
     assert [view(result.model).types[name] for name in ("x", "y")] == [TensorProto.FLOAT, TensorProto.FLOAT]
     assert sum(entry.op_type == "Cast" for entry in result.model.graph.node) == 2
@@ -155,6 +155,16 @@ def test_sums_that_could_overflow_stay_in_fp32() -> None:
     assert to_strong_fp16(model, [np.ones_like(sample)]).float_layers == {}
 
 
+def test_softmax_adds_up_along_its_axis_only() -> None:
+    model = graph([node("Softmax", ["x"], ["y"], "attention", axis=-1)], shape=(8, 64, 64))
+    assert to_strong_fp16(model, [np.ones((8, 64, 64), np.float32)]).float_layers == {}
+    wide = graph([node("Softmax", ["x"], ["y"], "attention", axis=1)], shape=(1, 20_000, 2))
+    peaked = np.zeros((1, 20_000, 2), np.float32)
+    peaked[:, 0] = 9.0
+    result = to_strong_fp16(wide, [peaked])
+    assert "20000 terms" in result.float_layers["attention"]
+
+
 def test_without_samples_every_sum_stays_in_fp32() -> None:
     result = to_strong_fp16(_network(), None)
     assert set(result.float_layers) == {"squeeze", "mean"}
@@ -202,6 +212,35 @@ def test_scale_too_small_for_fp16_keeps_the_whole_quantized_layer_in_fp32() -> N
     assert types["x_back"] == types["w"] == TensorProto.FLOAT
     pytest.importorskip("tensorrt_rtx")
     assert check_and_build(result.model.SerializeToString(), "8.9").engine
+
+
+def test_layers_that_share_a_quantized_activation_stay_in_fp32_together() -> None:
+    model = conv(Conv(quantized=True))
+    model.graph.node[-1].output[0] = "first"
+    tiny = {"t_int8": np.ones((16, 16, 1, 1, 1), np.int8), "t_scale": np.float32(1e-9), "t_zero": np.int8(0)}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in tiny.items()
+    )
+    model.graph.node.extend(
+        [
+            node("DequantizeLinear", ["t_int8", "t_scale", "t_zero"], ["t"], "tiny_weight"),
+            node("Conv", ["x_back", "t"], ["second"], "tiny_conv"),
+            node("Add", ["first", "second"], ["y"], "sum"),
+        ]
+    )
+    result = to_strong_fp16(model, None)
+    pairs = {"the_quantizer", "the_dequantizer", "the_weight", "tiny_weight"}
+    assert set(result.float_layers) == {"the_conv", "tiny_conv"} | pairs
+    assert _type_of(result.model, "sum") == TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"value_float": 2.0}, {"value": onnx.numpy_helper.from_array(np.full(1, 2.0, np.float32))}]
+)
+def test_constants_in_nodes_are_kept(attributes: dict[str, Any]) -> None:
+    nodes = [node("Constant", [], ["c"], **attributes), node("Mul", ["x", "c"], ["y"])]
+    result = to_strong_fp16(graph(nodes, shape=SHAPE), None)
+    np.testing.assert_array_equal(_run(result.model, np.ones(SHAPE, np.float32)), np.full(SHAPE, 2.0))
 
 
 def test_operators_without_fp16_stay_in_fp32() -> None:

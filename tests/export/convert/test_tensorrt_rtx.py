@@ -36,6 +36,11 @@ def test_two_builds_of_one_graph_are_equal_and_gpus_differ() -> None:
     assert first != check_and_build(INT8, "12.0").engine
 
 
+def test_fp32_is_built_without_tf32_on_request() -> None:
+    model = conv(Conv(64, 64)).SerializeToString()
+    assert check_and_build(model, "8.9", allow_tf32=False).engine != check_and_build(model, "8.9").engine
+
+
 def test_parsing_alone_returns_the_warnings() -> None:
     assert parse_only(INT8) == ()
     warnings = parse_only(conv(Conv(quantized=True, integer=np.uint8)).SerializeToString())
