@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,13 +33,14 @@ def command(
     out: Annotated[Path | None, typer.Option(help="Write the record here; it can be a baseline later.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="A record of this machine to compare with.")] = None,
     max_regression: Annotated[str, typer.Option(help="By how much the median may be slower: '10%' or '0.1'.")] = "10%",
+    min_delta_ms: Annotated[float, typer.Option(help="Smaller differences of the medians always pass.")] = 0.05,
     junit: Annotated[Path | None, typer.Option(help="Write the comparison as JUnit XML here.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Time a bundle; with --baseline end with exit code 9 where it is proven slower than allowed."""
-    from edgeact.bench import BenchOptions, BenchPlan, parse_limit, read_record
+    from edgeact.bench import BenchOptions, BenchPlan, compare, parse_limit, read_record
 
-    limit = parse_limit(max_regression)
+    gate = functools.partial(compare, max_regression=parse_limit(max_regression), min_delta_ms=min_delta_ms)
     if junit and not baseline:
         raise UsageError("--junit reports a comparison: give a --baseline, too")
     if runs is not None and runs < 1:
@@ -48,7 +51,7 @@ def command(
     record = _measure(bundle, options)
     comparison = None
     if before:
-        record, comparison = _compare(before, record, limit, junit, bundle=bundle, options=options)
+        record, comparison = _judge(functools.partial(gate, before), record, lambda: _measure(bundle, options), junit)
     if out:
         write_text(out, record.model_dump_json(indent=1) + "\n")
     if json:
@@ -73,24 +76,21 @@ def _measure(bundle: Path, options: BenchOptions) -> LatencyRecord:
         return bench_bundle(bundle, options, advance)
 
 
-def _compare(
-    before: LatencyRecord,
+def _judge(
+    gate: Callable[[LatencyRecord], Comparison],
     record: LatencyRecord,
-    limit: float,
+    measure: Callable[[], LatencyRecord],
     junit: Path | None,
-    *,
-    bundle: Path,
-    options: BenchOptions,
 ) -> tuple[LatencyRecord, Comparison]:
     """Compare; a regression must show in a second measurement, too, which then is the one that counts."""
-    from edgeact.bench import compare, junit_xml
+    from edgeact.bench import junit_xml
 
     try:
-        comparison = compare(before, record, max_regression=limit)
+        comparison = gate(record)
         if comparison.outcome == "regression":
             note(f"{comparison.summary}; measuring once more to be sure")
-            record = _measure(bundle, options)
-            comparison = compare(before, record, max_regression=limit)
+            record = measure()
+            comparison = gate(record)
     except BaselineError as error:
         if junit:
             write_text(junit, junit_xml(record, error))
@@ -105,7 +105,7 @@ def _show(record: LatencyRecord, comparison: Comparison | None) -> None:
     table = Table(
         title=escape(f"{record.model} / {record.artifact} ({record.precision}) on {record.backend} {record.device}"),
         caption=escape(
-            f"{record.machine.board or record.machine.processor}, {latency.threads or 'library-chosen'} threads, "
+            f"{record.machine.board or record.machine.processor}, threads: {latency.threads or 'the library chose'}, "
             f"{record.input_source} input, {latency.warmup_runs} warm-up runs, no outlier removed"
         ),
     )

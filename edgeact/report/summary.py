@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from edgeact.records import Row
 from edgeact.report.view import BundleView
 from edgeact.report.words import accuracy_key, machine_name, ms, p50_text, percent, threads_text
@@ -26,36 +29,34 @@ def summarize_bundle(bundle: BundleView) -> tuple[str, ...]:
 
 def measured_where(bundle: BundleView) -> tuple[str, ...]:
     """Which numbers were measured, on what, and which are estimates."""
-    measurements = bundle.measurements
+    measurements, rows = bundle.measurements, bundle.rows
     if measurements is None:
         return ("Nothing was measured: the bundle holds no measurements.",)
-    machine = measurements.machine
-    where = machine_name(machine)
-    sentences = []
-    for told, rows in (
-        (f"Latency was measured on {where} for", [row for row in bundle.rows if row.latency]),
-        ("Latency is only an estimate (roofline of the target, never measured) for", list(bundle.estimated)),
-        ("No latency is known for", [r for r in bundle.rows if not r.latency and r.latency_estimate_ms is None]),
-    ):
-        if rows:
-            sentences.append(f"{told} {_named(rows)}.")
+    where = machine_name(measurements.machine)
+    unknown = [row for row in rows if not row.latency and row.latency_estimate_ms is None]
+    told = [
+        (f"Latency was measured on {where}", [row for row in rows if row.latency]),
+        ("Latency is only an estimate, a roofline of the target that was never measured,", list(bundle.estimated)),
+        ("No latency is known", unknown),
+    ]
     for key in bundle.accuracy_keys:
-        rows = [row for row in bundle.rows if bundle.accuracy(row, key)]
-        sentences.append(f"Accuracy over {key} was counted on {where} for {_named(rows)}.")
+        told.append((f"Accuracy over {key} was counted on {where}", [r for r in rows if bundle.accuracy(r, key)]))
+    sentences = [f"{what} for {_named(some, rows)}." for what, some in told if some]
     if skipped := bundle.skipped:
-        told = "; ".join(f"{reason}: {number}" for reason, number in skipped.items())
-        sentences.append(f"Videos left out ({sum(skipped.values())}): {told}.")
-    if machine.board != measurements.target:
-        sentences.append(f"The target is {measurements.target}; these numbers are not from it.")
-    return tuple(sentences)
+        reasons = "; ".join(f"{reason}: {number}" for reason, number in skipped.items())
+        sentences.append(f"Videos left out ({sum(skipped.values())}): {reasons}.")
+    if measurements.machine.board != measurements.target:
+        sentences.append(f"The target is {measurements.target}; the measured numbers are not from it.")
+    return (*sentences, f"The record was made at {measurements.created_utc}.")
 
 
 def provenance(bundle: BundleView) -> dict[str, str]:
     """Where the model, the INT8 ranges and the golden clip came from."""
     manifest = bundle.manifest
     model, clip, calibration, golden = manifest.model, manifest.clip, manifest.calibration, manifest.golden
+    source = "" if model.source == model.name else f" from {model.source}"
     facts = {
-        "model": f"{model.name} from {model.source}, {model.parameters / 1e6:.2f} M parameters",
+        "model": f"{model.name}{source}, {model.parameters / 1e6:.2f} M parameters",
         "multiply-accumulates": f"{model.macs / 1e9:.2f} G per clip" if model.macs else "",
         "weights": f"SHA-256 {model.weights_sha256[:16]}",
         **{f"weights, {name}": text for name, text in model.provenance.items()},
@@ -103,5 +104,11 @@ def _accuracy(row: Row) -> list[str]:
     ]
 
 
-def _named(rows: list[Row]) -> str:
-    return ", ".join(f"{row.artifact} ({row.backend} on {row.device})" for row in rows)
+def _named(some: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Variants by their artifact, and by their backend where an artifact ran on several."""
+    if len(some) == len(rows):
+        return "all variants"
+    artifacts = Counter(row.artifact for row in rows)
+    return ", ".join(
+        row.artifact if artifacts[row.artifact] == 1 else f"{row.artifact} ({row.backend})" for row in some
+    )

@@ -204,7 +204,9 @@ def make_manifest(labels: tuple[str, ...] = LABELS) -> Manifest:
     )
 
 
-def make_view(name: str = "model.edgeact", *, rows: tuple[Row, ...] | None = None) -> BundleView:
+def make_view(
+    name: str = "model.edgeact", *, rows: tuple[Row, ...] | None = None, labels: tuple[str, ...] = LABELS
+) -> BundleView:
     """A bundle as the report sees it."""
     measurements = Measurements(
         created_utc="2026-01-02T03:04:05Z",
@@ -214,5 +216,5 @@ def make_view(name: str = "model.edgeact", *, rows: tuple[Row, ...] | None = Non
         rows=make_rows() if rows is None else rows,
     )
     return BundleView(
-        name=name, digest="5" * 64, size_bytes=12_300_000, manifest=make_manifest(), measurements=measurements
+        name=name, digest="5" * 64, size_bytes=12_300_000, manifest=make_manifest(labels), measurements=measurements
     )

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeact.bench import BenchOptions, BenchPlan, bench_bundle, compare
+from edgeact.devices import probe_machine
+from edgeact.errors import BundleTruncatedError, UnknownNameError
+from edgeact.records import LatencyRecord
+from tests.bench.bundles import make_golden_bundle
+from tests.runtime.making import CLIP, Way, make_bundle
+
+PLAN = BenchPlan(warmup_runs=2, warmup_s=0.0, min_runs=70, min_s=0.0)
+OPTIONS = BenchOptions(threads=1, plan=PLAN)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_record_says_what_was_timed_where_and_with_what(tmp_path: Path) -> None:
+    bundle = make_golden_bundle(tmp_path / "tiny.edgeact")
+    told: list[tuple[int, int]] = []
+    record = bench_bundle(bundle.path, OPTIONS, lambda done, wanted: told.append((done, wanted)))
+    assert record.bundle_digest == bundle.digest
+    assert (record.model, record.artifact, record.precision) == ("tiny", "fp32", "fp32")
+    assert (record.backend, record.device) == ("onnxruntime", "CPU")
+    assert record.input_shape == CLIP.input_shape
+    assert record.input_source == "golden"
+    assert record.machine.fingerprint == probe_machine().fingerprint
+    assert "onnxruntime" in record.machine.versions
+    assert (record.latency.runs, record.latency.threads) == (70, 1)
+    assert record.latency.p90_ms is not None
+    assert record.latency.p99_ms is None
+    assert told[-1] == (70, 70)
+
+
+def test_stages_add_up(tmp_path: Path) -> None:
+    record = bench_bundle(make_golden_bundle(tmp_path / "tiny.edgeact").path, OPTIONS)
+    assert list(record.stages) == ["preprocess", "inference", "total"]
+    parts = zip(*(record.stages[name].samples_ms for name in record.stages), strict=True)
+    assert all(preprocess + inference <= total for preprocess, inference, total in parts)
+    assert {stage.runs for stage in record.stages.values()} == {30}
+
+
+def test_without_a_golden_clip_the_input_is_random_and_said_to_be(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path / "tiny.edgeact").path
+    assert bench_bundle(path, OPTIONS).input_source == "random"
+
+
+def test_without_opencv_the_session_is_timed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeact.bench.bench.is_installed", lambda module: module != "cv2")
+    record = bench_bundle(make_golden_bundle(tmp_path / "tiny.edgeact").path, OPTIONS)
+    assert (record.input_source, record.stages, record.latency.runs) == ("random", {}, 70)
+
+
+def test_a_fallback_is_told_in_the_record(tmp_path: Path) -> None:
+    ways = (Way("engine", ("tensorrt-rtx",), requires={"sm": "99.9"}), Way("fp32", ("onnxruntime",)))
+    record = bench_bundle(make_bundle(tmp_path / "tiny.edgeact", ways).path, OPTIONS)
+    assert record.artifact == "fp32"
+    assert any("a fallback" in note and "engine on tensorrt-rtx" in note for note in record.notes)
+
+
+def test_two_measurements_of_one_bundle_can_be_compared(tmp_path: Path) -> None:
+    path = make_golden_bundle(tmp_path / "tiny.edgeact").path
+    records = [bench_bundle(path, OPTIONS) for _ in range(2)]
+    read_again = LatencyRecord.model_validate_json(records[0].model_dump_json())
+    assert read_again == records[0]
+    assert compare(read_again, records[1], max_regression=5.0).outcome == "pass"
+
+
+def test_unknown_names_and_bad_bundles_are_refused(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path / "tiny.edgeact").path
+    with pytest.raises(UnknownNameError, match="fp32"):
+        bench_bundle(path, BenchOptions(artifact="fp23"))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(BundleTruncatedError):
+        bench_bundle(path)

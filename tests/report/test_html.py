@@ -1,0 +1,207 @@
+"""The page in a real browser: what a reader sees is what the records say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeact.report import Report, build_report, render_html, words
+from tests.bench.making import make_record
+from tests.report.making import make_accuracy, make_rows, make_view
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+)
+SIZES = [(360, 740), (768, 1024), (1280, 900)]
+
+
+def make_report() -> Report:
+    rows = list(make_rows())
+    rows[0] = rows[0].model_copy(update={"reason": "<script>document.title = 'broken'</script> & \"quotes\""})
+    return build_report([make_view(rows=tuple(rows))], [make_record(notes=("the CPU clock moved",))])
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("Chromium and chromedriver (Debian: chromium, chromium-driver) are not installed")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield session
+    session.quit()
+
+
+@pytest.fixture
+def page(browser: Any, tmp_path: Path) -> Any:
+    return _open(browser, tmp_path, make_report())
+
+
+def _open(browser: Any, folder: Path, report: Report) -> Any:
+    path = folder / "report.html"
+    path.write_text(render_html(report), encoding="utf-8")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    _resize(browser, 1280, 900)
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get(path.as_uri())
+    return browser
+
+
+def _resize(page: Any, width: int, height: int) -> None:
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+
+
+def _texts(page: Any, selector: str) -> list[str]:
+    found: list[str] = page.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent.replace(/\\s+/g, ' ').trim())",
+        selector,
+    )
+    return found
+
+
+@pytest.mark.browser
+def test_the_console_is_silent_and_nothing_is_fetched(page: Any) -> None:
+    assert page.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    urls = [each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"]
+    assert [url for url in urls if not url.startswith(("file:", "data:"))] == []
+    assert [url for url in urls if url.startswith("file:")] == [page.current_url]
+    assert page.title == "edgeact report: msf-r3d-fsam for intel-cpu"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("report", [make_report(), build_report([make_view("a.edgeact"), make_view("b.edgeact")])])
+def test_nothing_sticks_out_of_the_page(browser: Any, tmp_path: Path, report: Report, size: tuple[int, int]) -> None:
+    page = _open(browser, tmp_path, report)
+    _resize(page, *size)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= size[0]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", SIZES)
+def test_one_scatter_is_seen_with_one_point_for_every_measured_row(page: Any, size: tuple[int, int]) -> None:
+    _resize(page, *size)
+    shown = [each for each in page.find_elements("css selector", "figure > svg") if each.is_displayed()]
+    measured = [row for row in make_rows() if row.latency and row.accuracy]
+    assert len(shown) == 1
+    assert len(shown[0].find_elements("css selector", "g.point")) == len(measured)
+    labels = [each.text for each in shown[0].find_elements("css selector", "text.label")]
+    assert labels == [row.artifact for row in measured]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", SIZES)
+def test_labels_as_drawn_do_not_overlap_and_can_be_read(page: Any, size: tuple[int, int]) -> None:
+    _resize(page, *size)
+    boxes = page.execute_script(
+        "return [...document.querySelectorAll('figure > svg text.label')].map(e => e.getBoundingClientRect())"
+        ".filter(b => b.width).map(b => [b.left, b.top, b.right, b.bottom])"
+    )
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        assert bottom - top >= 11
+        for other in boxes[:index]:
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+
+
+@pytest.mark.browser
+def test_the_table_says_what_the_records_say(page: Any) -> None:
+    rows = make_report().bundles[0].rows
+    cells = _texts(page, ".bundle .variants tbody tr > *")
+    width = len(cells) // len(rows)
+    for index, row in enumerate(rows):
+        line = cells[index * width : (index + 1) * width]
+        accuracy = row.accuracy[0] if row.accuracy else None
+        assert line == [
+            f"{row.artifact} {row.backend} on {row.device}",
+            row.precision,
+            words.bytes_text(row.size_bytes),
+            str(words.parity_text(row.parity)),
+            str(words.top1_text(accuracy)),
+            str(words.latency_text(row)),
+            words.tail_text(row.latency.p90_ms if row.latency else None),
+            f"{row.verdict} {row.reason}",
+        ]
+    assert _texts(page, ".records tbody tr > *") == [
+        *words.record_facts(make_record(notes=("the CPU clock moved",))).values()
+    ]
+
+
+@pytest.mark.browser
+def test_classes_and_confusion_say_what_the_records_say(page: Any) -> None:
+    accuracy = make_rows()[3].accuracy[0]
+    assert _texts(page, ".classes tbody tr > th") == [each.label for each in accuracy.per_class]
+    shares = [f"{100 * each.correct / each.count:.1f} %" for each in accuracy.per_class]
+    assert _texts(page, ".classes tbody tr > td:nth-child(3)") == shares
+    counts = [str(count) if count else "·" for row in accuracy.confusion for count in row]
+    assert _texts(page, "details[open] .confusion tbody td") == counts
+
+
+@pytest.mark.browser
+def test_many_classes_get_a_list_of_mistakes_and_a_light_page(browser: Any, tmp_path: Path) -> None:
+    labels = tuple(f"action {index}" for index in range(101))
+    report = build_report([make_view(rows=make_rows(labels), labels=labels)])
+    page = _open(browser, tmp_path, report)
+    assert _texts(page, ".confusion") == []
+    assert any("of 40" in text for text in _texts(page, "details[open] td"))
+    assert (tmp_path / "report.html").stat().st_size < 300_000
+
+
+@pytest.mark.browser
+def test_print_opens_what_is_folded_and_is_never_dark(page: Any) -> None:
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    folded = "return [...document.querySelectorAll('details:not([open]) table')].map(e => e.checkVisibility())"
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": dark})
+    assert page.execute_script(colour) == "rgb(20, 24, 29)"
+    assert page.execute_script(folded) == [False] * 4
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
+    assert page.execute_script(colour) == "rgb(255, 255, 255)"
+    assert page.execute_script(folded) == [True] * 4
+
+
+@pytest.mark.browser
+def test_every_scatter_can_be_read_out_aloud(page: Any) -> None:
+    text = _texts(page, "figure > svg.wide > desc")[0]
+    for row in make_rows():
+        if row.latency and row.accuracy:
+            assert f"{row.artifact}: {words.ms(row.latency.p50_ms)} ms, {100 * row.accuracy[0].top1:.1f} %." in text
+
+
+def test_the_same_records_give_the_same_page_without_scripts_or_addresses() -> None:
+    text = render_html(make_report())
+    assert text == render_html(make_report())
+    assert "<script" not in text
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "&lt;script&gt;" in text
+    assert len(text) < 300_000
+
+
+def test_a_bundle_without_measurements_is_shown_all_the_same() -> None:
+    text = render_html(build_report([make_view().model_copy(update={"measurements": None})]))
+    assert "Nothing was measured" in text
+    assert "<figure>" not in text
+
+
+def test_clips_and_videos_have_columns_of_their_own() -> None:
+    both = (make_accuracy(0.9), make_accuracy(0.96, level="video"))
+    rows = tuple(row.model_copy(update={"accuracy": both}) for row in make_rows()[:2])
+    text = render_html(build_report([make_view(rows=rows)]))
+    assert "top-1, stick-actions test, clips</th>" in text
+    assert "top-1, stick-actions test, videos</th>" in text

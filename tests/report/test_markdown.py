@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from edgeact.report import build_report, render_markdown, words
+from tests.bench.making import make_record
+from tests.report.making import make_rows, make_view
+
+
+def _table(text: str, first_head: str) -> list[list[str]]:
+    lines = text.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(f"| {first_head} |"))
+    body = lines[start + 2 :]
+    end = next((index for index, line in enumerate(body) if not line.startswith("|")), len(body))
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in body[:end]]
+
+
+def test_the_table_says_what_the_records_say() -> None:
+    rows = make_rows()
+    cells = _table(render_markdown(build_report([make_view(rows=rows)])), "artifact")
+    assert [line[0] for line in cells] == [row.artifact for row in rows]
+    for line, row in zip(cells, rows, strict=True):
+        assert line[2] == row.precision
+        assert line[-2] == row.verdict
+        assert str(words.latency_text(row)).replace("[", "\\[") in line
+        if row.latency:
+            assert f"{words.ms(row.latency.p90_ms or 0)} ms" in line
+
+
+def test_text_of_the_records_cannot_break_out_of_its_cell() -> None:
+    rows = (make_rows()[0].model_copy(update={"reason": "a | b\n# <script>`x`"}),)
+    text = render_markdown(build_report([make_view(rows=rows)]))
+    assert "a \\| b # \\<script>\\`x\\`" in text
+
+
+def test_the_sections_of_the_page_are_all_there() -> None:
+    text = render_markdown(build_report([make_view()], [make_record()]))
+    for head in ("Variants", "Per class", "Most frequent mistakes", "measured where", "How it was made", "Decisions"):
+        assert f" {head}" in text
+    assert "stem.conv" in text
+    assert "## Latency records" in text
+
+
+def test_a_bundle_without_measurements_says_so() -> None:
+    view = make_view().model_copy(update={"measurements": None})
+    text = render_markdown(build_report([view]))
+    assert "Nothing was measured" in text
+    assert "the device tries openvino-int8, then onnx" in text
+    assert "### Variants" not in text
