@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "SCHEMA_VERSION",
     "Accuracy",
+    "AccuracyRecord",
     "Backend",
     "ClassAccuracy",
     "Interval",
@@ -158,6 +159,22 @@ class Measurements(Record):
     target: str
     machine: Machine
     rows: tuple[Row, ...]
+
+
+class AccuracyRecord(Record):
+    """What `edgeact evaluate` writes."""
+
+    schema_version: str = SCHEMA_VERSION
+    kind: Literal["accuracy"] = "accuracy"
+    created_utc: str
+    bundle_digest: str = Field(description="digest of the bundle's manifest")
+    model: str
+    artifact: str
+    precision: Precision
+    backend: str
+    device: str
+    machine: Machine
+    accuracy: tuple[Accuracy, ...]
 
 
 class Sensors(Record):

@@ -49,6 +49,8 @@ class LoadedModel:
     clip: ClipSpec
     labels: tuple[str, ...]
     weights_sha256: str
+    trained: bool
+    """False for random weights, whose accuracy means nothing."""
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
 
@@ -90,6 +92,7 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
         clip,
         labels,
         weights.sha256 if weights else _state_digest(module),
+        weights is not None,
         {"width": options.width},
         card.provenance if card else _origin(request),
     )
@@ -108,7 +111,7 @@ def _from_factory(source: str, factory: Callable[[], object], request: LoadReque
     name = source.partition(":")[2] or source
     origin = {} if weights else {"weights": "as the factory made them"}
     digest = weights.sha256 if weights else _state_digest(module)
-    return LoadedModel(name, source, module, clip, labels, digest, {}, origin)
+    return LoadedModel(name, source, module, clip, labels, digest, not request.random_weights, {}, origin)
 
 
 def _weights_for(name: str, request: LoadRequest) -> Weights | None:

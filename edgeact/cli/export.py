@@ -1,0 +1,117 @@
+"""`edgeact export`: a trained model in, a checked and measured bundle out."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeact.cli.output import JsonOption, emit_json, note, progress, show
+
+if TYPE_CHECKING:
+    from edgeact.bundle import Bundle
+    from edgeact.export.pipeline import ExportRequest
+
+__all__ = ["PrecisionChoice", "command"]
+
+
+class PrecisionChoice(str, Enum):
+    """What `--precision` takes."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+def command(
+    model: Annotated[
+        str | None, typer.Argument(help="Registry model or package.module:factory; default: the shipped model.")
+    ] = None,
+    target: Annotated[str, typer.Option(help="Board, or jetson, desktop, cpu; see 'edgeact targets'.")] = "cpu",
+    precision: Annotated[PrecisionChoice, typer.Option(help="auto keeps what is measured to win.")] = (
+        PrecisionChoice.auto
+    ),
+    calib: Annotated[str | None, typer.Option(help="Data to calibrate and check on, e.g. 'folder:/clips'.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Default: MODEL-TARGET.edgeact here.")] = None,
+    weights: Annotated[Path | None, typer.Option(help=".safetensors, or a .pt/.pth state dict.")] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Try the conversion alone.")] = False,
+    labels: Annotated[Path | None, typer.Option(help="Text file, one label a line.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the first stage.")] = None,
+    clip_frames: Annotated[int | None, typer.Option(min=1, help="Frames in a clip.")] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Height and width of the input, pixels.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second of a clip.")] = None,
+    max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 an artifact may lose.")] = 1.0,
+    calibration_clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 96,
+    evaluation_videos: Annotated[int, typer.Option(min=1, help="Videos to measure accuracy on.")] = 240,
+    accept_poor_calibration: Annotated[
+        bool, typer.Option("--accept-poor-calibration", help="Go on with too few or random clips.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to measure with.")] = None,
+    seed: Annotated[int, typer.Option(help="Of sampling and random weights.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Convert a model for a target, check every artifact against PyTorch, measure, and write one bundle."""
+    from edgeact.export.data import DataPlan
+    from edgeact.export.models.loading import LoadRequest, read_labels
+    from edgeact.export.pipeline import ExportRequest
+
+    name = (model or "msf-r3d-fsam").rpartition(":")[2]
+    request = ExportRequest(
+        target=target,
+        out=out or Path(f"{name}-{target}.edgeact"),
+        source=model,
+        load=LoadRequest(
+            weights=weights,
+            labels=read_labels(labels) if labels else None,
+            width=width,
+            clip_frames=clip_frames,
+            size=size,
+            fps=fps,
+            random_weights=random_weights,
+            seed=seed,
+        ),
+        precision=precision.value,
+        data=DataPlan(calib, calibration_clips, evaluation_videos, accept_poor_calibration, seed),
+        max_drop_points=max_drop,
+        threads=threads,
+    )
+    _finish(_export(request), json)
+
+
+def _export(request: ExportRequest) -> Bundle:
+    from edgeact.export.pipeline import Reporter, export
+
+    with progress() as bars:
+        bars.live.auto_refresh = False  # its thread would take a core from the model that is being timed
+        task = bars.add_task("starting", total=None)
+
+        def on_step(title: str) -> None:
+            bars.update(task, description=title, completed=0, total=None, refresh=True)
+
+        def on_progress(title: str, done: int, total: int) -> None:
+            bars.update(task, description=title, completed=done, total=total, refresh=done == total or done % 8 == 0)
+
+        return export(request, Reporter(on_step, on_progress))
+
+
+def _finish(bundle: Bundle, json: bool) -> None:
+    if json:
+        document: dict[str, Any] = {
+            "bundle": str(bundle.path),
+            "digest": bundle.digest,
+            "preferred": list(bundle.manifest.preferred),
+            "decisions": list(bundle.manifest.decisions),
+            "measurements": bundle.measurements.model_dump(mode="json") if bundle.measurements else None,
+        }
+        emit_json(document)
+        return
+    from edgeact.cli.rows import rows_table
+
+    if bundle.measurements:
+        show(rows_table(bundle.measurements))
+    for decision in bundle.manifest.decisions:
+        note(f"- {decision}")
+    show(f"wrote {bundle.path} ({bundle.path.stat().st_size / 1e6:.1f} MB)")

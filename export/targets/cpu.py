@@ -1,0 +1,55 @@
+"""Variants for CPUs: OpenVINO IR and ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeact.bundle import Artifact
+from edgeact.export.convert.onnx import at_opset
+from edgeact.export.convert.openvino import to_openvino
+from edgeact.export.quantize.skip import skip_list
+from edgeact.export.quantize.static import float_layers, quantize
+from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
+from edgeact.export.targets.variant import Sources, Variant, onnx_variant
+from edgeact.records import Precision
+
+__all__ = ["OPSET", "cpu_variants"]
+
+OPSET = 17
+
+
+def cpu_variants(sources: Sources) -> list[Variant]:
+    """FP32 and INT8 for OpenVINO and ONNX Runtime; FP16 weights for OpenVINO, which computes in its own precision."""
+    graph, applied = apply_rewrites(at_opset(sources.master, OPSET), REWRITES)
+    for item in applied:
+        sources.decisions.append(f"rewrite '{item.name}' {'applied' if item.done else 'not applied'}: {item.detail}")
+    variants = []
+    if "fp32" in sources.precisions:
+        data = graph.SerializeToString()
+        sources.on_step("OpenVINO IR, FP32")
+        variants += [_ir_variant("openvino-fp32", "fp32", data), onnx_variant("onnx-fp32", "fp32", data)]
+    if "fp16" in sources.precisions:
+        sources.on_step("OpenVINO IR, FP16 weights")
+        variants.append(_ir_variant("openvino-fp16", "fp16", graph.SerializeToString()))
+    if "int8" in sources.precisions and sources.calibration:
+        sources.on_step(f"calibrating INT8 on {len(sources.calibration)} clips")
+        skip = skip_list(graph, sources.profile)
+        data = quantize(graph, sources.calibration, skip).SerializeToString()
+        kept = float_layers(graph, skip)
+        sources.on_step("OpenVINO IR, INT8")
+        variants += [_ir_variant("openvino-int8", "int8", data, kept), onnx_variant("onnx-int8", "int8", data, kept)]
+    return variants
+
+
+def _ir_variant(name: str, precision: Precision, data: bytes, kept: Mapping[str, str] | None = None) -> Variant:
+    xml, weights = to_openvino(data, compress_to_fp16=precision == "fp16")
+    paths = (f"openvino/{name}.xml", f"openvino/{name}.bin")
+    artifact = Artifact(
+        name=name,
+        kind="openvino-ir",
+        precision=precision,
+        backends=("openvino",),
+        members=paths,
+        float_layers=dict(kept or {}),
+    )
+    return Variant(artifact, {paths[0]: ("graph", xml), paths[1]: ("weights", weights)}, "openvino")

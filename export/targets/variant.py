@@ -1,0 +1,71 @@
+"""A variant: one artifact with its members before it is judged, and what variants are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgeact.bundle import Artifact
+from edgeact.bundle.manifest import Role
+from edgeact.clip import ClipSpec
+from edgeact.devices import DeviceProfile
+from edgeact.records import Precision
+
+__all__ = ["Clips", "Sources", "Variant", "onnx_variant"]
+
+Clips = Sequence[npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One artifact with its members."""
+
+    artifact: Artifact
+    members: Mapping[str, tuple[Role, bytes]]
+    checked_by: str | None
+    """Backend that executes the graph on a CPU, for parity; None for engines."""
+    checked_graph: bytes | None = None
+    """Run this graph for parity instead of the member: what a GPU's weak typing makes of it, written out."""
+    device: str = "CPU"
+    """Where the artifact is meant to run: 'CPU', 'SM 8.7'."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of what is opened; the recipe is left out."""
+        return sum(len(data) for role, data in self.members.values() if role != "recipe")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What variants are made from."""
+
+    master: onnx.ModelProto
+    """FP32, opset 18."""
+    clip: ClipSpec
+    profile: DeviceProfile
+    calibration: Clips | None
+    """None: no INT8."""
+    precisions: tuple[Precision, ...]
+    on_step: Callable[[str], None]
+    decisions: list[str] = field(default_factory=list)
+    """What was decided on the way, in words; appended to."""
+
+
+def onnx_variant(
+    name: str, precision: Precision, data: bytes, float_layers: Mapping[str, str] | None = None
+) -> Variant:
+    """An ONNX graph for ONNX Runtime."""
+    path = f"onnx/{name}.onnx"
+    artifact = Artifact(
+        name=name,
+        kind="onnx",
+        precision=precision,
+        backends=("onnxruntime",),
+        members=(path,),
+        float_layers=dict(float_layers or {}),
+    )
+    return Variant(artifact, {path: ("graph", data)}, "onnxruntime")
