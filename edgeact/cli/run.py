@@ -48,16 +48,17 @@ def command(
     """Classify every window of SOURCE; with --json one line a window, then one line with the summary."""
     from edgeact import runtime
 
-    with _told():
-        recognizer = runtime.load(
+    with (
+        _told(),
+        runtime.load(
             bundle,
             backend=backend,
             artifact=artifact,
             device=device,
             threads=threads,
             trust_engines=trust_engines,
-        )
-    with recognizer:
+        ) as recognizer,
+    ):
         tally = _Tally(recognizer, source, top)
         interrupted = _run(recognizer, tally, hop_s, max_windows, json)
         if tally.windows and json:
@@ -77,8 +78,6 @@ def _run(recognizer: Recognizer, tally: _Tally, hop_s: float | None, max_windows
         with view as live, contextlib.closing(recognizer.stream(tally.source, hop_s)) as results:
             for result in results:
                 tally.add(result)
-                for text in result.notes:
-                    note(text)
                 _show_window(tally, result, live, json)
                 if tally.windows == max_windows:
                     break
@@ -213,11 +212,10 @@ def _told() -> Iterator[None]:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings():
             warnings.simplefilter("always")
+            warnings.showwarning = lambda message, *_, **__: note(str(message))
             yield
-        for warning in caught:
-            note(str(warning.message))
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)

@@ -68,6 +68,13 @@ class CodeCache:
         write_bytes(self._path(key), data)
         vouch(hashlib.sha256(data).hexdigest())
 
+    def keep(self, key: Mapping[str, str], data: bytes) -> None:
+        """Write where it is possible; a full disk costs the next start some time, not this one its result."""
+        try:
+            self.write(key, data)
+        except StorageError as error:
+            log.warning("what was built is not kept: %s", error)
+
     def open_or_build(
         self, key: Mapping[str, str], build: Callable[[], bytes], open_code: Callable[[bytes], Opened]
     ) -> Opened:
@@ -80,7 +87,7 @@ class CodeCache:
                     log.warning("a kept engine does not open any more and is built anew: %s", error)
             built = build()
             opened = open_code(built)
-            self.write(key, built)
+            self.keep(key, built)
             return opened
 
     def _path(self, key: Mapping[str, str]) -> Path:
@@ -93,10 +100,10 @@ class CodeCache:
             import fcntl
         except ImportError:
             fcntl = None  # type: ignore[assignment]
-        if self._folder is None or fcntl is None:
-            yield
-            return
-        private_folder(self._folder)
-        with self._path(key).with_suffix(".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            if self._folder is not None and fcntl is not None:
+                with contextlib.suppress(StorageError, OSError):  # where nothing can be written, nothing is shared
+                    private_folder(self._folder)
+                    handle = stack.enter_context(self._path(key).with_suffix(".lock").open("w"))
+                    fcntl.flock(handle, fcntl.LOCK_EX)
             yield

@@ -77,6 +77,9 @@ def candidates(
             usable.append(Candidate(one, known[name], rank))
         except EdgeactError as error:
             rejected.append(Rejected(one.name, name, error, rank))
+        except (ImportError, OSError) as error:
+            broken = BackendUnavailableError(f"{name} is installed but does not load: {error}; install it again")
+            rejected.append(Rejected(one.name, name, broken, rank))
     return usable, rejected
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeact.errors import DeviceError, EdgeactError, InputError, ModelError, UsageError
+from edgeact.errors import BackendUnavailableError, DeviceError, EdgeactError, InputError, ModelError, UsageError
 from edgeact.runtime.backends.base import Array, Backend, BackendSession, OpenRequest
 
 __all__ = ["Run", "Session"]
@@ -111,6 +111,10 @@ class Session:
             yield
         except EdgeactError:
             raise
+        except (ImportError, OSError) as error:
+            raise BackendUnavailableError(
+                f"{self.backend} is installed but does not load: {error}; install it again, with the libraries it needs"
+            ) from error
         except MemoryError as error:
             raise DeviceError(f"{self.backend}: out of memory while {action}; choose a smaller artifact") from error
         except self._library_errors as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from edgeact.video import ClipBuffer, Frame, RecordedSource, Window
 
 __all__ = ["stream_windows"]
+
+log = logging.getLogger("edgeact.runtime")
+
+_LONGEST_GOODBYE_S = 5.0
 
 Predict = Callable[[Sequence[Any]], Prediction]
 
@@ -35,8 +40,13 @@ def stream_windows(
     from edgeact.video import ClipBuffer, LiveSource, open_source
 
     notes: list[str] = []
-    buffer = ClipBuffer(clip, hop_s, on_note=notes.append)
-    opened = open_source(source, on_note=notes.append)
+
+    def tell(text: str) -> None:
+        log.info("%s", text)  # at once, the next result may be long in coming
+        notes.append(text)
+
+    buffer = ClipBuffer(clip, hop_s, on_note=tell)
+    opened = open_source(source, on_note=tell)
     if isinstance(opened, LiveSource):
         yield from live_results(predict, buffer, opened, notes)
     else:
@@ -71,7 +81,7 @@ def live_results(
     finally:
         mailbox.stop()
         source.close()
-        reader.join()
+        reader.join(_LONGEST_GOODBYE_S)  # a read that hangs in a driver must not hang the program
 
 
 def _result(

@@ -119,3 +119,9 @@ def test_the_live_view_shows_bars(bundle: str, video: str) -> None:
     assert "clips/s at most" in result.stdout
     assert all(label in result.stdout for label in LABELS)
     assert "━" in result.stdout
+
+
+def test_what_the_source_tells_goes_to_standard_error(bundle: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "slow.mp4", coloured(0, 12, (48, 64)), 4.0)
+    result = CliRunner().invoke(app, ["run", bundle, str(tmp_path / "slow.mp4")], env={"COLUMNS": "500"})
+    assert result.stderr.count("the model was trained at 8") == 1

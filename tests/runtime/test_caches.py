@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,23 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot make the cache folder"):
         CodeCache(tmp_path / "file" / "engines").write(KEY, b"code")
+
+
+def test_a_disk_that_takes_nothing_costs_no_result(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    cache, builder = CodeCache(tmp_path / "file" / "engines"), Builder(b"one")
+    assert cache.open_or_build(KEY, builder.build, builder.open_code) == "one"
+
+
+def test_two_processes_at_once_build_once(tmp_path: Path) -> None:
+    """flock belongs to the open file, so two threads stand for two processes."""
+    cache, builder = CodeCache(tmp_path), Builder(b"one", b"two")
+
+    def slowly() -> bytes:
+        time.sleep(0.05)
+        return builder.build()
+
+    with ThreadPoolExecutor(4) as pool:
+        opened = [pool.submit(cache.open_or_build, KEY, slowly, builder.open_code) for _ in range(4)]
+    assert {one.result() for one in opened} == {"one"}
+    assert builder.built == 1

@@ -176,3 +176,12 @@ def test_requirements(have: str, wanted: str, met: bool) -> None:
 
 def test_an_unknown_fact_is_not_met() -> None:
     assert unmet({"sm": "8.9"}, {}) == "needs sm 8.9, got none"
+
+
+def test_a_library_that_does_not_load_is_a_reason(bundle_path: Path) -> None:
+    class Broken(FakeBackend):
+        def why_unavailable(self) -> str | None:
+            raise ImportError("libcudart.so.12: cannot open shared object file")
+
+    with pytest.raises(BackendUnavailableError, match="fake is installed but does not load: libcudart"):
+        runtime.load(bundle_path, backend=Broken())

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeact.errors import DeviceError, InputError, ModelError, UsageError
-from edgeact.runtime import FakeBackend, Session, get_backend
+from edgeact.errors import BackendUnavailableError, DeviceError, InputError, ModelError, UsageError
+from edgeact.runtime import BackendSession, FakeBackend, OpenRequest, Session, get_backend
 from tests.runtime.making import CLIP, random_clip, request
 
 WRONG: dict[str, tuple[Any, str]] = {
@@ -103,3 +103,12 @@ def test_threads_may_share_a_session() -> None:
         alone = [session.run(clip).logits for clip in clips]
         shared = list(pool.map(lambda clip: session.run(clip).logits, clips))
     np.testing.assert_array_equal(np.stack(alone), np.stack(shared))
+
+
+def test_a_library_that_does_not_load_is_mapped() -> None:
+    class Broken(FakeBackend):
+        def open(self, request: OpenRequest, /) -> BackendSession:
+            raise ImportError("libnvinfer.so.10: cannot open shared object file")
+
+    with pytest.raises(BackendUnavailableError, match=r"fake is installed but does not load: libnvinfer"):
+        Session(Broken(), request())

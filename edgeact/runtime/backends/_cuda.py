@@ -48,7 +48,10 @@ class Cuda:
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Call `function` of the CUDA runtime and return its one value, or None."""
-        code, *values = getattr(self._runtime, function)(*arguments)
+        try:
+            code, *values = getattr(self._runtime, function)(*arguments)
+        except RuntimeError as error:  # older layouts look for the driver's library only now
+            raise DeviceError(f"CUDA: {function} failed: {error}") from error
         if int(code) != 0:
             raise DeviceError(f"CUDA: {function} failed: {self._describe(code)}")
         return values[0] if values else None

@@ -99,7 +99,7 @@ class _KernelCache:
             return
         code = bytes(self._kernels.serialize())
         if hashlib.sha256(code).hexdigest() != self._digest:
-            self._cache.write(self._key, code)
+            self._cache.keep(self._key, code)
 
 
 class _RtxSession(TrtSession):
