@@ -101,19 +101,22 @@ def _judge(
 
 
 def _show(record: LatencyRecord, comparison: Comparison | None) -> None:
+    from edgeact.bench import P90_MIN_RUNS, P99_MIN_RUNS
+
     latency = record.latency
     table = Table(
         title=escape(f"{record.model} / {record.artifact} ({record.precision}) on {record.backend} {record.device}"),
         caption=escape(
             f"{record.machine.board or record.machine.processor}, threads: {latency.threads or 'the library chose'}, "
-            f"{record.input_source} input, {latency.warmup_runs} warm-up runs, no outlier removed"
+            f"{record.input_source} input, {latency.warmup_runs} warm-up runs, no outlier removed; "
+            f"p90 needs {P90_MIN_RUNS} runs, p99 {P99_MIN_RUNS}"
         ),
     )
     for head in ("ms per clip", "p50", "95 % of p50", "p90", "p99", "slowest", "runs"):
-        table.add_column(head, justify="left" if head == "ms per clip" else "right")
+        table.add_column(head, justify="left" if head == "ms per clip" else "right", no_wrap=True)
     table.add_row("session", *_cells(latency))
     for name, stage in record.stages.items():
-        table.add_row(f"predict: {name}", *_cells(stage))
+        table.add_row(f"predict {name}", *_cells(stage))
     show(table)
     for text in (*record.notes, *(comparison.notes if comparison else ())):
         note(text)
@@ -123,6 +126,6 @@ def _show(record: LatencyRecord, comparison: Comparison | None) -> None:
 
 def _cells(latency: Latency) -> tuple[str, ...]:
     interval = latency.p50_interval
-    p90, p99 = ("too few runs" if value is None else f"{value:.3f}" for value in (latency.p90_ms, latency.p99_ms))
+    p90, p99 = ("-" if value is None else f"{value:.3f}" for value in (latency.p90_ms, latency.p99_ms))
     spread = f"{interval.low:.3f} - {interval.high:.3f}"
     return f"{latency.p50_ms:.3f}", spread, p90, p99, f"{latency.max_ms:.3f}", str(latency.runs)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from edgeact.records import Row
+from edgeact.devices import load_profile
+from edgeact.errors import UnknownNameError
+from edgeact.records import Machine, Row
 from edgeact.report.view import BundleView
 from edgeact.report.words import accuracy_key, machine_name, ms, p50_text, percent, threads_text
 
@@ -45,7 +47,7 @@ def measured_where(bundle: BundleView) -> tuple[str, ...]:
     if skipped := bundle.skipped:
         reasons = "; ".join(f"{reason}: {number}" for reason, number in skipped.items())
         sentences.append(f"Videos left out ({sum(skipped.values())}): {reasons}.")
-    if measurements.machine.board != measurements.target:
+    if not _may_stand_for(measurements.machine, measurements.target):
         sentences.append(f"The target is {measurements.target}; the measured numbers are not from it.")
     return (*sentences, f"The record was made at {measurements.created_utc}.")
 
@@ -78,6 +80,17 @@ def provenance(bundle: BundleView) -> dict[str, str]:
         facts["golden clip"] = f"{golden.video}, PyTorch says {top}{truth}, frames {golden.frames_sha256[:16]}"
     facts["tools"] = ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))
     return {name: fact for name, fact in facts.items() if fact}
+
+
+def _may_stand_for(machine: Machine, target: str) -> bool:
+    """Whether numbers of `machine` are the target's own: it is that board, or any CPU of a CPU target's kind."""
+    if machine.board == target:
+        return True
+    try:
+        profile = load_profile(target)
+    except UnknownNameError:
+        return False
+    return profile.family == "cpu" and profile.architecture == machine.architecture
 
 
 def _choice(bundle: BundleView) -> str:
