@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from edgeact.errors import BackendUnavailableError, BundleSchemaError, ConversionError, DeviceError
+from edgeact.errors import BackendUnavailableError, BundleSchemaError, ConversionError, DeviceError, ModelError
 from edgeact.runtime import Session, get_backend
-from edgeact.runtime.backends._cuda import Cuda
-from edgeact.runtime.backends._trt import BuildOptions, _network_flags, build_engine, deserialize
+from edgeact.runtime.backends._cuda import Cuda, Gpu
+from edgeact.runtime.backends._trt import (
+    BuildOptions,
+    OpenedEngine,
+    TrtSession,
+    _network_flags,
+    build_engine,
+    deserialize,
+)
 from edgeact.runtime.backends.tensorrt import build_options
-from tests.runtime.making import request, tiny_onnx
+from tests.runtime.making import CLIP, random_clip, request, tiny_onnx
 
 STRONG = BuildOptions(strongly_typed=True, compute_capability="SM89")
 
@@ -148,3 +157,127 @@ def test_network_flags_by_release() -> None:
     assert _network_flags(RELEASES["10.3"], strong) == 0b11
     assert _network_flags(RELEASES["10.3"], weak) == 0b1
     assert _network_flags(RELEASES["11.0"], strong) == 0b1
+
+
+class StandInCuda:
+    """The CUDA runtime's calls over host memory: what was made must be freed, and copies must be where they belong."""
+
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyDefault=4)
+
+    def __init__(self) -> None:
+        self.alive: dict[int, Any] = {}
+        self.streams = 0
+
+    def cudaSetDevice(self, index: int) -> tuple[int]:
+        return (0 if index == 0 else 101,)
+
+    def cudaMalloc(self, size: int) -> tuple[int, int]:
+        buffer = ctypes.create_string_buffer(size)
+        self.alive[ctypes.addressof(buffer)] = buffer
+        return 0, ctypes.addressof(buffer)
+
+    cudaMallocHost = cudaMalloc
+
+    def cudaFree(self, address: int) -> tuple[int]:
+        del self.alive[int(address)]
+        return (0,)
+
+    cudaFreeHost = cudaFree
+
+    def cudaStreamCreate(self) -> tuple[int, int]:
+        self.streams += 1
+        return 0, 7
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[int]:
+        self.streams -= 1
+        return (0,)
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
+        return (0,)
+
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
+        ctypes.memmove(target, source, size)
+        return (0,)
+
+    def cudaGetErrorString(self, code: int) -> tuple[int, bytes]:
+        return 0, b"invalid device ordinal"
+
+
+class StandInContext:
+    """Doubles the first four values, on "device" addresses."""
+
+    def __init__(self, starts: bool = True) -> None:
+        self.addresses: dict[str, int] = {}
+        self._starts = starts
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        assert stream == 7
+        source, target = ((ctypes.c_float * 4).from_address(self.addresses[name]) for name in ("clip", "logits"))
+        target[:] = [2 * value for value in source]
+        return self._starts
+
+
+def _engine(shape: tuple[int, ...] = CLIP.input_shape, dtype: str = "FLOAT") -> Any:
+    shapes = {"clip": shape, "logits": (1, 4)}
+    return SimpleNamespace(
+        num_io_tensors=2,
+        get_tensor_name=lambda index: list(shapes)[index],
+        get_tensor_shape=lambda name: shapes[name],
+        get_tensor_dtype=lambda name: SimpleNamespace(name=dtype),
+    )
+
+
+@pytest.fixture
+def cuda() -> Cuda:
+    pytest.importorskip("cuda.bindings", reason="cuda-python is not installed")
+    wrapper = Cuda()
+    wrapper._runtime = StandInCuda()
+    return wrapper
+
+
+def _open(cuda: Cuda, engine: Any, context: Any, index: int = 0) -> TrtSession:
+    opened = OpenedEngine(engine, None, SimpleNamespace())  # type: ignore[arg-type]
+    return TrtSession(cuda, Gpu(index, "8.7", 8), opened, request(), lambda _: context)
+
+
+def test_clips_go_through_the_devices_memory_and_everything_is_freed(cuda: Cuda) -> None:
+    session = _open(cuda, _engine(), StandInContext())
+    clips = [random_clip(seed) for seed in range(3)]
+    results = [session.run(clip) for clip in clips]
+    for clip, result in zip(clips, results, strict=True):
+        np.testing.assert_array_equal(result, 2 * clip.reshape(-1)[np.newaxis, :4])
+    assert session.device == "CUDA:0 SM 8.7"
+    assert len(cuda._runtime.alive) == 4
+    session.close()
+    assert (len(cuda._runtime.alive), cuda._runtime.streams) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        (_engine(shape=(1, 3, 8, 16, 16)), r"expected \{'clip': \(1, 3, 4, 16, 16\).*got \{'clip': \(1, 3, 8"),
+        (_engine(dtype="HALF"), "'clip': expected float32, got HALF"),
+    ],
+)
+def test_an_engine_of_another_model_is_refused(cuda: Cuda, engine: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        _open(cuda, engine, StandInContext())
+
+
+def test_failures_on_the_device_are_device_errors_and_leave_nothing(cuda: Cuda) -> None:
+    with pytest.raises(DeviceError, match="execution context"):
+        _open(cuda, _engine(), None)
+    with pytest.raises(DeviceError, match="cudaSetDevice failed: invalid device ordinal"):
+        _open(cuda, _engine(), StandInContext(), index=1)
+    refusing = StandInContext()
+    refusing.set_tensor_address = lambda name, address: False  # type: ignore[method-assign]
+    with pytest.raises(DeviceError, match="refuses the buffer of 'clip'"):
+        _open(cuda, _engine(), refusing)
+    assert (len(cuda._runtime.alive), cuda._runtime.streams) == (0, 0)
+    session = _open(cuda, _engine(), StandInContext(starts=False))
+    with pytest.raises(DeviceError, match="did not start"):
+        session.run(random_clip())
