@@ -197,6 +197,7 @@ def test_a_bundle_without_measurements_is_shown_all_the_same() -> None:
     text = render_html(build_report([make_view().model_copy(update={"measurements": None})]))
     assert "Nothing was measured" in text
     assert "<figure>" not in text
+    assert "no variant has both of them measured" in text
 
 
 def test_clips_and_videos_have_columns_of_their_own() -> None:
