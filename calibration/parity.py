@@ -23,8 +23,10 @@ LIMITS: dict[Precision, ParityLimits] = {
 }
 
 
-def compare_logits(reference: Array, candidate: Array, precision: Precision) -> Parity:
+def compare_logits(reference: Array, candidate: Array, precision: Precision, *, trained: bool = True) -> Parity:
     """Compare logits `(clips, classes)` and judge them by the limits of `precision`.
+
+    An untrained model decides nothing, so its top-1 agreement is told but not limited.
 
     In FP32 two classes whose reference logits differ by less than twice the largest error count as the same decision.
     Raises InputError where shapes differ or the candidate holds NaN or infinity.
@@ -33,7 +35,7 @@ def compare_logits(reference: Array, candidate: Array, precision: Precision) -> 
         raise InputError(f"expected logits of shape {reference.shape}, got {candidate.shape}")
     if not np.isfinite(candidate).all():
         raise InputError("the artifact returned NaN or infinity; its range overflowed")
-    limits = LIMITS[precision]
+    limits = LIMITS[precision] if trained else LIMITS[precision].model_copy(update={"top1_agreement": 0.0})
     error = candidate.astype(np.float64) - reference.astype(np.float64)
     max_abs_error = float(np.abs(error).max())
     noise, signal = float((error**2).sum()), float((reference.astype(np.float64) ** 2).sum())

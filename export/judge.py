@@ -49,7 +49,7 @@ class Judge:
     def rows(self, variants: Sequence[Variant]) -> Verdicts:
         """One row for PyTorch and one for each variant; ParityError where none agrees with PyTorch."""
         parities = self._parities(variants)
-        passed = [variant for variant in variants if _passes(parities.get(variant.artifact.name))]
+        passed = [variant for variant in variants if _passes(parities.get(_judged_name(variant)))]
         if not passed:
             told = "; ".join(f"{name}: {_parity_words(parity)}" for name, parity in parities.items())
             raise ParityError(f"no artifact agrees with PyTorch: {told}; convert in fp32 to find the layer")
@@ -65,7 +65,9 @@ class Judge:
             if variant.checked_by:
                 with self._open(variant, strict=True) as session:
                     logits = np.concatenate([session.run(clip).logits for clip in self.data.parity.inputs])
-                parities[variant.artifact.name] = compare_logits(reference, logits, variant.artifact.precision)
+                parities[variant.artifact.name] = compare_logits(
+                    reference, logits, variant.artifact.precision, trained=self.model.trained
+                )
         return parities
 
     def _accuracies(self, variants: Sequence[Variant]) -> dict[str, tuple[Accuracy, ...]]:
@@ -125,9 +127,9 @@ class Judge:
     def _decide(self, variants: Sequence[Variant], measured: _Measured) -> Verdicts:
         drops = measured.drops()
         allowed = {
-            variant.artifact.name: _refusal(measured.parities.get(variant.artifact.name), drop, self.max_drop_points)
+            variant.artifact.name: _refusal(measured.parities.get(name), drops.get(name), self.max_drop_points)
             for variant in variants
-            for drop in [drops.get(variant.artifact.name)]
+            for name in [_judged_name(variant)]
         }
         order = [variant.artifact.name for variant in variants if allowed[variant.artifact.name] is None]
         if not order:
@@ -216,6 +218,11 @@ def _video_top1(pair: Sequence[Accuracy]) -> float:
 
 def _runner(session: Session) -> Callable[[Array], Array]:
     return lambda clip: session.run(clip).logits
+
+
+def _judged_name(variant: Variant) -> str:
+    """Whose parity and accuracy decide: an engine's are those of the graph it was built from."""
+    return variant.built_from or variant.artifact.name
 
 
 def _passes(parity: Parity | None) -> bool:

@@ -130,10 +130,9 @@ def _calibration(request: ExportRequest, model: LoadedModel, data: ExportData, d
 
 
 def _first_decisions(model: LoadedModel, data: ExportData) -> list[str]:
-    decisions = [data.note] if data.note else []
     if not model.trained:
-        decisions.append("accuracy not measured: the weights are random")
-    return decisions
+        return ["accuracy not measured: the weights are random"]
+    return [data.note] if data.note else []
 
 
 def _kept(variants: Sequence[Variant], verdicts: Verdicts, at_hand: bool) -> list[Variant]:

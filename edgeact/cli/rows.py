@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.records import Accuracy, Measurements, Row
-from edgeact.report.words import bytes_text, machine_name, parity_text, percent
+from edgeact.report.words import bytes_text, machine_name, ms, parity_text, percent
 
 __all__ = ["rows_table"]
 
@@ -18,14 +18,13 @@ def rows_table(measured: Measurements) -> RenderableType:
     """Artifact, precision, size, parity, top-1 with its interval, latency, verdict; the reasons stand below."""
     machine = measured.machine
     title = f"measured {measured.created_utc} on {machine_name(machine)}, {machine.cores} cores; ~ is an estimate"
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for header in ("artifact", "precision"):
-        table.add_column(header, overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for header in ("artifact", "prec."):
+        table.add_column(header, no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     for header in ("parity", "top-1 (95 %)"):
         table.add_column(header, no_wrap=True)
-    for header in ("p50 ms", "p90 ms"):
-        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("p50 / p90 ms", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in measured.rows:
         table.add_row(*_cells(row), style=_STYLES[row.verdict])
@@ -40,7 +39,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         bytes_text(row.size_bytes),
         parity_text(row.parity).main,
         _top1(row.accuracy),
-        *_latency(row),
+        _latency(row),
         row.verdict,
     )
 
@@ -54,8 +53,8 @@ def _top1(accuracy: tuple[Accuracy, ...]) -> str:
     return f"{percent(best[0].top1)} % ({percent(interval.low)}-{percent(interval.high)})"
 
 
-def _latency(row: Row) -> tuple[str, str]:
+def _latency(row: Row) -> str:
     if row.latency is None:
-        return ("-" if row.latency_estimate_ms is None else f"~{row.latency_estimate_ms:.2f}"), "-"
+        return "-" if row.latency_estimate_ms is None else f"~{ms(row.latency_estimate_ms)}"
     p90 = row.latency.p90_ms
-    return f"{row.latency.p50_ms:.2f}", "-" if p90 is None else f"{p90:.2f}"
+    return ms(row.latency.p50_ms) + ("" if p90 is None else f" / {ms(p90)}")

@@ -92,7 +92,7 @@ def _graphs(sources: Sources, flavour: _Flavour) -> list[Variant]:
 
 def _graph(sources: Sources, flavour: _Flavour, precision: Precision) -> Variant:
     """One graph, linted for every release it is meant for and compiled by the real TensorRT for RTX."""
-    name = f"tensorrt-{precision}" + ("-strong" if flavour.typing == "strong" else "")
+    name = f"trt-{precision}" + ("-strong" if flavour.typing == "strong" else "")
     sources.on_step(f"TensorRT graph, {precision.upper()}, {flavour.typing}ly typed")
     model, kept = flavour.graph, dict[str, str]()
     if precision == "int8" and sources.calibration:
@@ -146,7 +146,7 @@ def _variant(
         note=_note(half, weak),
     )
     graph = half.model.SerializeToString() if half and weak else None
-    return Variant(artifact, members, "onnxruntime", graph, f"SM {profile.sm}")
+    return Variant(artifact, members, "onnxruntime", checked_graph=graph, device=f"SM {profile.sm}")
 
 
 def _note(half: Fp16Result | None, weak: bool) -> str:
@@ -177,4 +177,5 @@ def _engine(variant: Variant, sm: str) -> Variant:
         float_layers=variant.artifact.float_layers,
         note=f"built ahead of time from {variant.artifact.name}; executable code",
     )
-    return Variant(artifact, {path: ("engine", build.engine)}, None, None, f"SM {sm}")
+    members: dict[str, tuple[Role, bytes]] = {path: ("engine", build.engine)}
+    return Variant(artifact, members, None, built_from=variant.artifact.name, device=f"SM {sm}")

@@ -27,7 +27,9 @@ class Variant:
     artifact: Artifact
     members: Mapping[str, tuple[Role, bytes]]
     checked_by: str | None
-    """Backend that executes the graph on a CPU, for parity; None for engines."""
+    """Backend that executes the graph on a CPU, for parity; None where only the target can."""
+    built_from: str | None = None
+    """The variant an engine was built from, whose parity and accuracy decide for it."""
     checked_graph: bytes | None = None
     """Run this graph for parity instead of the member: what a GPU's weak typing makes of it, written out."""
     device: str = "CPU"
