@@ -11,10 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, show
+from edgeact.cli.rows import rows_table
+from edgeact.report.words import bytes_text
 
 if TYPE_CHECKING:
     from edgeact.bundle import Artifact, Bundle, BundleDraft
-    from edgeact.records import Accuracy, Measurements, Row
 
 __all__ = ["command", "describe"]
 
@@ -47,7 +48,7 @@ def describe(bundle: Bundle) -> RenderableType:
     """The screen: facts, artifacts, and measurements where there are any."""
     parts: list[RenderableType] = [_facts(bundle), "", _artifacts(bundle)]
     if bundle.measurements:
-        parts += ["", _rows(bundle.measurements)]
+        parts += ["", rows_table(bundle.measurements)]
     return Group(*parts)
 
 
@@ -57,7 +58,7 @@ def _facts(bundle: Bundle) -> Table:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     facts = {
-        "bundle": f"{bundle.path.name}, {_bytes(bundle.path.stat().st_size)}, format {manifest.format_version}",
+        "bundle": f"{bundle.path.name}, {bytes_text(bundle.path.stat().st_size)}, format {manifest.format_version}",
         "digest": bundle.digest,
         "model": _model(manifest),
         "weights": ", ".join([manifest.model.weights_sha256[:12], *_pairs(manifest.model.provenance)]),
@@ -138,8 +139,8 @@ def _artifacts(bundle: Bundle) -> RenderableType:
             artifact.precision,
             escape(", ".join(artifact.backends)),
             order.get(artifact.name, "-"),
-            _bytes(sum(sizes[path] for path in artifact.members)),
-            str(len(artifact.float_layers)) if artifact.precision == "int8" else "all",
+            bytes_text(sum(sizes[path] for path in artifact.members)),
+            "all" if artifact.precision == "fp32" else str(len(artifact.float_layers)),
         )
         if requirements := _requirements(artifact):
             needs.append(f"{escape(artifact.name)} needs {escape(requirements)}")
@@ -151,57 +152,10 @@ def _requirements(artifact: Artifact) -> str:
     return ", ".join([*versions, *(["your trust: it is executable code"] if artifact.is_engine else [])])
 
 
-def _rows(measured: Measurements) -> RenderableType:
-    machine = measured.machine
-    title = (
-        f"measured {measured.created_utc} on {machine.board or machine.processor}, {machine.cores} cores, "
-        f"{machine.operating_system}; ~ is an estimate"
-    )
-    table = _table("artifact", "on", "verdict", "parity", "top-1 (95 %)", numeric=("p50 ms", "p90 ms"))
-    for row in measured.rows:
-        table.add_row(
-            escape(row.artifact),
-            escape(f"{row.backend} {row.device}"),
-            row.verdict,
-            "-" if row.parity is None else ("passed" if row.parity.passed else "FAILED"),
-            _top1(row.accuracy),
-            *_latency(row),
-        )
-    reasons = (f"{escape(row.artifact)} {row.verdict}: {escape(row.reason)}" for row in measured.rows)
-    return Group(escape(title), table, *reasons)
-
-
-def _top1(accuracy: tuple[Accuracy, ...]) -> str:
-    """Of videos where there are any: the clips of one video are no independent trials."""
-    best = sorted(accuracy, key=lambda item: item.level, reverse=True)
-    if not best:
-        return "-"
-    found = best[0]
-    low, high = found.top1_interval.low, found.top1_interval.high
-    return f"{found.top1 * 100:.1f} % ({low * 100:.0f}-{high * 100:.0f})"
-
-
-def _latency(row: Row) -> tuple[str, str]:
-    if row.latency is None:
-        return ("-" if row.latency_estimate_ms is None else f"~{row.latency_estimate_ms:.1f}"), "-"
-    p90 = row.latency.p90_ms
-    return f"{row.latency.p50_ms:.1f}", "-" if p90 is None else f"{p90:.1f}"
-
-
 def _table(*headers: str, numeric: tuple[str, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for header in headers:
-        table.add_column(header, overflow="fold", no_wrap=header == "kind")
+        table.add_column(header, overflow="fold", no_wrap=header in ("artifact", "kind"))
     for header in numeric:
         table.add_column(header, justify="right", no_wrap=True)
     return table
-
-
-def _bytes(size: float) -> str:
-    if size < 1000:
-        return f"{size:.0f} B"
-    for unit in ("kB", "MB"):
-        size /= 1000
-        if size < 1000:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1000:.1f} GB"

@@ -28,8 +28,12 @@ def rows_table(measured: Measurements) -> RenderableType:
     table.add_column("verdict", no_wrap=True)
     for row in measured.rows:
         table.add_row(*_cells(row), style=_STYLES[row.verdict])
-    reasons = (f"{escape(row.artifact)}: {escape(row.reason)}" for row in measured.rows if row.verdict != "reference")
-    return Group(escape(title), table, *reasons)
+    reasons: dict[str, list[str]] = {}
+    for row in measured.rows:
+        if row.verdict != "reference":
+            reasons.setdefault(row.reason, []).append(row.artifact)
+    lines = (f"{escape(', '.join(names))}: {escape(reason)}" for reason, names in reasons.items())
+    return Group(escape(title), table, *lines)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -55,6 +59,6 @@ def _top1(accuracy: tuple[Accuracy, ...]) -> str:
 
 def _latency(row: Row) -> str:
     if row.latency is None:
-        return "-" if row.latency_estimate_ms is None else f"~{ms(row.latency_estimate_ms)}"
+        return "-" if row.latency_estimate_ms is None else f"~{row.latency_estimate_ms:.2g}"
     p90 = row.latency.p90_ms
     return ms(row.latency.p50_ms) + ("" if p90 is None else f" / {ms(p90)}")
