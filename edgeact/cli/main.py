@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
-from edgeact.cli import bench, evaluate, export, inspect, report, run, targets, train
+from edgeact.cli import bench, data, evaluate, export, inspect, report, run, targets, train
 from edgeact.errors import EdgeactError
 
 __all__ = ["app", "main"]
@@ -39,6 +39,7 @@ def root(
 
 
 app.command("bench")(bench.command)
+app.command("data")(data.command)
 app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("inspect")(inspect.command)

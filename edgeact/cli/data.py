@@ -1,0 +1,111 @@
+"""`edgeact data`: what a data set comes to, before anything is trained or measured on it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.storage import atomic_write
+
+if TYPE_CHECKING:
+    from edgeact.calibration.datasets import Dataset, VideoItem
+
+__all__ = ["command"]
+
+
+def command(
+    spec: Annotated[
+        str | None, typer.Argument(help="Data set, e.g. 'folder:/clips'; default: what 'edgeact export' uses.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Copy one video of each label here.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Load a data set and show its splits, labels, groups, and what had to be left out."""
+    from edgeact.calibration.datasets import load_dataset
+
+    dataset = load_dataset(spec or _default_spec())
+    examples = _examples(dataset)
+    copies = _copy(dataset, examples, out) if out else []
+    if json:
+        emit_json(_document(dataset, examples, copies))
+        return
+    show(_table(dataset))
+    for reason, count in dataset.skipped.items():
+        note(f"{count} videos left out: {reason}")
+    if copies:
+        note(f"copied {len(copies)} examples to {out}")
+    elif examples:
+        note(f"example: {escape(str(examples[0].path))}")
+
+
+def _default_spec() -> str:
+    from edgeact.export.data import DEFAULT_DATA
+
+    return DEFAULT_DATA
+
+
+def _examples(dataset: Dataset) -> list[VideoItem]:
+    """The first video of every label that has one, of 'test' before 'val' before 'train'."""
+    found: dict[int, VideoItem] = {}
+    for split in ("test", "val", "train"):
+        for item in dataset.splits.get(split, ()):
+            found.setdefault(item.label, item)
+    return [found[label] for label in sorted(found)]
+
+
+def _copy(dataset: Dataset, examples: list[VideoItem], out: Path) -> list[Path]:
+    """Copies named by the number and the text of their label, so that no label hides another."""
+    digits = len(str(len(dataset.labels) - 1))
+    copies = []
+    for item in examples:
+        label = re.sub(r"[^\w.-]+", "-", dataset.labels[item.label])
+        path = out / f"{item.label:0{digits}}-{label}{item.path.suffix}"
+        with item.path.open("rb") as source, atomic_write(path) as target:
+            shutil.copyfileobj(source, target)
+        copies.append(path)
+    return copies
+
+
+def _document(dataset: Dataset, examples: list[VideoItem], copies: list[Path]) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "root": str(dataset.root),
+        "labels": list(dataset.labels),
+        "splits": {
+            split: {"videos": len(items), "groups": _groups(items), "videos_per_label": _counts(dataset, split)}
+            for split, items in dataset.splits.items()
+        },
+        "skipped": dict(dataset.skipped),
+        "examples": {dataset.labels[item.label]: str(item.path) for item in examples},
+        "copies": [str(path) for path in copies],
+    }
+
+
+def _table(dataset: Dataset) -> Table:
+    table = Table(title=escape(f"{dataset.name} in {dataset.root}"), show_footer=True)
+    table.add_column("label", footer="videos\ngroups", overflow="fold")
+    for split, items in dataset.splits.items():
+        table.add_column(split, footer=f"{len(items)}\n{_groups(items)}", justify="right")
+    counts = [_counts(dataset, split) for split in dataset.splits]
+    for index, label in enumerate(dataset.labels):
+        table.add_row(escape(label), *(str(of_split[index]) for of_split in counts))
+    return table
+
+
+def _groups(items: tuple[VideoItem, ...]) -> int:
+    return len({item.group for item in items})
+
+
+def _counts(dataset: Dataset, split: str) -> list[int]:
+    """Videos of each label, in the order of the labels."""
+    counts = [0] * len(dataset.labels)
+    for item in dataset.splits[split]:
+        counts[item.label] += 1
+    return counts
