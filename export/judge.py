@@ -63,7 +63,7 @@ class Judge:
         for done, variant in enumerate(variants, start=1):
             self.on_progress("parity with PyTorch", done, len(variants))
             if variant.checked_by:
-                with self._open(variant, strict=True) as session:
+                with self._open(variant) as session:
                     logits = np.concatenate([session.run(clip).logits for clip in self.data.parity.inputs])
                 parities[variant.artifact.name] = compare_logits(
                     reference, logits, variant.artifact.precision, trained=self.model.trained
@@ -78,7 +78,7 @@ class Judge:
         with contextlib.ExitStack() as stack:
             for variant in variants:
                 if variant.checked_by:
-                    session = stack.enter_context(self._open(variant, strict=False))
+                    session = stack.enter_context(self._open(variant))
                     runs[variant.artifact.name] = _runner(session)
             scores = collect_scores(
                 runs,
@@ -94,7 +94,7 @@ class Judge:
         latencies = {}
         for done, variant in enumerate(variants, start=1):
             self.on_progress("latency", done, len(variants))
-            with self._open(variant, strict=False) as session:
+            with self._open(variant) as session:
                 run = functools.partial(session.run, clip)
                 latencies[variant.artifact.name] = measure_latency(run, _VARIANT_PLAN, threads=self.threads)
         run_reference = functools.partial(self._torch, clip)
@@ -106,7 +106,7 @@ class Judge:
             logits: Array = self.model.module(torch.from_numpy(clip)).float().numpy()
         return logits
 
-    def _open(self, variant: Variant, *, strict: bool) -> Session:
+    def _open(self, variant: Variant) -> Session:
         data = dict(variant.members.values())
         backend = get_backend(str(variant.checked_by))
         return Session(
@@ -120,7 +120,6 @@ class Judge:
                 weights=data.get("weights"),
                 threads=self.threads,
                 device="CPU",
-                strict_fp32=strict,
             ),
         )
 

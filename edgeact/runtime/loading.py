@@ -29,8 +29,6 @@ class OpenOptions:
     """One of the backend's `devices()`; None: the best one."""
     threads: int | None = None
     """CPU threads; None: the library's own choice."""
-    strict_fp32: bool = False
-    """Refuse the silent speed-ups (BF16, TF32) that change logits; for parity."""
     cache_folder: Path | None = None
     """Where engines built here are kept; None: nothing is kept."""
 
@@ -147,5 +145,4 @@ def _request(bundle: Bundle, artifact: Artifact, options: OpenOptions) -> OpenRe
         device=options.device,
         threads=options.threads,
         cache_folder=options.cache_folder,
-        strict_fp32=options.strict_fp32,
     )

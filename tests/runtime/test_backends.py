@@ -51,7 +51,7 @@ def test_every_backend_answers(name: str) -> None:
 @pytest.mark.parametrize("name", RUN_HERE)
 def test_logits_are_the_references(name: str) -> None:
     graph, clip = tiny_onnx(), random_clip()
-    with Session(get_backend(name), request(graph, strict_fp32=True)) as session:
+    with Session(get_backend(name), request(graph)) as session:
         logits, inference_ms = session.run(clip)
         assert session.device == "CPU"
     np.testing.assert_allclose(logits, reference(graph, clip), atol=1e-4)
@@ -108,7 +108,7 @@ def test_openvino_opens_its_own_ir(tmp_path: Path) -> None:
     graph, clip = tiny_onnx(), random_clip()
     openvino.save_model(openvino.Core().read_model(graph), tmp_path / "tiny.xml", compress_to_fp16=False)
     changes: dict[str, Any] = {"kind": "openvino-ir", "weights": (tmp_path / "tiny.bin").read_bytes()}
-    opened = request((tmp_path / "tiny.xml").read_bytes(), strict_fp32=True, **changes)
+    opened = request((tmp_path / "tiny.xml").read_bytes(), **changes)
     with Session(get_backend("openvino"), opened) as session:
         np.testing.assert_allclose(session.run(clip).logits, reference(graph, clip), atol=1e-4)
 

@@ -30,6 +30,7 @@ class OpenRequest:
     """ONNX model, OpenVINO IR (XML) or, for kind 'tensorrt-rtx-engine', an engine that somebody vouched for."""
     kind: Kind
     precision: Precision
+    """'fp32' is computed in FP32; the others leave the library its speed-ups (BF16, TF32) for what is in float."""
     input_shape: tuple[int, ...]
     """`(1, 3, T, H, W)`."""
     output_size: int
@@ -46,8 +47,6 @@ class OpenRequest:
     """CPU threads; None: the library's own choice."""
     cache_folder: Path | None = None
     """Where engines built here are kept; None: nothing is kept."""
-    strict_fp32: bool = False
-    """Refuse the silent speed-ups (BF16, TF32) that change logits; for parity."""
 
 
 class BackendSession(Protocol):

@@ -93,7 +93,7 @@ def _options(library: Any, request: OpenRequest) -> Any:
 
 def _chain(device: str, request: OpenRequest) -> list[Provider]:
     """The provider with its options, then what it may hand single operators to."""
-    cuda: Provider = (_PROVIDERS["CUDA"], {"use_tf32": "0"} if request.strict_fp32 else {})
+    cuda: Provider = (_PROVIDERS["CUDA"], {"use_tf32": "0"} if request.precision == "fp32" else {})
     chain: dict[str, list[Provider]] = {
         "CPU": [],
         "CUDA": [cuda],

@@ -65,7 +65,7 @@ def _properties(request: OpenRequest, family: str) -> dict[str, str | int]:
     properties: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
     if request.threads is not None and family == "CPU":
         properties["INFERENCE_NUM_THREADS"] = request.threads
-    if request.strict_fp32:
+    if request.precision == "fp32":  # or it computes in BF16 where the processor has it
         properties["INFERENCE_PRECISION_HINT"] = "f32"
     if request.cache_folder is not None and family in ("GPU", "NPU"):
         # OpenVINO keys its cache by model, device, driver and options itself; the CPU compiles faster than it reads.

@@ -100,7 +100,7 @@ def build_options(trt: Any, request: OpenRequest) -> BuildOptions:
     return BuildOptions(
         strongly_typed=strong,
         builder_flags=() if strong else _FLAGS[request.precision],
-        allow_tf32=not request.strict_fp32,
+        allow_tf32=request.precision != "fp32",
         workspace_bytes=recipe.workspace_bytes,
     )
 

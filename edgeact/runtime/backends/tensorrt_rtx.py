@@ -67,7 +67,8 @@ class TensorRtRtxBackend:
     def _engine(self, trt: Any, request: OpenRequest, cache: CodeCache, key: Mapping[str, str]) -> OpenedEngine:
         if request.kind == "tensorrt-rtx-engine":
             return deserialize(trt, request.graph)
-        options = BuildOptions(strongly_typed=True, allow_tf32=not request.strict_fp32, compute_capability="CURRENT")
+        allow_tf32 = request.precision != "fp32"
+        options = BuildOptions(strongly_typed=True, allow_tf32=allow_tf32, compute_capability="CURRENT")
         return cache.open_or_build(
             {**key, "options": repr(options)},
             lambda: build_engine(trt, request.graph, options),
