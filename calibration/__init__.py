@@ -1,1 +1,6 @@
 """Data sets, calibration clips, accuracy and parity."""
+
+from edgeact.extras import need
+
+need("video", "cv2")
+need("export", "scipy")

@@ -96,8 +96,9 @@ class MissingExtraError(EdgeactError):
 
     exit_code = 3
 
-    def __init__(self, module: str, extra: str) -> None:
-        super().__init__(f"'{module}' is not installed; run: pip install 'edgeact[{extra}]'")
+    def __init__(self, module: str, extra: str, instead: str | None = None) -> None:
+        todo = instead or f"run: pip install 'edgeact[{extra}]'"
+        super().__init__(f"'{module}' is not installed; {todo}")
 
 
 class DataError(EdgeactError):

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 from edgeact.errors import MissingExtraError
 
-__all__ = ["is_installed", "require"]
+__all__ = ["is_installed", "need", "require"]
+
+
+_L4T = Path("/etc/nv_tegra_release")
+_ON_JETSON = {
+    "cv2": "JetPack has its own OpenCV, which pip's would hide: run 'sudo apt install python3-opencv' and make the "
+    "virtual environment with 'python3 -m venv --system-site-packages'"
+}
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -16,9 +24,18 @@ def require(module: str, extra: str) -> ModuleType:
 
     An import error from inside an installed module is not hidden.
     """
-    if not is_installed(module):
-        raise MissingExtraError(module, extra)
+    need(extra, module)
     return importlib.import_module(module)
+
+
+def need(extra: str, *modules: str) -> None:
+    """Raise MissingExtraError for the first of `modules` that is not installed; imports none of them.
+
+    For rooms that import third-party modules at the top of their files.
+    """
+    for module in modules:
+        if not is_installed(module):
+            raise MissingExtraError(module, extra, _ON_JETSON.get(module) if _L4T.is_file() else None)
 
 
 def is_installed(module: str) -> bool:

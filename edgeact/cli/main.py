@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -11,7 +17,7 @@ from rich.markup import escape
 
 import edgeact
 from edgeact.cli import bench, data, evaluate, export, inspect, report, run, targets, train
-from edgeact.errors import EdgeactError
+from edgeact.errors import EdgeactError, StorageError
 
 __all__ = ["app", "main"]
 
@@ -50,12 +56,39 @@ app.command("train")(train.command)
 
 
 def main() -> None:
-    """Entry point of the console script; exits with the error's own code."""
+    """Entry point of the console script; exits with the error's own code, 130 where interrupted, 143 on SIGTERM."""
+    with _unwinding_on_sigterm():
+        try:
+            app(prog_name="edgeact")
+        except EdgeactError as error:
+            _fail(error)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _drop_output()
+            _fail(StorageError(f"cannot write {error.filename or 'the output'}: {error.strerror}; free some space"))
+
+
+def _fail(error: EdgeactError) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    sys.exit(error.exit_code)
+
+
+def _drop_output() -> None:
+    """Send what is still buffered to nowhere, or Python would fail once more when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _unwinding_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the program as an exception does, so that files half written are removed on the way out."""
+
+    def unwind(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, unwind)
     try:
-        app()
-    except EdgeactError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted", style="bold red")
-        sys.exit(130)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
