@@ -111,10 +111,10 @@ finally:
     [
         (("targets", "rtx4090"), 2, "unknown target 'rtx4090'; did you mean rtx-4090"),
         (("data", "folder:/no/such/folder"), 4, "there is no folder '/no/such/folder'"),
-        (("inspect", "{junk}"), 5, "this is no bundle"),
-        (("run", "{junk}", "0", "--json"), 5, "this is no bundle"),
-        (("report", "{junk}", "--json"), 5, "this is no bundle"),
-        (("bench", "{junk}", "--json"), 5, "this is no bundle"),
+        (("inspect", "{junk}"), 5, "the file does not end like a bundle"),
+        (("run", "{junk}", "0", "--json"), 5, "the file does not end like a bundle"),
+        (("report", "{junk}", "--json"), 5, "the file does not end like a bundle"),
+        (("bench", "{junk}", "--json"), 5, "the file does not end like a bundle"),
     ],
 )
 def test_an_error_is_one_line_and_its_own_exit_code(
