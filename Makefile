@@ -1,0 +1,36 @@
+# `make demo` and `make test` need nothing but Python 3.10 or later: they make .venv with the versions in constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: help demo test bench lint wheel clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+demo: $(STAMP) ## the main job: two bundles, labels for a video, a report, all in demo-out/
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh demo-out
+
+test: $(STAMP) ## all tests; those that need a browser or a GPU skip where there is none
+	$(BIN)/python -m pytest
+
+bench: $(STAMP) ## the ratios of docs/benchmarks.md, measured here
+	$(BIN)/python -m tests.benchmarks
+
+lint: $(STAMP) ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+wheel: $(STAMP) ## build the wheel from the commit and try it in a bare environment
+	sh scripts/try_wheel.sh $(BIN)/python
+
+clean: ## remove what the other targets made; the data in ~/.cache/edgeact stays
+	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
+		-e '.[video,onnxruntime,openvino,tensorrt-rtx,export,report,dev]'
+	touch $@

@@ -1,0 +1,60 @@
+"""What must work with nothing but the base install; scripts/try_wheel.sh runs it in a bare environment."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def edgeact(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the console script that the wheel installed."""
+    script = Path(sys.executable).with_name("edgeact")
+    return subprocess.run([str(script), *arguments], capture_output=True, text=True, check=False)
+
+
+def check(truth: bool, what: str) -> None:
+    """End the program where it is not so."""
+    if not truth:
+        sys.exit(f"wheel: {what}")
+
+
+def main() -> None:
+    """Import, list, and meet every extra that is missing."""
+    for module in ("torch", "onnx", "cv2", "onnxruntime", "openvino", "jinja2"):
+        check(importlib.util.find_spec(module) is None, f"this environment is not bare: it has {module}")
+
+    import edgeact as package
+    import edgeact.bundle
+    import edgeact.devices
+    import edgeact.runtime
+
+    check("site-packages" in str(package.__file__), f"imported from {package.__file__}, not from the wheel")
+    shown = edgeact("--version").stdout
+    check(shown == f"edgeact {package.__version__}\n", f"--version says {shown!r}")
+    boards = json.loads(edgeact("targets", "--json").stdout)["targets"]
+    check(len(boards) == len(package.devices.list_profiles()) > 10, f"only {len(boards)} boards travelled in the wheel")
+    check(edgeact("targets", "jetson").returncode == 0, "edgeact targets jetson failed")
+    files = {path.name for path in Path(str(package.__file__)).parent.rglob("*") if path.is_file()}
+    for name in ("py.typed", "page.html.j2", "style.css", "orin-nano-8gb.toml"):
+        check(name in files, f"{name} did not travel in the wheel")
+    check("msf-r3d-fsam" in edgeact("inspect", "sample.edgeact").stdout, "edgeact inspect does not show the sample")
+    for extra, arguments in (
+        ("export", ("export", "--target", "cpu")),
+        ("export", ("train", "msf-r3d", "--data", "folder:/tmp", "--out", "weights.safetensors")),
+        ("video", ("data", "folder:/tmp")),
+        ("report", ("report", "sample.edgeact")),
+        ("onnxruntime", ("run", "sample.edgeact", "0")),
+    ):
+        done = edgeact(*arguments)
+        says_how = f"pip install 'edgeact[{extra}]'" in done.stderr
+        check(
+            says_how and "Traceback" not in done.stderr, f"edgeact {arguments[0]} without its extra says: {done.stderr}"
+        )
+    print(f"wheel: edgeact {package.__version__} works without any extra, {len(boards)} boards, {len(files)} files")
+
+
+if __name__ == "__main__":
+    main()
