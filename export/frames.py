@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +24,17 @@ __all__ = ["PreparedVideos", "prepare"]
 
 Frames = npt.NDArray[np.uint8]
 
+_WORKERS = 2
 # Frames are kept at this many times the clip's rate, so that clips can start between its frames.
 _OVERSAMPLE = 3
 
 
 @dataclass(frozen=True)
 class PreparedVideos:
-    """Memory-mapped uint8 frames `(F, h, w, 3)` of each video at `3 x clip.fps`, with labels."""
+    """Memory-mapped uint8 RGB frames `(F, h, w, 3)` of each video, resized to `clip.resize`, with labels.
+
+    They lie `1 / (3 x clip.fps)` s apart, from 0 to just past the end. `skipped` counts by reason the videos left out.
+    """
 
     clip: ClipSpec
     files: tuple[Path, ...]
@@ -39,10 +45,10 @@ class PreparedVideos:
         return len(self.files)
 
     def cut(self, index: int, phase: float) -> Frames:
-        """One clip uint8 `(T, h, w, 3)`, a new array.
+        """One clip of video `index`, uint8 RGB `(T, h, w, 3)`, a new array.
 
         `phase` in [0, 1] places its start between the earliest and the latest possible; a video shorter than the
-        clip repeats its last frame.
+        clip repeats its last frame. At phase 0 these are the frames that `edgeact.video.read_clips` gives for 0 s.
         """
         frames = np.load(self.files[index], mmap_mode="r")
         span = (self.clip.clip_frames - 1) * _OVERSAMPLE
@@ -54,15 +60,16 @@ class PreparedVideos:
 def prepare(
     items: Sequence[VideoItem], clip: ClipSpec, on_progress: Callable[[int, int], None] | None = None
 ) -> PreparedVideos:
-    """Decode and resize `items` into the user's cache, or find them there.
+    """Decode and resize `items` into the user's cache, or find them there; a changed file is decoded again.
 
-    A video that cannot be decoded is left out and counted in `skipped`; DatasetError where none is left.
+    `on_progress(done, total)` is called after every video. A video that cannot be decoded is left out and counted in
+    `skipped`; DatasetError where none is left.
     """
     folder = cache_folder() / "frames"
     skipped: Counter[str] = Counter()
     files: list[Path] = []
     labels: list[int] = []
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool, _cancelled_on_error(pool):
         results = pool.map(lambda item: _prepared_file(item.path, clip, folder), items)
         for done, (item, result) in enumerate(zip(items, results, strict=True), start=1):
             if isinstance(result, Path):
@@ -73,15 +80,27 @@ def prepare(
             if on_progress:
                 on_progress(done, len(items))
     if not files:
-        raise DatasetError(f"none of {len(items)} videos could be decoded: {dict(skipped)}")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+        raise DatasetError(f"none of {len(items)} videos could be decoded ({reasons}); check the data set's path")
     return PreparedVideos(clip, tuple(files), tuple(labels), skipped)
+
+
+@contextlib.contextmanager
+def _cancelled_on_error(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Leave at once when interrupted, instead of after every video still waiting."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _prepared_file(path: Path, clip: ClipSpec, folder: Path) -> Path | str:
     """The cached frames of one video, or the reason why there are none."""
     try:
         stat = path.stat()
-        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{clip.fps}|{clip.resize}|{clip.interpolation}"
+        contract = (clip.fps, _OVERSAMPLE, clip.resize, clip.interpolation)
+        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{contract}"
         target = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
         if not target.exists():
             frames = _decode(path, clip)
@@ -96,7 +115,7 @@ def _prepared_file(path: Path, clip: ClipSpec, folder: Path) -> Path | str:
 
 def _decode(path: Path, clip: ClipSpec) -> Frames:
     rate = clip.fps * _OVERSAMPLE
-    count = max(round(probe_video(path).duration_s * rate), 1)
+    count = math.ceil(probe_video(path).duration_s * rate) + 1  # so that the video's last frame is among them
     dense = clip.model_copy(update={"clip_frames": count, "fps": rate})
     (frames,) = read_clips(path, dense, (0.0,))
     return np.stack([resize_frame(frame, clip) for frame in frames])

@@ -1,4 +1,7 @@
-"""Training a registry model on a data set: bf16 where the hardware has it, resumable, deterministic by seed."""
+"""Training a module on prepared videos: bf16 where the hardware has it, resumable.
+
+On a CPU the outcome depends on the plan, the data, the module and the number of threads alone, interrupted or not.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +21,9 @@ from edgeact.errors import UsageError, WeightsError
 from edgeact.export.frames import PreparedVideos
 from edgeact.storage import atomic_write
 
-__all__ = ["EpochResult", "TrainPlan", "fit", "predict_labels"]
+__all__ = ["EpochResult", "Progress", "TrainPlan", "fit", "predict_labels"]
+
+_STATE_KEYS = {"fingerprint", "module", "optimizer", "epoch", "loss", "top1"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,11 @@ class TrainPlan:
                 "expected at least one epoch, one clip a batch and a positive learning rate, got "
                 f"{self.epochs}, {self.batch_size}, {self.learning_rate}"
             )
+        if self.weight_decay < 0 or not (0 <= self.label_smoothing < 1 and 0 <= self.warmup_fraction < 1):
+            raise UsageError(
+                "expected a weight decay from 0, a label smoothing and a warm-up fraction within [0, 1), got "
+                f"{self.weight_decay}, {self.label_smoothing}, {self.warmup_fraction}"
+            )
 
 
 @dataclass(frozen=True)
@@ -50,13 +60,16 @@ class EpochResult:
     """What one epoch came to."""
 
     epoch: int
+    """Counted from 0."""
     loss: float
+    """Mean of the steps' losses."""
     validation_top1: float | None
+    """Within [0, 1]; None without validation videos."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Callbacks of `fit`; either may be left out."""
+    """Callbacks of `fit`, `on_step(done, total)` and `on_epoch(result)`; either may be left out."""
 
     on_step: Callable[[int, int], None] | None = None
     on_epoch: Callable[[EpochResult], None] | None = None
@@ -72,13 +85,15 @@ def fit(
 ) -> EpochResult:
     """Train `module` in place; after each epoch the state goes to `state_file`, from which a later call continues.
 
-    Raises UsageError where `state_file` belongs to another plan or model, WeightsError where the loss is not finite.
+    Returns the last epoch's result; the module is then on the CPU and in evaluation mode. Raises UsageError where
+    `state_file` belongs to another plan, model or data, WeightsError where it is not readable or the loss is not
+    finite, StorageError where it cannot be written.
     """
     report = progress or Progress()
-    device = _device()
-    module.to(device)
+    module.to("cuda" if torch.cuda.is_available() else "cpu")
     optimizer = torch.optim.AdamW(module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    first, result = _resume(state_file, module, optimizer, plan)
+    fingerprint = _fingerprint(module, train, plan)
+    first, result = _resume(state_file, module, optimizer, fingerprint)
     for epoch in range(first, plan.epochs):
         loss = _train_epoch(module, optimizer, train, plan, epoch, report.on_step)
         top1 = None
@@ -86,7 +101,7 @@ def fit(
             predicted = predict_labels(module, validation, plan)
             top1 = float((predicted == np.array(validation.labels)).mean())
         result = EpochResult(epoch, loss, top1)
-        _save(state_file, module, optimizer, plan, result)
+        _save(state_file, module, optimizer, fingerprint, result)
         if report.on_epoch:
             report.on_epoch(result)
     module.to("cpu").eval()
@@ -102,6 +117,7 @@ def _train_epoch(
     on_step: Callable[[int, int], None] | None,
 ) -> float:
     module.train()
+    device = _device_of(module)
     rng = np.random.default_rng((plan.seed, epoch))
     torch.manual_seed(plan.seed * 100_003 + epoch)
     order = rng.permutation(len(data))
@@ -113,9 +129,9 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         clips, labels = _train_batch(data, order[step * plan.batch_size :][: plan.batch_size], plan, rng)
-        with torch.autocast(clips.device.type, torch.bfloat16):
-            logits = module(clips)
-        loss = criterion(logits.float(), labels)
+        with _autocast(device):
+            logits = module(clips.to(device))
+        loss = criterion(logits.float(), labels.to(device))
         if not bool(torch.isfinite(loss)):
             raise WeightsError(f"the loss became {loss.item()} in epoch {epoch}; try a lower learning rate")
         optimizer.zero_grad(set_to_none=True)
@@ -155,7 +171,7 @@ def _train_batch(
     light = torch.from_numpy(rng.uniform((0.7, -0.15), (1.3, 0.15), (len(clips), 2)).astype(np.float32))
     batch = _normalized(torch.stack(clips), data.clip, light)
     labels = torch.tensor([data.labels[int(index)] for index in indices])
-    return batch.to(_device()), labels.to(_device())
+    return batch, labels
 
 
 def _normalized(frames: Tensor, clip: ClipSpec, light: Tensor | None = None) -> Tensor:
@@ -171,8 +187,9 @@ def _normalized(frames: Tensor, clip: ClipSpec, light: Tensor | None = None) -> 
 
 
 def predict_labels(module: nn.Module, data: PreparedVideos, plan: TrainPlan) -> np.ndarray:
-    """Predicted class of the first clip of every video, centre crop, int64 `(videos,)`."""
+    """Predicted class of the first clip of every video, centre crop, int64 `(videos,)`; leaves evaluation mode on."""
     module.eval()
+    device = _device_of(module)
     crop_h, crop_w = data.clip.crop
     top, left = ((edge - crop) // 2 for edge, crop in zip(data.clip.resize, data.clip.crop, strict=True))
     predicted = []
@@ -181,31 +198,43 @@ def predict_labels(module: nn.Module, data: PreparedVideos, plan: TrainPlan) -> 
         if plan.frames == "single":
             frames = [np.repeat(clip[[len(clip) // 2]], len(clip), axis=0) for clip in frames]
         batch = torch.from_numpy(np.stack(frames)[:, :, top : top + crop_h, left : left + crop_w])
-        clips = _normalized(batch, data.clip).to(_device())
-        with torch.no_grad(), torch.autocast(clips.device.type, torch.bfloat16):
+        clips = _normalized(batch, data.clip).to(device)
+        with torch.no_grad(), _autocast(device):
             predicted.append(module(clips).argmax(1).cpu())
     return torch.cat(predicted).numpy()
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _device_of(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
 
 
-def _fingerprint(module: nn.Module, plan: TrainPlan) -> str:
+def _autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where `device` computes in it, FP32 elsewhere."""
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_mkldnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        has_bf16 = has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16)
+
+
+def _fingerprint(module: nn.Module, data: PreparedVideos, plan: TrainPlan) -> str:
+    """Tells whether two trainings are the same, whatever folder their videos lie in."""
     shapes = [(name, tuple(tensor.shape)) for name, tensor in module.state_dict().items()]
-    return hashlib.sha256(repr((shapes, sorted(asdict(plan).items()))).encode()).hexdigest()
+    described = (shapes, data.clip.model_dump_json(), data.labels, sorted(asdict(plan).items()))
+    return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
 def _resume(
-    state_file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, plan: TrainPlan
+    state_file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str
 ) -> tuple[int, EpochResult]:
     """The epoch to go on with and the last result."""
     if not state_file.exists():
         return 0, EpochResult(-1, math.nan, None)
-    state = torch.load(state_file, map_location=_device(), weights_only=True)
-    if state["fingerprint"] != _fingerprint(module, plan):
+    state = _read_state(state_file, _device_of(module))
+    if state["fingerprint"] != fingerprint:
         raise UsageError(
-            f"'{state_file}' belongs to a training with another model or other settings; "
+            f"'{state_file}' belongs to a training of another model, on other data or with other settings; "
             "repeat those settings, or remove the file to begin anew"
         )
     module.load_state_dict(state["module"])
@@ -213,11 +242,24 @@ def _resume(
     return state["epoch"] + 1, EpochResult(state["epoch"], state["loss"], state["top1"])
 
 
+def _read_state(state_file: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        state = torch.load(state_file, map_location=device, weights_only=True)
+    except Exception as error:  # reading a broken pickle can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"'{state_file}' is not readable as the state of a training ({reason}); remove it to begin anew"
+        ) from error
+    if not isinstance(state, dict) or not _STATE_KEYS.issubset(state):
+        raise WeightsError(f"'{state_file}' is not the state of a training; remove it to begin anew")
+    return state
+
+
 def _save(
-    state_file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, plan: TrainPlan, result: EpochResult
+    state_file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str, result: EpochResult
 ) -> None:
     state = {
-        "fingerprint": _fingerprint(module, plan),
+        "fingerprint": fingerprint,
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
         "epoch": result.epoch,

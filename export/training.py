@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import edgeact
-from edgeact.calibration.datasets import Dataset, VideoItem, load_dataset
-from edgeact.clip import ClipSpec
+from edgeact.calibration.datasets import Dataset, load_dataset
 from edgeact.errors import DatasetError, UsageError
 from edgeact.export.frames import PreparedVideos, prepare
 from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
 from edgeact.export.train import Progress, TrainPlan, fit
-from edgeact.export.weights import ModelCard, fill, read_weights, write_weights
+from edgeact.export.weights import ModelCard, Weights, fill, read_weights, write_weights
 
 __all__ = ["TrainRequest", "train"]
 
@@ -34,30 +35,42 @@ class TrainRequest:
     width: int | None = None
     clip_frames: int | None = None
     size: int | None = None
-    resize: str | None = None
+    """Height and width of the crop, pixels."""
+    resize: tuple[int, int] | None = None
+    """(height, width) before the crop, pixels."""
     fps: float | None = None
     init: Path | None = None
 
 
 def train(request: TrainRequest, progress: Progress | None = None, on_prepare: OnPrepare | None = None) -> ModelCard:
-    """Train, write `request.out` and return its card; the resumable state lies beside it until the end."""
+    """Train, write `request.out` and return its card; the resumable state lies beside it until the end.
+
+    `on_prepare(done, total)` is called while frames are decoded. Initial weights of as many classes as the data set
+    has are taken whole; otherwise their classifier is left out and a new one is trained.
+    Raises UsageError, DatasetError, WeightsError or StorageError, each naming expected and got.
+    """
     if request.out.suffix != ".safetensors":
         raise UsageError(f"expected --out FILE.safetensors, got '{request.out}'")
     spec = find_model(request.model)
     dataset = load_dataset(request.data)
     initial = read_weights(request.init) if request.init else None
     card = initial.card if initial else None
-    clip = _clip(request, card.clip if card else spec.clip)
+    clip = resized_clip(
+        card.clip if card else spec.clip,
+        clip_frames=request.clip_frames,
+        size=request.size,
+        resize=request.resize,
+        fps=request.fps,
+    )
     options = spec.options(len(dataset.labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.plan.seed)
     module = spec.build(options)
     if initial:
-        fill(module, initial)
-    prepared = {
-        name: prepare(_split(dataset, name), clip, on_prepare) for name in ("train", "val") if dataset.splits.get(name)
-    }
-    if "train" not in prepared:
+        fill(module, _for_classes(initial, spec, module))
+    splits = {name: dataset.splits[name] for name in ("train", "val") if dataset.splits.get(name)}
+    if "train" not in splits:
         raise DatasetError(f"'{request.data}' has no 'train' split; it has {', '.join(dataset.splits)}")
+    prepared = {name: prepare(items, clip, on_prepare) for name, items in splits.items()}
     state = request.out.with_suffix(".training")
     result = fit(module, prepared["train"], prepared.get("val"), request.plan, state, progress)
     top1 = "not measured" if result.validation_top1 is None else f"{result.validation_top1:.4f}"
@@ -66,41 +79,36 @@ def train(request: TrainRequest, progress: Progress | None = None, on_prepare: O
         width=options.width,
         labels=dataset.labels,
         clip=clip,
-        provenance=_provenance(request, spec, dataset, prepared, top1),
+        provenance={
+            "paper": spec.paper,
+            **_provenance(request.plan, dataset, prepared),
+            "initial_weights": initial.sha256 if initial else "random",
+            "validation_top1": top1,
+        },
     )
     write_weights(request.out, module, made)
     state.unlink(missing_ok=True)
     return made
 
 
-def _clip(request: TrainRequest, base: ClipSpec) -> ClipSpec:
-    clip = resized_clip(base, clip_frames=request.clip_frames, size=request.size, fps=request.fps)
-    if request.resize is None:
-        return clip
-    height, _, width = request.resize.partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise UsageError(f"expected --resize HEIGHTxWIDTH in pixels, got '{request.resize}'")
-    return ClipSpec.model_validate({**clip.model_dump(), "resize": (int(height), int(width))})
+def _for_classes(initial: Weights, spec: ModelSpec, module: nn.Module) -> Weights:
+    """`initial` with the module's own new classifier in place of one for another number of classes."""
+    own = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(f"{spec.classifier}.")}
+    if all(name in initial.tensors and len(initial.tensors[name]) == len(tensor) for name, tensor in own.items()):
+        return initial
+    return initial.model_copy(update={"tensors": {**initial.tensors, **own}})
 
 
-def _split(dataset: Dataset, name: str) -> Sequence[VideoItem]:
-    return dataset.splits[name]
-
-
-def _provenance(
-    request: TrainRequest, spec: ModelSpec, dataset: Dataset, prepared: Mapping[str, PreparedVideos], top1: str
-) -> dict[str, str]:
-    plan = request.plan
+def _provenance(plan: TrainPlan, dataset: Dataset, prepared: Mapping[str, PreparedVideos]) -> dict[str, str]:
+    skipped = sum((videos.skipped for videos in prepared.values()), Counter[str]())
     return {
-        "paper": spec.paper,
         "data": dataset.name,
         "data_digest": dataset.digest("train"),
         "train_videos": str(len(prepared["train"])),
+        "skipped_videos": ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "none",
         "epochs": str(plan.epochs),
         "seed": str(plan.seed),
         "frames": plan.frames,
-        "initial_weights": read_weights(request.init).sha256 if request.init else "random",
-        "validation_top1": top1,
         "edgeact": edgeact.__version__,
         "torch": torch.__version__,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,7 +47,7 @@ class Weights(BaseModel):
 
 
 def write_weights(path: str | Path, module: nn.Module, card: ModelCard) -> None:
-    """Write the module's state dict (FP32, contiguous) and its card as safetensors, in one step."""
+    """Write the module's state dict, every tensor in its own type, and its card as safetensors, in one step."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     write_bytes(path, save(tensors, metadata={_CARD_KEY: card.model_dump_json()}))
 
@@ -86,17 +85,24 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
 def _read_torch(file: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # reading a broken or foreign pickle can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
             f"weights '{file}' are not a plain state dict: expected tensors only (torch.load with weights_only=True); "
-            f"save `model.state_dict()` and try again ({str(error).splitlines()[0]})"
+            f"save `model.state_dict()` and try again ({reason})"
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping):
         raise WeightsError(f"weights '{file}': expected a state dict of tensors, got {type(content).__name__}")
+    for name, value in content.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(
+                f"weights '{file}': expected a state dict of tensors, got {type(value).__name__} in '{name}'; "
+                "save `model.state_dict()` and try again"
+            )
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeact.cli.output import JsonOption, emit_json, note, progress, show
+from edgeact.errors import UsageError
 
 __all__ = ["command"]
 
@@ -42,7 +43,18 @@ def command(
         flip=flip,
         frames="single" if single_frame else "clip",
     )
-    request = TrainRequest(model, data, out, plan, width, clip_frames, size, resize, fps, init)
+    request = TrainRequest(
+        model,
+        data,
+        out,
+        plan,
+        width=width,
+        clip_frames=clip_frames,
+        size=size,
+        resize=_pixels(resize) if resize else None,
+        fps=fps,
+        init=init,
+    )
     with progress() as bar:
         task = bar.add_task("preparing frames", total=None)
 
@@ -61,4 +73,13 @@ def command(
         emit_json(card)
     else:
         note(f"wrote {out}")
+        if card.provenance["skipped_videos"] != "none":
+            note(f"left out: {card.provenance['skipped_videos']}")
         show(f"{card.model}, width {card.width}: validation top-1 {card.provenance['validation_top1']}")
+
+
+def _pixels(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise UsageError(f"expected --resize HEIGHTxWIDTH in pixels, e.g. 128x171, got '{text}'")
+    return int(height), int(width)

@@ -22,6 +22,7 @@ __all__ = ["INPUT_NAME", "OUTPUT_NAME", "at_opset", "drop_unused_initializers", 
 INPUT_NAME = "clip"
 OUTPUT_NAME = "logits"
 _EXPORT_OPSET = 18  # the lowest that torch's exporter writes by itself
+_ONNX_DOMAIN = ("", "ai.onnx")
 # Attributes that came later and, with static shapes and constant axes, say nothing.
 _NEWER_ATTRIBUTES = {"Split": "num_outputs", "Reshape": "allowzero"}
 _REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare")
@@ -30,6 +31,7 @@ _REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceL1",
 def to_onnx(module: nn.Module, clip: ClipSpec) -> onnx.ModelProto:
     """The module as FP32 ONNX, opset 18, batch 1, static shapes, batch norms folded.
 
+    The module is put in evaluation mode. The same module gives the same bytes, without paths of this machine.
     Input 'clip' float32 `(1, 3, T, H, W)`, output 'logits' float32 `(1, classes)`.
     Raises ConversionError with the exporter's own reason and the layer it names.
     """
@@ -77,7 +79,7 @@ def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
             _axes_to_attribute(node, constants)
         if newer := _NEWER_ATTRIBUTES.get(node.op_type):
             _drop_attribute(node, newer)
-    old.opset_import[0].version = opset
+    next(entry for entry in old.opset_import if entry.domain in _ONNX_DOMAIN).version = opset
     old.ir_version = min(old.ir_version, 8)  # what ONNX 1.10 to 1.12, the parsers of TensorRT 8, can read
     drop_unused_initializers(old)
     try:
@@ -116,7 +118,7 @@ def drop_unused_initializers(model: onnx.ModelProto) -> None:
 
 
 def _opset_of(model: onnx.ModelProto) -> int:
-    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+    return int(next(entry.version for entry in model.opset_import if entry.domain in _ONNX_DOMAIN))
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:

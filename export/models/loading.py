@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,14 +15,15 @@ import torch
 from torch import nn
 
 from edgeact.clip import ClipSpec
-from edgeact.errors import DataError, ModelError, UsageError, WeightsError
+from edgeact.errors import DataError, EdgeactError, ModelError, UsageError, WeightsError
 from edgeact.export.models.registry import MODELS, find_model
-from edgeact.export.models.spec import resized_clip
+from edgeact.export.models.spec import ModelSpec, resized_clip
 from edgeact.export.weights import Weights, fill, read_weights, shipped_weights
 
 __all__ = ["DEFAULT_MODEL", "LoadRequest", "LoadedModel", "load_model", "read_labels"]
 
 DEFAULT_MODEL = "msf-r3d-fsam"
+_CLASSES_WITHOUT_WEIGHTS = 101  # the papers' figures are those of UCF-101
 _USER_CLIP = "msf-r3d-fsam"  # a user's own module gets this row's preprocessing unless told otherwise
 
 
@@ -58,13 +61,16 @@ class LoadedModel:
 def load_model(source: str | nn.Module | None, request: LoadRequest | None = None) -> LoadedModel:
     """Build and fill a model, then prove with one forward pass that it takes its clip and returns its classes.
 
+    A module given as such is used itself, not copied: it is filled, moved to the CPU and put in evaluation mode.
     Raises UnknownNameError, UsageError, WeightsError or ModelError, each naming expected and got.
     """
     wanted = request or LoadRequest()
+    if wanted.weights and wanted.random_weights:
+        raise UsageError(f"expected either weights or random weights, got both ('{wanted.weights}' and random)")
     if isinstance(source, nn.Module):
-        loaded = _from_factory(type(source).__name__, lambda: source, wanted)
+        loaded = _from_module(type(source).__name__, source, wanted)
     elif source is not None and ":" in source:
-        loaded = _from_factory(source, _factory(source), wanted)
+        loaded = _from_module(source, _called(source), wanted)
     else:
         loaded = _from_registry(source, wanted)
     _check_forward(loaded)
@@ -79,12 +85,18 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
     if weights and card and card.model != name:
         raise WeightsError(f"weights '{weights.path}' are of '{card.model}', expected '{name}'")
     clip = _clip(request, card.clip if card else spec.clip)
-    labels = request.labels or (card.labels if card else None) or _numbered(weights)
+    trained_on = _class_count(spec, weights) if weights else _CLASSES_WITHOUT_WEIGHTS
+    labels = request.labels or (card.labels if card else None) or _numbered(trained_on)
+    if weights and len(labels) != trained_on:
+        raise WeightsError(
+            f"weights '{weights.path}' have {trained_on} classes, but {len(labels)} labels were given; "
+            "give a labels file with one line per class"
+        )
     options = spec.options(len(labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.seed)
     module = spec.build(options)
     if weights:
-        _fill_classes(module, weights, labels)
+        fill(module, weights)
     return LoadedModel(
         name,
         name,
@@ -98,16 +110,15 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
     )
 
 
-def _from_factory(source: str, factory: Callable[[], object], request: LoadRequest) -> LoadedModel:
-    module = factory()
+def _from_module(source: str, module: object, request: LoadRequest) -> LoadedModel:
     if not isinstance(module, nn.Module):
         raise ModelError(f"'{source}' must return a torch.nn.Module, got {type(module).__name__}")
     weights = read_weights(request.weights) if request.weights else None
     if weights:
         fill(module, weights)
     clip = _clip(request, MODELS[_USER_CLIP].clip)
-    module.eval()
-    labels = request.labels or tuple(f"class {index}" for index in range(_classes_of(source, module, clip)))
+    module.to("cpu").eval()
+    labels = request.labels or _numbered(_classes_of(source, module, clip))
     name = source.partition(":")[2] or source
     origin = {} if weights else {"weights": "as the factory made them"}
     digest = weights.sha256 if weights else _state_digest(module)
@@ -133,53 +144,68 @@ def _clip(request: LoadRequest, default: ClipSpec) -> ClipSpec:
     return resized_clip(clip, clip_frames=request.clip_frames, size=request.size, fps=request.fps)
 
 
-def _numbered(weights: Weights | None) -> tuple[str, ...]:
-    """'class 0', 'class 1', ... as many as the weights' last matrix has rows; the papers' 101 without weights."""
-    count = 101
-    if weights:
-        matrices = [tensor for tensor in weights.tensors.values() if tensor.ndim == 2]
-        if not matrices:
-            raise WeightsError(f"weights '{weights.path}' hold no linear layer to count classes by; give --labels FILE")
-        count = matrices[-1].shape[0]
+def _class_count(spec: ModelSpec, weights: Weights) -> int:
+    """How many classes the weights were trained for: the rows of their classifier."""
+    classifier = weights.tensors.get(f"{spec.classifier}.weight")
+    if classifier is None or classifier.ndim != 2:
+        raise WeightsError(
+            f"weights '{weights.path}' do not fit '{spec.name}': expected its classifier '{spec.classifier}.weight' "
+            f"of two dimensions, got {_listed(weights.tensors)}; check the model's name"
+        )
+    return len(classifier)
+
+
+def _listed(tensors: Mapping[str, torch.Tensor], most: int = 5) -> str:
+    return ", ".join([*list(tensors)[:most], *(["..."] if len(tensors) > most else [])]) or "no tensor at all"
+
+
+def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(count))
 
 
-def _fill_classes(module: nn.Module, weights: Weights, labels: tuple[str, ...]) -> None:
-    heads = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    own = {id(parameter): name for name, parameter in module.named_parameters()}
-    head = own[id(heads[-1].bias)] if heads[-1].bias is not None else None
-    tensor = weights.tensors.get(head) if head else None
-    if tensor is not None and len(tensor) != len(labels):
-        raise WeightsError(
-            f"weights '{weights.path}' have {len(tensor)} classes, but {len(labels)} labels were given; "
-            "give a labels file with one line per class"
-        )
-    fill(module, weights)
-
-
-def _factory(source: str) -> Callable[[], object]:
+def _called(source: str) -> object:
+    """What the factory 'package.module:factory' returns; found in the caller's folder too, as by `python -m`."""
     module_name, _, attribute = source.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` does, so that a module beside the caller is found
+    if not (module_name and attribute):
+        raise UsageError(f"expected package.module:factory, got '{source}'")
+    with _caller_folder_on_path():
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise UsageError(
+                f"cannot import '{module_name}' of '{source}': {error}; run from its folder or install it"
+            ) from error
+        factory = getattr(module, attribute, None)
+        if factory is None:
+            raise UsageError(f"'{module_name}' has no attribute '{attribute}'; expected package.module:factory")
+        if not callable(factory):
+            raise UsageError(f"'{source}' is not callable; expected a function that returns a torch.nn.Module")
+        try:
+            return factory()
+        except Exception as error:  # whatever the user's code raises
+            raise ModelError(
+                f"calling '{source}' without arguments raised {_first_line(error)}; "
+                "expected a function that returns a torch.nn.Module"
+            ) from error
+
+
+@contextlib.contextmanager
+def _caller_folder_on_path() -> Iterator[None]:
+    before = list(sys.path)
+    sys.path.insert(0, os.getcwd())
     try:
-        target = getattr(importlib.import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"cannot import '{module_name}' of '{source}': {error}; run from its folder or install it"
-        ) from error
-    except AttributeError as error:
-        raise UsageError(f"'{module_name}' has no attribute '{attribute}'; expected package.module:factory") from error
-    if not callable(target):
-        raise UsageError(f"'{source}' is not callable; expected a function that returns a torch.nn.Module")
-    factory: Callable[[], object] = target
-    return factory
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _classes_of(source: str, module: nn.Module, clip: ClipSpec) -> int:
     try:
         with torch.no_grad():
             logits = module(torch.zeros(clip.input_shape))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except EdgeactError:
+        raise
+    except Exception as error:  # whatever the user's code raises
         raise ModelError(_refused(source, clip, error)) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[0] != 1:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -201,9 +227,14 @@ def _check_forward(loaded: LoadedModel) -> None:
 
 def _refused(source: str, clip: ClipSpec, error: Exception) -> str:
     return (
-        f"'{source}' does not take a clip of shape {clip.input_shape} (N, C, T, H, W): {str(error).splitlines()[0]}; "
+        f"'{source}' does not take a clip of shape {clip.input_shape} (N, C, T, H, W): {_first_line(error)}; "
         "set --clip-frames and --size to what it was trained with"
     )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _state_digest(module: nn.Module) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeact.export.models.attention import Fsam
 from edgeact.export.models.layers import conv_bn, initialize, spatial_mean
@@ -71,6 +72,17 @@ class MultiLevelSplit(nn.Module):
         return torch.cat(outputs, dim=1)
 
 
+class _HalvingMaxPool(nn.Module):
+    """Max pooling that halves T, H and W, rounding up, in step with a 3x3x3 convolution of stride 2.
+
+    An axis of one is left alone: OpenVINO and TensorRT refuse a kernel larger than its axis.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = [min(2, edge) for edge in x.shape[2:]]
+        return functional.max_pool3d(x, kernel, ceil_mode=True)
+
+
 class MsfBlock(nn.Module):
     """Multilevel spatio-temporal feature fusion: ReLU(X + MSL(X) + shortcut), X = conv(input) (section 3.1, fig. 2).
 
@@ -82,9 +94,8 @@ class MsfBlock(nn.Module):
         self.conv = conv_bn(inputs, outputs, stride=stride)
         self.msl = MultiLevelSplit(outputs, groups)
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1:
-            # ceil_mode keeps odd sizes in step with the strided 3x3x3 convolution of the main path.
-            self.shortcut = nn.Sequential(nn.MaxPool3d(stride, ceil_mode=True), conv_bn(inputs, outputs, 1, relu=False))
+        if stride == 2:
+            self.shortcut = nn.Sequential(_HalvingMaxPool(), conv_bn(inputs, outputs, 1, relu=False))
         elif inputs != outputs:
             self.shortcut = conv_bn(inputs, outputs, 1, relu=False)
 

@@ -27,8 +27,8 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec("r3d-18", r3d_18, _clip(8, 6.25), _MSF, 33_180_000),
         ModelSpec("msf-r3d", msf_r3d, _clip(8, 6.25), _MSF, 21_840_000),
         ModelSpec("msf-r3d-fsam", msf_r3d_fsam, _clip(8, 6.25), _MSF, 21_880_000),
-        ModelSpec("cnn3d", cnn3d, _clip(16, 25.0), _GATE),
-        ModelSpec("cnn3d-gate", cnn3d_gate, _clip(16, 25.0), _GATE),
+        ModelSpec("cnn3d", cnn3d, _clip(16, 25.0), _GATE, classifier="head.4"),
+        ModelSpec("cnn3d-gate", cnn3d_gate, _clip(16, 25.0), _GATE, classifier="head.4"),
     )
 }
 

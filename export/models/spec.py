@@ -58,23 +58,27 @@ class ModelSpec:
     """At `published_classes` classes; None where the paper prints none."""
     published_classes: int = 101
     width: int = 64
+    classifier: str = "classifier"
+    """Name of the last linear layer in the module."""
 
     def options(self, class_count: int, *, width: int | None = None, clip: ClipSpec | None = None) -> ModelOptions:
         """The options for `class_count` classes, everything else as the paper has it unless given."""
         contract = clip or self.clip
         return ModelOptions(class_count, width or self.width, contract.clip_frames, contract.crop)
 
-    def clip_for(
-        self, *, clip_frames: int | None = None, size: int | None = None, fps: float | None = None
-    ) -> ClipSpec:
-        """The paper's clip contract with another length, size or rate; the resize keeps its ratio to the crop."""
-        return resized_clip(self.clip, clip_frames=clip_frames, size=size, fps=fps)
-
 
 def resized_clip(
-    clip: ClipSpec, *, clip_frames: int | None = None, size: int | None = None, fps: float | None = None
+    clip: ClipSpec,
+    *,
+    clip_frames: int | None = None,
+    size: int | None = None,
+    resize: tuple[int, int] | None = None,
+    fps: float | None = None,
 ) -> ClipSpec:
-    """`clip` with another length, crop size (square) or rate; the resize keeps its ratio to the crop."""
+    """`clip` with another length, crop size (square), resize (height, width) or rate.
+
+    Unless given, the resize keeps its ratio to the crop. Raises UsageError where the outcome is no possible clip.
+    """
     changes: dict[str, object] = {}
     if clip_frames is not None:
         changes["clip_frames"] = clip_frames
@@ -83,7 +87,11 @@ def resized_clip(
     if size is not None:
         changes["crop"] = (size, size)
         changes["resize"] = tuple(round(old * size / base) for old, base in zip(clip.resize, clip.crop, strict=True))
+    if resize is not None:
+        changes["resize"] = resize
     try:
         return ClipSpec.model_validate({**clip.model_dump(), **changes})
     except ValidationError as error:
-        raise UsageError(f"the clip asked for is not possible: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        where = f"{first['loc'][0]}: " if first["loc"] else ""
+        raise UsageError(f"the clip asked for is not possible: {where}{first['msg']}") from error

@@ -27,9 +27,11 @@ def skip_list(model: onnx.ModelProto, profile: DeviceProfile) -> dict[str, str]:
 
 def _gates(model: onnx.ModelProto) -> dict[str, str]:
     producers = {output: node for node in model.graph.node for output in node.output}
+    results = {value.name for value in model.graph.output}  # scores, not gates
     outputs = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) > 2}
     reasons: dict[str, str] = {}
-    open_names = [node.input[0] for node in model.graph.node if node.op_type in _GATES]
+    gates = [node for node in model.graph.node if node.op_type in _GATES and node.output[0] not in results]
+    open_names = [node.input[0] for node in gates]
     while open_names:
         node = producers.get(open_names.pop())
         if node is None:

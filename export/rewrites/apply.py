@@ -20,7 +20,7 @@ REWRITES: tuple[Rewrite[Any], ...] = (SpaceToDepthStem(),)
 def apply_rewrites(model: onnx.ModelProto, rewrites: Sequence[Rewrite[Any]]) -> tuple[onnx.ModelProto, list[Applied]]:
     """A rewritten copy of `model`, and for every rewrite what it did or why it did not apply.
 
-    Raises ConversionError where a rewrite leaves an invalid graph, which is a defect of the rewrite.
+    `model` is not changed. Raises ConversionError where a rewrite leaves an invalid graph, a defect of the rewrite.
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
@@ -34,9 +34,9 @@ def apply_rewrites(model: onnx.ModelProto, rewrites: Sequence[Rewrite[Any]]) -> 
         drop_unused_initializers(changed)
         del changed.graph.value_info[:]  # shapes of the old intermediate tensors
         report.append(Applied(rewrite.name, True, "equal within rounding"))
-    changed = onnx.shape_inference.infer_shapes(changed, strict_mode=True)
     try:
+        changed = onnx.shape_inference.infer_shapes(changed, strict_mode=True)
         onnx.checker.check_model(changed, full_check=True)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConversionError(f"a rewrite left an invalid graph: {str(error).splitlines()[0]}") from error
     return changed, report

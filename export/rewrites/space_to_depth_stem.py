@@ -1,14 +1,17 @@
 """A stem of few input channels and spatial stride 2, computed on 2x2 blocks of pixels at stride 1.
 
-With x'[4c + 2p + q, t, i, j] = x[c, t, 2i + p, 2j + q], a convolution of stride (1, 2, 2) and kernel (kt, kh, kw) over
-C channels is one of stride 1 and kernel (kt, ceil((kh + 1) / 2), ceil((kw + 1) / 2)) over 4C channels, whose extra
-taps are zero. The arithmetic grows a little; the input channels fill four times as much of a tile, and
-int8 tiles of three channels are what makes the stem slow.
+With x'[4c + 2p + q, t, i, j] = x[c, t, 2i + p, 2j + q], a convolution of stride (1, 2, 2) over C channels is one of
+stride 1 over 4C channels. Along H (W alike) tap k of a kernel of kh taps, padded by b before, reads pixel 2i + k - b,
+which is row p = (k - b) mod 2 of block i + floor((k - b) / 2). So the new kernel has
+floor((kh - 1 - b) / 2) - floor(-b / 2) + 1 taps, its padding is -floor(-b / 2) before and floor((kh - 1 - b) / 2)
+after, and positions that no tap falls on are zero. The arithmetic grows a little; the input channels fill four times as
+much of a tile, and int8 tiles of three channels are what makes the stem slow.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,7 +40,7 @@ class SpaceToDepthStem:
     name = "space-to-depth stem"
 
     def check(self, model: onnx.ModelProto) -> StemPlan | Refusal:
-        """Applies to a Conv fed by the graph's input: at most 4 channels, stride (1, 2, 2), even H and W."""
+        """Applies to the one Conv that reads the input: at most 4 channels, stride (1, 2, 2), even H and W."""
         graph = model.graph
         constants = {tensor.name: tensor for tensor in graph.initializer}
         name = graph.input[0].name
@@ -89,25 +92,25 @@ class SpaceToDepthStem:
             graph.node.insert(plan.node + offset, added)
 
 
-def _refusal(shape: tuple[int, ...], weight: np.ndarray, attributes: dict[str, object]) -> str | None:
+def _refusal(shape: tuple[int, ...], weight: np.ndarray, attributes: dict[str, Any]) -> str | None:
     if len(shape) != 5 or min(shape) < 1:
         return f"expected a static input (N, C, T, H, W), got {shape}"
     if shape[1] > _MOST_CHANNELS:
         return f"{shape[1]} input channels fill the tiles already"
-    if attributes.get("strides") != [1, 2, 2]:
-        return f"expected stride [1, 2, 2], got {attributes.get('strides')}"
+    strides = attributes.get("strides", [1, 1, 1])
+    if strides != [1, 2, 2]:
+        return f"expected stride [1, 2, 2], got {strides}"
     if shape[3] % 2 or shape[4] % 2:
         return f"H and W must be even, got {shape[3]}x{shape[4]}"
-    if attributes.get("group", 1) != 1 or set(attributes.get("dilations", [1])) != {1}:  # type: ignore[call-overload]
+    if attributes.get("group", 1) != 1 or set(attributes.get("dilations", [1])) != {1}:
         return "it is grouped or dilated"
     if "pads" not in attributes or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
         return "its padding is not explicit"
     return _uneven(shape, weight, attributes["pads"])
 
 
-def _uneven(shape: tuple[int, ...], weight: np.ndarray, pads: object) -> str | None:
+def _uneven(shape: tuple[int, ...], weight: np.ndarray, pads: list[int]) -> str | None:
     """The stride-1 form gives one output per block; the original must too."""
-    assert isinstance(pads, list)
     for axis in (3, 4):
         outputs = (shape[axis] + pads[axis - 2] + pads[axis + 1] - weight.shape[axis]) // 2 + 1
         if outputs != shape[axis] // 2:
