@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 
-def edgeact(*arguments: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the console script that the wheel installed."""
     script = Path(sys.executable).with_name("edgeact")
     return subprocess.run([str(script), *arguments], capture_output=True, text=True, check=False)
@@ -26,21 +26,20 @@ def main() -> None:
     for module in ("torch", "onnx", "cv2", "onnxruntime", "openvino", "jinja2"):
         check(importlib.util.find_spec(module) is None, f"this environment is not bare: it has {module}")
 
-    import edgeact as package
     import edgeact.bundle
     import edgeact.devices
     import edgeact.runtime
 
-    check("site-packages" in str(package.__file__), f"imported from {package.__file__}, not from the wheel")
-    shown = edgeact("--version").stdout
-    check(shown == f"edgeact {package.__version__}\n", f"--version says {shown!r}")
-    boards = json.loads(edgeact("targets", "--json").stdout)["targets"]
-    check(len(boards) == len(package.devices.list_profiles()) > 10, f"only {len(boards)} boards travelled in the wheel")
-    check(edgeact("targets", "jetson").returncode == 0, "edgeact targets jetson failed")
-    files = {path.name for path in Path(str(package.__file__)).parent.rglob("*") if path.is_file()}
+    check("site-packages" in str(edgeact.__file__), f"imported from {edgeact.__file__}, not from the wheel")
+    shown = command("--version").stdout
+    check(shown == f"edgeact {edgeact.__version__}\n", f"--version says {shown!r}")
+    boards = json.loads(command("targets", "--json").stdout)["targets"]
+    check(len(boards) == len(edgeact.devices.list_profiles()) > 10, f"only {len(boards)} boards travelled in the wheel")
+    check(command("targets", "jetson").returncode == 0, "edgeact targets jetson failed")
+    files = {path.name for path in Path(str(edgeact.__file__)).parent.rglob("*") if path.is_file()}
     for name in ("py.typed", "page.html.j2", "style.css", "orin-nano-8gb.toml"):
         check(name in files, f"{name} did not travel in the wheel")
-    check("msf-r3d-fsam" in edgeact("inspect", "sample.edgeact").stdout, "edgeact inspect does not show the sample")
+    check("msf-r3d-fsam" in command("inspect", "sample.edgeact").stdout, "edgeact inspect does not show the sample")
     for extra, arguments in (
         ("export", ("export", "--target", "cpu")),
         ("export", ("train", "msf-r3d", "--data", "folder:/tmp", "--out", "weights.safetensors")),
@@ -48,12 +47,12 @@ def main() -> None:
         ("report", ("report", "sample.edgeact")),
         ("onnxruntime", ("run", "sample.edgeact", "0")),
     ):
-        done = edgeact(*arguments)
+        done = command(*arguments)
         says_how = f"pip install 'edgeact[{extra}]'" in done.stderr
         check(
             says_how and "Traceback" not in done.stderr, f"edgeact {arguments[0]} without its extra says: {done.stderr}"
         )
-    print(f"wheel: edgeact {package.__version__} works without any extra, {len(boards)} boards, {len(files)} files")
+    print(f"wheel: edgeact {edgeact.__version__} works without any extra, {len(boards)} boards, {len(files)} files")
 
 
 if __name__ == "__main__":
