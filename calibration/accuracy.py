@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,25 +57,34 @@ class Scores:
 def collect_scores(
     runs: Mapping[str, Run], items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress | None = None
 ) -> dict[str, Scores]:
-    """Run every variant over all non-overlapping clips of `items`; each video is decoded once for all variants.
+    """Run every variant over all non-overlapping clips of `items`; each clip is decoded once for all variants.
 
-    Unreadable videos are counted in `Scores.skipped`; DatasetError where none could be read.
+    A video that cannot be read to its end is left out whole and counted in `Scores.skipped`; `on_progress(done,
+    total)` counts videos. Raises DatasetError where none could be read.
     """
     scores = {name: Scores() for name in runs}
     for done, item in enumerate(items, start=1):
         try:
-            inputs = list(video_inputs(item, clip))
+            outputs = _run_all(runs, video_inputs(item, clip))
         except VideoError:
             for score in scores.values():
                 score.skipped["unreadable"] += 1
-            continue
-        for name, run in runs.items():
-            _add_video(scores[name], item.label, [run(array) for array in inputs])
+        else:
+            for name, logits in outputs.items():
+                _add_video(scores[name], item.label, logits)
         if on_progress:
             on_progress(done, len(items))
     if any(not score.video_label for score in scores.values()):
-        raise DatasetError(f"none of {len(items)} videos could be read")
+        raise DatasetError(f"none of {len(items)} videos could be read; expected at least one to measure accuracy on")
     return scores
+
+
+def _run_all(runs: Mapping[str, Run], inputs: Iterable[Array]) -> dict[str, list[Array]]:
+    outputs: dict[str, list[Array]] = {name: [] for name in runs}
+    for array in inputs:
+        for name, run in runs.items():
+            outputs[name].append(run(array))
+    return outputs
 
 
 def _add_video(score: Scores, label: int, outputs: Sequence[Array]) -> None:

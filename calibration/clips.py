@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,11 +31,6 @@ class ClipSample:
         return len(self.inputs)
 
     @property
-    def groups(self) -> int:
-        """Number of source videos or persons represented."""
-        return len({item.group for item in self.items})
-
-    @property
     def classes(self) -> int:
         """Number of classes represented."""
         return len({item.label for item in self.items})
@@ -48,10 +43,17 @@ def video_inputs(item: VideoItem, clip: ClipSpec) -> Iterator[Clips]:
         yield preprocess(frames, clip)
 
 
-def sample_clips(items: Sequence[VideoItem], clip: ClipSpec, count: int, seed: int = 0) -> ClipSample:
+def sample_clips(
+    items: Sequence[VideoItem],
+    clip: ClipSpec,
+    count: int,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ClipSample:
     """Up to `count` clips, one a video, as even as possible over classes, then over groups.
 
-    The window within a video is drawn at random. Unreadable videos are counted and replaced by the next in turn.
+    The window within a video is drawn at random; the same arguments give the same clips. Unreadable videos are
+    counted and replaced by the next in turn. `on_progress(clips, expected)` is called after every clip.
     Raises CalibrationError where no clip at all could be read.
     """
     rng = np.random.default_rng(seed)
@@ -69,6 +71,8 @@ def sample_clips(items: Sequence[VideoItem], clip: ClipSpec, count: int, seed: i
             continue
         inputs.append(preprocess(frames, clip))
         chosen.append(item)
+        if on_progress:
+            on_progress(len(inputs), min(count, len(items)))
     if not inputs:
         raise CalibrationError(f"none of {len(items)} videos could be read; expected at least one clip")
     return ClipSample(tuple(inputs), tuple(chosen), skipped)

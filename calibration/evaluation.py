@@ -11,13 +11,13 @@ from pathlib import Path
 from edgeact.bundle import open_bundle
 from edgeact.calibration.accuracy import DataSource, collect_scores, summarize
 from edgeact.calibration.clips import spread
-from edgeact.calibration.datasets import Dataset, VideoItem, load_dataset
+from edgeact.calibration.datasets import Dataset, load_dataset
 from edgeact.devices import probe_machine
 from edgeact.errors import DatasetError
 from edgeact.records import AccuracyRecord
 from edgeact.runtime import load
 
-__all__ = ["EvaluationPlan", "evaluate_bundle", "with_model_labels"]
+__all__ = ["EvaluationPlan", "evaluate_bundle", "in_model_labels"]
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,38 @@ class EvaluationPlan:
 def evaluate_bundle(
     path: Path, plan: EvaluationPlan, on_progress: Callable[[int, int], None] | None = None
 ) -> AccuracyRecord:
-    """Accuracy of the bundle at `path`; raises DatasetError where the labels are not the model's."""
+    """Accuracy of the bundle at `path`, of clips and of videos.
+
+    Raises DatasetError where the labels are not the model's, the split is empty, or no video of it can be read, and
+    whatever opening the bundle raises. `on_progress(done, total)` counts videos.
+    """
     dataset = load_dataset(plan.data)
     split = plan.split or next(name for name in ("test", "val", "train") if dataset.splits.get(name))
+    bundle = open_bundle(path)
+    dataset = in_model_labels(dataset, bundle.manifest.labels)
+    items = tuple(itertools.islice(spread(dataset.split(split)), plan.videos))
     with load(
         path, backend=plan.backend, artifact=plan.artifact, threads=plan.threads, trust_engines=plan.trust_engines
     ) as recognizer:
-        manifest, choice = open_bundle(path).manifest, recognizer.choice
-        chosen = tuple(itertools.islice(spread(dataset.split(split)), plan.videos))
-        items = with_model_labels(chosen, dataset, manifest.labels)
-        scores = collect_scores({"bundle": recognizer.logits}, items, manifest.clip, on_progress)["bundle"]
+        choice = recognizer.choice
+        scores = collect_scores({"bundle": recognizer.logits}, items, bundle.manifest.clip, on_progress)["bundle"]
     scores.skipped.update(dataset.skipped)
-    digest = replace(dataset, splits={split: chosen}).digest(split)
+    digest = replace(dataset, splits={split: items}).digest(split)
     return AccuracyRecord(
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        bundle_digest=open_bundle(path).digest,
-        model=manifest.model.name,
+        bundle_digest=bundle.digest,
+        model=bundle.manifest.model.name,
         artifact=choice.artifact,
         precision=choice.precision,
         backend=choice.backend,
         device=choice.device,
         machine=probe_machine(),
-        accuracy=summarize(scores, DataSource(dataset.name, split, digest, manifest.labels)),
+        accuracy=summarize(scores, DataSource(dataset.name, split, digest, dataset.labels)),
     )
 
 
-def with_model_labels(items: Sequence[VideoItem], dataset: Dataset, labels: Sequence[str]) -> tuple[VideoItem, ...]:
-    """The items with the model's label numbers in place of the data set's.
+def in_model_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """The data set with the model's labels, in the model's order, in place of its own; matched by name.
 
     Raises DatasetError naming labels of the data set that the model does not know.
     """
@@ -74,4 +79,8 @@ def with_model_labels(items: Sequence[VideoItem], dataset: Dataset, labels: Sequ
             f"expected labels of {', '.join(labels[:3])}, ..."
         )
     numbers = {label: index for index, label in enumerate(labels)}
-    return tuple(replace(item, label=numbers[dataset.labels[item.label]]) for item in items)
+    splits = {
+        name: tuple(replace(item, label=numbers[dataset.labels[item.label]]) for item in items)
+        for name, items in dataset.splits.items()
+    }
+    return replace(dataset, labels=tuple(labels), splits=splits)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +13,10 @@ from edgeact.bundle import Calibration
 from edgeact.calibration.accuracy import DataSource
 from edgeact.calibration.clips import ClipSample, sample_clips, spread
 from edgeact.calibration.datasets import Dataset, VideoItem, load_dataset
-from edgeact.calibration.evaluation import with_model_labels
+from edgeact.calibration.evaluation import in_model_labels
 from edgeact.clip import ClipSpec
 from edgeact.errors import CalibrationError, DatasetError
-from edgeact.export.quantize.static import METHOD, check_clips
+from edgeact.export.quantize.static import METHOD
 
 __all__ = ["DEFAULT_DATA", "RANDOM_DATA", "DataPlan", "ExportData", "gather"]
 
@@ -23,6 +24,9 @@ __all__ = ["DEFAULT_DATA", "RANDOM_DATA", "DataPlan", "ExportData", "gather"]
 DEFAULT_DATA = "stick-actions?train=192&val=24&test=480&seed=0"
 RANDOM_DATA = "random"
 _PARITY_CLIPS = 24
+_CARVED = 3  # one group of so many calibrates where a data set has one split only
+
+OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -30,91 +34,123 @@ class DataPlan:
     """Which data set, and how much of it."""
 
     spec: str | None
-    """None: the project's own stick-actions."""
+    """None: the project's own stick-actions; 'random': random clips to calibrate on, the rest from stick-actions."""
     calibration_clips: int = 96
     evaluation_videos: int = 240
     accept_poor: bool = False
+    """Go on with random clips, or with too few."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class ExportData:
-    """What the plan came to; videos never serve both calibration and evaluation."""
+    """What the plan came to; no video, and no group of videos, serves both calibration and evaluation."""
 
     calibration: ClipSample
     provenance: Calibration
     parity: ClipSample
     evaluation: tuple[VideoItem, ...]
+    labels: tuple[str, ...]
+    """What the items' label numbers mean: the model's labels, or the data set's own where those are unknown to it."""
     source: DataSource | None
     """None: the labels are not the model's, so accuracy cannot be measured."""
     note: str | None = None
+    """Why accuracy cannot be measured."""
 
 
-def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec) -> ExportData:
-    """Load, sample and split the data; raises DatasetError, VideoError or CalibrationError naming what is missing."""
+@dataclass(frozen=True)
+class _Split:
+    calibration: tuple[VideoItem, ...]
+    calibration_name: str
+    evaluation: tuple[VideoItem, ...]
+    evaluation_name: str
+
+
+def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_progress: OnProgress | None = None) -> ExportData:
+    """Load, sample and split the data; `on_progress(title, done, total)` is called for every clip read.
+
+    Raises DatasetError or CalibrationError naming what is missing.
+    """
     if plan.spec == RANDOM_DATA:
-        return _random(plan, labels, clip)
-    dataset = load_dataset(plan.spec or DEFAULT_DATA)
-    calibration_items, evaluation_split, evaluation_items = _split(dataset)
-    calibration = sample_clips(calibration_items, clip, plan.calibration_clips, plan.seed)
-    check_clips(len(calibration), accept_poor=plan.accept_poor)
-    parity = sample_clips(evaluation_items, clip, _PARITY_CLIPS, plan.seed)
-    chosen = tuple(itertools.islice(spread(evaluation_items, plan.seed), plan.evaluation_videos))
-    note = None
+        return _random(plan, labels, clip, on_progress)
+    dataset, note = load_dataset(plan.spec or DEFAULT_DATA), None
     try:
-        chosen_items = with_model_labels(chosen, dataset, labels)
+        dataset = in_model_labels(dataset, labels)
     except DatasetError as error:
-        chosen_items, note = chosen, f"accuracy not measured: {error}"
-    digest = replace(dataset, splits={"calibration": calibration.items}).digest("calibration")
+        note = f"accuracy not measured: {error}"
+    split = _split(dataset)
+    calibration = sample_clips(
+        split.calibration, clip, plan.calibration_clips, plan.seed, _titled(on_progress, "calibration clips")
+    )
+    parity = sample_clips(split.evaluation, clip, _PARITY_CLIPS, plan.seed, _titled(on_progress, "parity clips"))
+    chosen = tuple(itertools.islice(spread(split.evaluation, plan.seed), plan.evaluation_videos))
     source = None
     if note is None:
-        used = replace(dataset, splits={"evaluation": chosen}).digest("evaluation")
-        source = DataSource(dataset.name, evaluation_split, used, tuple(labels))
+        source = DataSource(dataset.name, split.evaluation_name, _digest(dataset, chosen), tuple(labels))
     provenance = Calibration(
         dataset=dataset.name,
-        split="train",
-        data_digest=digest,
+        split=split.calibration_name,
+        data_digest=_digest(dataset, calibration.items),
         clips=len(calibration),
         videos=len(calibration),
         classes=calibration.classes,
         method=METHOD,
         seed=plan.seed,
     )
-    return ExportData(calibration, provenance, parity, chosen_items, source, note)
+    return ExportData(calibration, provenance, parity, chosen, dataset.labels, source, note)
 
 
-def _split(dataset: Dataset) -> tuple[tuple[VideoItem, ...], str, tuple[VideoItem, ...]]:
-    """Items to calibrate on, and the name and items of the split to evaluate on; groups are never shared."""
-    calibration = dataset.splits.get("train") or dataset.splits.get("val") or ()
-    for name in ("test", "val"):
-        if dataset.splits.get(name) and dataset.splits[name] != calibration:
-            return calibration, name, dataset.splits[name]
-    raise CalibrationError(
-        f"data set '{dataset.name}' has only the splits {', '.join(dataset.splits)}; expected 'train' to calibrate on "
-        "and 'test' or 'val' to evaluate on"
+def _split(dataset: Dataset) -> _Split:
+    """'train' to calibrate on and 'test', else 'val', to evaluate on; a lone split is carved by whole groups."""
+    there = [name for name in ("train", "val", "test") if dataset.splits.get(name)]
+    if len(there) > 1:
+        first, last = there[0], there[-1]
+        return _Split(dataset.splits[first], first, dataset.splits[last], last)
+    (name,) = there
+    items = dataset.splits[name]
+    groups = sorted({item.group for item in items}, key=lambda group: hashlib.sha256(group.encode()).digest())
+    if len(groups) < 2:
+        raise CalibrationError(
+            f"data set '{dataset.name}': all {len(items)} videos of its one split '{name}' belong to group "
+            f"'{groups[0]}'; expected at least 2 groups, for videos to calibrate on must not be evaluated on"
+        )
+    taken = set(groups[: max(1, len(groups) // _CARVED)])
+    return _Split(
+        tuple(item for item in items if item.group in taken),
+        f"{name} ({len(taken)} of {len(groups)} groups)",
+        tuple(item for item in items if item.group not in taken),
+        f"{name} ({len(groups) - len(taken)} of {len(groups)} groups)",
     )
 
 
-def _random(plan: DataPlan, labels: Sequence[str], clip: ClipSpec) -> ExportData:
+def _digest(dataset: Dataset, items: tuple[VideoItem, ...]) -> str:
+    return replace(dataset, splits={"used": items}).digest("used")
+
+
+def _titled(on_progress: OnProgress | None, title: str) -> Callable[[int, int], None] | None:
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(title, done, total)
+
+
+def _random(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_progress: OnProgress | None) -> ExportData:
     if not plan.accept_poor:
         raise CalibrationError(
             "random clips calibrate nothing: expected real videos (--calib DATA); "
             "give --accept-poor-calibration to go on all the same"
         )
+    real = gather(replace(plan, spec=None, calibration_clips=1), labels, clip, on_progress)
     rng = np.random.default_rng(plan.seed)
-    inputs = tuple(
-        rng.standard_normal(clip.input_shape, dtype=np.float32) for _ in range(max(plan.calibration_clips, 1))
-    )
-    real = gather(replace(plan, spec=None, calibration_clips=1), labels, clip)
-    provenance = real.provenance.model_copy(
-        update={
-            "dataset": RANDOM_DATA,
-            "split": "none",
-            "clips": len(inputs),
-            "videos": 0,
-            "classes": 0,
-            "synthetic": True,
-            "data_digest": "0" * 64,
-        }
+    inputs = tuple(rng.standard_normal(clip.input_shape, dtype=np.float32) for _ in range(plan.calibration_clips))
+    provenance = Calibration(
+        dataset=RANDOM_DATA,
+        split="none",
+        data_digest=hashlib.sha256(b"".join(array.tobytes() for array in inputs)).hexdigest(),
+        clips=len(inputs),
+        videos=0,
+        classes=0,
+        method=METHOD,
+        seed=plan.seed,
+        synthetic=True,
     )
     return replace(real, calibration=ClipSample(inputs, ()), provenance=provenance)

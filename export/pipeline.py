@@ -19,11 +19,13 @@ from edgeact.bundle.manifest import Role
 from edgeact.devices import DeviceProfile, is_at_hand, load_profile, probe_machine
 from edgeact.errors import CalibrationError, ConversionError, UsageError
 from edgeact.export.convert.onnx import to_onnx
-from edgeact.export.data import DataPlan, ExportData, gather
+from edgeact.export.data import RANDOM_DATA, DataPlan, ExportData, gather
 from edgeact.export.golden import GOLDEN_PATH, make_golden
-from edgeact.export.judge import Judge, Verdicts
+from edgeact.export.judge import Terms, Verdicts, judge
+from edgeact.export.measure import Meter
 from edgeact.export.models.cost import Cost, measure_cost
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
+from edgeact.export.quantize.static import check_clips
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources, Variant
 from edgeact.records import Measurements, Precision
@@ -58,10 +60,22 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Reporter:
-    """Callbacks for progress; either may be left out."""
+    """Callbacks for what goes on; each may be left out, and none is called while a clip is timed."""
 
     on_step: Callable[[str], None] = lambda _title: None
     on_progress: Callable[[str, int, int], None] = lambda _title, _done, _total: None
+    on_note: Callable[[str], None] = lambda _text: None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every later stage of one export needs."""
+
+    request: ExportRequest
+    profile: DeviceProfile
+    model: LoadedModel
+    data: ExportData
+    cost: Cost
 
 
 def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
@@ -70,124 +84,128 @@ def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
     Raises UsageError, DataError, ModelError, ConversionError and StorageError, each naming expected and got.
     """
     report = reporter or Reporter()
-    if request.out.suffix != ".edgeact":
-        raise UsageError(f"expected --out FILE.edgeact, got '{request.out}'")
+    _check_out(request.out)
     profile = load_profile(request.target)
     report.on_step("loading the model")
     model = load_model(request.source, request.load)
     report.on_step("reading the data")
-    data = gather(request.data, model.labels, model.clip)
+    data = _read_data(request, model, report)
+    job = _Job(request, profile, model, data, measure_cost(model.module, model.clip.input_shape))
     report.on_step("converting to ONNX")
-    decisions = _first_decisions(model, data)
-    calibration = _calibration(request, model, data, decisions)
-    sources = Sources(
-        to_onnx(model.module, model.clip),
-        model.clip,
-        profile,
-        calibration,
-        _PRECISIONS[request.precision],
-        report.on_step,
-        decisions,
-    )
+    sources = _sources(job, report)
     variants = VARIANTS[profile.family](sources)
     if not variants:
-        raise ConversionError(
-            f"nothing to make for {profile.title} in {request.precision}: {'; '.join(decisions) or 'no such precision'}"
-        )
-    cost = measure_cost(model.module, model.clip.input_shape)
-    judge = Judge(
-        model,
-        data if model.trained else replace(data, source=None),
-        profile,
-        is_at_hand(profile),
-        cost,
-        request.max_drop_points,
-        request.threads or torch.get_num_threads(),
-        report.on_progress,
-    )
-    verdicts = judge.rows(variants)
+        told = "; ".join(sources.decisions) or "it has no such precision"
+        raise ConversionError(f"nothing to make for {profile.title} in {request.precision}: {told}")
+    report.on_step("agreement with PyTorch")
+    verdicts = _judge(job, variants, report)
     report.on_step("writing the bundle")
-    kept = _kept(variants, verdicts, judge.at_hand)
-    draft, members = _draft(sources, model, data, cost, kept)
-    bundle = write_bundle(request.out, draft, members, _measurements(model, profile, verdicts))
-    _vouch_engines(bundle)
-    return bundle
+    return _write(job, variants, verdicts, sources.decisions)
 
 
-def _calibration(request: ExportRequest, model: LoadedModel, data: ExportData, decisions: list[str]) -> Clips | None:
+def _check_out(out: Path) -> None:
+    if out.suffix != ".edgeact":
+        raise UsageError(f"expected --out FILE.edgeact, got '{out}'")
+    if out.is_dir():
+        raise UsageError(f"expected --out FILE.edgeact, but '{out}' is a folder")
+
+
+def _read_data(request: ExportRequest, model: LoadedModel, report: Reporter) -> ExportData:
+    if request.data.spec in (None, RANDOM_DATA):
+        report.on_note("no data of your own (--calib DATA): clips come from stick-actions, generated on first use")
+    data = gather(request.data, model.labels, model.clip, report.on_progress)
+    return data if model.trained else replace(data, source=None, note="accuracy not measured: the weights are random")
+
+
+def _sources(job: _Job, report: Reporter) -> Sources:
+    decisions = [job.data.note] if job.data.note else []
+    if unreadable := sum(job.data.calibration.skipped.values()):
+        decisions.append(f"{unreadable} videos left out of calibration: unreadable")
+    calibration = _calibration(job, decisions)
+    return Sources(
+        master=to_onnx(job.model.module, job.model.clip),
+        clip=job.model.clip,
+        profile=job.profile,
+        samples=job.data.parity.inputs if job.data.provenance.synthetic else job.data.calibration.inputs,
+        calibration=calibration,
+        precisions=_PRECISIONS[job.request.precision],
+        on_step=report.on_step,
+        decisions=decisions,
+    )
+
+
+def _calibration(job: _Job, decisions: list[str]) -> Clips | None:
     """The clips to calibrate on; none where INT8 is not asked for, or nobody gave data that fits the model."""
-    if request.precision in ("fp32", "fp16"):
+    request, data = job.request, job.data
+    if "int8" not in _PRECISIONS[request.precision]:
         return None
-    if request.data.spec is None and data.note is not None:
+    if request.data.spec is None and data.labels != job.model.labels:
         if request.precision == "int8":
             raise CalibrationError(
-                f"'{model.name}' was not trained on {data.provenance.dataset}; "
+                f"'{job.model.name}' was not trained on {data.provenance.dataset}; "
                 "give clips of its own data with --calib DATA"
             )
         decisions.append("no INT8: no data of the model's own was given to calibrate on (--calib DATA)")
         return None
+    check_clips(len(data.calibration), accept_poor=request.data.accept_poor)
     return data.calibration.inputs
 
 
-def _first_decisions(model: LoadedModel, data: ExportData) -> list[str]:
-    if not model.trained:
-        return ["accuracy not measured: the weights are random"]
-    return [data.note] if data.note else []
+def _judge(job: _Job, variants: Sequence[Variant], report: Reporter) -> Verdicts:
+    # Only a CPU is timed here. A GPU, even one at hand, times the candidates when it loads the bundle: by then its own
+    # TensorRT builds the engines, which need not be the one of this Python environment.
+    with_latency = job.profile.family == "cpu" and is_at_hand(job.profile)
+    meter = Meter(job.model, job.data, job.request.threads or torch.get_num_threads(), report.on_progress)
+    measured = meter.measure(variants, with_latency=with_latency)
+    reference_bytes = sum(tensor.nbytes for tensor in job.model.module.state_dict().values())
+    return judge(variants, measured, Terms(job.profile, job.cost, reference_bytes, job.request.max_drop_points))
 
 
-def _kept(variants: Sequence[Variant], verdicts: Verdicts, at_hand: bool) -> list[Variant]:
-    """The variants that go in, best first: at hand the winner and the best one of every other backend."""
+def _write(job: _Job, variants: Sequence[Variant], verdicts: Verdicts, decisions: Sequence[str]) -> Bundle:
     by_name = {variant.artifact.name: variant for variant in variants}
-    allowed = [by_name[name] for name in verdicts.order]
-    if not at_hand:
-        return allowed
-    kept: list[Variant] = []
-    for variant in allowed:
-        if all(variant.artifact.backends != other.artifact.backends for other in kept):
-            kept.append(variant)
-    return kept
-
-
-def _draft(
-    sources: Sources, model: LoadedModel, data: ExportData, cost: Cost, kept: Sequence[Variant]
-) -> tuple[BundleDraft, dict[str, tuple[Role, bytes | Path]]]:
-    item = data.evaluation[0]
-    label = model.labels[item.label] if data.source else None
-    golden, video = make_golden(model.module, model.clip, item, label)
-    members: dict[str, tuple[Role, bytes | Path]] = {}
-    for variant in kept:
+    shipped = [by_name[name] for name in verdicts.shipped]
+    item = job.data.parity.items[0]
+    label = job.model.labels[item.label] if job.data.labels == job.model.labels else None
+    golden, video = make_golden(job.model.module, job.model.clip, item, label)
+    members: dict[str, tuple[Role, bytes | Path]] = {GOLDEN_PATH: ("golden-video", video)}
+    for variant in shipped:
         members.update(variant.members)
-    members[GOLDEN_PATH] = ("golden-video", video)
-    has_int8 = any(variant.artifact.precision == "int8" for variant in kept)
+    has_int8 = any(variant.artifact.precision == "int8" for variant in shipped)
     draft = BundleDraft(
-        model=ModelInfo(
-            name=model.name,
-            source=model.source,
-            parameters=cost.parameters,
-            macs=cost.macs,
-            weights_sha256=model.weights_sha256,
-            options=model.options,
-            provenance=model.provenance,
-        ),
-        labels=model.labels,
-        clip=model.clip,
-        target=sources.profile.id,
-        artifacts=tuple(variant.artifact for variant in kept),
-        preferred=tuple(variant.artifact.name for variant in kept),
-        decide_on_device=sources.profile.family != "cpu",
+        model=_model_info(job),
+        labels=job.model.labels,
+        clip=job.model.clip,
+        target=job.profile.id,
+        artifacts=tuple(variant.artifact for variant in shipped),
+        preferred=verdicts.shipped,
+        decide_on_device=not verdicts.timed,
         golden=golden,
-        calibration=data.provenance if has_int8 else None,
-        decisions=tuple(sources.decisions),
+        calibration=job.data.provenance if has_int8 else None,
+        decisions=tuple(decisions),
         tools=_tools(),
     )
-    return draft, members
+    bundle = write_bundle(job.request.out, draft, members, _measurements(job, verdicts))
+    _vouch_engines(bundle)
+    return bundle
 
 
-def _measurements(model: LoadedModel, profile: DeviceProfile, verdicts: Verdicts) -> Measurements:
+def _model_info(job: _Job) -> ModelInfo:
+    return ModelInfo(
+        name=job.model.name,
+        source=job.model.source,
+        parameters=job.cost.parameters,
+        macs=job.cost.macs,
+        weights_sha256=job.model.weights_sha256,
+        options=job.model.options,
+        provenance=job.model.provenance,
+    )
+
+
+def _measurements(job: _Job, verdicts: Verdicts) -> Measurements:
     return Measurements(
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        model=model.name,
-        target=profile.id,
+        model=job.model.name,
+        target=job.profile.id,
         machine=probe_machine(),
         rows=verdicts.rows,
     )

@@ -13,14 +13,14 @@ from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
 from edgeact.export.targets.variant import Sources, Variant, onnx_variant
 from edgeact.records import Precision
 
-__all__ = ["OPSET", "cpu_variants"]
+__all__ = ["cpu_variants"]
 
-OPSET = 17
+_OPSET = 17
 
 
 def cpu_variants(sources: Sources) -> list[Variant]:
     """FP32 and INT8 for OpenVINO and ONNX Runtime; FP16 weights for OpenVINO, which computes in its own precision."""
-    graph, applied = apply_rewrites(at_opset(sources.master, OPSET), REWRITES)
+    graph, applied = apply_rewrites(at_opset(sources.master, _OPSET), REWRITES)
     for item in applied:
         sources.decisions.append(f"rewrite '{item.name}' {'applied' if item.done else 'not applied'}: {item.detail}")
     variants = []
@@ -31,7 +31,7 @@ def cpu_variants(sources: Sources) -> list[Variant]:
     if "fp16" in sources.precisions:
         sources.on_step("OpenVINO IR, FP16 weights")
         variants.append(_ir_variant("openvino-fp16", "fp16", graph.SerializeToString()))
-    if "int8" in sources.precisions and sources.calibration:
+    if "int8" in sources.precisions and sources.calibration is not None:
         sources.on_step(f"calibrating INT8 on {len(sources.calibration)} clips")
         skip = skip_list(graph, sources.profile)
         data = quantize(graph, sources.calibration, skip).SerializeToString()

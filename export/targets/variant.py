@@ -19,6 +19,8 @@ __all__ = ["Clips", "Sources", "Variant", "onnx_variant"]
 
 Clips = Sequence[npt.NDArray[np.float32]]
 
+_OPENED: tuple[Role, ...] = ("graph", "weights", "engine")
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -36,9 +38,18 @@ class Variant:
     """Where the artifact is meant to run: 'CPU', 'SM 8.7'."""
 
     @property
+    def judged_name(self) -> str:
+        """Whose parity and accuracy decide: its own, or those of the graph an engine was built from."""
+        return self.built_from or self.artifact.name
+
+    @property
     def size_bytes(self) -> int:
-        """Size of what is opened; the recipe is left out."""
-        return sum(len(data) for role, data in self.members.values() if role != "recipe")
+        """Size of what a device opens; recipes and scripts are left out."""
+        return sum(len(data) for role, data in self.members.values() if role in _OPENED)
+
+    def member(self, role: Role) -> bytes | None:
+        """The one member of that role; None where there is none."""
+        return next((data for own, data in self.members.values() if own == role), None)
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,10 @@ class Sources:
     """FP32, opset 18."""
     clip: ClipSpec
     profile: DeviceProfile
+    samples: Clips
+    """Real clips to measure activations on, so that FP16 cannot overflow unseen."""
     calibration: Clips | None
-    """None: no INT8."""
+    """Clips that INT8 ranges are taken from; None: no INT8."""
     precisions: tuple[Precision, ...]
     on_step: Callable[[str], None]
     decisions: list[str] = field(default_factory=list)

@@ -1,0 +1,149 @@
+"""Measuring variants on this machine: agreement with PyTorch, accuracy, and latency where it means something."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgeact.bench import BenchPlan, measure_latency
+from edgeact.calibration.accuracy import collect_scores, summarize
+from edgeact.calibration.parity import compare_logits
+from edgeact.errors import DeviceError, ModelError
+from edgeact.export.data import ExportData, OnProgress
+from edgeact.export.models.loading import LoadedModel
+from edgeact.export.targets.variant import Variant
+from edgeact.records import Accuracy, Latency, Parity
+from edgeact.runtime import OpenRequest, Session, get_backend
+
+__all__ = ["REFERENCE", "Measured", "Meter"]
+
+Array = npt.NDArray[np.float32]
+
+REFERENCE = "pytorch"
+_VARIANT_PLAN = BenchPlan(warmup_runs=5, warmup_s=0.3, min_runs=64, min_s=1.0, max_s=60.0)
+_REFERENCE_PLAN = BenchPlan(warmup_runs=2, warmup_s=0.0, min_runs=10, min_s=0.5, max_s=60.0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, by the variant's name; accuracy and latency also under REFERENCE.
+
+    Only variants that a CPU can execute have figures, and only those that agree with PyTorch have more than parity.
+    """
+
+    parities: Mapping[str, Parity]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Variants that could not be opened or run at all, with the reason."""
+    accuracies: Mapping[str, tuple[Accuracy, ...]] = field(default_factory=dict)
+    """Empty where the data set's labels are not the model's."""
+    latencies: Mapping[str, Latency] = field(default_factory=dict)
+    """Empty where the target is not at hand."""
+
+    def agrees(self, variant: Variant) -> bool:
+        """Whether the variant, or the graph it was built from, agrees with PyTorch within its limits."""
+        parity = self.parities.get(variant.judged_name)
+        return parity is not None and parity.passed
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Measures variants of one model; `on_progress(title, done, total)` is never called while a clip is timed."""
+
+    model: LoadedModel
+    data: ExportData
+    threads: int
+    on_progress: OnProgress
+
+    def measure(self, variants: Sequence[Variant], *, with_latency: bool) -> Measured:
+        """Parity of all, then accuracy and, if wanted, latency of those that agree with PyTorch."""
+        runnable = [variant for variant in variants if variant.checked_by]
+        parities, failures = self._parities(runnable)
+        found = Measured(parities, failures)
+        agreeing = [variant for variant in runnable if found.agrees(variant)]
+        if not agreeing:
+            return found
+        return Measured(
+            parities,
+            failures,
+            self._accuracies(agreeing),
+            self._latencies(agreeing) if with_latency else {},
+        )
+
+    def _parities(self, variants: Sequence[Variant]) -> tuple[dict[str, Parity], dict[str, str]]:
+        clips = self.data.parity.inputs
+        reference = np.concatenate([self._torch(clip) for clip in clips])
+        parities, failures = {}, {}
+        for done, variant in enumerate(variants, start=1):
+            name, precision = variant.artifact.name, variant.artifact.precision
+            try:
+                with self._open(variant) as session:
+                    logits = np.concatenate([session.run(clip).logits for clip in clips])
+                parities[name] = compare_logits(reference, logits, precision, trained=self.model.trained)
+            except (DeviceError, ModelError) as error:
+                failures[name] = str(error)
+            self.on_progress("agreement with PyTorch", done, len(variants))
+        return parities, failures
+
+    def _accuracies(self, variants: Sequence[Variant]) -> dict[str, tuple[Accuracy, ...]]:
+        """Of PyTorch and of all variants, on the same clips."""
+        source = self.data.source
+        if source is None:
+            return {}
+        runs: dict[str, Callable[[Array], Array]] = {REFERENCE: self._torch}
+        with contextlib.ExitStack() as stack:
+            for variant in variants:
+                runs[variant.artifact.name] = _runner(stack.enter_context(self._open(variant)))
+            scores = collect_scores(
+                runs, self.data.evaluation, self.model.clip, functools.partial(self.on_progress, "accuracy")
+            )
+        return {name: summarize(score, source) for name, score in scores.items()}
+
+    def _latencies(self, variants: Sequence[Variant]) -> dict[str, Latency]:
+        clip = self.data.parity.inputs[0]
+        latencies = {}
+        for done, variant in enumerate(variants):
+            self.on_progress("latency", done, len(variants) + 1)
+            with self._open(variant) as session:
+                run = functools.partial(session.run, clip)
+                latencies[variant.artifact.name] = measure_latency(run, _VARIANT_PLAN, threads=self.threads)
+        latencies[REFERENCE] = self._torch_latency(clip)
+        self.on_progress("latency", len(variants) + 1, len(variants) + 1)
+        return latencies
+
+    def _torch_latency(self, clip: Array) -> Latency:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            return measure_latency(functools.partial(self._torch, clip), _REFERENCE_PLAN, threads=self.threads)
+        finally:
+            torch.set_num_threads(before)
+
+    def _torch(self, clip: Array) -> Array:
+        with torch.no_grad():
+            logits: Array = self.model.module(torch.from_numpy(clip)).float().numpy()
+        return logits
+
+    def _open(self, variant: Variant) -> Session:
+        return Session(
+            get_backend(str(variant.checked_by)),
+            OpenRequest(
+                graph=variant.checked_graph or variant.member("graph") or b"",
+                kind=variant.artifact.kind,
+                precision=variant.artifact.precision,
+                input_shape=self.model.clip.input_shape,
+                output_size=len(self.model.labels),
+                weights=variant.member("weights"),
+                threads=self.threads,
+                device="CPU",
+            ),
+        )
+
+
+def _runner(session: Session) -> Callable[[Array], Array]:
+    return lambda clip: session.run(clip).logits
