@@ -14,8 +14,8 @@ __all__ = ["is_installed", "need", "require"]
 
 _L4T = Path("/etc/nv_tegra_release")
 _ON_JETSON = {
-    "cv2": "JetPack has its own OpenCV, which pip's would hide: run 'sudo apt install python3-opencv' and make the "
-    "virtual environment with 'python3 -m venv --system-site-packages'"
+    "cv2": "use JetPack's own OpenCV, which pip's would hide: 'sudo apt install nvidia-jetpack', and a virtual "
+    "environment that sees it: 'python3 -m venv --system-site-packages'"
 }
 
 

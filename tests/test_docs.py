@@ -1,0 +1,139 @@
+"""The documents are true: links lead somewhere, commands are real, the device app runs as it is printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+from edgeact import runtime
+from edgeact.cli.main import app
+from edgeact.devices import ALIASES, list_profiles
+from edgeact.runtime import BACKENDS, FakeBackend
+from edgeact.video import write_video
+from tests.runtime.making import CLIP, make_bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").glob("*.md")
+)
+SCRIPTS = [ROOT / "scripts" / "demo.sh"]
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_FIGURE = re.compile(r"\d\s*(ms|MB|GB|µs|clips/s|frames/s|x faster|times faster|points)\b")
+
+
+def _blocks(text: str, *languages: str) -> list[str]:
+    return [match[2] for match in _FENCE.finditer(text) if match[1] in languages]
+
+
+def _commands(path: Path) -> Iterator[list[str]]:
+    """Every `edgeact ...` line of a document's shell blocks and inline code, or of a script, as words."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        inline = re.findall(r"`(edgeact [^`]+)`", _FENCE.sub("", text))
+        text = "\n".join([*_blocks(text, "sh", "console", ""), *inline])
+    for line in text.replace("\\\n", " ").splitlines():
+        line = re.sub(r"^\s*(\$ |show )?(CUDA_VISIBLE_DEVICES=\S* )?", "", line)
+        if line.startswith("edgeact "):
+            yield shlex.split(line, comments=True)[1:]
+
+
+def _all_commands() -> list[tuple[str, list[str]]]:
+    return [(path.name, words) for path in (*DOCUMENTS, *SCRIPTS) for words in _commands(path)]
+
+
+def _words(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else " ".join(value)[:60]
+
+
+def _anchors(path: Path) -> set[str]:
+    """The anchors that a page's headings get."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    for link in _LINK.findall(path.read_text(encoding="utf-8")):
+        if link.startswith(("http://", "https://")):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), f"{path.name} links to {link}"
+        assert target.is_relative_to(ROOT), f"{path.name} links out of the repository: {link}"
+        if anchor:
+            assert anchor in _anchors(target), f"{path.name} links to {link}"
+
+
+@pytest.mark.parametrize(("document", "words"), _all_commands(), ids=_words)
+def test_every_command_in_the_documents_is_a_real_one(document: str, words: list[str]) -> None:
+    """Parsed by the command line's own parser, not run; a verb named alone is a name, not a call."""
+    group: Any = typer.main.get_command(app)
+    verb, *arguments = words
+    assert verb in group.commands, f"{document}: there is no verb '{verb}'"
+    if arguments:
+        group.commands[verb].make_context(f"edgeact {verb}", arguments).close()
+
+
+def test_the_readme_shows_the_verbs_and_few_lines() -> None:
+    shown = {words[0] for words in _commands(ROOT / "README.md")}
+    assert {"export", "inspect", "bench", "evaluate", "data", "train", "targets"} <= shown
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_measured_figures_stand_with_their_conditions_not_here(document: str) -> None:
+    text = _FENCE.sub("", (ROOT / document).read_text(encoding="utf-8"))
+    assert _FIGURE.findall(text) == []
+
+
+def test_the_readme_names_every_backend_and_real_targets() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in BACKENDS if f"| `{name}` |" not in text] == []
+    targets = {words[words.index("--target") + 1] for _, words in _all_commands() if "--target" in words}
+    assert targets
+    assert targets <= {*list_profiles(), *ALIASES}
+
+
+def test_every_path_in_backticks_exists() -> None:
+    for path in DOCUMENTS:
+        for name in re.findall(
+            r"`((?:docs|edgeact|export|calibration|devices|tests|scripts)/[\w./-]+)`", path.read_text()
+        ):
+            if "NAME" not in name:
+                found = (ROOT / name).exists() or list(ROOT.glob(name))
+                assert found, f"{path.name} names {name}"
+
+
+def test_the_device_app_of_the_readme_runs_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a real bundle with ONNX Runtime and a real mp4 file, whose second half is of another colour."""
+    program = _blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")[0]
+    assert len([line for line in program.splitlines() if line.strip()]) <= 10
+    monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    make_bundle(tmp_path / "model.edgeact")
+    frames = np.zeros((2 * CLIP.clip_frames, 32, 32, 3), np.uint8)
+    frames[: CLIP.clip_frames, ..., 0] = 255
+    frames[CLIP.clip_frames :, ..., 2] = 255
+    write_video(tmp_path / "clip.mp4", frames, CLIP.fps)
+    exec(compile(program, "README.md", "exec"), {})
+    told, *windows = capsys.readouterr().out.splitlines()
+    assert told.startswith("onnxruntime ")
+    assert [line.split()[2] for line in windows] == ["red", "blue"]
+
+
+def test_what_the_readme_says_of_your_own_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
+    path = make_bundle(tmp_path / "model.edgeact").path
+    with runtime.load(path, backend=FakeBackend(logits=np.array([0.0, 0.0, 0.0, 9.0], np.float32))) as recognizer:
+        frames = np.zeros((recognizer.clip.clip_frames, 48, 64, 3), np.uint8)
+        assert recognizer.predict(frames, order="bgr").label == "blue"
