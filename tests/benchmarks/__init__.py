@@ -1,0 +1,1 @@
+"""Speed and memory against the limits this project sets itself: `python -m tests.benchmarks`."""

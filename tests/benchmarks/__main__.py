@@ -1,0 +1,76 @@
+"""`python -m tests.benchmarks`: measure, judge, write the record, print the table."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tempfile
+import traceback
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgeact.cli.output import note, show
+from edgeact.devices import probe_machine
+from edgeact.devices.probe import PACKAGES
+from edgeact.storage import write_text
+from tests.benchmarks.measure import BENCHMARKS
+from tests.benchmarks.records import BenchFailure, BenchReport, BenchRow, BenchSettings
+from tests.benchmarks.tables import console_table, markdown
+from tests.benchmarks.workshop import Workshop
+
+Name = Enum("Name", {name: name for name in BENCHMARKS}, type=str)  # type: ignore[misc]
+
+
+def command(  # noqa: PLR0913  # as many parameters as options
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A narrow model, few rounds; the limits do not apply.")
+    ] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Default: 40; with --quick 5.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads and cores.")] = 2,
+    only: Annotated[list[Name] | None, typer.Option(help="May be repeated; default: all but demo.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Time 'make demo', too.")] = False,
+    out: Annotated[Path, typer.Option(help="The JSON record.")] = Path("docs/measured/bench.json"),
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="The table as Markdown.")] = None,
+) -> None:
+    """Measure speed and memory against the project's limits; exit code 1 where one is missed."""
+    make = BenchSettings.quick if quick else BenchSettings.full
+    settings = make(**({"rounds": rounds} if rounds else {}), threads=threads)
+    names = [name.value for name in only or []] or [name for name in BENCHMARKS if name != "demo"]
+    report = run_benchmarks(settings, [*names, *(["demo"] if demo and "demo" not in names else [])])
+    write_text(out, report.model_dump_json(indent=2) + "\n")
+    if markdown_file:
+        write_text(markdown_file, markdown(report))
+    show(console_table(report))
+    note(f"wrote {out}")
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def run_benchmarks(settings: BenchSettings, names: list[str]) -> BenchReport:
+    """Take the named benchmarks one after the other; one that fails is told and does not cost the others."""
+    load_average = os.getloadavg()[0]
+    rows: list[BenchRow] = []
+    failures: list[BenchFailure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        shop = Workshop(settings, Path(folder), note)
+        for name in names:
+            try:
+                rows += BENCHMARKS[name](shop)
+            except Exception as error:  # of any library; as in a test runner, the others are still taken
+                Console(stderr=True).print(f"{name} failed:\n{traceback.format_exc()}", style="red", markup=False)
+                failures.append(BenchFailure(benchmark=name, reason=f"{type(error).__name__}: {error}"))
+    return BenchReport(
+        created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        machine=probe_machine((*PACKAGES, "nncf", "onnx")),
+        load_average=load_average,
+        settings=settings,
+        rows=tuple(rows),
+        failures=tuple(failures),
+    )
+
+
+if __name__ == "__main__":
+    typer.run(command)

@@ -1,0 +1,45 @@
+"""Fresh processes, measured from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeact.errors import EdgeactError
+
+__all__ = ["ROOT", "ChildRun", "run_child"]
+
+ROOT = Path(__file__).resolve().parents[2]
+_LAUNCHER = Path(__file__).with_name("launch.py")
+_LAST_LINES = 12
+
+
+@dataclass(frozen=True)
+class ChildRun:
+    """What a process cost and said."""
+
+    wall_s: float
+    peak_bytes: int
+    """Largest resident memory of the process or of one it started."""
+    output: str
+    """Its standard output."""
+
+
+def run_child(command: Sequence[str | Path], *, cores: int) -> ChildRun:
+    """Run `command` from the checkout's root on `cores` cores; raises EdgeactError with its last lines if it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(cores)}
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        launched = [sys.executable, "-I", "-S", _LAUNCHER, result, str(cores), *command]
+        done = subprocess.run(launched, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            tail = "\n".join((done.stdout + done.stderr).splitlines()[-_LAST_LINES:])
+            raise EdgeactError(f"'{' '.join(map(str, command))}' ended with exit code {done.returncode}:\n{tail}")
+        measured = json.loads(result.read_text(encoding="utf-8"))
+    return ChildRun(measured["wall_s"], measured["peak_bytes"], done.stdout)

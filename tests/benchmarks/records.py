@@ -1,0 +1,103 @@
+"""What a benchmark run leaves behind: one row a claim, judged against its limit, with how it was measured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgeact.records import Interval, Machine
+
+__all__ = ["BenchFailure", "BenchReport", "BenchRow", "BenchSettings"]
+
+SCHEMA_VERSION = "1.0"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class BenchSettings(_Record):
+    """How large the model is and how long it is measured; `limits_apply` only to the full-size one."""
+
+    limits_apply: bool
+    rounds: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    width: int = Field(ge=1)
+    data: str
+    calibration_clips: int = Field(ge=1)
+
+    @classmethod
+    def full(cls, rounds: int = 40, threads: int = 2) -> BenchSettings:
+        """The paper's width and the exporter's own default data."""
+        from edgeact.export.data import DEFAULT_DATA
+
+        return cls(limits_apply=True, rounds=rounds, threads=threads, width=64, data=DEFAULT_DATA, calibration_clips=96)
+
+    @classmethod
+    def quick(cls, rounds: int = 5, threads: int = 2) -> BenchSettings:
+        """A narrow model and little data, to see that the benchmarks themselves work."""
+        data = "stick-actions?train=36&val=12&test=24&seed=0"
+        return cls(limits_apply=False, rounds=rounds, threads=threads, width=8, data=data, calibration_clips=32)
+
+
+class BenchRow(_Record):
+    """One number. With a limit it is a claim; without one it is context that claims nothing."""
+
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+    comparison: Literal["<="] = "<="
+    passed: bool | None = Field(default=None, description="None: context, or the limit does not apply to this run")
+    interval: Interval | None = Field(default=None, description="of the value")
+    how: str = Field(description="what exactly was measured")
+
+    @model_validator(mode="after")
+    def _check(self) -> BenchRow:
+        if self.passed is not None and (self.limit is None or self.passed != (self.value <= self.limit)):
+            raise ValueError(f"{self.name}: {self.value} {self.comparison} {self.limit} is not passed={self.passed}")
+        return self
+
+    def judged(self, limit: float, *, applies: bool) -> BenchRow:
+        """This row as a claim; where the limit does not apply it is told, not judged."""
+        passed = self.value <= limit if applies else None
+        return BenchRow(**{**dict(self), "limit": limit, "passed": passed})
+
+
+class BenchFailure(_Record):
+    """A benchmark that could not be taken, and why."""
+
+    benchmark: str
+    reason: str
+
+
+class BenchReport(_Record):
+    """All rows of one run on one machine."""
+
+    schema_version: str = SCHEMA_VERSION
+    kind: Literal["benchmarks"] = "benchmarks"
+    created_utc: str
+    machine: Machine
+    load_average: float | None = Field(description="processes that wanted a core, mean of the minute before the run")
+    settings: BenchSettings
+    rows: tuple[BenchRow, ...]
+    failures: tuple[BenchFailure, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every benchmark was taken and no limit was missed."""
+        return not self.failures and all(row.passed is not False for row in self.rows)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know before believing the numbers."""
+        notes = []
+        if not self.settings.limits_apply:
+            notes.append(f"QUICK RUN at width {self.settings.width}: the limits do not apply, nothing was judged")
+        if self.load_average is not None and self.load_average > 0.5:
+            notes.append(
+                f"the machine was busy before the run (load {self.load_average:.1f}): only ratios mean something"
+            )
+        notes += [f"{failure.benchmark} was not measured: {failure.reason}" for failure in self.failures]
+        return tuple(notes)

@@ -1,0 +1,156 @@
+"""What is timed against what: our bundle, and what a user would pick without it, each at its best documented settings.
+
+A subject is only timed after its logits have been held against PyTorch's, so that nothing fast and wrong is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import openvino
+import torch
+from torch import nn
+
+from edgeact.errors import ParityError
+from edgeact.runtime import Recognizer
+
+__all__ = [
+    "Subject",
+    "bundle_subject",
+    "nncf_default_int8",
+    "onnxruntime_subject",
+    "openvino_subject",
+    "require_sane",
+    "torch_subject",
+]
+
+Array = npt.NDArray[np.float32]
+
+# Two models that have nothing in common are at a cosine of 0 give or take 0.1. INT8 has no floor of its own: NNCF's
+# defaults keep the direction of an untrained model's logits (0.8 to 0.9) but lose most of their size.
+_MIN_COSINE = 0.5
+_FLOOR_DB = {"fp32": 60.0, "fp16": 20.0, "bf16": 20.0}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something to time: `run` takes float32 (1, 3, T, H, W) and returns logits float32 (1, classes)."""
+
+    name: str
+    precision: str
+    """'fp32', 'fp16', 'bf16' or 'int8'."""
+    run: Callable[[Array], Array]
+    how: str
+
+
+def require_sane(subject: Subject, reference: Subject, clips: Sequence[Array]) -> float:
+    """The subject's SNR against the reference on `clips`, in dB; ParityError where it computes something else."""
+    expected = np.concatenate([reference.run(clip) for clip in clips]).astype(np.float64)
+    got = np.concatenate([subject.run(clip) for clip in clips]).astype(np.float64)
+    noise = float(((got - expected) ** 2).sum())
+    snr_db = 10 * math.log10(float((expected**2).sum()) / max(noise, 1e-30))
+    cosine = float((expected * got).sum() / max(np.linalg.norm(expected) * np.linalg.norm(got), 1e-30))
+    floor_db = _FLOOR_DB.get(subject.precision, -math.inf)
+    if not (cosine >= _MIN_COSINE and snr_db >= floor_db):
+        raise ParityError(
+            f"'{subject.name}' against {reference.name}: cosine {cosine:.2f} and {snr_db:.1f} dB, expected at least "
+            f"{_MIN_COSINE} and {floor_db:.0f} dB for {subject.precision}; it computes something else and is not timed"
+        )
+    return snr_db
+
+
+def bundle_subject(recognizer: Recognizer) -> Subject:
+    """The artifact that the bundle chose, through the runtime's own session with all its checks."""
+    choice = recognizer.choice
+    how = f"edgeact.runtime.load, {choice.artifact} on {choice.backend}, session.run with its checks"
+    return Subject("bundle", choice.precision, lambda clip: recognizer.session.run(clip).logits, how)
+
+
+def torch_subject(module: nn.Module, threads: int) -> Subject:
+    """Eager FP32 in inference mode."""
+    torch.set_num_threads(threads)
+
+    def run(clip: Array) -> Array:
+        with torch.inference_mode():
+            logits: Array = module(torch.from_numpy(clip)).numpy()
+        return logits
+
+    return Subject("PyTorch eager FP32", "fp32", run, f"inference_mode, {threads} threads")
+
+
+def onnxruntime_subject(graph: bytes, threads: int) -> Subject:
+    """FP32 on the CPU provider, all graph optimisations."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return Subject(
+        "ONNX Runtime FP32",
+        "fp32",
+        lambda clip: np.asarray(session.run(None, {name: clip})[0]),
+        f"CPU provider, all optimisations, {threads} threads",
+    )
+
+
+def openvino_subject(name: str, precision: str, model: openvino.Model, threads: int) -> Subject:
+    """OpenVINO with the latency hint, one infer request and shared input memory; 'fp32' forbids BF16."""
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    if precision == "fp32":
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    request = compiled.create_infer_request()
+    bound: list[Array] = []
+
+    def run(clip: Array) -> Array:
+        if not bound or bound[0] is not clip:
+            request.set_input_tensor(0, openvino.Tensor(clip, shared_memory=True))
+            bound[:] = [clip]
+        request.infer()
+        return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+
+    how = f"LATENCY, {threads} threads, one request, shared input; convolutions run in {_kernels(compiled)}"
+    return Subject(name, precision, run, how)
+
+
+def nncf_default_int8(graph: bytes, clips: Sequence[Array], threads: int) -> Subject:
+    """The peer: the plain FP32 graph quantized by `nncf.quantize` as it comes, on up to its 300 clips."""
+    with _quiet_nncf() as nncf:
+        quantized = nncf.quantize(openvino.Core().read_model(graph), nncf.Dataset(list(clips)))
+    if not any(node.get_type_name() == "FakeQuantize" for node in quantized.get_ops()):
+        raise ParityError("NNCF quantized no layer; the peer would be the FP32 graph")
+    subject = openvino_subject("OpenVINO INT8 by NNCF defaults", "int8", quantized, threads)
+    how = f"nncf.quantize with no option, {min(len(clips), 300)} clips; {subject.how}"
+    return Subject(subject.name, subject.precision, subject.run, how)
+
+
+def _kernels(compiled: Any) -> str:
+    """'38 i8, 1 bf16': what the compiled model's convolutions really run in."""
+    found: Counter[str] = Counter()
+    for node in compiled.get_runtime_model().get_ops():
+        info = node.get_rt_info()
+        if info["layerType"].astype(str) == "Convolution":
+            found[info["runtimePrecision"].astype(str)] += 1
+    return ", ".join(f"{count} {name}" for name, count in found.most_common()) or "none"
+
+
+@contextlib.contextmanager
+def _quiet_nncf() -> Any:
+    """NNCF without its remarks, its progress bars on standard error."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        import nncf
+
+        nncf.set_log_level(logging.ERROR)
+        yield nncf

@@ -1,0 +1,75 @@
+"""The command: what it takes, what it keeps when a benchmark fails, what it ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.benchmarks import __main__ as program
+from tests.benchmarks.measure import BENCHMARKS
+from tests.benchmarks.records import BenchReport, BenchRow, BenchSettings
+from tests.benchmarks.workshop import Workshop
+
+
+def _slow(shop: Workshop) -> list[BenchRow]:
+    row = BenchRow(name="slow", value=2.0, unit="s", how="a stand-in")
+    return [row.judged(1.0, applies=shop.settings.limits_apply)]
+
+
+def _broken(_shop: Workshop) -> list[BenchRow]:
+    raise RuntimeError("the device is gone")
+
+
+def _run(arguments: list[str]) -> int:
+    app = typer.Typer()
+    app.command()(program.command)
+    return CliRunner().invoke(app, arguments).exit_code
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 1), (["--quick"], 0)], ids=["judged", "quick"])
+def test_a_missed_limit_ends_with_1_and_everything_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int
+) -> None:
+    monkeypatch.setitem(BENCHMARKS, "import", _slow)
+    out, text = tmp_path / "bench.json", tmp_path / "bench.md"
+    assert _run([*arguments, "--only", "import", "--out", str(out), "--markdown", str(text)]) == code
+    report = BenchReport.model_validate_json(out.read_bytes())
+    assert [row.name for row in report.rows] == ["slow"]
+    assert report.passed is (code == 0)
+    assert "nncf" in report.machine.versions
+    assert ("MISSED" in text.read_text()) is (code == 1)
+
+
+def test_a_benchmark_that_fails_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BENCHMARKS, "export", _broken)
+    monkeypatch.setitem(BENCHMARKS, "latency", _slow)
+    report = program.run_benchmarks(BenchSettings.quick(), ["export", "latency"])
+    assert [row.name for row in report.rows] == ["slow"]
+    assert [failure.reason for failure in report.failures] == ["RuntimeError: the device is gone"]
+    assert not report.passed
+
+
+def test_demo_is_taken_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    taken = program.run_benchmarks
+
+    def record(settings: BenchSettings, names: list[str]) -> BenchReport:
+        asked.extend(names)
+        return taken(settings, [])
+
+    monkeypatch.setattr(program, "run_benchmarks", record)
+    out = ["--out", str(tmp_path / "bench.json")]
+    _run(out)
+    assert asked == [name for name in BENCHMARKS if name != "demo"]
+    asked.clear()
+    _run([*out, "--demo", "--only", "import"])
+    assert asked == ["import", "demo"]
+
+
+def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
+    assert _run(["--only", "imports", "--out", str(tmp_path / "bench.json")]) == 2
+    assert not (tmp_path / "bench.json").exists()

@@ -1,0 +1,77 @@
+"""What several benchmarks share: the model, its clips and the exported bundles, each made once when first needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from edgeact.bundle import open_bundle
+from edgeact.calibration.datasets import load_dataset
+from edgeact.errors import ModelError
+from edgeact.export.data import DataPlan, ExportData, gather
+from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
+from tests.benchmarks.processes import ChildRun, run_child
+from tests.benchmarks.records import BenchSettings
+
+__all__ = ["MODEL", "Exported", "Workshop"]
+
+MODEL = "msf-r3d-fsam"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle and what it cost to make it."""
+
+    path: Path
+    child: ChildRun
+    command: str
+
+
+class Workshop:
+    """The things to measure; `folder` is the caller's to remove, `on_step` is told what is being done."""
+
+    def __init__(self, settings: BenchSettings, folder: Path, on_step: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.on_step = on_step
+        self._folder = folder
+        self._exports: dict[str, Exported] = {}
+
+    @cached_property
+    def model(self) -> LoadedModel:
+        """The PyTorch model, with the very weights of the bundles: seed 0 makes both."""
+        return load_model(MODEL, LoadRequest(random_weights=True, width=self.settings.width))
+
+    @cached_property
+    def data(self) -> ExportData:
+        """The clips that the exporter calibrates and compares on, sampled by the exporter's own function."""
+        plan = DataPlan(self.settings.data, self.settings.calibration_clips)
+        return gather(plan, self.model.labels, self.model.clip)
+
+    def export(self, target: str) -> Exported:
+        """Export the model for `target` in a fresh process, once."""
+        if target not in self._exports:
+            self.on_step("rendering the data set where it is not there yet")
+            load_dataset(self.settings.data)  # so that no export pays for it
+            self.on_step(f"exporting for {target}")
+            path = self._folder / f"{target}.edgeact"
+            arguments = (
+                *("export", MODEL, "--random-weights", "--width", str(self.settings.width), "--target", target),
+                *("--calib", self.settings.data, "--calibration-clips", str(self.settings.calibration_clips)),
+                *("--threads", str(self.settings.threads)),
+            )
+            child = run_child(
+                [Path(sys.executable).with_name("edgeact"), *arguments, "--out", path], cores=self.settings.threads
+            )
+            self._require_same_weights(path)
+            self._exports[target] = Exported(path, child, " ".join(("edgeact", *arguments)))
+        return self._exports[target]
+
+    def _require_same_weights(self, path: Path) -> None:
+        made, here = open_bundle(path).manifest.model.weights_sha256, self.model.weights_sha256
+        if made != here:
+            raise ModelError(
+                f"'{path}' holds weights {made[:12]}, expected {here[:12]}; the peers would be another model"
+            )
