@@ -29,10 +29,12 @@ def compare_logits(reference: Array, candidate: Array, precision: Precision, *, 
     An untrained model decides nothing, so its top-1 agreement is told but not limited.
 
     In FP32 two classes whose reference logits differ by less than twice the largest error count as the same decision.
-    Raises InputError where shapes differ or the candidate holds NaN or infinity.
+    Raises InputError where shapes differ or one of them holds NaN or infinity.
     """
     if reference.shape != candidate.shape or reference.ndim != 2:
         raise InputError(f"expected logits of shape {reference.shape}, got {candidate.shape}")
+    if not np.isfinite(reference).all():
+        raise InputError("expected finite logits of PyTorch, got NaN or infinity; check the model's weights")
     if not np.isfinite(candidate).all():
         raise InputError("the artifact returned NaN or infinity; its range overflowed")
     limits = LIMITS[precision] if trained else LIMITS[precision].model_copy(update={"top1_agreement": 0.0})

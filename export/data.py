@@ -18,7 +18,7 @@ from edgeact.clip import ClipSpec
 from edgeact.errors import CalibrationError, DatasetError
 from edgeact.export.quantize.static import METHOD
 
-__all__ = ["DEFAULT_DATA", "RANDOM_DATA", "DataPlan", "ExportData", "gather"]
+__all__ = ["DEFAULT_DATA", "RANDOM_DATA", "DataPlan", "ExportData", "ExportSplit", "gather", "split_for_export"]
 
 # Rendered into the user's cache on first use; its persons are split as those of the shipped weights' training were.
 DEFAULT_DATA = "stick-actions?train=192&val=24&test=480&seed=0"
@@ -59,7 +59,9 @@ class ExportData:
 
 
 @dataclass(frozen=True)
-class _Split:
+class ExportSplit:
+    """Items to calibrate on and to evaluate on, with what to call them."""
+
     calibration: tuple[VideoItem, ...]
     calibration_name: str
     evaluation: tuple[VideoItem, ...]
@@ -78,7 +80,7 @@ def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_progress: O
         dataset = in_model_labels(dataset, labels)
     except DatasetError as error:
         note = f"accuracy not measured: {error}"
-    split = _split(dataset)
+    split = split_for_export(dataset)
     calibration = sample_clips(
         split.calibration, clip, plan.calibration_clips, plan.seed, _titled(on_progress, "calibration clips")
     )
@@ -100,12 +102,12 @@ def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_progress: O
     return ExportData(calibration, provenance, parity, chosen, dataset.labels, source, note)
 
 
-def _split(dataset: Dataset) -> _Split:
+def split_for_export(dataset: Dataset) -> ExportSplit:
     """'train' to calibrate on and 'test', else 'val', to evaluate on; a lone split is carved by whole groups."""
     there = [name for name in ("train", "val", "test") if dataset.splits.get(name)]
     if len(there) > 1:
         first, last = there[0], there[-1]
-        return _Split(dataset.splits[first], first, dataset.splits[last], last)
+        return ExportSplit(dataset.splits[first], first, dataset.splits[last], last)
     (name,) = there
     items = dataset.splits[name]
     groups = sorted({item.group for item in items}, key=lambda group: hashlib.sha256(group.encode()).digest())
@@ -115,7 +117,7 @@ def _split(dataset: Dataset) -> _Split:
             f"'{groups[0]}'; expected at least 2 groups, for videos to calibrate on must not be evaluated on"
         )
     taken = set(groups[: max(1, len(groups) // _CARVED)])
-    return _Split(
+    return ExportSplit(
         tuple(item for item in items if item.group in taken),
         f"{name} ({len(taken)} of {len(groups)} groups)",
         tuple(item for item in items if item.group not in taken),

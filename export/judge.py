@@ -90,11 +90,12 @@ def _drop_points(measured: Measured, name: str) -> float | None:
     """Points of video-level top-1 lost against PyTorch on the same videos; None where it was not measured."""
     if not {REFERENCE, name} <= measured.accuracies.keys():
         return None
-    return 100 * (_video_top1(measured.accuracies[REFERENCE]) - _video_top1(measured.accuracies[name]))
+    reference, own = _of_videos(measured.accuracies[REFERENCE]), _of_videos(measured.accuracies[name])
+    return 100 * (reference.correct - own.correct) / reference.count
 
 
-def _video_top1(accuracies: Sequence[Accuracy]) -> float:
-    return next(accuracy.top1 for accuracy in accuracies if accuracy.level == "video")
+def _of_videos(accuracies: Sequence[Accuracy]) -> Accuracy:
+    return next(accuracy for accuracy in accuracies if accuracy.level == "video")
 
 
 def _fastest_by_backend(variants: Sequence[Variant], measured: Measured) -> list[Variant]:

@@ -30,9 +30,9 @@ from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources, Variant
 from edgeact.records import Measurements, Precision
 
-__all__ = ["ExportRequest", "Reporter", "export"]
+__all__ = ["PRECISIONS", "ExportRequest", "Reporter", "export"]
 
-_PRECISIONS: dict[str, tuple[Precision, ...]] = {
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "auto": ("int8", "fp16", "fp32"),
     "fp32": ("fp32",),
     "fp16": ("fp16",),
@@ -128,7 +128,7 @@ def _sources(job: _Job, report: Reporter) -> Sources:
         profile=job.profile,
         samples=job.data.parity.inputs if job.data.provenance.synthetic else job.data.calibration.inputs,
         calibration=calibration,
-        precisions=_PRECISIONS[job.request.precision],
+        precisions=PRECISIONS[job.request.precision],
         on_step=report.on_step,
         decisions=decisions,
     )
@@ -137,7 +137,7 @@ def _sources(job: _Job, report: Reporter) -> Sources:
 def _calibration(job: _Job, decisions: list[str]) -> Clips | None:
     """The clips to calibrate on; none where INT8 is not asked for, or nobody gave data that fits the model."""
     request, data = job.request, job.data
-    if "int8" not in _PRECISIONS[request.precision]:
+    if "int8" not in PRECISIONS[request.precision]:
         return None
     if request.data.spec is None and data.labels != job.model.labels:
         if request.precision == "int8":

@@ -18,7 +18,7 @@ from edgeact.export.convert.recipe import RecipeGraph, build_recipe, recipe_json
 from edgeact.export.convert.tensorrt_rtx import EngineBuild, check_and_build, supported_sms
 from edgeact.export.quantize.skip import skip_list
 from edgeact.export.quantize.static import float_layers, quantize
-from edgeact.export.targets.variant import Sources, Variant, onnx_variant
+from edgeact.export.targets.variant import Clips, Sources, Variant, onnx_variant
 from edgeact.records import Precision
 
 __all__ = ["desktop_variants", "jetson_variants"]
@@ -27,6 +27,7 @@ Typing = Literal["weak", "strong"]
 
 # Boards that TensorRT for RTX does not know are put through its compiler for Orin's nearest relative, Ampere.
 _PROXY_SM = "8.6"
+_LEAVE_IN_FLOAT = "; leave this layer in float"  # how the linter ends where that is all there is to do
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,30 @@ def _checked_variant(sources: Sources, flavour: _Flavour, precision: Precision) 
 def _graph(sources: Sources, flavour: _Flavour, precision: Precision) -> _Graph:
     model, kept = at_opset(sources.master, flavour.opset), dict[str, str]()
     if precision == "int8" and sources.calibration is not None:
-        skip = skip_list(model, sources.profile)
-        kept = float_layers(model, skip)
-        model = quantize(model, sources.calibration, skip)
+        model, kept = _quantized(sources, flavour, model, sources.calibration)
     if precision == "fp32":
         return _Graph(model, precision, None, kept)
     half = to_strong_fp16(model, sources.samples)
     kept |= {layer: f"FP32: {reason}" for layer, reason in half.float_layers.items() if layer not in kept}
     return _Graph(half.model if flavour.typing == "strong" else model, precision, half, kept)
+
+
+def _quantized(
+    sources: Sources, flavour: _Flavour, model: onnx.ModelProto, clips: Clips
+) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """The graph in INT8, and its layers left in float: by the board's rule, and where a release refuses them in INT8."""
+    skip = skip_list(model, sources.profile)
+    quantized = quantize(model, clips, skip)
+    refused = {
+        finding.node: finding.message.removesuffix(_LEAVE_IN_FLOAT)
+        for dialect in flavour.dialects
+        for finding in lint_graph(quantized, dialect, sm=sources.profile.sm)
+        if finding.severity == "error" and finding.message.endswith(_LEAVE_IN_FLOAT)
+    }
+    if refused:
+        skip = {**skip, **refused}
+        quantized = quantize(model, clips, skip)
+    return quantized, float_layers(model, skip)
 
 
 def _graph_variant(sources: Sources, flavour: _Flavour, graph: _Graph, data: bytes) -> Variant:

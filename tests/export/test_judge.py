@@ -1,0 +1,150 @@
+"""What is shipped, by hand-made measurements of every kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeact.bench import summarize
+from edgeact.bundle import Artifact
+from edgeact.devices import load_profile
+from edgeact.errors import ParityError
+from edgeact.export.judge import Terms, judge
+from edgeact.export.measure import REFERENCE, Measured
+from edgeact.export.models.cost import Cost
+from edgeact.export.targets.variant import Variant
+from edgeact.records import Accuracy, Interval, Latency, Parity, ParityLimits, Precision
+
+LIMITS = ParityLimits(max_abs_error=None, snr_db=10.0, top1_agreement=0.9)
+TERMS = Terms(load_profile("cpu"), Cost(1000, 10_000_000, 100_000), 4000, 1.0)
+JETSON = Terms(load_profile("jetson"), Cost(1000, 10_000_000, 100_000), 4000, 1.0)
+
+
+def _variant(name: str, backend: str = "openvino", precision: Precision = "fp32") -> Variant:
+    artifact = Artifact(name=name, kind="onnx", precision=precision, backends=(backend,), members=(f"{name}.onnx",))
+    return Variant(artifact, {f"{name}.onnx": ("graph", b"graph")}, backend)
+
+
+def _engine(name: str, graph: str) -> Variant:
+    artifact = Artifact(
+        name=name, kind="tensorrt-rtx-engine", precision="fp16", backends=("tensorrt-rtx",), members=(f"{name}.engine",)
+    )
+    return Variant(artifact, {f"{name}.engine": ("engine", b"code")}, None, built_from=graph)
+
+
+def _parity(passed: bool = True) -> Parity:
+    snr_db = 40.0 if passed else 1.5
+    return Parity(clips=24, max_abs_error=0.5, snr_db=snr_db, top1_agreement=1.0, limits=LIMITS, passed=passed)
+
+
+def _accuracy(correct: int, of: int = 200) -> tuple[Accuracy, ...]:
+    def level(name: str, right: int) -> Accuracy:
+        return Accuracy.model_validate(
+            {
+                "level": name,
+                "dataset": "hand-made",
+                "split": "test",
+                "data_digest": "0" * 64,
+                "count": of,
+                "correct": right,
+                "top1": right / of,
+                "top1_interval": Interval(low=0.0, high=1.0),
+                "top5": None,
+            }
+        )
+
+    return level("clip", 0), level("video", correct)
+
+
+def _latency(median_ms: float) -> Latency:
+    return summarize([median_ms] * 9, warmup_runs=1, threads=1)
+
+
+def test_the_fastest_within_the_budget_is_chosen_and_each_other_backend_keeps_its_fastest() -> None:
+    variants = [_variant("a"), _variant("b"), _variant("c", "onnxruntime"), _variant("d", "onnxruntime")]
+    times = {"a": 2.0, "b": 1.0, "c": 3.0, "d": 8.0}
+    measured = Measured(
+        {name: _parity() for name in times}, latencies={name: _latency(time) for name, time in times.items()}
+    )
+    verdicts = judge(variants, measured, TERMS)
+    assert verdicts.shipped == ("b", "c")
+    assert verdicts.timed
+    assert [(row.artifact, row.verdict) for row in verdicts.rows] == [
+        (REFERENCE, "reference"),
+        ("a", "rejected"),
+        ("b", "chosen"),
+        ("c", "candidate"),
+        ("d", "rejected"),
+    ]
+    reasons = {row.artifact: row.reason for row in verdicts.rows}
+    assert reasons["a"] == "2.00 times the latency of b"
+    assert reasons["c"].startswith("3.00 times the latency of b; kept for machines")
+    assert all(row.latency_estimate_ms is None for row in verdicts.rows)
+
+
+def test_faster_is_no_excuse_for_a_loss_of_accuracy() -> None:
+    variants = [_variant("float"), _variant("int8", precision="int8")]
+    measured = Measured(
+        {"float": _parity(), "int8": _parity()},
+        accuracies={REFERENCE: _accuracy(180), "float": _accuracy(180), "int8": _accuracy(177)},
+        latencies={"float": _latency(9.0), "int8": _latency(1.0)},
+    )
+    verdicts = judge(variants, measured, TERMS)
+    assert verdicts.shipped == ("float",)
+    assert verdicts.rows[2].verdict == "rejected"
+    assert verdicts.rows[2].reason == "loses 1.5 points of top-1, 1.0 are allowed"
+
+
+@pytest.mark.parametrize(("correct", "shipped"), [(178, True), (190, True), (177, False)])
+def test_the_budget_itself_is_allowed_and_a_gain_is_no_loss(correct: int, shipped: bool) -> None:
+    measured = Measured(
+        {"float": _parity(), "int8": _parity()},
+        accuracies={REFERENCE: _accuracy(180), "float": _accuracy(180), "int8": _accuracy(correct)},
+    )
+    verdicts = judge([_variant("float"), _variant("int8")], measured, TERMS)
+    assert ("int8" in verdicts.shipped) == shipped
+
+
+def test_a_target_elsewhere_gets_every_candidate_with_an_estimate() -> None:
+    variants = [_variant("int8", "tensorrt", "int8"), _variant("half", "tensorrt", "fp16")]
+    verdicts = judge(variants, Measured({"int8": _parity(), "half": _parity()}), JETSON)
+    assert verdicts.shipped == ("int8", "half")
+    assert not verdicts.timed
+    estimates = [row.latency_estimate_ms for row in verdicts.rows[1:]]
+    assert None not in estimates
+    assert all(row.latency is None for row in verdicts.rows)
+    assert {row.verdict for row in verdicts.rows[1:]} == {"candidate"}
+
+
+def test_an_engine_follows_its_graph() -> None:
+    variants = [_engine("engine-a", "a"), _engine("engine-b", "b"), _variant("a"), _variant("b")]
+    measured = Measured({"a": _parity(), "b": _parity(passed=False)})
+    verdicts = judge(variants, measured, TERMS)
+    assert verdicts.shipped == ("engine-a", "a")
+    rows = {row.artifact: row for row in verdicts.rows}
+    assert rows["engine-b"].verdict == "rejected"
+    assert rows["engine-b"].reason == rows["b"].reason
+    assert rows["engine-a"].parity is None  # it was not run here, and no figure is borrowed
+
+
+def test_what_does_not_agree_or_run_is_not_shipped_and_says_why() -> None:
+    variants = [_variant("good"), _variant("off"), _variant("broken")]
+    measured = Measured({"good": _parity(), "off": _parity(passed=False)}, {"broken": "out of memory"})
+    verdicts = judge(variants, measured, TERMS)
+    assert verdicts.shipped == ("good",)
+    reasons = {row.artifact: row.reason for row in verdicts.rows}
+    assert "SNR 1.5 dB (at least 10 dB)" in reasons["off"]
+    assert reasons["broken"] == "does not run: out of memory"
+
+
+def test_nothing_left_is_an_error_with_every_reason() -> None:
+    variants = [_variant("off"), _variant("broken"), _variant("lossy")]
+    measured = Measured(
+        {"off": _parity(passed=False), "lossy": _parity()},
+        {"broken": "out of memory"},
+        {REFERENCE: _accuracy(200), "lossy": _accuracy(100)},
+    )
+    with pytest.raises(ParityError) as caught:
+        judge(variants, measured, TERMS)
+    assert caught.value.exit_code == 7
+    for part in ("off: does not agree", "broken: does not run", "lossy: loses 50.0 points", "--max-drop"):
+        assert part in str(caught.value)
