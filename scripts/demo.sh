@@ -26,5 +26,5 @@ show edgeact report "$out/cpu.edgeact" "$out/jetson.edgeact" -o "$out/report.htm
 step "Everything lies in $out/"
 printf '  %s\n' "cpu.edgeact     runs here: edgeact run $out/cpu.edgeact VIDEO" \
     "jetson.edgeact  copy it to the board: edgeact run jetson.edgeact VIDEO" \
-    "videos/          one clip of each action" \
+    "videos/         one clip of each action" \
     "report.html     open it in a browser"

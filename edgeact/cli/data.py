@@ -37,6 +37,7 @@ def command(
         emit_json(_document(dataset, examples, copies))
         return
     show(_table(dataset))
+    note(f"{dataset.name} lies in {escape(str(dataset.root))}")
     for reason, count in dataset.skipped.items():
         note(f"{count} videos left out: {reason}")
     if copies:
@@ -89,7 +90,7 @@ def _document(dataset: Dataset, examples: list[VideoItem], copies: list[Path]) -
 
 
 def _table(dataset: Dataset) -> Table:
-    table = Table(title=escape(f"{dataset.name} in {dataset.root}"), show_footer=True)
+    table = Table(show_footer=True)
     table.add_column("label", footer="videos\ngroups", overflow="fold")
     for split, items in dataset.splits.items():
         table.add_column(split, footer=f"{len(items)}\n{_groups(items)}", justify="right")
