@@ -177,6 +177,12 @@ def test_constraints_pin_every_direct_dependency_exactly() -> None:
             assert one.specifier.contains(next(iter(pins[one.name].specifier)).version), f"{one} against {one.name}"
 
 
+def test_make_installs_every_extra() -> None:
+    listed = re.search(r"-e '\.\[([\w,-]+)\]'", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert listed is not None
+    assert set(listed[1].split(",")) == set(_extras())
+
+
 def test_every_override_of_mypy_is_a_module_in_use() -> None:
     imported = set()
     for path in (*_modules(), *(ROOT / "tests").rglob("*.py")):
