@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from edgeact.calibration.clips import video_inputs
+from edgeact.calibration.clips import oddities, video_inputs
 from edgeact.calibration.datasets import VideoItem
 from edgeact.clip import ClipSpec
 from edgeact.errors import DatasetError, VideoError
 from edgeact.records import Accuracy, ClassAccuracy, Interval
+from edgeact.video import probe_video
 
 __all__ = ["DataSource", "Scores", "collect_scores", "summarize"]
 
@@ -41,6 +43,7 @@ class Scores:
     clip_video: list[int] = field(default_factory=list)
     video_label: list[int] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    handled: Counter[str] = field(default_factory=Counter)
 
     def clips(self) -> tuple[Array, npt.NDArray[np.int64]]:
         """Probabilities `(clips, classes)` and true labels `(clips,)`."""
@@ -59,19 +62,21 @@ def collect_scores(
 ) -> dict[str, Scores]:
     """Run every variant over all non-overlapping clips of `items`; each clip is decoded once for all variants.
 
-    A video that cannot be read to its end is left out whole and counted in `Scores.skipped`; `on_progress(done,
-    total)` counts videos. Raises DatasetError where none could be read.
+    A video that cannot be read to its end is left out whole and counted in `Scores.skipped`, oddities of those used in
+    `Scores.handled`; `on_progress(done, total)` counts videos. Raises DatasetError where none could be read.
     """
     scores = {name: Scores() for name in runs}
     for done, item in enumerate(items, start=1):
         try:
-            outputs = _run_all(runs, video_inputs(item, clip))
+            info = probe_video(item.path)
+            outputs = _run_all(runs, video_inputs(item, clip, info))
         except VideoError:
             for score in scores.values():
                 score.skipped["unreadable"] += 1
         else:
             for name, logits in outputs.items():
                 _add_video(scores[name], item.label, logits)
+                scores[name].handled.update(oddities(info, clip))
         if on_progress:
             on_progress(done, len(items))
     if any(not score.video_label for score in scores.values()):
@@ -101,15 +106,14 @@ def summarize(scores: Scores, source: DataSource) -> tuple[Accuracy, Accuracy]:
     """Clip-level and video-level accuracy; the two are never mixed."""
     clip_probabilities, clip_labels = scores.clips()
     video_probabilities, video_labels = scores.videos()
-    skipped = dict(scores.skipped)
-    return (
-        _accuracy("clip", clip_probabilities, clip_labels, source, skipped),
-        _accuracy("video", video_probabilities, video_labels, source, skipped),
-    )
+    counts = {"skipped": dict(scores.skipped), "handled": dict(scores.handled)}
+    clips = _accuracy("clip", clip_probabilities, clip_labels, source)
+    videos = _accuracy("video", video_probabilities, video_labels, source)
+    return clips.model_copy(update=counts), videos.model_copy(update=counts)
 
 
 def _accuracy(
-    level: str, probabilities: Array, labels: npt.NDArray[np.int64], source: DataSource, skipped: dict[str, int]
+    level: Literal["clip", "video"], probabilities: Array, labels: npt.NDArray[np.int64], source: DataSource
 ) -> Accuracy:
     classes = len(source.labels)
     predicted = probabilities.argmax(axis=1)
@@ -121,21 +125,18 @@ def _accuracy(
         ClassAccuracy(label=name, count=int(row.sum()), correct=int(row[index]))
         for index, (name, row) in enumerate(zip(source.labels, confusion, strict=True))
     )
-    return Accuracy.model_validate(
-        {
-            "level": level,
-            "dataset": source.dataset,
-            "split": source.split,
-            "data_digest": source.digest,
-            "count": len(labels),
-            "correct": correct,
-            "top1": correct / len(labels),
-            "top1_interval": Interval(low=float(interval.low), high=float(interval.high)),
-            "top5": _top5(probabilities, labels) if classes > 5 else None,
-            "per_class": per_class,
-            "confusion": tuple(tuple(int(count) for count in row) for row in confusion),
-            "skipped": skipped,
-        }
+    return Accuracy(
+        level=level,
+        dataset=source.dataset,
+        split=source.split,
+        data_digest=source.digest,
+        count=len(labels),
+        correct=correct,
+        top1=correct / len(labels),
+        top1_interval=Interval(low=float(interval.low), high=float(interval.high)),
+        top5=_top5(probabilities, labels) if classes > 5 else None,
+        per_class=per_class,
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
 
 

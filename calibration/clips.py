@@ -12,11 +12,13 @@ import numpy.typing as npt
 from edgeact.calibration.datasets import VideoItem
 from edgeact.clip import ClipSpec
 from edgeact.errors import CalibrationError, VideoError
-from edgeact.video import preprocess, probe_video, read_clips, window_starts
+from edgeact.video import VideoInfo, preprocess, probe_video, read_clips, window_starts
 
-__all__ = ["ClipSample", "sample_clips", "spread", "video_inputs"]
+__all__ = ["ClipSample", "oddities", "sample_clips", "spread", "video_inputs"]
 
 Clips = npt.NDArray[np.float32]
+
+_MISSING_FRAMES = 2  # containers often promise one or two frames more than they hold
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,22 @@ class ClipSample:
         return len({item.label for item in self.items})
 
 
-def video_inputs(item: VideoItem, clip: ClipSpec) -> Iterator[Clips]:
-    """Every non-overlapping window of a video as the network takes it; VideoError where it cannot be read."""
-    starts = window_starts(probe_video(item.path).duration_s, clip)
-    for frames in read_clips(item.path, clip, starts):
+def video_inputs(item: VideoItem, clip: ClipSpec, info: VideoInfo) -> Iterator[Clips]:
+    """Every non-overlapping window of a probed video as the network takes it; VideoError where it cannot be read."""
+    for frames in read_clips(item.path, clip, window_starts(info.duration_s, clip)):
         yield preprocess(frames, clip)
+
+
+def oddities(info: VideoInfo, clip: ClipSpec) -> tuple[str, ...]:
+    """What had to be handled to use a video; in most there is nothing."""
+    found = {
+        "shorter than one clip, last frame repeated": info.duration_s < clip.duration_s - 0.5 / clip.fps,
+        "damaged, its readable frames used": info.header_frames - info.frames > _MISSING_FRAMES,
+        "rotated": info.rotation_degrees != 0,
+        "variable frame rate": info.variable_rate,
+        "time stamps repaired": info.repaired_stamps > 1,
+    }
+    return tuple(name for name, is_so in found.items() if is_so)
 
 
 def sample_clips(

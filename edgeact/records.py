@@ -115,6 +115,7 @@ class Accuracy(Record):
     per_class: tuple[ClassAccuracy, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = Field(default=(), description="[true][predicted] counts")
     skipped: dict[str, int] = Field(default_factory=dict, description="reason -> number of videos left out")
+    handled: dict[str, int] = Field(default_factory=dict, description="oddity -> number of videos used in spite of it")
 
 
 class Latency(Record):

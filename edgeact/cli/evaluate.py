@@ -54,3 +54,5 @@ def command(
     show(table)
     for reason, count in record.accuracy[0].skipped.items():
         note(f"{count} videos left out: {reason}")
+    for oddity, count in record.accuracy[0].handled.items():
+        note(f"{count} videos used all the same: {oddity}")

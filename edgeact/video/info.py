@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +11,17 @@ from edgeact.video.recorded import no_frame_message, open_recorded
 
 __all__ = ["VideoInfo", "duration_of", "probe_video"]
 
+_VARIABLE = 1.5  # beyond what rounding a stamp to milliseconds makes of a constant rate
+
 
 @dataclass(frozen=True)
 class VideoInfo:
     """Facts about a video, counted while decoding it, not read from its header.
 
     `duration_s` includes the last frame's own time; `fps` is the mean rate; `width` and `height` are pixels after
-    rotation; `frames` were decoded; `repaired_stamps` of them had a missing or impossible time stamp.
+    rotation by `rotation_degrees`. `frames` were decoded, where the header promised `header_frames` (0: nothing);
+    `repaired_stamps` of them had a missing or impossible time stamp. `variable_rate` says that the longest interval
+    between two frames is over 1.5 times the shortest.
     """
 
     duration_s: float
@@ -24,7 +29,10 @@ class VideoInfo:
     width: int
     height: int
     frames: int
+    header_frames: int
     repaired_stamps: int
+    rotation_degrees: int
+    variable_rate: bool
 
 
 def probe_video(path: str | Path) -> VideoInfo:
@@ -34,15 +42,27 @@ def probe_video(path: str | Path) -> VideoInfo:
     """
     with open_recorded(path) as source:
         size: tuple[int, int] | None = None
-        frames, last_s = 0, 0.0
+        frames, last_s, shortest_s, longest_s = 0, 0.0, math.inf, 0.0
         while (time_s := source.advance()) is not None:
+            if frames:
+                shortest_s, longest_s = min(shortest_s, time_s - last_s), max(longest_s, time_s - last_s)
             frames, last_s = frames + 1, time_s
             if size is None and (image := source.image()) is not None:
                 size = image.shape[0], image.shape[1]
         if size is None:
             raise VideoError(no_frame_message(source.name))
         duration_s = duration_of(frames, last_s) or source.header_interval_s
-        return VideoInfo(duration_s, frames / duration_s, size[1], size[0], frames, source.repaired_stamps)
+        return VideoInfo(
+            duration_s=duration_s,
+            fps=frames / duration_s,
+            width=size[1],
+            height=size[0],
+            frames=frames,
+            header_frames=source.header_frames,
+            repaired_stamps=source.repaired_stamps,
+            rotation_degrees=source.rotation_degrees,
+            variable_rate=longest_s > _VARIABLE * shortest_s,
+        )
 
 
 def duration_of(frames: int, span_s: float) -> float:

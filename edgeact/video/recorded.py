@@ -17,6 +17,7 @@ __all__ = ["RecordedSource", "StampClock", "open_recorded"]
 
 _FALLBACK_FPS = 25.0
 _MAX_GAP_S = 600.0
+_MAX_FRAMES = 1 << 31
 
 
 class StampClock:
@@ -65,6 +66,17 @@ class RecordedSource:
     def repaired_stamps(self) -> int:
         """How many frames so far had a missing or impossible time stamp."""
         return self._clock.repaired
+
+    @property
+    def rotation_degrees(self) -> int:
+        """How far the container asks to turn the frames; already done to what `image` returns."""
+        return int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
+
+    @property
+    def header_frames(self) -> int:
+        """How many frames the header promises; 0 where it promises nothing sane."""
+        stated = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        return int(stated) if 0 < stated < _MAX_FRAMES else 0
 
     @property
     def header_interval_s(self) -> float:
