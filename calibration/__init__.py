@@ -3,4 +3,4 @@
 from edgeact.extras import need
 
 need("video", "cv2")
-need("export", "scipy")
+need("evaluate", "scipy")

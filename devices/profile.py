@@ -19,7 +19,7 @@ _NAMED_BY_US = frozenset({"id", "title", "family"})
 class _Part(BaseModel):
     """Common behaviour: immutable, and unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Provenance(_Part):

@@ -20,7 +20,7 @@ class ClipSpec(BaseModel):
     float32 `(N, C, T, H, W)`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     clip_frames: int = Field(gt=0, le=1024, description="T, frames in a clip")
     fps: float = Field(gt=0, le=1000, description="frames per second at which the clip's frames are chosen")

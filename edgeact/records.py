@@ -40,7 +40,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class Record(BaseModel):
     """Common behaviour: immutable, and unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Interval(Record):

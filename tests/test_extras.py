@@ -54,7 +54,7 @@ def test_on_a_jetson_nobody_is_told_to_install_pips_opencv(tmp_path: Path, monke
         ("edgeact.export", "torch", "export"),
         ("edgeact.export", "safetensors", "export"),
         ("edgeact.calibration", "cv2", "video"),
-        ("edgeact.calibration", "scipy", "export"),
+        ("edgeact.calibration", "scipy", "evaluate"),
     ],
 )
 def test_rooms_that_need_an_extra_say_so_when_imported(module: str, absent: str, extra: str) -> None:

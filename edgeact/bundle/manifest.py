@@ -34,7 +34,7 @@ Kind = Literal["onnx", "openvino-ir", "tensorrt-recipe", "tensorrt-rtx-engine"]
 class Part(BaseModel):
     """Common behaviour: immutable, and unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Member(Part):
