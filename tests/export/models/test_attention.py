@@ -1,0 +1,73 @@
+"""Attention: weights within (0, 1), a true DCT basis, and squeeze-and-excitation as the special case."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from edgeact.errors import UsageError
+from edgeact.export.models.attention import Fam, Fsam, Sam, dct_basis
+from edgeact.export.models.cnn3d import AttentionGate
+
+MODULES: dict[str, nn.Module] = {
+    "fam": Fam(16, (7, 5)),
+    "sam": Sam(),
+    "fsam": Fsam(16, (7, 5)),
+    "gate": AttentionGate(16),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 10.0]))
+def test_attention_shrinks_every_value_and_keeps_its_sign(name: str, seed: int, scale: float) -> None:
+    x = torch.randn(2, 16, 3, 7, 5, generator=torch.Generator().manual_seed(seed)) * scale
+    with torch.no_grad():
+        y = MODULES[name](x)
+    assert y.shape == x.shape
+    assert bool((y.abs() <= x.abs()).all())
+    assert torch.equal(y.sign(), x.sign())
+    assert not torch.equal(y, x)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (14, 14), (28, 21), (35, 8)])
+def test_frequencies_are_orthonormal_where_the_map_has_the_grid(size: tuple[int, int]) -> None:
+    images = dct_basis(16, size, 16).reshape(16, -1).double()
+    torch.testing.assert_close(images @ images.T, torch.eye(16, dtype=torch.float64), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 4), (6, 7)])
+def test_frequencies_of_small_maps_are_clipped_and_of_unit_norm(size: tuple[int, int]) -> None:
+    basis = dct_basis(32, size, 16)
+    assert basis.shape == (32, *size)
+    torch.testing.assert_close(basis.flatten(1).norm(dim=1), torch.ones(32))
+
+
+def test_channels_of_a_part_share_their_frequency() -> None:
+    basis = dct_basis(64, (7, 7), 16)
+    assert torch.equal(basis.view(16, 4, 7, 7), basis[::4, None].expand(16, 4, 7, 7))
+    assert len({image.numpy().tobytes() for image in basis}) == 16
+
+
+@settings(max_examples=20, deadline=None)
+@given(height=st.integers(1, 12), width=st.integers(1, 12), frames=st.integers(1, 5))
+def test_frequency_zero_alone_is_squeeze_and_excitation(height: int, width: int, frames: int) -> None:
+    fam = Fam(8, (height, width), parts=1)
+    x = torch.randn(2, 8, frames, height, width)
+    pooled = x.mean(dim=(2, 3, 4)) * math.sqrt(height * width)
+    torch.testing.assert_close(fam(x), x * fam.fc(pooled)[:, :, None, None, None], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "parts"), [(64, 16), (24, 8), (20, 4), (7, 1)])
+def test_parts_divide_the_channels(channels: int, parts: int) -> None:
+    assert len({image.numpy().tobytes() for image in Fam(channels, (7, 7)).basis}) == parts
+
+
+def test_another_map_is_refused_with_both_sizes() -> None:
+    with pytest.raises(UsageError, match=r"maps of \(7, 7\), got \(7, 8\).*clip size"):
+        Fam(16, (7, 7))(torch.zeros(1, 16, 2, 7, 8))
