@@ -141,6 +141,7 @@ class Meter:
                 weights=variant.member("weights"),
                 threads=self.threads,
                 device="CPU",
+                as_written=variant.checked_by not in variant.artifact.backends,
             ),
         )
 

@@ -1,4 +1,4 @@
-"""A network that tells colours apart, its videos and its clip: small enough to export in seconds, and sure of itself."""
+"""A network that tells colours apart, and its videos: small enough to export in seconds, and sure of itself."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def clip_spec() -> ClipSpec:
 
 
 def write_colours(root: Path, persons: int = PERSONS) -> Path:
-    """`root`/<colour>/person00_0.mp4 ...: one second each, noisy, with a bright disc's worth of another shade."""
+    """`root`/<colour>/person00_0.mp4 ...: one second each, noisy, in shades of their colour."""
     rng = np.random.default_rng(0)
     for label, pixel in _PIXELS.items():
         for person in range(persons):

@@ -47,6 +47,8 @@ class OpenRequest:
     """CPU threads; None: the library's own choice."""
     cache_folder: Path | None = None
     """Where engines built here are kept; None: nothing is kept."""
+    as_written: bool = False
+    """Keep the library from restating quantized layers, where it would; to check a graph made for another library."""
 
 
 class BackendSession(Protocol):

@@ -17,6 +17,7 @@ from edgeact.devices import DeviceProfile, list_profiles, load_profile
 from edgeact.errors import ConversionError
 from edgeact.export.convert.tensorrt_rtx import check_and_build, supported_sms
 from edgeact.export.data import ExportData
+from edgeact.export.measure import Meter
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.pipeline import PRECISIONS
 from edgeact.export.quantize.static import quantize
@@ -219,6 +220,15 @@ def test_the_runtime_is_told_which_releases_take_a_graph(make: Make) -> None:
     assert asked("agx-orin-32gb") == {"trt-fp16": {"tensorrt": "<11"}, "trt-fp16-strong": {"tensorrt": ">=11"}}
     assert asked("a100-40gb") == {"trt-fp16-strong": {"tensorrt": ">=10"}}
     assert asked("rtx-4090") == {"trt-fp16-strong": {}}
+
+
+@pytest.mark.parametrize("board", ["agx-orin-32gb", "rtx-4090"])
+def test_every_graph_agrees_with_pytorch(board: str, make: Make, colours: LoadedModel, colour_data: ExportData) -> None:
+    """The strongly typed INT8 graph among them, whose biases ONNX Runtime's optimizer would get wrong."""
+    variants, _ = make(load_profile(board), "auto")
+    measured = Meter(colours, colour_data, 1, lambda _title, _done, _total: None).measure(variants, with_latency=False)
+    assert not measured.failures
+    assert all(measured.agrees(variant) for variant in variants)
 
 
 def test_sizes_count_what_a_device_opens(make: Make) -> None:

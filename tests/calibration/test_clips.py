@@ -1,0 +1,97 @@
+"""Clips spread over classes and groups."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeact.calibration.clips import sample_clips, spread, video_inputs
+from edgeact.calibration.datasets import VideoItem
+from edgeact.errors import CalibrationError, VideoError
+from edgeact.video import probe_video, write_video
+from tests.video.clips import make_clip, motion
+
+PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=80)
+
+
+def _items(pairs: list[tuple[int, int]]) -> list[VideoItem]:
+    return [VideoItem(Path(f"/v/{index}.mp4"), label, f"g{group}") for index, (label, group) in enumerate(pairs)]
+
+
+def _even(taken: Counter[object], available: Counter[object]) -> bool:
+    """Those that could give more were asked as often as any other, within one."""
+    most = max(taken.values(), default=0)
+    return all(taken[key] == count or taken[key] >= most - 1 for key, count in available.items())
+
+
+@given(PAIRS, st.integers(0, 5))
+def test_every_prefix_is_even_over_classes_and_then_over_groups(pairs: list[tuple[int, int]], seed: int) -> None:
+    items = _items(pairs)
+    order = list(spread(items, seed))
+    assert sorted(order, key=lambda item: item.path) == sorted(items, key=lambda item: item.path)
+    for length in range(len(order) + 1):
+        prefix = order[:length]
+        assert _even(Counter(item.label for item in prefix), Counter(item.label for item in items))
+        for label in {item.label for item in items}:
+            assert _even(
+                Counter(item.group for item in prefix if item.label == label),
+                Counter(item.group for item in items if item.label == label),
+            )
+
+
+@given(PAIRS, st.integers(0, 5))
+def test_the_order_is_the_seeds(pairs: list[tuple[int, int]], seed: int) -> None:
+    items = _items(pairs)
+    assert list(spread(items, seed)) == list(spread(items, seed))
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[VideoItem]:
+    """Three classes of four videos, three seconds each."""
+    root = tmp_path_factory.mktemp("videos")
+    items = []
+    for label in range(3):
+        for group in range(4):
+            path = root / f"{label}_{group}.mp4"
+            write_video(path, motion(16.0, 3.0), 16.0)
+            items.append(VideoItem(path, label, f"g{group}"))
+    return items
+
+
+def test_a_video_gives_its_windows_one_after_the_other(videos: list[VideoItem]) -> None:
+    arrays = list(video_inputs(videos[0], make_clip(), probe_video(videos[0].path)))
+    assert len(arrays) == 3
+    assert {(array.shape, array.dtype.name) for array in arrays} == {((1, 3, 8, 32, 32), "float32")}
+    assert not np.array_equal(arrays[0], arrays[2])  # the disc moved on
+
+
+def test_a_sample_takes_one_clip_a_video_and_tells_its_progress(videos: list[VideoItem]) -> None:
+    seen: list[tuple[int, int]] = []
+    sample = sample_clips(videos, make_clip(), 5, 3, lambda done, total: seen.append((done, total)))
+    assert len(sample) == len(set(sample.items)) == 5
+    assert sample.classes == 3
+    assert seen == [(count, 5) for count in range(1, 6)]
+    again = sample_clips(videos, make_clip(), 5, 3)
+    assert again.items == sample.items
+    np.testing.assert_array_equal(np.stack(again.inputs), np.stack(sample.inputs))
+
+
+def test_no_more_than_there_are(videos: list[VideoItem]) -> None:
+    assert len(sample_clips(videos, make_clip(), 500)) == len(videos)
+
+
+def test_unreadable_videos_are_counted_and_replaced(videos: list[VideoItem], tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    broken = [VideoItem(tmp_path / "broken.mp4", label, "x") for label in range(3)]
+    sample = sample_clips([*broken, *videos], make_clip(), 12)
+    assert len(sample) == 12
+    assert sample.skipped == {"unreadable": 3}
+    with pytest.raises(CalibrationError, match="none of 3 videos could be read"):
+        sample_clips(broken, make_clip(), 12)
+    with pytest.raises(VideoError):
+        list(video_inputs(broken[0], make_clip(), probe_video(videos[0].path)))

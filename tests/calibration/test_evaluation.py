@@ -1,0 +1,84 @@
+"""Evaluating a bundle whose labels stand in another order than the data set's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeact.bundle import Bundle
+from edgeact.calibration.datasets import Dataset, VideoItem, load_dataset
+from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle, in_model_labels
+from edgeact.errors import BackendUnavailableError, DatasetError, UnknownNameError
+from tests.bench.bundles import make_golden_bundle
+from tests.export.colours import write_colours
+from tests.runtime.making import LABELS
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_colours(tmp_path_factory.mktemp("colours"), persons=6)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_golden_bundle(tmp_path_factory.mktemp("bundle") / "tiny.edgeact")
+
+
+def test_labels_are_matched_by_name(bundle: Bundle, videos: Path) -> None:
+    assert load_dataset(str(videos)).labels != LABELS  # sorted there, in the model's own order here
+    record = evaluate_bundle(bundle.path, EvaluationPlan(f"folder:{videos}?test=0.5&val=0", threads=1))
+    clips, of_videos = record.accuracy
+    assert (of_videos.count, clips.count) == (12, 24)
+    assert of_videos.top1 == clips.top1 == 1.0
+    assert [one.label for one in of_videos.per_class] == list(LABELS)
+    assert [one.correct for one in of_videos.per_class] == [3, 3, 3, 3]
+    assert record.bundle_digest == bundle.digest
+    assert of_videos.split == "test"
+    assert of_videos.top5 is None
+
+
+def test_a_share_is_spread_over_classes_and_has_its_own_digest(bundle: Bundle, videos: Path) -> None:
+    spec = f"folder:{videos}?test=0.5&val=0"
+    progress: list[tuple[int, int]] = []
+    part = evaluate_bundle(
+        bundle.path, EvaluationPlan(spec, videos=4, threads=1), lambda done, total: progress.append((done, total))
+    )
+    whole = evaluate_bundle(bundle.path, EvaluationPlan(spec, threads=1))
+    assert [one.count for one in part.accuracy[1].per_class] == [1, 1, 1, 1]
+    assert part.accuracy[0].data_digest != whole.accuracy[0].data_digest
+    assert progress[-1] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("plan", "error", "words"),
+    [
+        ({"split": "tset"}, DatasetError, "has no split 'tset'; it has: test, train, val"),
+        ({"artifact": "absent"}, UnknownNameError, "unknown artifact 'absent'"),
+        ({"backend": "onnxrutime"}, UnknownNameError, "did you mean onnxruntime"),
+        ({"backend": "openvino"}, BackendUnavailableError, "opens nothing"),
+    ],
+)
+def test_refusals(plan: dict[str, str], error: type[Exception], words: str, bundle: Bundle, videos: Path) -> None:
+    with pytest.raises(error) as caught:
+        evaluate_bundle(bundle.path, EvaluationPlan(str(videos), **plan))  # type: ignore[arg-type]
+    assert words in str(caught.value)
+
+
+def test_unreadable_videos_are_counted(bundle: Bundle, tmp_path: Path) -> None:
+    write_colours(tmp_path, persons=2)
+    for path in tmp_path.glob("red/*.mp4"):
+        path.write_bytes(b"no video")
+    record = evaluate_bundle(bundle.path, EvaluationPlan(f"folder:{tmp_path}?test=0&val=0", threads=1))
+    assert record.accuracy[1].skipped == {"unreadable": 2}
+    assert record.accuracy[1].count == 6
+    assert record.accuracy[1].split == "train"
+
+
+def test_labels_the_model_does_not_know_are_named() -> None:
+    item = VideoItem(Path("/v/a.mp4"), 1, "a")
+    dataset = Dataset("made", Path("/v"), ("blue", "violet"), {"test": (item,)})
+    with pytest.raises(DatasetError, match=r"1 labels the model does not know \(violet\).*dark, red, green"):
+        in_model_labels(dataset, LABELS)
+    known = Dataset("made", Path("/v"), ("blue", "green"), {"test": (item,)})
+    assert in_model_labels(known, LABELS).splits["test"][0].label == LABELS.index("green")

@@ -1,0 +1,97 @@
+"""Limits by precision, near ties, and logits that are none."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from edgeact.calibration.parity import LIMITS, compare_logits
+from edgeact.errors import InputError
+from edgeact.records import Precision
+
+RNG = np.random.default_rng(0)
+REFERENCE = (3 * RNG.standard_normal((50, 10))).astype(np.float32)
+
+
+def _with_snr(snr_db: float) -> np.ndarray:
+    """REFERENCE with noise of exactly that share."""
+    noise = RNG.standard_normal(REFERENCE.shape)
+    signal = REFERENCE.astype(np.float64)
+    noise *= math.sqrt((signal**2).sum() / (noise**2).sum() / 10 ** (snr_db / 10))
+    return (signal + noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+def test_equal_logits_pass(precision: Precision) -> None:
+    parity = compare_logits(REFERENCE, REFERENCE.copy(), precision)
+    assert parity.passed
+    assert parity.snr_db is None
+    assert (parity.max_abs_error, parity.top1_agreement, parity.clips) == (0.0, 1.0, 50)
+
+
+@pytest.mark.parametrize(("precision", "limit_db"), [("fp32", 80.0), ("fp16", 35.0), ("int8", 10.0)])
+def test_the_signal_must_stand_above_the_error(precision: Precision, limit_db: float) -> None:
+    """Alone: the largest error and the agreement are judged below."""
+    above = compare_logits(REFERENCE, _with_snr(limit_db + 0.5), precision, trained=False)
+    below = compare_logits(REFERENCE, _with_snr(limit_db - 0.5), precision, trained=False)
+    assert above.snr_db == pytest.approx(limit_db + 0.5, abs=0.05)
+    assert not below.passed
+    assert above.passed or precision == "fp32"
+
+
+def test_fp32_limits_the_largest_error() -> None:
+    large = (1000 * REFERENCE).astype(np.float32)
+    one_off = large.copy()
+    one_off[3, 4] += 0.01
+    parity = compare_logits(large, one_off, "fp32")
+    assert parity.snr_db is not None
+    assert parity.snr_db > 80
+    assert not parity.passed
+    assert compare_logits(large, one_off, "fp16").passed
+
+
+@pytest.mark.parametrize(
+    ("precision", "changed", "passed"), [("int8", 5, True), ("int8", 6, False), ("fp16", 2, False)]
+)
+def test_decisions_must_agree(precision: Precision, changed: int, passed: bool) -> None:
+    """A tie is decided the other way by almost nothing, so the signal is as it was."""
+    reference = REFERENCE.copy()
+    rows = np.arange(changed)
+    order = np.argsort(reference, axis=1)
+    reference[rows, order[rows, -2]] = reference[rows, order[rows, -1]] - 1e-4
+    candidate = reference.copy()
+    candidate[rows, order[rows, -2]] += 2e-4
+    parity = compare_logits(reference, candidate, precision)
+    assert parity.top1_agreement == pytest.approx(1 - changed / 50)
+    assert parity.passed is passed
+    untrained = compare_logits(reference, candidate, precision, trained=False)
+    assert untrained.passed
+    assert untrained.top1_agreement == parity.top1_agreement
+
+
+def test_in_fp32_a_tie_within_the_error_is_no_other_decision() -> None:
+    reference = np.array([[1.0, 1.00001, -3.0], [2.0, 0.0, 0.0]], np.float32)
+    candidate = np.array([[1.00001, 1.0, -3.0], [2.0, 0.0, 0.0]], np.float32)
+    assert compare_logits(reference, candidate, "fp32").top1_agreement == 1.0
+    assert compare_logits(reference, candidate, "int8").top1_agreement == 0.5
+    far = np.array([[1.5, 1.00001, -3.0], [2.0, 0.0, 0.0]], np.float32)
+    assert not compare_logits(reference, far, "fp32").passed
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
+    broken = REFERENCE.copy()
+    broken[1, 2] = bad
+    with pytest.raises(InputError, match="the artifact returned NaN or infinity"):
+        compare_logits(REFERENCE, broken, "int8")
+    with pytest.raises(InputError, match="finite logits of PyTorch"):
+        compare_logits(broken, REFERENCE, "int8")
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"expected logits of shape \(50, 10\), got \(50, 9\)"):
+        compare_logits(REFERENCE, REFERENCE[:, :9], "fp32")
+    with pytest.raises(InputError):
+        compare_logits(REFERENCE[0], REFERENCE[0], "fp32")
