@@ -1,0 +1,54 @@
+"""Narrow registry models and their graphs, each exported once."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgeact.clip import ClipSpec
+from edgeact.export.convert.onnx import to_onnx
+from edgeact.export.models.registry import MODELS
+from edgeact.export.models.spec import resized_clip
+
+__all__ = ["Exported", "exported", "random_clips", "run_onnx"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A module with its clip and its graph; neither is to be changed."""
+
+    module: nn.Module
+    clip: ClipSpec
+    graph: onnx.ModelProto
+
+
+@functools.cache
+def exported(name: str, width: int = 4) -> Exported:
+    """The registry model `name` of 5 classes for clips of 4 frames of 32x32 pixels."""
+    spec = MODELS[name]
+    clip = resized_clip(spec.clip, clip_frames=4, size=32)
+    torch.manual_seed(0)
+    module = spec.build(spec.options(5, width=width, clip=clip)).eval()
+    return Exported(module, clip, to_onnx(module, clip))
+
+
+def random_clips(clip: ClipSpec, count: int) -> list[NDArray[np.float32]]:
+    """Clips of normal pixels, the same for the same arguments."""
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=clip.input_shape).astype(np.float32) for _ in range(count)]
+
+
+def run_onnx(graph: onnx.ModelProto, clip: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The graph's first output in ONNX Runtime."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    result: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: clip})[0]
+    return result

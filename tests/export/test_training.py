@@ -1,0 +1,113 @@
+"""From a data set to weights with a card: what is written, what it starts from, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgeact.errors import DatasetError, UnknownNameError, UsageError, WeightsError
+from edgeact.export import training
+from edgeact.export.models.loading import LoadRequest, load_model
+from edgeact.export.train import EpochResult, Progress, TrainPlan
+from edgeact.export.training import TrainRequest, train
+from edgeact.export.weights import read_weights, write_weights
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"stick-actions:{tmp_path_factory.mktemp('sticks')}?train=48&val=12&test=0&size=64x48"
+
+
+@pytest.fixture
+def request_(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainRequest:
+    monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
+    plan = TrainPlan(epochs=2, batch_size=16)
+    return TrainRequest("cnn3d", data, tmp_path / "w.safetensors", plan, width=4, clip_frames=4, size=32, fps=6.0)
+
+
+def test_the_weights_and_their_card_are_enough_to_load_the_model(request_: TrainRequest) -> None:
+    prepared: list[tuple[int, int]] = []
+    epochs: list[EpochResult] = []
+    card = train(request_, Progress(on_epoch=epochs.append), lambda done, total: prepared.append((done, total)))
+    assert (prepared[-1], len(epochs)) == ((12, 12), 2)
+    assert read_weights(request_.out).card == card
+    loaded = load_model("cnn3d", LoadRequest(weights=request_.out))
+    assert loaded.labels == card.labels
+    assert loaded.clip.input_shape == (1, 3, 4, 32, 32)
+    assert card.provenance["validation_top1"] == f"{epochs[-1].validation_top1:.4f}"
+    assert card.provenance["initial_weights"] == "random"
+    assert (card.provenance["train_videos"], card.provenance["skipped_videos"]) == ("48", "none")
+    assert not list(request_.out.parent.glob("*.training"))
+
+
+class _InterruptedError(Exception):
+    pass
+
+
+def test_the_same_request_goes_on_after_an_interruption(request_: TrainRequest, tmp_path: Path) -> None:
+    train(request_)
+    again = replace(request_, out=tmp_path / "again.safetensors")
+
+    def interrupt(_result: EpochResult) -> None:
+        raise _InterruptedError
+
+    with pytest.raises(_InterruptedError):
+        train(again, Progress(on_epoch=interrupt))
+    assert not again.out.exists()
+    epochs: list[int] = []
+    train(again, Progress(on_epoch=lambda result: epochs.append(result.epoch)))
+    assert epochs == [1]
+    assert again.out.read_bytes() == request_.out.read_bytes()
+
+
+def test_training_starts_from_weights_and_their_card(request_: TrainRequest, tmp_path: Path) -> None:
+    first = train(request_)
+    plan = replace(request_.plan, epochs=1, learning_rate=1e-12)
+    later = TrainRequest("cnn3d", request_.data, tmp_path / "later.safetensors", plan, init=request_.out)
+    card = train(later)
+    assert (card.width, card.clip) == (first.width, first.clip)
+    before, after = read_weights(request_.out), read_weights(later.out)
+    assert card.provenance["initial_weights"] == before.sha256
+    assert all(torch.allclose(tensor, after.tensors[name], atol=1e-6) for name, tensor in before.tensors.items())
+
+
+def test_a_classifier_of_other_classes_is_trained_anew(request_: TrainRequest, tmp_path: Path) -> None:
+    clip = replace(request_, plan=replace(request_.plan, epochs=1))
+    first = train(clip)
+    other = load_model("cnn3d", LoadRequest(random_weights=True, width=4, clip=first.clip, seed=5))
+    card = first.model_copy(update={"labels": other.labels})
+    write_weights(tmp_path / "init.safetensors", other.module, card)
+    plan = replace(request_.plan, epochs=1, learning_rate=1e-12)
+    train(replace(request_, plan=plan, out=tmp_path / "new.safetensors", init=tmp_path / "init.safetensors"))
+    after = read_weights(tmp_path / "new.safetensors").tensors
+    assert after["head.4.weight"].shape[0] == 12
+    assert torch.allclose(after["conv.0.weight"], other.module.state_dict()["conv.0.weight"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"out": Path("w.pt")}, UsageError, r"expected --out FILE.safetensors, got 'w.pt'"),
+        ({"model": "cnn3"}, UnknownNameError, "did you mean cnn3d"),
+        ({"resize": (16, 16)}, UsageError, r"crop \(32, 32\) must fit into resize \(16, 16\)"),
+        ({"width": 6}, UsageError, "multiple of 4, got 6"),
+        ({"init": Path("gone.safetensors")}, WeightsError, "do not exist"),
+    ],
+)
+def test_impossible_requests_are_refused(
+    changes: dict[str, object], error: type[Exception], says: str, request_: TrainRequest
+) -> None:
+    with pytest.raises(error, match=says):
+        train(replace(request_, **changes))  # type: ignore[arg-type]
+
+
+def test_data_without_training_videos_is_refused_before_decoding(
+    request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "prepare", None)
+    data = f"stick-actions:{tmp_path / 'other'}?train=0&val=12&test=0&size=64x48"
+    with pytest.raises(DatasetError, match="has no 'train' split; it has"):
+        train(replace(request_, data=data))
