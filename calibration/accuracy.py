@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,8 @@ __all__ = ["DataSource", "Scores", "collect_scores", "summarize"]
 Array = npt.NDArray[np.float32]
 Run = Callable[[Array], Array]
 OnProgress = Callable[[int, int], None]
+
+_BATCH = 32  # clips held at a time
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,20 @@ def collect_scores(
     `Scores.handled`; `on_progress(done, total)` counts videos. Raises DatasetError where none could be read.
     """
     scores = {name: Scores() for name in runs}
+    waiting: list[_Video] = []
     for done, item in enumerate(items, start=1):
-        try:
-            info = probe_video(item.path)
-            outputs = _run_all(runs, video_inputs(item, clip, info))
-        except VideoError:
+        video = _read(item, clip)
+        if video is None:
             for score in scores.values():
                 score.skipped["unreadable"] += 1
         else:
-            for name, logits in outputs.items():
-                _add_video(scores[name], item.label, logits)
-                scores[name].handled.update(oddities(info, clip))
+            waiting.append(video)
+        # One library after the other over a batch: threads of two that take turns clip by clip wait for each other.
+        if done == len(items) or sum(len(one.inputs) for one in waiting) >= _BATCH:
+            for name, run in runs.items():
+                for one in waiting:
+                    _add_video(scores[name], one, [run(array) for array in one.inputs])
+            waiting = []
         if on_progress:
             on_progress(done, len(items))
     if any(not score.video_label for score in scores.values()):
@@ -84,22 +89,30 @@ def collect_scores(
     return scores
 
 
-def _run_all(runs: Mapping[str, Run], inputs: Iterable[Array]) -> dict[str, list[Array]]:
-    outputs: dict[str, list[Array]] = {name: [] for name in runs}
-    for array in inputs:
-        for name, run in runs.items():
-            outputs[name].append(run(array))
-    return outputs
+@dataclass(frozen=True)
+class _Video:
+    label: int
+    inputs: Sequence[Array]
+    oddities: tuple[str, ...]
 
 
-def _add_video(score: Scores, label: int, outputs: Sequence[Array]) -> None:
-    video = len(score.video_label)
-    score.video_label.append(label)
+def _read(item: VideoItem, clip: ClipSpec) -> _Video | None:
+    try:
+        info = probe_video(item.path)
+        return _Video(item.label, list(video_inputs(item, clip, info)), oddities(info, clip))
+    except VideoError:
+        return None
+
+
+def _add_video(score: Scores, video: _Video, outputs: Sequence[Array]) -> None:
+    number = len(score.video_label)
+    score.video_label.append(video.label)
+    score.handled.update(video.oddities)
     for output in outputs:
         logits = output.reshape(-1)
         exponents = np.exp(logits - logits.max())
         score.clip_probabilities.append((exponents / exponents.sum()).astype(np.float32))
-        score.clip_video.append(video)
+        score.clip_video.append(number)
 
 
 def summarize(scores: Scores, source: DataSource) -> tuple[Accuracy, Accuracy]:

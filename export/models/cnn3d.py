@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgeact.export.models.layers import initialize
 from edgeact.export.models.spec import ModelOptions
 
 __all__ = ["AttentionGate", "Cnn3d", "cnn3d", "cnn3d_gate"]
@@ -54,7 +53,6 @@ class Cnn3d(nn.Module):
             nn.Dropout(_DROPOUT),
             nn.Linear(hidden, options.class_count),
         )
-        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
