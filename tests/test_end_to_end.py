@@ -90,7 +90,7 @@ def test_from_weights_to_report(edgeact: Edgeact, workplace: Path, capsys: pytes
     assert latency.bundle_digest == bundle.digest
     capsys.readouterr()
 
-    assert edgeact("report", "mine.edgeact", "accuracy.json", "latency.json", "--out", "report.html") == 0
+    assert edgeact("report", "mine.edgeact", "latency.json", "--out", "report.html") == 0
     page = Path("report.html").read_text(encoding="utf-8")
     assert bundle.manifest.preferred[0] in page
     assert "100.0" in page or "100 %" in page

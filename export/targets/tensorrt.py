@@ -141,7 +141,7 @@ def _graph(sources: Sources, flavour: _Flavour, precision: Precision) -> _Graph:
 def _quantized(
     sources: Sources, flavour: _Flavour, model: onnx.ModelProto, clips: Clips
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """The graph in INT8, and its layers left in float: by the board's rule, and where a release refuses them in INT8."""
+    """The graph in INT8, and its layers left in float: by the board's rule, or because a release refuses them."""
     skip = skip_list(model, sources.profile)
     quantized = quantize(model, clips, skip)
     refused = {

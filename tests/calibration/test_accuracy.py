@@ -82,7 +82,8 @@ def test_every_variant_gets_the_same_clips_and_broken_videos_are_left_out(items:
     def runner(name: str, winner: int) -> object:
         def run(clip: np.ndarray) -> np.ndarray:
             seen[name].append(clip.tobytes())
-            return np.eye(3, dtype=np.float32)[winner] * 1000  # large logits must not overflow
+            logits: np.ndarray = np.eye(3, dtype=np.float32)[winner] * 1000  # as large must not overflow
+            return logits
 
         return run
 

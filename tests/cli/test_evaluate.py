@@ -57,7 +57,7 @@ def test_json_is_the_record_alone(evaluate: Evaluate, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("absent.edgeact", "--data", "clips"), 5, "absent.edgeact"),
+        (("absent.edgeact", "--data", "clips"), 2, "absent.edgeact"),
         (("tiny.edgeact", "--data", "/no/folder"), 4, "there is no folder"),
         (("tiny.edgeact", "--data", "clips", "--split", "tset"), 4, "no split 'tset'"),
         (("tiny.edgeact", "--data", "stick-actions:s?train=12&val=0&test=0&size=48x32"), 4, "does not know"),

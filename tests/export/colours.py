@@ -29,9 +29,9 @@ class ColourNet(nn.Module):
         self.body = nn.Conv3d(16, 16, 3, padding=1)
         self.head = nn.Linear(16, class_count)
         with torch.no_grad():
-            for layer in (self.stem, self.body, self.head):
-                layer.weight.mul_(0.05)
-                layer.bias.zero_()
+            for name, parameter in self.named_parameters():
+                if not name.startswith("norm"):
+                    parameter.mul_(0.0 if name.endswith("bias") else 0.05)
             for channel in range(3):
                 self.stem.weight[channel, channel, 1, 1, 1] += 1.0
                 self.body.weight[channel, channel, 1, 1, 1] += 1.0

@@ -25,7 +25,7 @@ def _perturbed(master: onnx.ModelProto, change: float) -> bytes:
         if value.dtype == np.float32 and value.size > 4:
             noise = rng.standard_normal(value.shape).astype(np.float32) * np.abs(value).max()
             tensor.CopyFrom(numpy_helper.from_array(value + np.float32(change) * noise, tensor.name))
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 @pytest.fixture
