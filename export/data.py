@@ -35,7 +35,7 @@ class DataPlan:
 
     spec: str | None
     """None: the project's own stick-actions; 'random': random clips to calibrate on, the rest from stick-actions."""
-    calibration_clips: int = 96
+    calibration_clips: int = 64
     evaluation_videos: int = 240
     accept_poor: bool = False
     """Go on with random clips, or with too few."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeact.bench import BenchPlan, measure_latency
+from edgeact.bench import BenchPlan, interleave, measure_latency
 from edgeact.calibration.accuracy import collect_scores, summarize
 from edgeact.calibration.parity import compare_logits
 from edgeact.errors import DeviceError, ModelError
@@ -26,7 +26,9 @@ __all__ = ["REFERENCE", "Measured", "Meter"]
 Array = npt.NDArray[np.float32]
 
 REFERENCE = "pytorch"
-_VARIANT_PLAN = BenchPlan(warmup_runs=5, warmup_s=0.3, min_runs=64, min_s=1.0, max_s=60.0)
+_SCREENING_PLAN = BenchPlan(warmup_runs=3, warmup_s=0.2, min_runs=12, min_s=0.2, max_s=60.0)
+_NEAR = 1.5  # a variant this many times slower than the best in a dozen runs will not win in more
+_ROUNDS = 100
 _REFERENCE_PLAN = BenchPlan(warmup_runs=2, warmup_s=0.0, min_runs=10, min_s=0.5, max_s=60.0)
 
 
@@ -105,15 +107,25 @@ class Meter:
         return {name: summarize(score, source) for name, score in scores.items()}
 
     def _latencies(self, variants: Sequence[Variant]) -> dict[str, Latency]:
+        """A few runs of each, then enough of those near the best, in turns, so that drift meets them alike."""
         clip = self.data.parity.inputs[0]
         latencies = {}
         for done, variant in enumerate(variants):
-            self.on_progress("latency", done, len(variants) + 1)
+            self.on_progress("latency", done, len(variants) + 2)
             with self._open(variant) as session:
                 run = functools.partial(session.run, clip)
-                latencies[variant.artifact.name] = measure_latency(run, _VARIANT_PLAN, threads=self.threads)
+                latencies[variant.artifact.name] = measure_latency(run, _SCREENING_PLAN, threads=self.threads)
+        limit_ms = _NEAR * min(latency.p50_ms for latency in latencies.values())
+        near = [variant for variant in variants if latencies[variant.artifact.name].p50_ms <= limit_ms]
+        self.on_progress("latency", len(variants), len(variants) + 2)
+        with contextlib.ExitStack() as stack:
+            sessions = {variant.artifact.name: stack.enter_context(self._open(variant)) for variant in near}
+            runs = {name: functools.partial(session.run, clip) for name, session in sessions.items()}
+            for name, latency in interleave(runs, _ROUNDS).items():
+                latencies[name] = latency.model_copy(update={"threads": self.threads})
+        self.on_progress("latency", len(variants) + 1, len(variants) + 2)
         latencies[REFERENCE] = self._torch_latency(clip)
-        self.on_progress("latency", len(variants) + 1, len(variants) + 1)
+        self.on_progress("latency", len(variants) + 2, len(variants) + 2)
         return latencies
 
     def _torch_latency(self, clip: Array) -> Latency:

@@ -46,7 +46,7 @@ def command(
     size: Annotated[int | None, typer.Option(min=16, help="Height and width of the input, pixels.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of a clip.")] = None,
     max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 an artifact may lose.")] = 1.0,
-    calibration_clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 96,
+    calibration_clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 64,
     evaluation_videos: Annotated[int, typer.Option(min=1, help="Videos to measure accuracy on.")] = 240,
     accept_poor_calibration: Annotated[
         bool, typer.Option("--accept-poor-calibration", help="Go on with too few or random clips.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from edgeact.bundle import Artifact
 from edgeact.export.convert.onnx import at_opset
 from edgeact.export.convert.openvino import to_openvino
+from edgeact.export.quantize.fold import fold_weights
 from edgeact.export.quantize.skip import skip_list
 from edgeact.export.quantize.static import float_layers, quantize
 from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
@@ -34,7 +35,7 @@ def cpu_variants(sources: Sources) -> list[Variant]:
     if "int8" in sources.precisions and sources.calibration is not None:
         sources.on_step(f"calibrating INT8 on {len(sources.calibration)} clips")
         skip = skip_list(graph, sources.profile)
-        data = quantize(graph, sources.calibration, skip).SerializeToString()
+        data = fold_weights(quantize(graph, sources.calibration, skip)).SerializeToString()
         kept = float_layers(graph, skip)
         sources.on_step("OpenVINO IR, INT8")
         variants += [_ir_variant("openvino-int8", "int8", data, kept), onnx_variant("onnx-int8", "int8", data, kept)]
