@@ -13,6 +13,7 @@ from edgeact.bundle.container import Entry, Placed, Span, chunks, read_entries, 
 from edgeact.bundle.manifest import FORMAT_VERSION, Manifest, Member
 from edgeact.errors import (
     BundleBombError,
+    BundleError,
     BundleSchemaError,
     BundleTamperedError,
     BundleTruncatedError,
@@ -73,13 +74,15 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         with file.open("rb") as handle:
             placed = read_entries(handle)
         return _open_checked(file, placed)
+    except BundleError as error:
+        raise type(error)(f"'{file}' is not usable: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read '{file}': {error.strerror or error}") from error
 
 
 def _open_checked(file: Path, placed: Sequence[Placed]) -> Bundle:
     if not placed or placed[0].entry.name != MANIFEST:
-        raise BundleSchemaError(f"'{file}' is a ZIP file but no bundle: its first member is not {MANIFEST}")
+        raise BundleSchemaError(f"it is a ZIP file but no bundle: its first member is not {MANIFEST}")
     data = _read_json(file, placed[0])
     document = canonical.parse(data, MANIFEST)
     manifest = canonical.validate(Manifest, document, "format_version", FORMAT_VERSION)

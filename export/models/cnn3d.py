@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgeact.export.models.layers import conv_bn
 from edgeact.export.models.spec import ModelOptions
 
 __all__ = ["AttentionGate", "Cnn3d", "cnn3d", "cnn3d_gate"]
 
 _KERNEL = (3, 7, 7)
 _STRIDE = (1, 2, 2)
-_PADDING = (1, 3, 3)
 _GRID = (4, 4, 4)
 _HIDDEN_PER_CHANNEL = 8
 _DROPOUT = 0.25
@@ -35,7 +35,7 @@ class AttentionGate(nn.Module):
 
 
 class Cnn3d(nn.Module):
-    """One Conv3d with ReLU, an optional gate, average pooling to a 4x4x4 grid, one hidden layer, the classifier."""
+    """One Conv3d with batch norm and ReLU, an optional gate, average pooling to a grid, one hidden layer, a classifier."""
 
     def __init__(self, options: ModelOptions, *, gate: bool) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Cnn3d(nn.Module):
         extent = (options.clip_frames, *((edge + 1) // 2 for edge in options.size))
         pool = [max(edge // cells, 1) for edge, cells in zip(extent, _GRID, strict=True)]
         grid = [edge // step for edge, step in zip(extent, pool, strict=True)]
-        self.conv = nn.Sequential(nn.Conv3d(3, width, _KERNEL, _STRIDE, _PADDING), nn.ReLU(inplace=True))
+        self.conv = conv_bn(3, width, _KERNEL, _STRIDE)
         self.gate = AttentionGate(width) if gate else nn.Identity()
         self.pool = nn.AvgPool3d((pool[0], pool[1], pool[2]))
         self.head = nn.Sequential(
