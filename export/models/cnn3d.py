@@ -35,7 +35,7 @@ class AttentionGate(nn.Module):
 
 
 class Cnn3d(nn.Module):
-    """One Conv3d with batch norm and ReLU, an optional gate, average pooling to a grid, one hidden layer, a classifier."""
+    """One Conv3d with batch norm and ReLU, an optional gate, average pooling to a grid, two fully connected layers."""
 
     def __init__(self, options: ModelOptions, *, gate: bool) -> None:
         super().__init__()
