@@ -67,13 +67,15 @@ class Fp16Result:
 
     `float_layers` holds the layers left in FP32 with the reason, `largest_activation` the largest absolute value any
     tensor had on the sample clips (None: there were none), `flushed_weights` how many non-zero weights of a layer
-    are too small for FP16 and became 0.
+    are too small for FP16 and became 0. `fp32_under_weak_typing` names those of the float layers that weak typing must
+    be told of: its Q/DQ pairs have FP32 scales anyway, so they are left out with what only fuses with them.
     """
 
     model: onnx.ModelProto
     float_layers: dict[str, str] = field(default_factory=dict)
     largest_activation: float | None = None
     flushed_weights: dict[str, int] = field(default_factory=dict)
+    fp32_under_weak_typing: tuple[str, ...] = ()
 
 
 def to_strong_fp16(model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]] | None) -> Fp16Result:
@@ -89,10 +91,11 @@ def to_strong_fp16(model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]
     ranges = None if samples is None else largest_values(model, samples)
     policy = _Policy(graph, ranges)
     reasons = {index: reason for index, node in enumerate(graph.nodes) if (reason := policy.reason(node))}
+    nodes = list(graph.nodes)
+    weak = tuple(node_label(nodes[index]) for index in sorted(reasons) if nodes[index].op_type not in _QDQ)
     _keep_quantized_units(graph, reasons)
     half = to_half(model, reasons)
     _check(half)
-    nodes = list(graph.nodes)
     return Fp16Result(
         model=half,
         float_layers={node_label(nodes[index]): reasons[index] for index in sorted(reasons)},
@@ -102,6 +105,7 @@ def to_strong_fp16(model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]
             for index, node in enumerate(nodes)
             if index not in reasons and (count := _flushed(graph, node))
         },
+        fp32_under_weak_typing=weak,
     )
 
 

@@ -3,7 +3,7 @@
 Engines are bound to the board and its TensorRT, so they are built there. A recipe belongs to one graph and lists the
 releases of the board that can build it:
 
-* weak typing (8.x, 10.x): the FP32 graph; lower precisions are allowed by builder flags;
+* weak typing (8.x, 10.x): the FP32 graph; lower precisions are allowed by builder flags, except in `fp32_layers`;
 * strong typing (11.x, 10.x on request): the FP16 graph says all; precision flags must not be given, 11 has none.
 """
 
@@ -27,6 +27,9 @@ _MIN_WORKSPACE_MIB, _MAX_WORKSPACE_MIB = 256, 4096
 _MEMORY_SHARE = 8  # CPU, GPU and the builder itself live in the same memory on a Jetson
 _UNPUBLISHED_OPSET = 20  # parsers of TensorRT 10 whose limit is not published take at least this
 _HAS_MEMORY_POOLS = (8, 4)
+_HAS_LAYER_PRECISIONS = (8, 4)
+_TRTEXEC_SYNTAX = frozenset(":,'*")  # separators, quotes and the wildcard of trtexec's lists; it has no escapes
+_OBEY = "OBEY_PRECISION_CONSTRAINTS"
 _PRECISION_FLAGS: dict[Precision, tuple[str, ...]] = {"fp32": (), "fp16": ("fp16",), "int8": ("fp16", "int8")}
 
 
@@ -42,14 +45,17 @@ class RecipeGraph:
     opset: int
     input_name: str
     input_shape: tuple[int, ...]
+    fp32_layers: tuple[str, ...] = ()
+    """ONNX nodes that must be computed in FP32; said by the recipe under weak typing, by the graph under strong."""
 
 
 def build_recipe(profile: DeviceProfile, graph: RecipeGraph) -> dict[str, Any]:
     """The recipe as JSON-ready data: `typing`, `precision`, input, workspace, and one entry per release that builds it.
 
     Releases of the board that cannot take this graph are listed under `not_for` with the reason.
-    Raises ConversionError where no release of the board takes it.
+    Raises ConversionError where no release of the board takes it, or a layer's name cannot be told to trtexec.
     """
+    _require_plain_names(_fp32_layers(graph))
     reasons = {dialect.name: _why_not(dialect, graph) for dialect in profile.tensorrt}
     taken = [dialect for dialect in profile.tensorrt if reasons[dialect.name] is None]
     if not taken:
@@ -59,13 +65,14 @@ def build_recipe(profile: DeviceProfile, graph: RecipeGraph) -> dict[str, Any]:
             "choose another precision, or export with the opset of the release"
         )
     workspace_mib = _workspace_mib(profile)
+    typing = {"typing": graph.typing} | ({"fp32_layers": list(graph.fp32_layers)} if graph.typing == "weak" else {})
     return {
         "recipe_version": RECIPE_VERSION,
         "board": profile.id,
         "sm": profile.sm,
         "graph": graph.member,
         "precision": graph.precision,
-        "typing": graph.typing,
+        **typing,
         "opset": graph.opset,
         "input": {"name": graph.input_name, "shape": list(graph.input_shape), "dtype": "float32"},
         "workspace_mib": workspace_mib,
@@ -135,7 +142,22 @@ def _why_not(dialect: TensorRtDialect, graph: RecipeGraph) -> str | None:
         return f"its typing is {dialect.typing}, the graph is made for {graph.typing} typing"
     if graph.precision == "int8" and not dialect.qdq:
         return "it computes no INT8 on this GPU: use fp16"
+    if (layers := _fp32_layers(graph)) and _number(dialect) < _HAS_LAYER_PRECISIONS:
+        return f"its trtexec cannot keep single layers in FP32, and '{layers[0]}' must not be in FP16: use fp32"
     return None
+
+
+def _fp32_layers(graph: RecipeGraph) -> tuple[str, ...]:
+    return graph.fp32_layers if graph.typing == "weak" else ()
+
+
+def _require_plain_names(layers: tuple[str, ...]) -> None:
+    for name in layers:
+        if not name or not name.isprintable() or " " in name or _TRTEXEC_SYNTAX & set(name):
+            raise ConversionError(
+                f"layer '{name}' must stay in FP32, but trtexec cannot be told so: expected a name without spaces and "
+                f"{' '.join(sorted(_TRTEXEC_SYNTAX))}; rename the layer, or export in fp32"
+            )
 
 
 def _release(dialect: TensorRtDialect, graph: RecipeGraph, workspace_mib: int) -> dict[str, Any]:
@@ -143,7 +165,7 @@ def _release(dialect: TensorRtDialect, graph: RecipeGraph, workspace_mib: int) -
         "name": dialect.name,
         "tensorrt": dialect.version,
         "jetpack": dialect.jetpack,
-        "builder_flags": [flag.upper() for flag in _flags(graph)],
+        "builder_flags": [flag.upper() for flag in _flags(graph)] + [_OBEY] * bool(_fp32_layers(graph)),
         "trtexec": _trtexec_options(dialect, graph, workspace_mib),
         "expected_warnings": _expected_warnings(dialect, graph),
     }
@@ -159,6 +181,8 @@ def _trtexec_options(dialect: TensorRtDialect, graph: RecipeGraph, workspace_mib
         options.append("--stronglyTyped")  # 11 knows nothing else
     if graph.precision == "fp32":
         options.append("--noTF32")  # else Ampere and later round products to 10 bits
+    if layers := ",".join(f"{name}:fp32" for name in _fp32_layers(graph)):
+        options += ["--precisionConstraints=obey", f"--layerPrecisions={layers}", f"--layerOutputTypes={layers}"]
     pools = _number(dialect) >= _HAS_MEMORY_POOLS
     return [*options, f"--memPoolSize=workspace:{workspace_mib}" if pools else f"--workspace={workspace_mib}"]
 

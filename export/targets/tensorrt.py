@@ -181,8 +181,9 @@ def _recipe_members(sources: Sources, flavour: _Flavour, graph: _Graph, stem: st
     profile = sources.profile.model_copy(update={"tensorrt": flavour.dialects})
     opset = int(graph.model.opset_import[0].version)
     shape = sources.clip.input_shape
+    fp32_layers = graph.half.fp32_under_weak_typing if graph.half else ()
     recipe = build_recipe(
-        profile, RecipeGraph(f"{stem}.onnx", graph.precision, flavour.typing, opset, INPUT_NAME, shape)
+        profile, RecipeGraph(f"{stem}.onnx", graph.precision, flavour.typing, opset, INPUT_NAME, shape, fp32_layers)
     )
     members: dict[str, tuple[Role, bytes]] = {f"{stem}.recipe.json": ("recipe", recipe_json(recipe).encode())}
     for release in recipe["releases"]:

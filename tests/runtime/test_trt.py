@@ -14,8 +14,11 @@ from edgeact.runtime import Session, get_backend
 from edgeact.runtime.backends._cuda import Cuda, Gpu
 from edgeact.runtime.backends._trt import (
     BuildOptions,
+    Journal,
     OpenedEngine,
     TrtSession,
+    _configure,
+    _keep_in_fp32,
     _network_flags,
     build_engine,
     deserialize,
@@ -101,7 +104,7 @@ def _names(*names: str) -> Any:
 RELEASES = {
     "8.5": SimpleNamespace(
         __version__="8.5.2.2",
-        BuilderFlag=_names("FP16", "INT8"),
+        BuilderFlag=_names("FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"),
         NetworkDefinitionCreationFlag=_names("EXPLICIT_BATCH"),
     ),
     "10.3": SimpleNamespace(
@@ -144,11 +147,106 @@ def test_a_recipe_for_another_release_is_refused(release: str, recipe: bytes) ->
 
 
 @pytest.mark.parametrize(
-    "recipe", [b"", b"[]", b"{}", b'{"typing": "loose"}', b'{"typing": "weak", "workspace_mib": "x"}']
+    "recipe",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"typing": "loose"}',
+        b'{"typing": "weak", "workspace_mib": "x"}',
+        b'{"typing": "weak", "fp32_layers": "conv1"}',
+        b'{"typing": "weak", "fp32_layers": [1]}',
+        b'{"typing": "strong", "fp32_layers": ["conv1"]}',
+    ],
 )
 def test_broken_recipes(recipe: bytes) -> None:
     with pytest.raises(BundleSchemaError, match="'typing' is 'weak' or 'strong'"):
         build_options(RELEASES["10.3"], request(recipe=recipe))
+
+
+HELD = b'{"typing": "weak", "fp32_layers": ["conv1", "fc"]}'
+
+
+@pytest.mark.parametrize(("precision", "flags"), [("fp16", ("FP16",)), ("int8", ("FP16", "INT8"))])
+def test_layers_that_must_stay_in_fp32_are_part_of_the_options(precision: str, flags: tuple[str, ...]) -> None:
+    options = build_options(RELEASES["8.5"], request(precision=precision, recipe=HELD))
+    assert options.fp32_layers == ("conv1", "fc")
+    assert options.builder_flags == (*flags, "OBEY_PRECISION_CONSTRAINTS")
+    free = build_options(RELEASES["8.5"], request(precision=precision, recipe=b'{"typing": "weak"}'))
+    assert repr(free) != repr(options), "engines are kept by it"
+    config = StandInConfig()
+    _configure(RELEASES["8.5"], config, options)
+    assert config.flags == [RELEASES["8.5"].BuilderFlag.__members__[flag] for flag in options.builder_flags]
+
+
+def test_an_fp32_engine_needs_no_constraints() -> None:
+    options = build_options(RELEASES["11.0"], request(precision="fp32", recipe=HELD))
+    assert (options.fp32_layers, options.builder_flags) == ((), ())
+
+
+class StandInConfig:
+    def __init__(self) -> None:
+        self.flags: list[int] = []
+
+    def set_flag(self, flag: int) -> None:
+        self.flags.append(flag)
+
+    def clear_flag(self, flag: int) -> None:
+        raise AssertionError(f"{flag} was not to be cleared")
+
+
+class StandInLayer:
+    """A layer of a weakly typed network: remembers what it was constrained to."""
+
+    def __init__(self, name: str, metadata: str | None = None, outputs: tuple[str, ...] = ("FLOAT",)) -> None:
+        self.name = name
+        if metadata is not None:
+            self.metadata = metadata
+        self.precision: str | None = None
+        self.types: dict[int, str] = {}
+        self.num_outputs = len(outputs)
+        self._outputs = outputs
+
+    def get_output(self, index: int) -> Any:
+        return SimpleNamespace(dtype=self._outputs[index])
+
+    def set_output_type(self, index: int, dtype: str) -> None:
+        self.types[index] = dtype
+
+
+TRT = SimpleNamespace(__name__="tensorrt", __version__="8.5.2", float32="FLOAT")
+
+
+def _network(*layers: StandInLayer) -> Any:
+    return SimpleNamespace(num_layers=len(layers), get_layer=lambda index: layers[index])
+
+
+def test_the_named_layers_are_constrained_and_no_others() -> None:
+    loud, other = StandInLayer("loud", outputs=("FLOAT", "INT32", "FLOAT")), StandInLayer("loud_1")
+    _keep_in_fp32(TRT, _network(other, loud), ("loud",))
+    assert (loud.precision, loud.types) == ("FLOAT", {0: "FLOAT", 2: "FLOAT"})
+    assert (other.precision, other.types) == (None, {})
+
+
+def test_a_layer_that_is_not_there_is_named() -> None:
+    shapes_only = StandInLayer("shapes", outputs=("INT32",))
+    with pytest.raises(
+        ConversionError, match=r"tensorrt 8\.5\.2 made no layer of gone, shapes, which .* FP32 artifact"
+    ):
+        _keep_in_fp32(TRT, _network(shapes_only, StandInLayer("loud")), ("loud", "shapes", "gone"))
+
+
+def test_every_node_of_a_graph_is_found_among_the_layers_of_the_real_parser(rtx: Any) -> None:
+    journal = Journal(rtx)
+    network = rtx.Builder(journal.logger).create_network(0)
+    assert rtx.OnnxParser(network, journal.logger).parse(tiny_onnx())
+    parsed = [network.get_layer(index) for index in range(network.num_layers)]
+    layers = [StandInLayer(layer.name, layer.metadata) for layer in parsed]
+    nodes = ("conv1", "relu1", "pool", "flatten", "fc")
+    _keep_in_fp32(TRT, _network(*layers), nodes)
+    held = {layer.metadata for layer in layers if layer.precision == "FLOAT"}
+    assert held == {f"[ONNX Layer: {node}]" for node in nodes}
+    assert all((layer.precision is None) == (not layer.metadata) for layer in layers)
 
 
 def test_network_flags_by_release() -> None:

@@ -28,6 +28,8 @@ class BuildOptions:
     """The graph alone decides the precisions; else `builder_flags` allow lower ones."""
     builder_flags: tuple[str, ...] = ()
     """Names out of `BuilderFlag`, e.g. ('FP16', 'INT8')."""
+    fp32_layers: tuple[str, ...] = ()
+    """ONNX nodes that `builder_flags` must not lower; for weakly typed networks."""
     allow_tf32: bool = True
     workspace_bytes: int | None = None
     """Most memory a layer may use while the engine is built and run; None: all there is."""
@@ -80,7 +82,7 @@ def create(make: Callable[[Any], Any], journal: Journal, what: str) -> Any:
 def build_engine(trt: Any, graph: bytes, options: BuildOptions) -> bytes:
     """Parse an ONNX model and serialize the engine TensorRT makes of it.
 
-    Raises ConversionError naming the node that was refused, BackendUnavailableError without a usable GPU.
+    Raises ConversionError naming the node that was refused or not found, BackendUnavailableError without a usable GPU.
     """
     journal = Journal(trt)
     builder = create(trt.Builder, journal, "builder")
@@ -88,6 +90,7 @@ def build_engine(trt: Any, graph: bytes, options: BuildOptions) -> bytes:
     parser = trt.OnnxParser(network, journal.logger)
     if not parser.parse(graph) or network.num_outputs == 0:
         raise ConversionError(f"{_label(trt)} refuses the graph: {_parser_errors(parser, journal)}")
+    _keep_in_fp32(trt, network, options.fp32_layers)
     config = builder.create_builder_config()
     monitor = _configure(trt, config, options)
     serialized = builder.build_serialized_network(network, config)
@@ -198,6 +201,27 @@ def _network_flags(trt: Any, options: BuildOptions) -> int:
     names = trt.NetworkDefinitionCreationFlag.__members__
     wanted = ("EXPLICIT_BATCH", *(("STRONGLY_TYPED",) if options.strongly_typed else ()))
     return sum(1 << int(names[name]) for name in wanted if name in names)
+
+
+def _keep_in_fp32(trt: Any, network: Any, nodes: tuple[str, ...]) -> None:
+    """Constrain every layer the parser made of these ONNX nodes to FP32, with those of its outputs that are float."""
+    missing = set(nodes)
+    for layer in map(network.get_layer, range(network.num_layers)) if nodes else ():
+        # From 8.6 on, all layers of a node tell it; before, the first one has its name, the rest are numbered after it.
+        told = (getattr(layer, "metadata", "") or "").removeprefix("[ONNX Layer: ").removesuffix("]")
+        node = next((name for name in (told, layer.name) if name in nodes), None)
+        floats = [index for index in range(layer.num_outputs) if layer.get_output(index).dtype == trt.float32]
+        if node is None or not floats:
+            continue
+        missing.discard(node)
+        layer.precision = trt.float32
+        for index in floats:
+            layer.set_output_type(index, trt.float32)
+    if missing:
+        raise ConversionError(
+            f"{_label(trt)} made no layer of {', '.join(sorted(missing))}, which the recipe keeps in FP32 because FP16 "
+            "could overflow there; use the bundle's FP32 artifact, or export again"
+        )
 
 
 def _configure(trt: Any, config: Any, options: BuildOptions) -> Any:

@@ -31,6 +31,7 @@ _FLAGS: Mapping[str, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": 
 class _Recipe(NamedTuple):
     typing: str
     workspace_bytes: int | None
+    fp32_layers: tuple[str, ...] = ()
 
 
 class TensorRtBackend:
@@ -92,6 +93,8 @@ def build_options(trt: Any, request: OpenRequest) -> BuildOptions:
     if request.recipe is not None:
         recipe = read_recipe(request.recipe)
     strong = recipe.typing == "strong"
+    fp32_layers = recipe.fp32_layers if request.precision != "fp32" else ()
+    obey = ("OBEY_PRECISION_CONSTRAINTS",) if fp32_layers else ()
     if (strong and not has_typing) or (not strong and not has_flags and request.precision != "fp32"):
         raise BackendUnavailableError(
             f"the recipe is for a TensorRT with {recipe.typing} typing, which {module_version(trt)} does not have; "
@@ -99,7 +102,8 @@ def build_options(trt: Any, request: OpenRequest) -> BuildOptions:
         )
     return BuildOptions(
         strongly_typed=strong,
-        builder_flags=() if strong else _FLAGS[request.precision],
+        builder_flags=() if strong else (*_FLAGS[request.precision], *obey),
+        fp32_layers=fp32_layers,
         allow_tf32=request.precision != "fp32",
         workspace_bytes=recipe.workspace_bytes,
     )
@@ -110,9 +114,14 @@ def read_recipe(recipe: bytes) -> _Recipe:
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         document = json.loads(recipe)
         typing, workspace_mib = document.get("typing"), document.get("workspace_mib")
-        if typing in ("weak", "strong"):
-            return _Recipe(typing, None if workspace_mib is None else int(workspace_mib) << 20)
-    raise BundleSchemaError("the TensorRT recipe must be a JSON object whose 'typing' is 'weak' or 'strong'")
+        layers = document.get("fp32_layers", [])
+        is_names = isinstance(layers, list) and all(isinstance(layer, str) for layer in layers)
+        if (typing == "weak" and is_names) or (typing == "strong" and not layers):
+            return _Recipe(typing, None if workspace_mib is None else int(workspace_mib) << 20, tuple(layers))
+    raise BundleSchemaError(
+        "the TensorRT recipe must be a JSON object whose 'typing' is 'weak' or 'strong'; only under weak typing it may "
+        "have 'fp32_layers', a list of layer names"
+    )
 
 
 def engine_key(trt: Any, cuda: Cuda, gpu: Gpu, request: OpenRequest) -> dict[str, str]:

@@ -125,6 +125,7 @@ def test_neighbours_too_loud_for_fp16_stay_in_fp32_without_a_cast_between() -> N
     model, sample = _loud(1e6), np.full(SHAPE, 0.5, np.float32)
     result = to_strong_fp16(model, [sample])
     assert set(result.float_layers) == {"amplifier", "neighbour", "attenuator"}
+    assert set(result.fp32_under_weak_typing) == set(result.float_layers)
     assert "reaches 5e+05" in result.float_layers["neighbour"]
     assert "reaches 1e+06" in result.float_layers["amplifier"]  # its weight, before any activation
     assert _type_of(result.model, "after") == TensorProto.FLOAT16
@@ -208,6 +209,7 @@ def test_scale_too_small_for_fp16_keeps_the_whole_quantized_layer_in_fp32() -> N
             tensor.CopyFrom(onnx.numpy_helper.from_array(scales, "w_scale"))
     result = to_strong_fp16(model, None)
     assert set(result.float_layers) == {"the_weight", "the_conv", "the_quantizer", "the_dequantizer"}
+    assert result.fp32_under_weak_typing == (), "weak typing has FP32 scales, so the layer can be INT8 there"
     types = view(result.model).types
     assert types["x_back"] == types["w"] == TensorProto.FLOAT
     pytest.importorskip("tensorrt_rtx")

@@ -19,6 +19,9 @@ MASTER = RecipeGraph("graphs/master.onnx", "int8", "weak", 17, "clip", (1, 3, 8,
 STRONG = dataclasses.replace(MASTER, member="graphs/fp16.onnx", typing="strong", opset=19)
 HALF = dataclasses.replace(MASTER, precision="fp16")
 EXACT = dataclasses.replace(MASTER, precision="fp32")
+HELD = dataclasses.replace(HALF, fp32_layers=("loud", "stage/2.conv"))
+_OBEYED = "loud:fp32,stage/2.conv:fp32"
+_CONSTRAINTS = ["--precisionConstraints=obey", f"--layerPrecisions={_OBEYED}", f"--layerOutputTypes={_OBEYED}"]
 
 
 def _release(board: str, graph: RecipeGraph, name: str) -> dict[str, object]:
@@ -34,6 +37,8 @@ def _release(board: str, graph: RecipeGraph, name: str) -> dict[str, object]:
         ("orin-nano-8gb", MASTER, "jetpack-6.0", ["--fp16", "--int8", "--memPoolSize=workspace:1024"]),
         ("orin-nano-8gb", MASTER, "jetpack-6.2", ["--fp16", "--int8", "--memPoolSize=workspace:1024"]),
         ("orin-nano-8gb", HALF, "jetpack-6.2", ["--fp16", "--memPoolSize=workspace:1024"]),
+        ("orin-nano-8gb", HELD, "jetpack-5.1", ["--fp16", *_CONSTRAINTS, "--memPoolSize=workspace:1024"]),
+        ("orin-nano-8gb", HELD, "jetpack-6.2", ["--fp16", *_CONSTRAINTS, "--memPoolSize=workspace:1024"]),
         ("orin-nano-8gb", EXACT, "jetpack-6.2", ["--noTF32", "--memPoolSize=workspace:1024"]),
         ("orin-nano-8gb", STRONG, "jetpack-6.2", ["--stronglyTyped", "--memPoolSize=workspace:1024"]),
         ("agx-thor", STRONG, "jetpack-7.2.2", ["--memPoolSize=workspace:4096"]),
@@ -83,6 +88,30 @@ def test_releases_that_cannot_take_the_graph_are_listed_with_the_reason() -> Non
     assert "opset 13 at most, the graph has 17" in old["not_for"]["jetpack-4.6.1"]
     new = build_recipe(load_profile("orin-nano-8gb"), STRONG)
     assert set(new["not_for"]) == {"jetpack-5.1", "jetpack-6.0"}
+
+
+def test_layers_that_stay_in_fp32_are_told_under_weak_typing_only() -> None:
+    recipe = build_recipe(load_profile("orin-nano-8gb"), HELD)
+    assert recipe["fp32_layers"] == ["loud", "stage/2.conv"]
+    assert recipe["releases"][0]["builder_flags"] == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
+    assert build_recipe(load_profile("orin-nano-8gb"), HALF)["fp32_layers"] == []
+    typed = dataclasses.replace(STRONG, fp32_layers=HELD.fp32_layers)
+    assert build_recipe(load_profile("agx-thor"), typed) == build_recipe(load_profile("agx-thor"), STRONG)
+
+
+def test_a_release_that_cannot_keep_layers_in_fp32_is_not_served() -> None:
+    old = dataclasses.replace(HELD, opset=13)
+    recipe = build_recipe(load_profile("xavier-nx"), old)
+    assert "'loud' must not be in FP16: use fp32" in recipe["not_for"]["jetpack-4.6.1"]
+    assert [entry["name"] for entry in recipe["releases"]] == ["jetpack-5.1", "jetpack-5.0.2"]
+    with pytest.raises(ConversionError, match=r"Jetson Nano.*cannot keep single layers in FP32.*use fp32"):
+        build_recipe(load_profile("nano"), old)
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "a,b", "*", "it's", "Conv -> y", "a\nb"])
+def test_names_that_trtexec_would_read_otherwise_are_refused(name: str) -> None:
+    with pytest.raises(ConversionError, match=r"must stay in FP32, but trtexec cannot be told so.*rename the layer"):
+        build_recipe(load_profile("orin-nano-8gb"), dataclasses.replace(HELD, fp32_layers=("good", name)))
 
 
 def test_board_without_int8_gets_fp16_only() -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
@@ -26,6 +27,7 @@ from edgeact.export.targets.variant import Sources, Variant
 
 GPUS = [name for name in list_profiles() if load_profile(name).family != "cpu"]
 _MADE: dict[str, Any] = {}
+Make = Callable[..., tuple[list[Variant], list[str]]]
 
 
 def _once(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,16 +52,16 @@ def _each_graph_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make(
-    colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto
-) -> Callable[[DeviceProfile, str], tuple[list[Variant], list[str]]]:
+def make(colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto) -> Make:
     """The variants of a profile in a precision, and the decisions told."""
     clips = colour_data.calibration.inputs[:8]
 
-    def variants(profile: DeviceProfile, precision: str) -> tuple[list[Variant], list[str]]:
+    def variants(
+        profile: DeviceProfile, precision: str, master: onnx.ModelProto = colour_master
+    ) -> tuple[list[Variant], list[str]]:
         decisions: list[str] = []
         sources = Sources(
-            master=colour_master,
+            master=master,
             clip=colours.clip,
             profile=profile,
             samples=clips,
@@ -71,9 +73,6 @@ def make(
         return VARIANTS[profile.family](sources), decisions
 
     return variants
-
-
-Make = Callable[[DeviceProfile, str], tuple[list[Variant], list[str]]]
 
 
 def _member(variant: Variant, role: Role) -> bytes:
@@ -210,6 +209,40 @@ def test_a_weak_graph_is_checked_as_the_half_precision_it_becomes(make: Make) ->
     assert variant.checked_graph is not None
     assert TensorProto.FLOAT16 in _float_types(onnx.load_from_string(variant.checked_graph))
     assert "largest activation" in variant.artifact.note
+
+
+def _loud(master: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    """The network with one convolution between stem and head so strong that FP16 overflows after it, and its name."""
+    loud = onnx.ModelProto()
+    loud.CopyFrom(master)
+    conv = [node for node in loud.graph.node if node.op_type == "Conv"][1]
+    weight = next(tensor for tensor in loud.graph.initializer if tensor.name == conv.input[1])
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1e6), weight.name))
+    return loud, conv.name
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_layers_that_overflow_fp16_are_held_in_fp32_by_the_recipe(
+    precision: str, make: Make, colour_master: onnx.ModelProto
+) -> None:
+    loud, name = _loud(colour_master)
+    (calm,), _ = make(load_profile("orin-nano-8gb"), precision)
+    (variant,), _ = make(load_profile("orin-nano-8gb"), precision, loud)
+    told = json.loads(_member(variant, "recipe"))["fp32_layers"]
+    assert name in told
+    assert name not in json.loads(_member(calm, "recipe"))["fp32_layers"]
+    model = onnx.load_from_string(_member(variant, "graph"))
+    operators = {node.name: node.op_type for node in model.graph.node}
+    assert not {operators[layer] for layer in told} & {"QuantizeLinear", "DequantizeLinear"}
+    assert set(told) <= set(variant.artifact.float_layers)
+    script = variant.members[f"tensorrt/{variant.artifact.name}.jetpack-6.2.sh"][1].decode()
+    assert "--precisionConstraints=obey" in script
+    assert f"{name}:fp32" in script
+
+
+def test_a_board_that_cannot_hold_layers_in_fp32_says_so(make: Make, colour_master: onnx.ModelProto) -> None:
+    with pytest.raises(ConversionError, match=r"Jetson Nano.*must not be in FP16: use fp32"):
+        make(load_profile("nano"), "fp16", _loud(colour_master)[0])
 
 
 def test_the_runtime_is_told_which_releases_take_a_graph(make: Make) -> None:
