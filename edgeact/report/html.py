@@ -31,7 +31,11 @@ def render_html(report: Report) -> str:
     environment.globals.update(words=words, summary=summary)
     style = resources.files("edgeact.report").joinpath("style.css").read_text(encoding="utf-8")
     layouts = [[scatter.lay_out(each.points, *size) for size in (_WIDE_PX, _NARROW_PX)] for each in report.scatters]
+    records = {
+        "Latency records": [words.latency_facts(record) for record in report.latency_records],
+        "Accuracy records": [facts for record in report.accuracy_records for facts in words.accuracy_facts(record)],
+    }
     page: str = environment.get_template("page.html.j2").render(
-        report=report, layouts=layouts, style=style, confusion_classes=_CONFUSION_CLASSES
+        report=report, layouts=layouts, records=records, style=style, confusion_classes=_CONFUSION_CLASSES
     )
     return page

@@ -15,10 +15,14 @@ def render_markdown(report: Report) -> str:
     parts = [f"# edgeact report: {_cell(report.title)}"]
     for bundle in report.bundles:
         parts += _bundle(bundle)
-    if report.latency_records:
-        cells = [words.record_facts(record) for record in report.latency_records]
-        parts += ["## Latency records", _table(list(cells[0]), ([*row.values()] for row in cells))]
+    parts += _records("Latency records", [words.latency_facts(record) for record in report.latency_records])
+    of_levels = [facts for record in report.accuracy_records for facts in words.accuracy_facts(record)]
+    parts += _records("Accuracy records", of_levels)
     return "\n\n".join(parts) + "\n"
+
+
+def _records(title: str, rows: list[dict[str, str]]) -> list[str]:
+    return [f"## {title}", _table(list(rows[0]), ([*row.values()] for row in rows))] if rows else []
 
 
 def _bundle(bundle: BundleView) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeact.records import Interval
 from edgeact.report.view import Point
 
 __all__ = ["Label", "Layout", "Mark", "Tick", "lay_out"]
@@ -60,7 +61,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Bars:
-    """A point's place and the ends of its two error bars."""
+    """A point's place and the ends of its two error bars; an estimated latency has none, both ends are the point."""
 
     x: float
     y: float
@@ -135,19 +136,24 @@ def lay_out(points: Sequence[Point], width: int, height: int) -> Layout:
 
 
 def _bars(point: Point, x_axis: _Axis, y_axis: _Axis) -> Bars:
+    x_span = _latency_span(point)
     return Bars(
-        x=x_axis.at(point.p50_ms),
+        x=x_axis.at(point.latency_ms),
         y=y_axis.at(point.top1),
-        x_low=x_axis.at(point.p50_interval.low),
-        x_high=x_axis.at(point.p50_interval.high),
+        x_low=x_axis.at(x_span.low),
+        x_high=x_axis.at(x_span.high),
         y_low=y_axis.at(point.top1_interval.low),
         y_high=y_axis.at(point.top1_interval.high),
     )
 
 
+def _latency_span(point: Point) -> Interval:
+    return point.p50_interval or Interval(low=point.latency_ms, high=point.latency_ms)
+
+
 def _latency_axis(points: Sequence[Point], plot: Box) -> _Axis:
-    low = min(point.p50_interval.low for point in points)
-    high = max(point.p50_interval.high for point in points)
+    spans = [_latency_span(point) for point in points]
+    low, high = min(span.low for span in spans), max(span.high for span in spans)
     if low > 0 and high / low > _LOG_FROM:
         return _Axis(low / 1.3, high * 1.3, plot.left, plot.right, is_log=True)
     return _Axis(0.0, 1.15 * high or 1.0, plot.left, plot.right)

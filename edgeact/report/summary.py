@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from edgeact.devices import load_profile
 from edgeact.errors import UnknownNameError
-from edgeact.records import Machine, Row
-from edgeact.report.view import BundleView
-from edgeact.report.words import accuracy_key, machine_name, ms, p50_text, percent, threads_text
+from edgeact.records import Accuracy, Machine, Row
+from edgeact.report.view import BundleView, Point, Scatter
+from edgeact.report.words import counts_text, machine_name, ms, p50_text, percent, threads_text
 
-__all__ = ["measured_where", "provenance", "summarize_bundle"]
+__all__ = ["measured_where", "point_latency", "provenance", "scatter_note", "scatter_title", "summarize_bundle"]
 
 
 def summarize_bundle(bundle: BundleView) -> tuple[str, ...]:
@@ -25,8 +25,35 @@ def summarize_bundle(bundle: BundleView) -> tuple[str, ...]:
         )
     row = bundle.chosen
     if row:
-        sentences += [*_speed(row), *_accuracy(row)]
+        return (*sentences, *_speed(row), *_accuracy(row, "Top-1"))
+    for candidate in bundle.rows:
+        if candidate.verdict == "candidate":
+            sentences += _accuracy(candidate, f"Top-1 of {candidate.artifact} ({candidate.precision})")
     return tuple(sentences)
+
+
+def scatter_title(scatter: Scatter) -> str:
+    """What a picture shows, and whether its latencies are estimates."""
+    if scatter.estimated_for is None:
+        return "Accuracy against latency"
+    return f"Accuracy against latency estimates for {_board_name(scatter.estimated_for)}, never measured"
+
+
+def scatter_note(scatter: Scatter) -> str:
+    """Which data and machines a picture's numbers belong to, and how to read it."""
+    where = machine_name(scatter.machine)
+    if scatter.estimated_for is None:
+        return f"{scatter.data}, on {where}. Up and to the left is better; bars are 95 % intervals."
+    return (
+        f"{scatter.data}, counted on {where}. Every latency is a roofline estimate for "
+        f"{_board_name(scatter.estimated_for)} and was never measured, so it has no error bar. Up and to the left is "
+        "better; the vertical bars are 95 % intervals of the accuracy."
+    )
+
+
+def point_latency(point: Point) -> str:
+    """A point's latency, called an estimate where it is one."""
+    return f"{ms(point.latency_ms)} ms{' (estimate)' if point.is_estimate else ''}"
 
 
 def measured_where(bundle: BundleView) -> tuple[str, ...]:
@@ -45,8 +72,9 @@ def measured_where(bundle: BundleView) -> tuple[str, ...]:
         told.append((f"Accuracy over {key} was counted on {where}", [r for r in rows if bundle.accuracy(r, key)]))
     sentences = [f"{what} for {_named(some, rows)}." for what, some in told if some]
     if skipped := bundle.skipped:
-        reasons = "; ".join(f"{reason}: {number}" for reason, number in skipped.items())
-        sentences.append(f"Videos left out ({sum(skipped.values())}): {reasons}.")
+        sentences.append(f"Videos left out ({sum(skipped.values())}): {counts_text(skipped)}.")
+    if handled := bundle.handled:
+        sentences.append(f"Odd videos that are counted all the same: {counts_text(handled)}.")
     if not _may_stand_for(measurements.machine, measurements.target):
         sentences.append(f"The target is {measurements.target}; the measured numbers are not from it.")
     return (*sentences, f"The record was made at {measurements.created_utc}.")
@@ -82,6 +110,13 @@ def provenance(bundle: BundleView) -> dict[str, str]:
     return {name: fact for name, fact in facts.items() if fact}
 
 
+def _board_name(target: str) -> str:
+    try:
+        return load_profile(target).title
+    except UnknownNameError:
+        return target
+
+
 def _may_stand_for(machine: Machine, target: str) -> bool:
     """Whether numbers of `machine` are the target's own: it is that board, or any CPU of a CPU target's kind."""
     if machine.board == target:
@@ -109,11 +144,14 @@ def _speed(row: Row) -> list[str]:
     return ["Its latency is not known."]
 
 
-def _accuracy(row: Row) -> list[str]:
+def _accuracy(row: Row, what: str) -> list[str]:
+    """A sentence for every data set and split, with all levels that were counted, videos first."""
+    by_data: dict[str, list[Accuracy]] = {}
+    for accuracy in sorted(row.accuracy, key=lambda accuracy: accuracy.level != "video"):
+        by_data.setdefault(f"{accuracy.dataset} {accuracy.split}", []).append(accuracy)
     return [
-        f"It is right on {accuracy.correct} of {accuracy.count} ({percent(accuracy.top1)} %) over "
-        f"{accuracy_key(accuracy)}."
-        for accuracy in row.accuracy
+        f"{what} on {data}: {', '.join(f'{percent(own.top1)} % of {own.count} {own.level}s' for own in levels)}."
+        for data, levels in by_data.items()
     ]
 
 

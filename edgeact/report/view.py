@@ -1,20 +1,22 @@
-"""What a report shows: bundles and latency records brought into one shape, with nothing computed anew.
+"""What a report shows: bundles and records brought into one shape, with nothing computed anew.
 
 HTML, Markdown and JSON are three ways to write this one view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edgeact.bundle import open_bundle
 from edgeact.bundle.manifest import Manifest
 from edgeact.errors import UsageError
 from edgeact.records import (
     Accuracy,
+    AccuracyRecord,
     ClassAccuracy,
     Interval,
     Latency,
@@ -35,22 +37,34 @@ class _View(BaseModel):
 
 
 class Point(_View):
-    """One measured variant in a scatter."""
+    """One variant in a scatter: its latency is measured, with an interval, or an estimate, without one."""
 
     label: str
     bundle: str
     precision: Precision
     verdict: Verdict
-    p50_ms: float
-    p50_interval: Interval
+    p50_ms: float | None = Field(description="None: not measured")
+    p50_interval: Interval | None
+    latency_estimate_ms: float | None = Field(description="roofline estimate, only where nothing was measured")
     top1: float
     top1_interval: Interval
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether its latency was never measured."""
+        return self.p50_ms is None
+
+    @property
+    def latency_ms(self) -> float:
+        """The measured median, else the estimate."""
+        return next(value for value in (self.p50_ms, self.latency_estimate_ms) if value is not None)
+
 
 class Scatter(_View):
-    """Variants that may be compared: latency measured on one machine, accuracy over the same data."""
+    """Variants that may be compared: accuracy over the same data, latency of one machine or estimated for one board."""
 
-    machine: Machine
+    machine: Machine = Field(description="where accuracy was counted and latency, unless it is an estimate, measured")
+    estimated_for: str | None = Field(description="the target whose roofline all latencies are; None: all are measured")
     data: str = Field(description="data set, split and level of the accuracy")
     points: tuple[Point, ...]
 
@@ -105,12 +119,20 @@ class BundleView(_View):
     @property
     def skipped(self) -> dict[str, int]:
         """Videos that the accuracies left out: 'data: reason' -> number."""
-        counts = {}
-        for row in self.rows:
-            for accuracy in row.accuracy:
-                for reason, number in accuracy.skipped.items():
-                    counts[f"{accuracy.dataset} {accuracy.split}: {reason}"] = number
-        return counts
+        return self._by_data(lambda accuracy: accuracy.skipped)
+
+    @property
+    def handled(self) -> dict[str, int]:
+        """Odd videos that the accuracies count all the same: 'data: oddity' -> number."""
+        return self._by_data(lambda accuracy: accuracy.handled)
+
+    def _by_data(self, numbers: Callable[[Accuracy], dict[str, int]]) -> dict[str, int]:
+        return {
+            f"{accuracy.dataset} {accuracy.split}: {what}": number
+            for row in self.rows
+            for accuracy in row.accuracy
+            for what, number in numbers(accuracy).items()
+        }
 
 
 class Report(_View):
@@ -119,22 +141,27 @@ class Report(_View):
     bundles: tuple[BundleView, ...]
     scatters: tuple[Scatter, ...]
     latency_records: tuple[LatencyRecord, ...] = ()
+    accuracy_records: tuple[AccuracyRecord, ...] = ()
 
     @property
     def title(self) -> str:
         """What the report is of, in one line."""
         names = [f"{bundle.manifest.model.name} for {bundle.manifest.target}" for bundle in self.bundles]
-        names = names or [f"{record.model} / {record.artifact}" for record in self.latency_records]
+        records: tuple[_Record, ...] = (*self.latency_records, *self.accuracy_records)
+        names = names or [f"{record.model} / {record.artifact}" for record in records]
         return ", ".join(dict.fromkeys(names))
 
 
-def read_inputs(paths: Iterable[str | Path]) -> Report:
-    """The report of bundles and of latency records (JSON, of `edgeact bench --out`), told apart by their content.
+_Record = LatencyRecord | AccuracyRecord
 
-    Raises UsageError for a JSON file that is no latency record, and what `open_bundle` raises for a bad bundle.
+
+def read_inputs(paths: Iterable[str | Path]) -> Report:
+    """The report of bundles and records (JSON, of `bench --out` and `evaluate --out`), told apart by their content.
+
+    Raises UsageError for a JSON file that is no such record, and what `open_bundle` raises for a bad bundle.
     """
     bundles: list[BundleView] = []
-    records: list[LatencyRecord] = []
+    records: list[_Record] = []
     for path in map(Path, paths):
         record = _read_record(path)
         if record:
@@ -156,9 +183,9 @@ def view_bundle(path: str | Path) -> BundleView:
     )
 
 
-def build_report(bundles: Iterable[BundleView], records: Iterable[LatencyRecord] = ()) -> Report:
+def build_report(bundles: Iterable[BundleView], records: Iterable[_Record] = ()) -> Report:
     """Bring bundles and records into one report; the single latency samples stay in the records."""
-    slim = tuple(_without_samples(bundle) for bundle in bundles)
+    slim, known = tuple(_without_samples(bundle) for bundle in bundles), tuple(records)
     return Report(
         bundles=slim,
         scatters=_scatters(slim),
@@ -169,23 +196,27 @@ def build_report(bundles: Iterable[BundleView], records: Iterable[LatencyRecord]
                     "stages": {name: _bare(stage) for name, stage in record.stages.items()},
                 }
             )
-            for record in records
+            for record in known
+            if isinstance(record, LatencyRecord)
         ),
+        accuracy_records=tuple(record for record in known if isinstance(record, AccuracyRecord)),
     )
 
 
-def _read_record(path: Path) -> LatencyRecord | None:
-    """The latency record in `path`; None where the file is none that starts as JSON does."""
+def _read_record(path: Path) -> _Record | None:
+    """The record in `path`; None where the file does not start as JSON does."""
+    adapter: TypeAdapter[_Record] = TypeAdapter(Annotated[_Record, Field(discriminator="kind")])
     try:
         with path.open("rb") as handle:
             if handle.read(1) != b"{":
                 return None
-        return LatencyRecord.model_validate_json(path.read_bytes())
+        return adapter.validate_json(path.read_bytes())
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from error
     except ValidationError as error:
         raise UsageError(
-            f"'{path}' is neither a bundle nor a latency record of edgeact bench --out: {error.errors()[0]['msg']}"
+            f"'{path}' is neither a bundle nor a record of edgeact bench --out or edgeact evaluate --out: "
+            f"{error.errors()[0]['msg']}"
         ) from error
 
 
@@ -204,23 +235,34 @@ def _bare(latency: Latency) -> Latency:
 
 
 def _scatters(bundles: tuple[BundleView, ...]) -> tuple[Scatter, ...]:
-    """One scatter for every machine and data set; over videos where they were counted, else over clips."""
-    groups: dict[tuple[str, str], list[tuple[BundleView, Row, Accuracy]]] = {}
+    """One scatter for every machine and data set, then one of estimates for every target.
+
+    Accuracy is the one over videos where they were counted, else over clips.
+    """
+    groups: dict[tuple[str | None, str, str], list[tuple[BundleView, Row, Accuracy]]] = {}
     machines: dict[str, Machine] = {}
     for bundle in bundles:
         if bundle.measurements is None:
             continue
-        machine = bundle.measurements.machine
+        machine, target = bundle.measurements.machine, bundle.measurements.target
         machines.setdefault(machine.fingerprint, machine)
         for row in bundle.rows:
+            if row.latency is None and row.latency_estimate_ms is None:
+                continue
             for accuracy in _one_level(row.accuracy):
-                if row.latency:
-                    key = (machine.fingerprint, f"{accuracy.data_digest} {accuracy_key(accuracy)}")
-                    groups.setdefault(key, []).append((bundle, row, accuracy))
-    return tuple(
-        Scatter(machine=machines[fingerprint], data=accuracy_key(members[0][2]), points=_points(members))
-        for (fingerprint, _), members in groups.items()
+                data = f"{accuracy.data_digest} {accuracy_key(accuracy)}"
+                key = (None if row.latency else target, machine.fingerprint, data)
+                groups.setdefault(key, []).append((bundle, row, accuracy))
+    scatters = (
+        Scatter(
+            machine=machines[fingerprint],
+            estimated_for=estimated_for,
+            data=accuracy_key(members[0][2]),
+            points=_points(members),
+        )
+        for (estimated_for, fingerprint, _), members in groups.items()
     )
+    return tuple(sorted(scatters, key=lambda scatter: scatter.estimated_for is not None))
 
 
 def _one_level(accuracies: tuple[Accuracy, ...]) -> list[Accuracy]:
@@ -236,13 +278,13 @@ def _points(members: list[tuple[BundleView, Row, Accuracy]]) -> tuple[Point, ...
             bundle=bundle.name,
             precision=row.precision,
             verdict=row.verdict,
-            p50_ms=row.latency.p50_ms,
-            p50_interval=row.latency.p50_interval,
+            p50_ms=row.latency.p50_ms if row.latency else None,
+            p50_interval=row.latency.p50_interval if row.latency else None,
+            latency_estimate_ms=None if row.latency else row.latency_estimate_ms,
             top1=accuracy.top1,
             top1_interval=accuracy.top1_interval,
         )
         for label, (bundle, row, accuracy) in zip(labels, members, strict=True)
-        if row.latency
     )
 
 

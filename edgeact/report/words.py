@@ -6,13 +6,26 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from edgeact.records import Accuracy, ClassAccuracy, Interval, Latency, LatencyRecord, Machine, Parity, Row
+from edgeact.records import (
+    Accuracy,
+    AccuracyRecord,
+    ClassAccuracy,
+    Interval,
+    Latency,
+    LatencyRecord,
+    Machine,
+    Parity,
+    Row,
+)
 
 __all__ = [
     "Text",
+    "accuracy_facts",
     "accuracy_key",
     "bytes_text",
     "class_text",
+    "counts_text",
+    "latency_facts",
     "latency_text",
     "machine_facts",
     "machine_name",
@@ -21,7 +34,6 @@ __all__ = [
     "p50_text",
     "parity_text",
     "percent",
-    "record_facts",
     "tail_text",
     "threads_text",
     "top1_text",
@@ -126,7 +138,7 @@ def machine_facts(machine: Machine) -> dict[str, str]:
     return {name: fact for name, fact in facts.items() if fact}
 
 
-def record_facts(record: LatencyRecord) -> dict[str, str]:
+def latency_facts(record: LatencyRecord) -> dict[str, str]:
     """One latency record as the cells of a table row."""
     latency = record.latency
     return {
@@ -141,6 +153,31 @@ def record_facts(record: LatencyRecord) -> dict[str, str]:
         "measured": record.created_utc,
         "notes": "; ".join(record.notes) or NONE,
     }
+
+
+def accuracy_facts(record: AccuracyRecord) -> list[dict[str, str]]:
+    """One accuracy record as the cells of table rows, one row for every level it was counted at."""
+    return [
+        {
+            "artifact": f"{record.model} / {record.artifact}",
+            "precision": record.precision,
+            "runs on": f"{record.backend} on {record.device}",
+            "data": f"{accuracy.dataset} {accuracy.split}",
+            "level": accuracy.level,
+            "top-1": f"{percent(accuracy.top1)} % {_interval(accuracy.top1_interval, percent)}",
+            "count": str(accuracy.count),
+            "videos left out": counts_text(accuracy.skipped) or "none",
+            "odd videos used": counts_text(accuracy.handled) or "none",
+            "machine": machine_name(record.machine),
+            "counted": record.created_utc,
+        }
+        for accuracy in record.accuracy
+    ]
+
+
+def counts_text(counts: dict[str, int]) -> str:
+    """Reasons and how many videos each is of; empty where there are none."""
+    return "; ".join(f"{reason}: {number}" for reason, number in counts.items())
 
 
 def threads_text(latency: Latency) -> str:

@@ -12,7 +12,7 @@ from edgeact.errors import UsageError
 from edgeact.records import Measurements
 from edgeact.report import Report
 from tests.bench.making import make_record
-from tests.report.making import make_machine, make_rows
+from tests.report.making import make_accuracy_record, make_machine, make_rows
 from tests.runtime.making import make_bundle
 
 
@@ -32,18 +32,32 @@ def bundle(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_bundle_and_a_record_become_page_markdown_and_json(bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_and_records_become_page_markdown_and_json(bundle: Path, tmp_path: Path) -> None:
     record = tmp_path / "record.json"
     record.write_text(make_record().model_dump_json())
+    counted = tmp_path / "counted.json"
+    counted.write_text(make_accuracy_record().model_dump_json(indent=1))
     page, markdown = tmp_path / "out" / "report.html", tmp_path / "report.md"
-    arguments = ["report", str(bundle), str(record), "-o", str(page), "--markdown", str(markdown), "--json"]
+    arguments = [
+        "report",
+        str(bundle),
+        str(record),
+        str(counted),
+        "-o",
+        str(page),
+        "--markdown",
+        str(markdown),
+        "--json",
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     report = Report.model_validate(json.loads(result.stdout))
-    assert [len(report.bundles), len(report.scatters), len(report.latency_records)] == [1, 1, 1]
+    assert [len(report.bundles), len(report.scatters)] == [1, 1]
+    assert [len(report.latency_records), len(report.accuracy_records)] == [1, 1]
     for text in (page.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")):
         assert "openvino-int8 (int8, openvino on CPU) was chosen" in text
         assert "Latency records" in text
+        assert "Accuracy records" in text
 
 
 def test_an_earlier_page_stays_where_an_input_is_bad(bundle: Path, tmp_path: Path) -> None:

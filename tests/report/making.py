@@ -7,6 +7,7 @@ from edgeact.bundle.manifest import Artifact, Calibration, Golden, Manifest, Mem
 from edgeact.clip import ClipSpec
 from edgeact.records import (
     Accuracy,
+    AccuracyRecord,
     ClassAccuracy,
     Interval,
     Latency,
@@ -67,6 +68,7 @@ def make_accuracy(
             ],
             "confusion": confusion,
             "skipped": {"no frame could be decoded": 2},
+            "handled": {"variable frame rate": 3},
         }
     )
 
@@ -131,6 +133,33 @@ def make_rows(labels: tuple[str, ...] = LABELS) -> tuple[Row, ...]:
             latency_estimate_ms=1.83,
             reason="not at hand; the device decides",
         ),
+    )
+
+
+def make_estimated_rows() -> tuple[Row, ...]:
+    """What an export for a board that is not at hand leaves: accuracies, and estimates but no measured latency."""
+    reference, fp32, *_, tensorrt = make_rows()
+    fields = {"latency": None, "verdict": "candidate", "accuracy": (make_accuracy(0.95),)}
+    return (
+        reference.model_copy(update={"latency": None}),
+        fp32.model_copy(update=fields | {"latency_estimate_ms": 4.61}),
+        tensorrt.model_copy(update=fields),
+        tensorrt.model_copy(update=fields | {"artifact": "tensorrt-int8", "precision": "int8"}),
+    )
+
+
+def make_accuracy_record() -> AccuracyRecord:
+    """A record as `edgeact evaluate` writes it, counted over clips and over videos."""
+    return AccuracyRecord(
+        created_utc="2026-01-03T00:00:00Z",
+        bundle_digest="5" * 64,
+        model="msf-r3d-fsam",
+        artifact="onnx-int8",
+        precision="int8",
+        backend="onnxruntime",
+        device="CPU",
+        machine=make_machine(),
+        accuracy=(make_accuracy(0.9), make_accuracy(0.96, level="video", per_class=20)),
     )
 
 
@@ -205,16 +234,24 @@ def make_manifest(labels: tuple[str, ...] = LABELS) -> Manifest:
 
 
 def make_view(
-    name: str = "model.edgeact", *, rows: tuple[Row, ...] | None = None, labels: tuple[str, ...] = LABELS
+    name: str = "model.edgeact",
+    *,
+    rows: tuple[Row, ...] | None = None,
+    labels: tuple[str, ...] = LABELS,
+    target: str = "intel-cpu",
 ) -> BundleView:
     """A bundle as the report sees it."""
     measurements = Measurements(
         created_utc="2026-01-02T03:04:05Z",
         model="msf-r3d-fsam",
-        target="intel-cpu",
+        target=target,
         machine=make_machine(),
         rows=make_rows() if rows is None else rows,
     )
     return BundleView(
-        name=name, digest="5" * 64, size_bytes=12_300_000, manifest=make_manifest(labels), measurements=measurements
+        name=name,
+        digest="5" * 64,
+        size_bytes=12_300_000,
+        manifest=make_manifest(labels).model_copy(update={"target": target}),
+        measurements=measurements,
     )

@@ -12,7 +12,7 @@ import pytest
 
 from edgeact.report import Report, build_report, render_html, words
 from tests.bench.making import make_record
-from tests.report.making import make_accuracy, make_rows, make_view
+from tests.report.making import make_accuracy, make_accuracy_record, make_estimated_rows, make_rows, make_view
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -25,6 +25,12 @@ def make_report() -> Report:
     rows = list(make_rows())
     rows[0] = rows[0].model_copy(update={"reason": "<script>document.title = 'broken'</script> & \"quotes\""})
     return build_report([make_view(rows=tuple(rows))], [make_record(notes=("the CPU clock moved",))])
+
+
+def make_board_report() -> Report:
+    """Measured here and estimated for a board: two scatters; and both kinds of records."""
+    board = make_view("board.edgeact", rows=make_estimated_rows(), target="orin-nano-8gb")
+    return build_report([make_view(), board], [make_record(), make_accuracy_record()])
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,10 @@ def test_the_console_is_silent_and_nothing_is_fetched(page: Any) -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("report", [make_report(), build_report([make_view("a.edgeact"), make_view("b.edgeact")])])
+@pytest.mark.parametrize(
+    "report",
+    [make_report(), make_board_report(), build_report([make_view("a.edgeact"), make_view("b.edgeact")])],
+)
 def test_nothing_sticks_out_of_the_page(browser: Any, tmp_path: Path, report: Report, size: tuple[int, int]) -> None:
     page = _open(browser, tmp_path, report)
     _resize(page, *size)
@@ -107,7 +116,39 @@ def test_one_scatter_is_seen_with_one_point_for_every_measured_row(page: Any, si
 
 @pytest.mark.browser
 @pytest.mark.parametrize("size", SIZES)
-def test_labels_as_drawn_do_not_overlap_and_can_be_read(page: Any, size: tuple[int, int]) -> None:
+def test_estimates_are_drawn_apart_from_what_was_measured(browser: Any, tmp_path: Path, size: tuple[int, int]) -> None:
+    page = _open(browser, tmp_path, make_board_report())
+    _resize(page, *size)
+    shown = [each for each in page.find_elements("css selector", "figure > svg") if each.is_displayed()]
+    found = [
+        page.execute_script(
+            "return [...arguments[0].querySelectorAll('g.point')].map(e => {"
+            " const mark = getComputedStyle(e.querySelector('.mark')), bar = e.querySelector('.bar').getBBox();"
+            " return [mark.strokeDasharray, bar.width, bar.height]})",
+            each,
+        )
+        for each in shown
+    ]
+    measured, estimated = found
+    assert (len(measured), len(estimated)) == (5, 3)
+    assert {dashes for dashes, *_ in measured} == {"none"}
+    assert "none" not in {dashes for dashes, *_ in estimated}
+    assert all(width == pytest.approx(6, abs=0.01) and height > 20 for _, width, height in estimated)  # caps only
+    assert ["latency p50" in each.text for each in shown] == [True, False]
+    assert ["latency estimate, ms per clip" in each.text for each in shown] == [False, True]
+    assert ["estimate" in each for each in _texts(page, "figcaption")] == [False, True]
+    assert _texts(page, ".scatter h2") == _texts(page, "figure > svg.wide > title")
+    assert _texts(page, ".scatter h2")[1].endswith("estimates for Jetson Orin Nano 8GB, never measured")
+    assert "tensorrt-int8: 1.83 ms (estimate), 93.8 %." in _texts(page, "figure > svg.wide > desc")[1]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("report", [make_report(), make_board_report()])
+@pytest.mark.parametrize("size", SIZES)
+def test_labels_as_drawn_do_not_overlap_and_can_be_read(
+    browser: Any, tmp_path: Path, report: Report, size: tuple[int, int]
+) -> None:
+    page = _open(browser, tmp_path, report)
     _resize(page, *size)
     boxes = page.execute_script(
         "return [...document.querySelectorAll('figure > svg text.label')].map(e => e.getBoundingClientRect())"
@@ -138,8 +179,17 @@ def test_the_table_says_what_the_records_say(page: Any) -> None:
             f"{row.verdict} {row.reason}",
         ]
     assert _texts(page, ".records tbody tr > *") == [
-        *words.record_facts(make_record(notes=("the CPU clock moved",))).values()
+        *words.latency_facts(make_record(notes=("the CPU clock moved",))).values()
     ]
+
+
+@pytest.mark.browser
+def test_accuracy_records_have_a_table_of_their_own(browser: Any, tmp_path: Path) -> None:
+    page = _open(browser, tmp_path, build_report([], [make_accuracy_record()]))
+    assert _texts(page, ".records h2") == ["Accuracy records"]
+    facts = words.accuracy_facts(make_accuracy_record())
+    assert _texts(page, ".records thead th") == [*facts[0]]
+    assert _texts(page, ".records tbody tr > *") == [cell for row in facts for cell in row.values()]
 
 
 @pytest.mark.browser
@@ -197,7 +247,7 @@ def test_a_bundle_without_measurements_is_shown_all_the_same() -> None:
     text = render_html(build_report([make_view().model_copy(update={"measurements": None})]))
     assert "Nothing was measured" in text
     assert "<figure>" not in text
-    assert "no variant has both of them measured" in text
+    assert "no variant has both an accuracy and a latency" in text
 
 
 def test_clips_and_videos_have_columns_of_their_own() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from edgeact.report import build_report, render_markdown, words
 from tests.bench.making import make_record
-from tests.report.making import make_rows, make_view
+from tests.report.making import make_accuracy_record, make_estimated_rows, make_rows, make_view
 
 
 def _table(text: str, first_head: str) -> list[list[str]]:
@@ -37,6 +37,20 @@ def test_the_sections_of_the_page_are_all_there() -> None:
         assert f" {head}" in text
     assert "stem.conv" in text
     assert "## Latency records" in text
+
+
+def test_accuracy_records_have_a_table_with_a_row_for_every_level() -> None:
+    text = render_markdown(build_report([], [make_accuracy_record()]))
+    expected = [[*facts.values()] for facts in words.accuracy_facts(make_accuracy_record())]
+    lines = _table(text[text.index("## Accuracy records") :], "artifact")
+    assert [[cell.replace("\\[", "[") for cell in line] for line in lines] == expected
+    assert "## Latency records" not in text
+
+
+def test_estimates_are_told_as_estimates() -> None:
+    text = render_markdown(build_report([make_view(rows=make_estimated_rows(), target="orin-nano-8gb")]))
+    assert "≈ 4.61 ms estimate" in text
+    assert "Latency is only an estimate, a roofline of the target that was never measured, for onnx, tensorrt" in text
 
 
 def test_a_bundle_without_measurements_says_so() -> None:

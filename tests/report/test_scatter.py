@@ -13,20 +13,27 @@ from edgeact.report.view import Point
 SIZES = [(760, 420), (340, 360)]
 
 
-def make_point(p50_ms: float, top1: float, label: str = "openvino-int8") -> Point:
+def make_point(latency_ms: float, top1: float, *, is_estimate: bool = False) -> Point:
     return Point(
-        label=label,
+        label="openvino-int8",
         bundle="model.edgeact",
         precision="int8",
         verdict="candidate",
-        p50_ms=p50_ms,
-        p50_interval=Interval(low=0.98 * p50_ms, high=1.02 * p50_ms),
+        p50_ms=None if is_estimate else latency_ms,
+        p50_interval=None if is_estimate else Interval(low=0.98 * latency_ms, high=1.02 * latency_ms),
+        latency_estimate_ms=latency_ms if is_estimate else None,
         top1=top1,
         top1_interval=Interval(low=max(0.0, top1 - 0.02), high=min(1.0, top1 + 0.02)),
     )
 
 
-points = st.lists(st.builds(make_point, st.floats(0.01, 5000), st.floats(0, 1)), min_size=1, max_size=12)
+points = st.booleans().flatmap(
+    lambda is_estimate: st.lists(
+        st.builds(make_point, st.floats(0.01, 5000), st.floats(0, 1), is_estimate=st.just(is_estimate)),
+        min_size=1,
+        max_size=12,
+    )
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -38,7 +45,7 @@ def test_everything_lies_inside_and_the_order_is_kept(some: list[Point], size: t
         bars = mark.bars
         assert layout.plot.left <= bars.x_low <= bars.x <= bars.x_high <= layout.plot.right
         assert layout.plot.top <= bars.y_high <= bars.y <= bars.y_low <= layout.plot.bottom
-    for one, other in itertools.pairwise(sorted(layout.marks, key=lambda mark: mark.point.p50_ms)):
+    for one, other in itertools.pairwise(sorted(layout.marks, key=lambda mark: mark.point.latency_ms)):
         assert one.bars.x <= other.bars.x
     for one, other in itertools.pairwise(sorted(layout.marks, key=lambda mark: mark.point.top1)):
         assert one.bars.y >= other.bars.y
@@ -58,18 +65,27 @@ def test_ticks_ascend_inside_of_the_axes_and_say_different_things(some: list[Poi
         assert values == sorted(set(values))
 
 
+@pytest.mark.parametrize("is_estimate", [False, True])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     "latencies",
     [[4.3, 9.4, 27, 34, 61], [10, 10.2, 10.4, 10.6], [12.7, 16.1, 21.6, 92, 166, 368], [5.0] * 5],
 )
-def test_labels_do_not_overlap_each_other_nor_a_mark(latencies: list[float], size: tuple[int, int]) -> None:
-    some = [make_point(value, 0.95 - 0.004 * index) for index, value in enumerate(latencies)]
+def test_labels_do_not_overlap_each_other_nor_a_mark(
+    latencies: list[float], size: tuple[int, int], is_estimate: bool
+) -> None:
+    some = [make_point(value, 0.95 - 0.004 * index, is_estimate=is_estimate) for index, value in enumerate(latencies)]
     marks = lay_out(some, *size).marks
     for one, other in itertools.combinations(marks, 2):
         assert one.label.box.overlap(other.label.box) == 0
     for one, other in itertools.product(marks, marks):
         assert one.label.box.overlap(other.bars.boxes[0]) == 0
+
+
+def test_an_estimate_has_an_error_bar_of_its_accuracy_only() -> None:
+    (mark,) = lay_out([make_point(10, 0.9, is_estimate=True)], 760, 420).marks
+    assert mark.bars.x_low == mark.bars.x == mark.bars.x_high
+    assert mark.bars.y_high < mark.bars.y < mark.bars.y_low
 
 
 def test_a_wide_range_of_latencies_gets_a_logarithmic_axis() -> None:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgeact.report import BundleView
-from edgeact.report.summary import measured_where, provenance, summarize_bundle
-from tests.report.making import make_machine, make_rows, make_view
+from edgeact.report import BundleView, build_report
+from edgeact.report.summary import measured_where, provenance, scatter_note, scatter_title, summarize_bundle
+from edgeact.report.words import percent
+from tests.report.making import make_accuracy, make_estimated_rows, make_machine, make_rows, make_view
 
 
 def _of(target: str, **machine: object) -> BundleView:
@@ -18,8 +19,39 @@ def test_the_choice_its_speed_and_its_accuracy_are_told() -> None:
     assert summarize_bundle(make_view()) == (
         "openvino-int8 (int8, openvino on CPU) was chosen: fastest within the budget of 1 point.",
         "One clip takes 4.27 ms [4.25, 4.29]: the median of 200 runs, 2 threads.",
-        "It is right on 450 of 480 (93.8 %) over stick-actions test, clips.",
+        "Top-1 on stick-actions test: 93.8 % of 480 clips.",
     )
+
+
+def test_all_levels_of_one_data_set_are_one_sentence_videos_first() -> None:
+    both = (make_accuracy(0.9), make_accuracy(0.96, level="video", per_class=20))
+    other = make_accuracy(0.9).model_copy(update={"split": "val"})
+    row = make_rows()[3].model_copy(update={"accuracy": (*both, other)})
+    clips, videos = (percent(accuracy.top1) for accuracy in both)
+    assert summarize_bundle(make_view(rows=(row,)))[2:] == (
+        f"Top-1 on stick-actions test: {videos} % of 240 videos, {clips} % of 480 clips.",
+        f"Top-1 on stick-actions val: {percent(other.top1)} % of 480 clips.",
+    )
+
+
+def test_where_nothing_was_chosen_the_accuracy_of_every_candidate_is_told() -> None:
+    assert summarize_bundle(make_view(rows=make_estimated_rows()))[1:] == (
+        "Top-1 of onnx (fp32) on stick-actions test: 93.8 % of 480 clips.",
+        "Top-1 of tensorrt-fp16 (fp16) on stick-actions test: 93.8 % of 480 clips.",
+        "Top-1 of tensorrt-int8 (int8) on stick-actions test: 93.8 % of 480 clips.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "name"), [("orin-nano-8gb", "Jetson Orin Nano 8GB"), ("a-new-board", "a-new-board")]
+)
+def test_a_picture_of_estimates_says_so_and_for_which_board(target: str, name: str) -> None:
+    measured, estimated = build_report([make_view(), make_view(rows=make_estimated_rows(), target=target)]).scatters
+    assert scatter_title(measured) == "Accuracy against latency"
+    assert "estimate" not in scatter_note(measured)
+    assert scatter_title(estimated) == f"Accuracy against latency estimates for {name}, never measured"
+    assert f"Every latency is a roofline estimate for {name} and was never measured" in scatter_note(estimated)
+    assert "counted on intel-cpu (Intel Xeon" in scatter_note(estimated)
 
 
 def test_a_choice_by_estimate_is_not_told_as_measured() -> None:
@@ -40,6 +72,7 @@ def test_measured_and_estimated_are_kept_apart() -> None:
     assert "tensorrt-fp16" not in measured
     assert any("estimate" in sentence and sentence.endswith("for tensorrt-fp16.") for sentence in sentences)
     assert "Videos left out (2): stick-actions test: no frame could be decoded: 2." in sentences
+    assert "Odd videos that are counted all the same: stick-actions test: variable frame rate: 3." in sentences
 
 
 @pytest.mark.parametrize(

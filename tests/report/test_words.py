@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from edgeact.records import Parity
 from edgeact.report import words
 from tests.bench.making import make_record
-from tests.report.making import LABELS, make_accuracy, make_latency, make_parity, make_rows
+from tests.report.making import LABELS, make_accuracy, make_accuracy_record, make_latency, make_parity, make_rows
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,22 @@ def test_mistakes_come_by_number_and_leave_out_what_is_right() -> None:
 
 
 def test_record_facts_hold_what_makes_a_number_less_sure() -> None:
-    facts = words.record_facts(make_record(notes=("the CPU clock moved",), threads=1))
+    facts = words.latency_facts(make_record(notes=("the CPU clock moved",), threads=1))
     assert facts["notes"] == "the CPU clock moved"
     assert facts["runs on"] == "openvino on CPU, 1 thread"
     assert facts["p99"] == "n/a"
+
+
+def test_accuracy_facts_hold_a_row_for_every_level() -> None:
+    record = make_accuracy_record()
+    clips, videos = words.accuracy_facts(record)
+    assert [clips["level"], videos["level"]] == ["clip", "video"]
+    assert [clips["count"], videos["count"]] == ["480", "240"]
+    assert clips["top-1"] == str(words.top1_text(record.accuracy[0])).removesuffix(", n = 480")
+    assert clips["data"] == "stick-actions test"
+    assert clips["videos left out"] == "no frame could be decoded: 2"
+    assert clips["odd videos used"] == "variable frame rate: 3"
+    assert clips["machine"] == "intel-cpu (Intel Xeon Platinum 8481C)"
+    plain = record.accuracy[0].model_copy(update={"skipped": {}, "handled": {}})
+    (facts,) = words.accuracy_facts(record.model_copy(update={"accuracy": (plain,)}))
+    assert (facts["videos left out"], facts["odd videos used"]) == ("none", "none")
