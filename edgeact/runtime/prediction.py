@@ -62,6 +62,6 @@ class WindowResult:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores float32 that sum to 1 over the last axis; shifted by the maximum, so that nothing overflows."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    scores: NDArray[np.float32] = shifted / shifted.sum(axis=-1, keepdims=True)
+    scores: NDArray[np.float32] = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    scores /= scores.sum(axis=-1, keepdims=True)
     return scores

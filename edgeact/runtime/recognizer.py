@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -40,6 +40,7 @@ class Recognizer:
         self.session = session
         self._input = np.empty(manifest.clip.input_shape, dtype=np.float32)
         self._lock = threading.Lock()
+        self._preprocess: Callable[..., Array] | None = None  # OpenCV is loaded by the first prediction only
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -59,14 +60,16 @@ class Recognizer:
         """
         if order not in ("rgb", "bgr"):
             raise UsageError(f"order: expected 'rgb' or 'bgr', got '{order}'")
-        require("cv2", "video")
-        from edgeact.video import preprocess
+        if self._preprocess is None:
+            require("cv2", "video")
+            from edgeact.video import preprocess
 
+            self._preprocess = preprocess
         with self._lock:
             started_ns = time.perf_counter_ns()
-            preprocess(frames, self.clip, self._input, order=order)
+            self._preprocess(frames, self.clip, self._input, order=order)
             prepared_ns = time.perf_counter_ns()
-            logits, inference_ms = self.session.run(self._input)
+            logits, inference_ms = self.session.run(self._input, known_finite=True)
         scores = softmax(logits[0])
         total_ms = (time.perf_counter_ns() - started_ns) / 1e6
         return Prediction(self.labels, scores, StageTimes((prepared_ns - started_ns) / 1e6, inference_ms, total_ms))

@@ -36,30 +36,43 @@ def preprocess(
     _check_frames(frames, clip)
     out = np.empty(clip.input_shape, np.float32) if out is None else _checked_out(out, clip)
     height, width = clip.crop
-    planes = np.empty((3, clip.clip_frames, height, width), np.uint8)
-    destination = (0, 1, 2) if order == clip.channel_order else (2, 1, 0)
+    resized, planes = np.empty((*clip.resize, 3), np.uint8), _planes((clip.clip_frames, height, width))
+    channels = planes if order == clip.channel_order else planes[::-1]
     for index, frame in enumerate(frames):
-        cv2.split(_resized_crop(frame, clip), [planes[channel, index] for channel in destination])
+        cv2.split(_cropped(resize_frame(frame, clip, resized), clip), [channel[index] for channel in channels])
     # A table of 256 values is exact and, applied to a whole channel at once, as fast as multiply and add.
     for channel, table in enumerate(_tables(clip.mean, clip.std)):
         cv2.LUT(planes[channel].reshape(-1, width), table, out[0, channel].reshape(-1, width))
     return out
 
 
-def resize_frame(frame: Image, clip: ClipSpec) -> Image:
-    """A frame uint8 (H, W, 3) stretched to `clip.resize`, not yet cropped; the frame itself where it has that size."""
+def resize_frame(frame: Image, clip: ClipSpec, out: Image | None = None) -> Image:
+    """A frame uint8 (H, W, 3) stretched to `clip.resize`, not yet cropped; the frame itself where it has that size.
+
+    Written into `out` of that size, where given.
+    """
     height, width = clip.resize
     if frame.shape[:2] == clip.resize:
         return frame
-    resized = cv2.resize(frame, (width, height), interpolation=_INTERPOLATIONS[clip.interpolation])
+    resized = cv2.resize(frame, (width, height), dst=out, interpolation=_INTERPOLATIONS[clip.interpolation])
     return np.asarray(resized, dtype=np.uint8)
 
 
-def _resized_crop(frame: Image, clip: ClipSpec) -> Image:
-    frame = resize_frame(frame, clip)
+def _cropped(frame: Image, clip: ClipSpec) -> Image:
     height, width = clip.resize
     top, left = (height - clip.crop[0]) // 2, (width - clip.crop[1]) // 2
     return frame[top : top + clip.crop[0], left : left + clip.crop[1]]
+
+
+def _planes(size: tuple[int, int, int]) -> list[Image]:
+    """Three uint8 (T, H, W) at addresses that differ modulo 64.
+
+    Into planes aligned alike OpenCV's split writes past the cache, and the look-up behind it waits for the memory.
+    """
+    volume = size[0] * size[1] * size[2]
+    stride = volume + (1 - volume) % 64
+    buffer = np.empty(3 * stride, np.uint8)
+    return [buffer[start : start + volume].reshape(size) for start in (0, stride, 2 * stride)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -73,6 +86,8 @@ def _tables(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float
 def _check_frames(frames: Image | Sequence[Image], clip: ClipSpec) -> None:
     if len(frames) != clip.clip_frames:
         raise InputError(f"expected {clip.clip_frames} frames (clip_frames), got {len(frames)}")
+    if isinstance(frames, np.ndarray) and frames.dtype == np.uint8 and frames.shape[3:] == (3,) and frames.size:
+        return
     for index, frame in enumerate(frames):
         if not isinstance(frame, np.ndarray):
             raise InputError(f"frame {index}: expected a uint8 array (height, width, 3), got {type(frame).__name__}")
