@@ -36,7 +36,7 @@ class Workshop:
     def __init__(self, settings: BenchSettings, folder: Path, on_step: Callable[[str], None]) -> None:
         self.settings = settings
         self.on_step = on_step
-        self._folder = folder
+        self.folder = folder
         self._exports: dict[str, Exported] = {}
 
     @cached_property
@@ -56,7 +56,7 @@ class Workshop:
             self.on_step("rendering the data set where it is not there yet")
             load_dataset(self.settings.data)  # so that no export pays for it
             self.on_step(f"exporting for {target}")
-            path = self._folder / f"{target}.edgeact"
+            path = self.folder / f"{target}.edgeact"
             arguments = (
                 *("export", MODEL, "--random-weights", "--width", str(self.settings.width), "--target", target),
                 *("--calib", self.settings.data, "--calibration-clips", str(self.settings.calibration_clips)),
