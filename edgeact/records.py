@@ -15,6 +15,7 @@ __all__ = [
     "Accuracy",
     "AccuracyRecord",
     "Backend",
+    "BundleRecord",
     "ClassAccuracy",
     "Interval",
     "Latency",
@@ -162,11 +163,11 @@ class Measurements(Record):
     rows: tuple[Row, ...]
 
 
-class AccuracyRecord(Record):
-    """What `edgeact evaluate` writes."""
+class BundleRecord(Record):
+    """Which artifact of which bundle was measured, when and where: the head of the records made of a bundle."""
 
     schema_version: str = SCHEMA_VERSION
-    kind: Literal["accuracy"] = "accuracy"
+    kind: str
     created_utc: str
     bundle_digest: str = Field(description="digest of the bundle's manifest")
     model: str
@@ -175,6 +176,12 @@ class AccuracyRecord(Record):
     backend: str
     device: str
     machine: Machine
+
+
+class AccuracyRecord(BundleRecord):
+    """What `edgeact evaluate` writes."""
+
+    kind: Literal["accuracy"] = "accuracy"
     accuracy: tuple[Accuracy, ...]
 
 
@@ -189,20 +196,11 @@ class Sensors(Record):
     throttle_events: int | None = Field(default=None, description="counted by the processor since it was started")
 
 
-class LatencyRecord(Record):
+class LatencyRecord(BundleRecord):
     """What `edgeact bench` writes and a regression gate compares."""
 
-    schema_version: str = SCHEMA_VERSION
     kind: Literal["latency"] = "latency"
-    created_utc: str
-    bundle_digest: str = Field(description="digest of the bundle's manifest")
-    model: str
-    artifact: str
-    precision: Precision
-    backend: str
-    device: str
     input_shape: tuple[int, ...]
-    machine: Machine
     latency: Latency
     input_source: Literal["golden", "random"] | None = Field(default=None, description="what the timed input was")
     stages: dict[str, Latency] = Field(default_factory=dict, description="predict's preprocess, inference and total")

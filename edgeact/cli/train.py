@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeact.cli.output import JsonOption, emit_json, note, progress, show
 from edgeact.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeact.export.train import EpochResult
+    from edgeact.export.training import TrainRequest
+    from edgeact.export.weights import ModelCard
 
 __all__ = ["command"]
 
@@ -32,8 +37,8 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Train a model; interrupted, the same command goes on after the last finished epoch."""
-    from edgeact.export.train import EpochResult, Progress, TrainPlan
-    from edgeact.export.training import TrainRequest, train
+    from edgeact.export.train import TrainPlan
+    from edgeact.export.training import TrainRequest
 
     plan = TrainPlan(
         epochs=epochs,
@@ -55,12 +60,27 @@ def command(
         fps=fps,
         init=init,
     )
+    card = _train(request)
+    if json:
+        emit_json(card)
+        return
+    note(f"wrote {out}")
+    if card.provenance["skipped_videos"] != "none":
+        note(f"left out: {card.provenance['skipped_videos']}")
+    show(f"{card.model}, width {card.width}: validation top-1 {card.provenance['validation_top1']}")
+
+
+def _train(request: TrainRequest) -> ModelCard:
+    from edgeact.export.train import Progress
+    from edgeact.export.training import train
+
     with progress() as bar:
         task = bar.add_task("preparing frames", total=None)
 
         def on_epoch(result: EpochResult) -> None:
             top1 = "-" if result.validation_top1 is None else f"{result.validation_top1:.1%}"
-            bar.console.print(f"epoch {result.epoch + 1}/{epochs}: loss {result.loss:.3f}, validation top-1 {top1}")
+            done = f"{result.epoch + 1}/{request.plan.epochs}"
+            bar.console.print(f"epoch {done}: loss {result.loss:.3f}, validation top-1 {top1}")
 
         def on_step(done: int, total: int) -> None:
             bar.update(task, description="training", completed=done, total=total)
@@ -68,14 +88,7 @@ def command(
         def on_prepare(done: int, total: int) -> None:
             bar.update(task, description="preparing frames", completed=done, total=total)
 
-        card = train(request, Progress(on_step, on_epoch), on_prepare)
-    if json:
-        emit_json(card)
-    else:
-        note(f"wrote {out}")
-        if card.provenance["skipped_videos"] != "none":
-            note(f"left out: {card.provenance['skipped_videos']}")
-        show(f"{card.model}, width {card.width}: validation top-1 {card.provenance['validation_top1']}")
+        return train(request, Progress(on_step, on_epoch), on_prepare)
 
 
 def _pixels(text: str) -> tuple[int, int]:
