@@ -1,41 +1,41 @@
-"""All models by name: one literal table."""
+"""All models by name: one literal table, and every combination of a backbone with an attention module besides."""
 
 from __future__ import annotations
 
-from edgeact.clip import ClipSpec
 from edgeact.errors import UnknownNameError
-from edgeact.export.models.cnn3d import cnn3d, cnn3d_gate
-from edgeact.export.models.r3d import msf_r3d, msf_r3d_fsam, r3d_18
-from edgeact.export.models.spec import KINETICS_MEAN, KINETICS_STD, ModelSpec
+from edgeact.export.models.backbones.registry import BACKBONES
+from edgeact.export.models.formula import parse_formula
+from edgeact.export.models.spec import ModelSpec
 
 __all__ = ["MODELS", "find_model"]
 
-_MSF = "Multilevel spatiotemporal feature fusion with FSAM (MSF-R3D), table 5"
-_GATE = "3D Convolutional with Attention for Action Recognition"
-
-
-def _clip(clip_frames: int, fps: float) -> ClipSpec:
-    # Both papers resize to 171x128 and crop 112x112; UCF-101 is 25 frames/s, so 6.25 is every fourth frame.
-    return ClipSpec(
-        clip_frames=clip_frames, fps=fps, resize=(128, 171), crop=(112, 112), mean=KINETICS_MEAN, std=KINETICS_STD
-    )
-
-
-MODELS: dict[str, ModelSpec] = {
-    spec.name: spec
-    for spec in (
-        ModelSpec("r3d-18", r3d_18, _clip(8, 6.25), _MSF, 33_180_000),
-        ModelSpec("msf-r3d", msf_r3d, _clip(8, 6.25), _MSF, 21_840_000),
-        ModelSpec("msf-r3d-fsam", msf_r3d_fsam, _clip(8, 6.25), _MSF, 21_880_000),
-        ModelSpec("cnn3d", cnn3d, _clip(16, 25.0), _GATE, classifier="head.4"),
-        ModelSpec("cnn3d-gate", cnn3d_gate, _clip(16, 25.0), _GATE, classifier="head.4"),
-    )
+_FORMULAS = {
+    "r3d-18": "r3d-18",
+    "msf-r3d": "msf-r3d",
+    "msf-r3d-fsam": "msf-r3d+fsam",
+    "cnn3d": "cnn3d",
+    "cnn3d-gate": "cnn3d+gate",
 }
+"""The names the papers' models go by, and what each is made of."""
+
+
+def _row(name: str, text: str) -> ModelSpec:
+    formula = parse_formula(text)
+    return ModelSpec(name, formula, formula.backbone.clip, formula.backbone.paper)
+
+
+MODELS: dict[str, ModelSpec] = {name: _row(name, text) for name, text in _FORMULAS.items()}
 
 
 def find_model(name: str) -> ModelSpec:
-    """The row called `name`; UnknownNameError with the nearest names otherwise."""
-    try:
+    """The model called `name`, a row of the table or a formula; UnknownNameError with the nearest names otherwise.
+
+    A formula that a row stands for gives that row.
+    """
+    if name in MODELS:
         return MODELS[name]
-    except KeyError:
-        raise UnknownNameError("model", name, MODELS) from None
+    backbone = name.partition("?")[0].partition("+")[0]
+    if backbone not in BACKBONES:
+        raise UnknownNameError("model", name, [*MODELS, *BACKBONES])
+    text = str(parse_formula(name))
+    return next((row for row in MODELS.values() if str(row.formula) == text), None) or _row(text, text)

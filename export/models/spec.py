@@ -1,8 +1,7 @@
-"""What a model is to the exporter: a name, a builder, the paper's clip contract and figures."""
+"""What a model is to the exporter: a name, a formula, the paper's clip contract."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -10,56 +9,31 @@ from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import UsageError
+from edgeact.export.models.formula import Formula
+from edgeact.export.models.options import ModelOptions
 
-__all__ = ["KINETICS_MEAN", "KINETICS_STD", "ModelOptions", "ModelSpec", "resized_clip"]
-
-# The per-channel statistics torchvision's video models are trained with; none of the papers states its own.
-KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
-KINETICS_STD = (0.22803, 0.22145, 0.216989)
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """What can be chosen of a registry model."""
-
-    class_count: int
-    width: int
-    """Channels of the first stage; the papers' size is 64."""
-    clip_frames: int
-    size: tuple[int, int]
-    """(height, width) of the network's input, pixels."""
-
-    def __post_init__(self) -> None:
-        if self.class_count < 1 or self.clip_frames < 1 or min(self.size) < 16:
-            raise UsageError(
-                "expected at least 1 class, 1 frame and 16x16 pixels, got "
-                f"{self.class_count} classes, {self.clip_frames} frames, {self.size[0]}x{self.size[1]} pixels"
-            )
-        if self.width < 4 or self.width % 4:
-            raise UsageError(f"expected a width that is a positive multiple of 4, got {self.width}")
-
-    @property
-    def input_shape(self) -> tuple[int, int, int, int, int]:
-        """Shape `(1, 3, T, H, W)` of one clip."""
-        return (1, 3, self.clip_frames, *self.size)
+__all__ = ["ModelSpec", "resized_clip"]
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One row of the registry."""
+    """One row of the registry, or a combination that has none."""
 
     name: str
-    build: Callable[[ModelOptions], nn.Module]
-    """Returns the untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+    formula: Formula
     clip: ClipSpec
     """The paper's clip contract."""
     paper: str
-    published_parameters: int | None = None
-    """At `published_classes` classes; None where the paper prints none."""
-    published_classes: int = 101
     width: int = 64
-    classifier: str = "classifier"
-    """Name of the last linear layer in the module."""
+
+    def build(self, options: ModelOptions) -> nn.Module:
+        """The untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+        return self.formula.build(options)
+
+    @property
+    def classifier(self) -> str:
+        """Name of the last linear layer in the module."""
+        return self.formula.backbone.classifier
 
     def options(self, class_count: int, *, width: int | None = None, clip: ClipSpec | None = None) -> ModelOptions:
         """The options for `class_count` classes, everything else as the paper has it unless given."""

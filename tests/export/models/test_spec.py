@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edgeact.errors import UsageError
+from edgeact.export.models.options import ModelOptions
 from edgeact.export.models.registry import MODELS
-from edgeact.export.models.spec import ModelOptions, resized_clip
+from edgeact.export.models.spec import resized_clip
 
 CLIP = MODELS["msf-r3d-fsam"].clip
 

@@ -1,15 +1,18 @@
-"""Attention modules: each maps `(N, C, T, H, W)` to the same shape and multiplies its input by weights in (0, 1)."""
+"""FAM and SAM, the frequency channel and spatio-temporal attention of MSF-R3D+FSAM (section 3.2)."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from edgeact.errors import UsageError
+from edgeact.export.models.attention.base import Gate, Site
+from edgeact.export.models.choices import AttentionChoices, Stages
 
-__all__ = ["Fam", "Fsam", "Sam", "dct_basis"]
+__all__ = ["Fam", "Fsam", "FsamChoices", "Sam", "dct_basis", "fsam"]
 
 # FcaNet's (arXiv 2012.11879, section 4.1) sixteen best 2-D DCT frequencies, (row, column) on a 7x7 grid, best first.
 _FREQUENCIES = (
@@ -40,7 +43,7 @@ def _cosine(frequency: int, length: int) -> Tensor:
     return (wave * math.sqrt(2) if frequency else wave).float()
 
 
-class Fam(nn.Module):
+class Fam(Gate):
     """Frequency channel attention: one DCT coefficient a channel, averaged over T, through a bottleneck.
 
     Paper: MSF-R3D+FSAM, section 3.2, eq. 5 and 6. `parts` is not stated there; 16 is FcaNet's best setting.
@@ -61,8 +64,8 @@ class Fam(nn.Module):
             nn.Sigmoid(),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Weigh the channels; the map's H and W must be those the basis was made for."""
+    def weights(self, x: Tensor) -> Tensor:
+        """One a channel, `(N, C, 1, 1, 1)`; the map's H and W must be those the basis was made for."""
         if x.shape[-2:] != self.basis.shape[-2:]:
             raise UsageError(
                 f"this attention was built for maps of {tuple(self.basis.shape[-2:])}, got {tuple(x.shape[-2:])}; "
@@ -70,10 +73,10 @@ class Fam(nn.Module):
             )
         frequencies = (x.mean(dim=2) * self.basis).sum(dim=(2, 3))
         weights: Tensor = self.fc(frequencies)
-        return x * weights[:, :, None, None, None]
+        return weights[:, :, None, None, None]
 
 
-class Sam(nn.Module):
+class Sam(Gate):
     """Spatio-temporal attention: channel-wise max and mean, one 7x7x7 convolution, sigmoid.
 
     Paper: MSF-R3D+FSAM, section 3.2, eq. 7.
@@ -83,14 +86,27 @@ class Sam(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(2, 1, kernel, padding=kernel // 2, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Weigh the positions in time and space."""
+    def weights(self, x: Tensor) -> Tensor:
+        """One a position in time and space, `(N, 1, T, H, W)`."""
         pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
-        return x * torch.sigmoid(self.conv(pooled))
+        return torch.sigmoid(self.conv(pooled))
 
 
 class Fsam(nn.Sequential):
     """FAM, then SAM (MSF-R3D+FSAM, section 3.2, eq. 8)."""
 
-    def __init__(self, channels: int, size: tuple[int, int]) -> None:
-        super().__init__(Fam(channels, size), Sam())
+    def __init__(self, channels: int, size: tuple[int, int], *, parts: int = 16) -> None:
+        super().__init__(Fam(channels, size, parts=parts), Sam())
+
+
+class FsamChoices(AttentionChoices):
+    """Options of FSAM."""
+
+    stages: Stages = (3, 4)
+    parts: int = Field(16, ge=1, le=len(_FREQUENCIES))
+    """Into how many parts FAM cuts the channels, each with a frequency of its own."""
+
+
+def fsam(site: Site, choices: FsamChoices) -> nn.Module:
+    """FSAM for a site."""
+    return Fsam(site.channels, site.size, parts=choices.parts)

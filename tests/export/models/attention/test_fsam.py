@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgeact.errors import UsageError
-from edgeact.export.models.attention import Fam, Fsam, Sam, dct_basis
-from edgeact.export.models.cnn3d import AttentionGate
+from edgeact.export.models.attention.fsam import Fam, Fsam, Sam, dct_basis
+from edgeact.export.models.attention.gate import AttentionGate
 
 MODULES: dict[str, nn.Module] = {
     "fam": Fam(16, (7, 5)),

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeact.export.models.attention import Fsam
+from edgeact.export.models.attention.base import Attention, Site
+from edgeact.export.models.choices import Choices
 from edgeact.export.models.layers import conv_bn, initialize, spatial_mean
-from edgeact.export.models.spec import ModelOptions
+from edgeact.export.models.options import ModelOptions
 
-__all__ = ["BasicBlock", "MsfBlock", "MultiLevelSplit", "R3d", "msf_r3d", "msf_r3d_fsam", "r3d_18"]
+__all__ = ["BasicBlock", "MsfBlock", "MultiLevelSplit", "R3d", "msf_r3d", "r3d_18"]
 
 Block = Callable[[int, int, int], nn.Module]
-Attention = Callable[[int, tuple[int, int]], nn.Module]
 
 
 class BasicBlock(nn.Module):
@@ -106,21 +106,21 @@ class MsfBlock(nn.Module):
 
 
 class R3d(nn.Module):
-    """The R3D-18 body: stem, four stages of two blocks, mean pooling, classifier; attention after stages 3 and 4."""
+    """The R3D-18 body: stem, four stages of two blocks with attention behind them, mean pooling, classifier."""
 
-    def __init__(self, options: ModelOptions, block: Block, attention: Attention | None = None) -> None:
+    def __init__(self, options: ModelOptions, block: Block, attention: Attention) -> None:
         super().__init__()
         width = options.width
         self.stem = conv_bn(3, width, (3, 7, 7), (1, 2, 2))
-        size = tuple(_halved(edge) for edge in options.size)
+        extent = (options.clip_frames, *(_halved(edge) for edge in options.size))
         stages, channels = [], width
         for index in range(4):
             outputs, stride = width << index, 1 if index == 0 else 2
-            layers = [block(channels, outputs, stride), block(outputs, outputs, 1)]
+            layers: list[nn.Module] = [block(channels, outputs, stride), block(outputs, outputs, 1)]
             if stride == 2:
-                size = tuple(_halved(edge) for edge in size)
-            if attention and index >= 2:
-                layers.append(attention(outputs, (size[0], size[1])))
+                extent = (_halved(extent[0]), _halved(extent[1]), _halved(extent[2]))
+            if module := attention(Site(outputs, extent[0], (extent[1], extent[2]), index + 1)):
+                layers.append(module)
             stages.append(nn.Sequential(*layers))
             channels = outputs
         self.stages = nn.Sequential(*stages)
@@ -137,16 +137,11 @@ def _halved(edge: int) -> int:
     return (edge + 1) // 2
 
 
-def r3d_18(options: ModelOptions) -> nn.Module:
+def r3d_18(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:
     """R3D-18 (Tran et al. 2018), the paper's baseline."""
-    return R3d(options, BasicBlock)
+    return R3d(options, BasicBlock, attention)
 
 
-def msf_r3d(options: ModelOptions) -> nn.Module:
+def msf_r3d(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:
     """R3D-18 with MSF modules."""
-    return R3d(options, MsfBlock)
-
-
-def msf_r3d_fsam(options: ModelOptions) -> nn.Module:
-    """MSF-R3D with FSAM after stages 3 and 4."""
-    return R3d(options, MsfBlock, Fsam)
+    return R3d(options, MsfBlock, attention)

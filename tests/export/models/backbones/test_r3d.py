@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgeact.export.models.r3d import BasicBlock, MsfBlock, MultiLevelSplit
+from edgeact.export.models.backbones.r3d import BasicBlock, MsfBlock, MultiLevelSplit
 
 
 def _widths(layer: MultiLevelSplit) -> list[int]:

@@ -7,13 +7,14 @@ It states 64 channels, ReLU, element-wise sigmoid gating, 3-D average pooling, R
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from edgeact.export.models.attention.base import Attention, Site
+from edgeact.export.models.choices import Choices
 from edgeact.export.models.layers import conv_bn
-from edgeact.export.models.spec import ModelOptions
+from edgeact.export.models.options import ModelOptions
 
-__all__ = ["AttentionGate", "Cnn3d", "cnn3d", "cnn3d_gate"]
+__all__ = ["Cnn3d", "cnn3d"]
 
 _KERNEL = (3, 7, 7)
 _STRIDE = (1, 2, 2)
@@ -22,29 +23,17 @@ _HIDDEN_PER_CHANNEL = 8
 _DROPOUT = 0.25
 
 
-class AttentionGate(nn.Module):
-    """x * sigmoid(1x1x1 convolution of x): every position of every channel is gated by all channels there."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(N, C, T, H, W)`, same out as in."""
-        return x * torch.sigmoid(self.conv(x))
-
-
 class Cnn3d(nn.Module):
-    """One Conv3d with batch norm and ReLU, an optional gate, average pooling to a grid, two fully connected layers."""
+    """One Conv3d with batch norm and ReLU, attention, average pooling to a grid, two fully connected layers."""
 
-    def __init__(self, options: ModelOptions, *, gate: bool) -> None:
+    def __init__(self, options: ModelOptions, attention: Attention) -> None:
         super().__init__()
         width, hidden = options.width, options.width * _HIDDEN_PER_CHANNEL
         extent = (options.clip_frames, *((edge + 1) // 2 for edge in options.size))
         pool = [max(edge // cells, 1) for edge, cells in zip(extent, _GRID, strict=True)]
         grid = [edge // step for edge, step in zip(extent, pool, strict=True)]
         self.conv = conv_bn(3, width, _KERNEL, _STRIDE)
-        self.gate = AttentionGate(width) if gate else nn.Identity()
+        self.gate = attention(Site(width, extent[0], (extent[1], extent[2]), 1)) or nn.Identity()
         self.pool = nn.AvgPool3d((pool[0], pool[1], pool[2]))
         self.head = nn.Sequential(
             nn.Flatten(),
@@ -60,11 +49,6 @@ class Cnn3d(nn.Module):
         return logits
 
 
-def cnn3d(options: ModelOptions) -> nn.Module:
-    """The paper's baseline without the gate."""
-    return Cnn3d(options, gate=False)
-
-
-def cnn3d_gate(options: ModelOptions) -> nn.Module:
-    """The paper's model."""
-    return Cnn3d(options, gate=True)
+def cnn3d(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:
+    """The paper's network; its only stage is its convolution."""
+    return Cnn3d(options, attention)

@@ -1,0 +1,68 @@
+"""All backbones by name: one literal table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from edgeact.clip import ClipSpec
+from edgeact.errors import UnknownNameError
+from edgeact.export.models.attention.base import Attention
+from edgeact.export.models.backbones.cnn3d import cnn3d
+from edgeact.export.models.backbones.r3d import msf_r3d, r3d_18
+from edgeact.export.models.choices import Choices
+from edgeact.export.models.options import ModelOptions
+
+__all__ = ["BACKBONES", "BackboneSpec", "find_backbone"]
+
+# The per-channel statistics torchvision's video models are trained with; none of the papers states its own.
+_KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
+_KINETICS_STD = (0.22803, 0.22145, 0.216989)
+
+_MSF = "Multilevel spatiotemporal feature fusion with FSAM (MSF-R3D)"
+_GATE = "3D Convolutional with Attention for Action Recognition"
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """One row of the table."""
+
+    name: str
+    build: Callable[[ModelOptions, Any, Attention], nn.Module]
+    """Makes the network from an instance of `choices`; it asks the attention for a module after every stage."""
+    clip: ClipSpec
+    """The paper's clip contract."""
+    paper: str
+    choices: type[Choices] = Choices
+    stages: int = 4
+    """After each of which attention may stand."""
+    classifier: str = "classifier"
+    """Name of the last linear layer in the module."""
+
+
+def _clip(clip_frames: int, fps: float) -> ClipSpec:
+    # The papers resize to 171x128 and crop 112x112; UCF-101 is 25 frames/s, so 6.25 is every fourth frame.
+    return ClipSpec(
+        clip_frames=clip_frames, fps=fps, resize=(128, 171), crop=(112, 112), mean=_KINETICS_MEAN, std=_KINETICS_STD
+    )
+
+
+BACKBONES: dict[str, BackboneSpec] = {
+    spec.name: spec
+    for spec in (
+        BackboneSpec("r3d-18", r3d_18, _clip(8, 6.25), _MSF),
+        BackboneSpec("msf-r3d", msf_r3d, _clip(8, 6.25), _MSF),
+        BackboneSpec("cnn3d", cnn3d, _clip(16, 25.0), _GATE, stages=1, classifier="head.4"),
+    )
+}
+
+
+def find_backbone(name: str) -> BackboneSpec:
+    """The row called `name`; UnknownNameError with the nearest names otherwise."""
+    try:
+        return BACKBONES[name]
+    except KeyError:
+        raise UnknownNameError("backbone", name, BACKBONES) from None

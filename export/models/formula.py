@@ -1,0 +1,86 @@
+"""What a model is made of, in one line: `backbone[+attention][?option=value&option=value]`.
+
+`resnet3d-50+eam?kernel=5&stages=3,4` is the backbone `resnet3d-50` with the attention `eam` of kernel size 5 after its
+stages 3 and 4. An option belongs to whichever part has one of that name; no two parts have the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import ValidationError
+from torch import nn
+
+from edgeact.errors import UnknownNameError, UsageError
+from edgeact.export.models.attention.base import Attention, no_attention
+from edgeact.export.models.attention.registry import AttentionSpec, find_attention
+from edgeact.export.models.backbones.registry import BackboneSpec, find_backbone
+from edgeact.export.models.choices import AttentionChoices, Choices
+from edgeact.export.models.options import ModelOptions
+
+__all__ = ["Formula", "parse_formula"]
+
+_C = TypeVar("_C", bound=Choices)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A backbone, perhaps an attention module, and what was chosen of both."""
+
+    backbone: BackboneSpec
+    backbone_choices: Choices
+    attention: AttentionSpec | None = None
+    attention_choices: AttentionChoices | None = None
+
+    def build(self, options: ModelOptions) -> nn.Module:
+        """The untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+        attention: Attention = no_attention
+        if self.attention and self.attention_choices:
+            attention = self.attention.at(self.attention_choices, self.backbone.stages)
+        return self.backbone.build(options, self.backbone_choices, attention)
+
+    def __str__(self) -> str:
+        """The shortest text that gives this formula; equal formulas have equal texts."""
+        name = self.backbone.name + (f"+{self.attention.name}" if self.attention else "")
+        chosen = self.backbone_choices.text() | (self.attention_choices.text() if self.attention_choices else {})
+        return name + ("?" + "&".join(f"{key}={chosen[key]}" for key in sorted(chosen)) if chosen else "")
+
+
+def parse_formula(text: str) -> Formula:
+    """The formula written as `text`; UnknownNameError or UsageError names what was expected."""
+    names, _, query = text.partition("?")
+    backbone_name, plus, attention_name = names.partition("+")
+    backbone = find_backbone(backbone_name)
+    attention = find_attention(attention_name) if plus else None
+    options = _options(text, query)
+    own = {key: options.pop(key) for key in list(options) if key in backbone.choices.model_fields}
+    known = [*backbone.choices.model_fields, *(attention.choices.model_fields if attention else ())]
+    for key in options:
+        if not attention or key not in attention.choices.model_fields:
+            raise UnknownNameError(f"option of '{names}'", key, known)
+    choices = _validated(text, attention.choices, options) if attention else None
+    if choices and "stages" in options and not all(1 <= stage <= backbone.stages for stage in choices.stages):
+        raise UsageError(f"model '{text}': expected stages within 1 to {backbone.stages}, got {options['stages']}")
+    return Formula(backbone, _validated(text, backbone.choices, own), attention, choices)
+
+
+def _options(text: str, query: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError as error:
+        raise UsageError(f"model '{text}': expected option=value&option=value after '?', got '{query}'") from error
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise UsageError(f"model '{text}': expected every option once")
+    return options
+
+
+def _validated(text: str, kind: type[_C], options: dict[str, str]) -> _C:
+    try:
+        return kind.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"model '{text}': option {where}: {first['msg']}, got '{first['input']}'") from error
