@@ -10,13 +10,19 @@ Triple = tuple[int, int, int]
 
 
 def conv_bn(
-    inputs: int, outputs: int, kernel: int | Triple = 3, stride: int | Triple = 1, *, relu: bool = True
+    inputs: int,
+    outputs: int,
+    kernel: int | Triple = 3,
+    stride: int | Triple = 1,
+    *,
+    groups: int = 1,
+    relu: bool = True,
 ) -> nn.Sequential:
     """Conv3d without bias, 'same' padding at stride 1, then batch norm and, if asked, ReLU."""
     sizes = (kernel, kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (sizes[0] // 2, sizes[1] // 2, sizes[2] // 2)
     layers: list[nn.Module] = [
-        nn.Conv3d(inputs, outputs, sizes, stride, padding, bias=False),
+        nn.Conv3d(inputs, outputs, sizes, stride, padding, groups=groups, bias=False),
         nn.BatchNorm3d(outputs),
     ]
     if relu:

@@ -5,36 +5,17 @@ Paper: Multilevel Spatiotemporal Feature Fusion with FSAM ("MSF-R3D"), sections 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeact.export.models.attention.base import Attention, Site
+from edgeact.export.models.attention.base import Attention
+from edgeact.export.models.backbones.residual import BasicBlock, Block, halved, residual_stages
 from edgeact.export.models.choices import Choices
 from edgeact.export.models.layers import conv_bn, initialize, spatial_mean
 from edgeact.export.models.options import ModelOptions
 
-__all__ = ["BasicBlock", "MsfBlock", "MultiLevelSplit", "R3d", "msf_r3d", "r3d_18"]
-
-Block = Callable[[int, int, int], nn.Module]
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3x3 convolutions and a shortcut: `(inputs, outputs, stride)`."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = conv_bn(inputs, outputs, stride=stride)
-        self.conv2 = conv_bn(outputs, outputs, relu=False)
-        self.shortcut = (
-            nn.Identity() if stride == 1 and inputs == outputs else conv_bn(inputs, outputs, 1, stride, relu=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(N, inputs, T, H, W)` -> `(N, outputs, T / stride, H / stride, W / stride)`."""
-        return torch.relu(self.conv2(self.conv1(x)) + self.shortcut(x))
+__all__ = ["MsfBlock", "MultiLevelSplit", "R3d", "msf_r3d", "r3d_18"]
 
 
 class MultiLevelSplit(nn.Module):
@@ -112,29 +93,17 @@ class R3d(nn.Module):
         super().__init__()
         width = options.width
         self.stem = conv_bn(3, width, (3, 7, 7), (1, 2, 2))
-        extent = (options.clip_frames, *(_halved(edge) for edge in options.size))
-        stages, channels = [], width
-        for index in range(4):
-            outputs, stride = width << index, 1 if index == 0 else 2
-            layers: list[nn.Module] = [block(channels, outputs, stride), block(outputs, outputs, 1)]
-            if stride == 2:
-                extent = (_halved(extent[0]), _halved(extent[1]), _halved(extent[2]))
-            if module := attention(Site(outputs, extent[0], (extent[1], extent[2]), index + 1)):
-                layers.append(module)
-            stages.append(nn.Sequential(*layers))
-            channels = outputs
-        self.stages = nn.Sequential(*stages)
-        self.classifier = nn.Linear(channels, options.class_count)
+        _, *stem = halved((1, *options.size))
+        outputs = [width << index for index in range(4)]
+        extent = (options.clip_frames, stem[0], stem[1])
+        self.stages = residual_stages(width, outputs, (2, 2, 2, 2), block, extent, attention)
+        self.classifier = nn.Linear(outputs[-1], options.class_count)
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
         logits: Tensor = self.classifier(spatial_mean(self.stages(self.stem(x))))
         return logits
-
-
-def _halved(edge: int) -> int:
-    return (edge + 1) // 2
 
 
 def r3d_18(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:

@@ -13,6 +13,7 @@ from edgeact.errors import UnknownNameError
 from edgeact.export.models.attention.base import Attention
 from edgeact.export.models.backbones.cnn3d import cnn3d
 from edgeact.export.models.backbones.r3d import msf_r3d, r3d_18
+from edgeact.export.models.backbones.resnet3d import resnet3d_18, resnet3d_50, resnext3d_101
 from edgeact.export.models.choices import Choices
 from edgeact.export.models.options import ModelOptions
 
@@ -22,7 +23,19 @@ __all__ = ["BACKBONES", "BackboneSpec", "find_backbone"]
 _KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 _KINETICS_STD = (0.22803, 0.22145, 0.216989)
 
+# Hara et al.'s first release, which the EAM paper fine-tunes: pixels from 0 to 255 less ActivityNet's means, undivided.
+# Its test clips are centre crops of the shorter edge at 112 pixels, from UCF-101's 4:3 frames.
+_HARA_CLIP = ClipSpec(
+    clip_frames=16,
+    fps=25.0,
+    resize=(112, 149),
+    crop=(112, 112),
+    mean=(114.7748 / 255, 107.7354 / 255, 99.4750 / 255),
+    std=(1 / 255, 1 / 255, 1 / 255),
+)
+
 _MSF = "Multilevel spatiotemporal feature fusion with FSAM (MSF-R3D)"
+_EAM = "An Efficient Attention Module for 3D Convolutional Neural Networks in Action Recognition"
 _GATE = "3D Convolutional with Attention for Action Recognition"
 
 
@@ -55,6 +68,9 @@ BACKBONES: dict[str, BackboneSpec] = {
     for spec in (
         BackboneSpec("r3d-18", r3d_18, _clip(8, 6.25), _MSF),
         BackboneSpec("msf-r3d", msf_r3d, _clip(8, 6.25), _MSF),
+        BackboneSpec("resnet3d-18", resnet3d_18, _HARA_CLIP, _EAM),
+        BackboneSpec("resnet3d-50", resnet3d_50, _HARA_CLIP, _EAM),
+        BackboneSpec("resnext3d-101", resnext3d_101, _HARA_CLIP, _EAM),
         BackboneSpec("cnn3d", cnn3d, _clip(16, 25.0), _GATE, stages=1, classifier="head.4"),
     )
 }
