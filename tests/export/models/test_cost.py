@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgeact.export.models.cost import Cost, count_parameters, measure_cost
 
@@ -23,6 +23,40 @@ def test_a_layer_costs_what_its_shapes_say(name: str) -> None:
     assert cost.parameters == parameters
     assert cost.macs == outputs * parameters // layer.get_parameter("weight").shape[0]
     assert cost.elements_moved == inputs + parameters + outputs
+
+
+class _Attention(nn.Module):
+    """softmax(x x') x, spelled out or by PyTorch's own operator."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused = fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fused:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+        return torch.softmax(x @ x.transpose(-1, -2), dim=-1) @ x
+
+
+class _Spectrum(nn.Module):
+    """There and back again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.fft.irfft2(torch.fft.rfft2(x), s=x.shape[-2:])
+        return result
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_products_of_computed_matrices_count(fused: bool, device: str) -> None:
+    with torch.device(device):
+        cost = measure_cost(_Attention(fused), (2, 3, 10, 8))
+    assert cost.macs == 2 * (2 * 3 * 10 * 10 * 8)
+
+
+def test_a_fourier_transform_counts_by_its_own_formula() -> None:
+    """8 x 16 = 2**7 real values: half of 5/2 N log2 N, twice."""
+    assert measure_cost(_Spectrum(), (1, 2, 8, 16)).macs == 2 * (2 * 128 * 7 * 5 // 4)
 
 
 def test_traffic_follows_the_precision() -> None:
