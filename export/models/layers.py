@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["conv_bn", "initialize", "spatial_mean"]
+__all__ = ["channel_mlp", "conv_bn", "initialize", "spatial_mean"]
 
 Triple = tuple[int, int, int]
 
@@ -28,6 +28,14 @@ def conv_bn(
     if relu:
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+def channel_mlp(channels: int, reduction: int) -> nn.Sequential:
+    """Linear layers without bias through a bottleneck of `channels // reduction`, at least 1, with ReLU between."""
+    hidden = max(channels // reduction, 1)
+    return nn.Sequential(
+        nn.Linear(channels, hidden, bias=False), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=False)
+    )
 
 
 def spatial_mean(x: Tensor) -> Tensor:

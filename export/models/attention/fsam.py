@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from edgeact.errors import UsageError
 from edgeact.export.models.attention.base import Gate, Site
 from edgeact.export.models.choices import AttentionChoices, Stages
+from edgeact.export.models.layers import channel_mlp
 
 __all__ = ["Fam", "Fsam", "FsamChoices", "Sam", "dct_basis", "fsam"]
 
@@ -55,14 +56,8 @@ class Fam(Gate):
         super().__init__()
         if parts > len(_FREQUENCIES) or channels % parts:
             parts = math.gcd(channels, len(_FREQUENCIES))
-        hidden = max(channels // reduction, 1)
         self.register_buffer("basis", dct_basis(channels, size, parts), persistent=False)
-        self.fc = nn.Sequential(
-            nn.Linear(channels, hidden, bias=False),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden, channels, bias=False),
-            nn.Sigmoid(),
-        )
+        self.fc = nn.Sequential(*channel_mlp(channels, reduction), nn.Sigmoid())
 
     def weights(self, x: Tensor) -> Tensor:
         """One a channel, `(N, C, 1, 1, 1)`; the map's H and W must be those the basis was made for."""

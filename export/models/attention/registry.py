@@ -10,8 +10,12 @@ from torch import nn
 
 from edgeact.errors import UnknownNameError
 from edgeact.export.models.attention.base import Attention, Site
+from edgeact.export.models.attention.cbam import cbam
+from edgeact.export.models.attention.eam import EamChoices, eam
+from edgeact.export.models.attention.eca import EcaChoices, eca
 from edgeact.export.models.attention.fsam import FsamChoices, fsam
 from edgeact.export.models.attention.gate import gate
+from edgeact.export.models.attention.se import SeChoices, se
 from edgeact.export.models.choices import AttentionChoices
 
 __all__ = ["ATTENTIONS", "AttentionSpec", "find_attention"]
@@ -38,6 +42,10 @@ ATTENTIONS: dict[str, AttentionSpec] = {
     for spec in (
         AttentionSpec("fsam", fsam, "MSF-R3D+FSAM, section 3.2", FsamChoices),
         AttentionSpec("gate", gate, "3-D CNN with attention gate, section 2"),
+        AttentionSpec("se", se, "Squeeze-and-Excitation Networks, section 3", SeChoices),
+        AttentionSpec("eca", eca, "ECA-Net, section 3", EcaChoices),
+        AttentionSpec("cbam", cbam, "CBAM, section 3, in three dimensions", SeChoices),
+        AttentionSpec("eam", eam, "EAM, section 3, equations 1 to 11", EamChoices),
     )
 }
 

@@ -1,0 +1,65 @@
+"""ECA, efficient channel attention (Wang et al., CVPR 2020), and what EAM has in common with it: local interaction."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor, nn
+
+from edgeact.export.models.attention.base import Gate, Site
+from edgeact.export.models.choices import AttentionChoices
+
+__all__ = ["EcaChoices", "LocalGate", "OddKernel", "adaptive_kernel", "eca"]
+
+_AXES = {"channels": 1, "frames": 2}
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError("expected an odd kernel size")
+    return kernel
+
+
+OddKernel = Annotated[int, Field(ge=1, le=63), AfterValidator(_odd)]
+"""Size of a 1-D kernel with a middle."""
+
+
+class LocalGate(Gate):
+    """One weight a channel or a frame, each from its neighbours alone: pooling, one 1-D convolution, sigmoid."""
+
+    def __init__(self, along: Literal["channels", "frames"], kernel: int, *, peaks: bool) -> None:
+        """`peaks`: the largest value is added to the mean."""
+        super().__init__()
+        self.axis = _AXES[along]
+        self.peaks = peaks
+        self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """`(N, C, 1, 1, 1)` along channels, `(N, 1, T, 1, 1)` along frames."""
+        others = [axis for axis in range(1, 5) if axis != self.axis]
+        pooled = x.mean(dim=others, keepdim=True)
+        if self.peaks:
+            pooled = pooled + x.amax(dim=others, keepdim=True)
+        weights = torch.sigmoid(self.conv(pooled.flatten(1).unsqueeze(1)))
+        return weights.reshape(pooled.shape)
+
+
+def adaptive_kernel(channels: int) -> int:
+    """ECA-Net's equation 12 with its gamma of 2 and b of 1: an odd size that grows with the logarithm of channels."""
+    return int((math.log2(channels) + 1) / 2) | 1
+
+
+class EcaChoices(AttentionChoices):
+    """Options of ECA."""
+
+    kernel: Literal["adaptive"] | OddKernel = "adaptive"
+    """Neighbouring channels that decide one weight; adaptive: as many as ECA-Net's formula says."""
+
+
+def eca(site: Site, choices: EcaChoices) -> nn.Module:
+    """ECA for a site."""
+    kernel = adaptive_kernel(site.channels) if choices.kernel == "adaptive" else choices.kernel
+    return LocalGate("channels", kernel, peaks=False)
