@@ -13,6 +13,11 @@ _FORMULAS = {
     "r3d-18": "r3d-18",
     "msf-r3d": "msf-r3d",
     "msf-r3d-fsam": "msf-r3d+fsam",
+    "resnet3d-18": "resnet3d-18",
+    "resnet3d-50": "resnet3d-50",
+    "resnet3d-50+eam": "resnet3d-50+eam",
+    "resnext3d-101": "resnext3d-101",
+    "resnext3d-101+eam": "resnext3d-101+eam",
     "cnn3d": "cnn3d",
     "cnn3d-gate": "cnn3d+gate",
 }
