@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
-__all__ = ["channel_mlp", "conv_bn", "initialize", "spatial_mean"]
+__all__ = ["HalvingMaxPool", "channel_mlp", "conv_bn", "initialize", "spatial_mean"]
 
 Triple = tuple[int, int, int]
 
@@ -36,6 +37,18 @@ def channel_mlp(channels: int, reduction: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(channels, hidden, bias=False), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=False)
     )
+
+
+class HalvingMaxPool(nn.Module):
+    """Max pooling that halves T, H and W, rounding up, in step with a 3x3x3 convolution of stride 2.
+
+    An axis of one is left alone: OpenVINO and TensorRT refuse a kernel larger than its axis.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, C, T, H, W)` -> `(N, C, ceil(T / 2), ceil(H / 2), ceil(W / 2))`."""
+        kernel = [min(2, edge) for edge in x.shape[2:]]
+        return functional.max_pool3d(x, kernel, ceil_mode=True)
 
 
 def spatial_mean(x: Tensor) -> Tensor:

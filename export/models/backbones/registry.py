@@ -12,6 +12,7 @@ from edgeact.clip import ClipSpec
 from edgeact.errors import UnknownNameError
 from edgeact.export.models.attention.base import Attention
 from edgeact.export.models.backbones.cnn3d import cnn3d
+from edgeact.export.models.backbones.msf import MsfChoices
 from edgeact.export.models.backbones.r3d import msf_r3d, r3d_18
 from edgeact.export.models.backbones.resnet3d import resnet3d_18, resnet3d_50, resnext3d_101
 from edgeact.export.models.choices import Choices
@@ -67,7 +68,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     spec.name: spec
     for spec in (
         BackboneSpec("r3d-18", r3d_18, _clip(8, 6.25), _MSF),
-        BackboneSpec("msf-r3d", msf_r3d, _clip(8, 6.25), _MSF),
+        BackboneSpec("msf-r3d", msf_r3d, _clip(8, 6.25), _MSF, MsfChoices),
         BackboneSpec("resnet3d-18", resnet3d_18, _HARA_CLIP, _EAM),
         BackboneSpec("resnet3d-50", resnet3d_50, _HARA_CLIP, _EAM),
         BackboneSpec("resnext3d-101", resnext3d_101, _HARA_CLIP, _EAM),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgeact.export.models.backbones.r3d import MsfBlock, MultiLevelSplit
+from edgeact.export.models.backbones.msf import MsfBlock, MultiLevelSplit
 from edgeact.export.models.backbones.residual import BasicBlock
 
 

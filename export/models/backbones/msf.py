@@ -1,0 +1,121 @@
+"""Multilevel spatio-temporal feature fusion: the MSL split and the MSF module, for any backbone that takes blocks.
+
+Paper: Multilevel Spatiotemporal Feature Fusion with FSAM ("MSF-R3D"), section 3.1 with figure 2, and figure 8 with
+tables 1 and 2 for the variants.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from edgeact.export.models.choices import Choices
+from edgeact.export.models.layers import HalvingMaxPool, conv_bn
+
+__all__ = ["MsfBlock", "MsfChoices", "MultiLevelSplit"]
+
+
+class MsfChoices(Choices):
+    """Options of the MSF module."""
+
+    groups: int = Field(4, ge=3, le=6)
+    """Into how many groups MSL splits the channels (S of table 2)."""
+    msl: Literal["a", "b", "c", "d"] = "b"
+    """Where MSL stands (figure 8, table 1); see `MsfBlock`."""
+
+
+class MultiLevelSplit(nn.Module):
+    """MSL: channel groups convolved in a cascade, each fed half of the one before (section 3.1, eq. 2 to 4).
+
+    y1 = x1; y_i = conv(cat[x_i, second half of y_(i-1)]); the output is cat[x1, first halves, last y].
+    The second half of y1 is not fed on, and groups are those of `torch.chunk`: all of one size but a smaller last one.
+    Of the readings of the text, this one gives the paper's parameter counts: within 0.1 % for every S.
+    A width that `chunk` cannot cut into so many groups gets fewer.
+    """
+
+    def __init__(self, channels: int, groups: int = 4) -> None:
+        super().__init__()
+        sizes = [len(part) for part in torch.arange(channels).chunk(groups)]
+        branches, carried = [], 0
+        for size in sizes[1:]:
+            width = size + carried
+            branches.append(conv_bn(width, width))
+            carried = width // 2
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape out as in."""
+        # Sizes come off the convolutions, not from the constructor: a pruned layer has other widths.
+        convs = [layer for layer in self.branches.modules() if isinstance(layer, nn.Conv3d)]
+        carries = [conv.out_channels // 2 for conv in convs[:-1]]
+        sizes = [conv.in_channels - carry for conv, carry in zip(convs, [0, *carries], strict=True)]
+        first, *pieces = torch.split(x, [x.shape[1] - sum(sizes), *sizes], dim=1)
+        outputs, carried = [first], None
+        for index, (branch, piece) in enumerate(zip(self.branches, pieces, strict=True)):
+            y = branch(piece if carried is None else torch.cat([piece, carried], dim=1))
+            if index < len(carries):
+                kept, carried = torch.split(y, [y.shape[1] - carries[index], carries[index]], dim=1)
+                outputs.append(kept)
+            else:
+                outputs.append(y)
+        return torch.cat(outputs, dim=1)
+
+
+class MsfBlock(nn.Module):
+    """The MSF module: ReLU(X + Y + shortcut), X made of the input, Y made of X (section 3.1, figure 2).
+
+    Figure 8 is not described in full; these are the readings that give table 1's parameters within 0.1 %:
+
+    * b, the paper's own: X by a 3x3x3 convolution, Y by MSL;
+    * a: X by MSL, Y by a 3x3x3 convolution. MSL keeps shape and channels, and its convolutions have stride 1 by the
+      text, so where the block changes either the input is first pooled and projected, as on the shortcut;
+    * c: b, with MSL for X too where the block changes neither;
+    * d: b, with X by a temporal 3x1x1 and then a spatial 1x3x3 convolution. The other order needs 1.0 M less than
+      printed.
+
+    The shortcut shrinks by max pooling, which keeps more texture than a strided 1x1x1 convolution, then projects; it
+    projects where channels change, or wherever `project` asks for it. The submodules are named as in b: `conv` makes
+    X, `msl` makes Y.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, choices: MsfChoices | None = None, *, project: bool = False
+    ) -> None:
+        super().__init__()
+        choices = choices or MsfChoices()
+        self.conv = _first(inputs, outputs, stride, choices)
+        self.msl: nn.Module
+        if choices.msl == "a":
+            self.msl = conv_bn(outputs, outputs, relu=False)
+        else:
+            self.msl = MultiLevelSplit(outputs, choices.groups)
+        same = stride == 1 and inputs == outputs and not project
+        self.shortcut = nn.Identity() if same else _resized(inputs, outputs, stride, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, inputs, T, H, W)` -> `(N, outputs, T / stride, H / stride, W / stride)`."""
+        y = self.conv(x)
+        return torch.relu(y + self.msl(y) + self.shortcut(x))
+
+
+def _first(inputs: int, outputs: int, stride: int, choices: MsfChoices) -> nn.Module:
+    """What makes X."""
+    if choices.msl == "d":
+        return nn.Sequential(
+            conv_bn(inputs, outputs, (3, 1, 1), (stride, 1, 1)),
+            conv_bn(outputs, outputs, (1, 3, 3), (1, stride, stride)),
+        )
+    same = stride == 1 and inputs == outputs
+    if choices.msl == "b" or (choices.msl == "c" and not same):
+        return conv_bn(inputs, outputs, stride=stride)
+    split = MultiLevelSplit(outputs, choices.groups)
+    return split if same else nn.Sequential(_resized(inputs, outputs, stride, relu=True), split)
+
+
+def _resized(inputs: int, outputs: int, stride: int, *, relu: bool) -> nn.Sequential:
+    """A 1x1x1 projection, behind max pooling where the block shrinks its input."""
+    projection = conv_bn(inputs, outputs, 1, relu=relu)
+    return projection if stride == 1 else nn.Sequential(HalvingMaxPool(), projection)
