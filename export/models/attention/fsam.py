@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,25 +14,36 @@ from edgeact.export.models.attention.base import Gate, Site
 from edgeact.export.models.choices import AttentionChoices, Stages
 from edgeact.export.models.layers import channel_mlp
 
-__all__ = ["Fam", "Fsam", "FsamChoices", "Sam", "dct_basis", "fsam"]
+__all__ = ["Fam", "Frequencies", "Fsam", "FsamChoices", "Sam", "dct_basis", "fsam"]
 
-# FcaNet's (arXiv 2012.11879, section 4.1) sixteen best 2-D DCT frequencies, (row, column) on a 7x7 grid, best first.
-_FREQUENCIES = (
-    (0, 0), (0, 1), (6, 0), (0, 5), (0, 2), (1, 0), (1, 2), (4, 0),
-    (5, 0), (1, 6), (3, 0), (0, 4), (0, 6), (0, 3), (3, 5), (2, 2),
-)  # fmt: skip
+Frequencies = Literal["top", "low", "bot"]
+
+
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple((int(pair[0]), int(pair[1])) for pair in text.split())
+
+
+# FcaNet's (arXiv 2012.11879, section 4.1, and its published code) 2-D DCT frequencies as row and column on a 7x7 grid:
+# those that do best alone, best first; the lowest; those that do worst alone, worst first.
+_FREQUENCIES: dict[Frequencies, tuple[tuple[int, int], ...]] = {
+    "top": _pairs("00 01 60 05 02 10 12 40 50 16 30 04 06 03 35 22 46 63 33 53 55 21 61 52 54 32 31 41 23 20 65 13"),
+    "low": _pairs("00 01 10 11 02 20 21 12 22 03 30 40 04 13 31 05 14 23 32 41 50 06 15 24 33 42 51 60 16 25 34 43"),
+    "bot": _pairs("66 14 34 36 26 43 11 24 44 45 56 15 42 62 25 51 64 13 65 20 23 41 31 32 54 52 61 21 55 53 33 63"),
+}
+_MOST_PARTS = 32
 _GRID = 7
 
 
-def dct_basis(channels: int, size: tuple[int, int], parts: int) -> Tensor:
+def dct_basis(channels: int, size: tuple[int, int], parts: int, frequencies: Frequencies = "top") -> Tensor:
     """The 2-D DCT-II basis image of every channel, float32 `(channels, H, W)`.
 
-    The channels are cut into `parts` equal parts, each with one frequency (FcaNet eq. 6; the MSF paper's eq. 5).
+    The channels are cut into `parts` equal parts, each with one of the first `parts` frequencies of the selection
+    (FcaNet eq. 6; the MSF paper's eq. 5).
     A frequency is given on a 7x7 grid and scaled to the map's size; on maps smaller than the grid it is clipped.
     """
     height, width = size
     images = []
-    for row, column in _FREQUENCIES[:parts]:
+    for row, column in _FREQUENCIES[frequencies][:parts]:
         u = min(row * max(height // _GRID, 1), height - 1)
         v = min(column * max(width // _GRID, 1), width - 1)
         images.append(_cosine(u, height)[:, None] * _cosine(v, width)[None, :])
@@ -47,16 +59,24 @@ def _cosine(frequency: int, length: int) -> Tensor:
 class Fam(Gate):
     """Frequency channel attention: one DCT coefficient a channel, averaged over T, through a bottleneck.
 
-    Paper: MSF-R3D+FSAM, section 3.2, eq. 5 and 6. `parts` is not stated there; 16 is FcaNet's best setting.
+    Paper: MSF-R3D+FSAM, section 3.2, eq. 5 and 6. `parts` and `frequencies` are not stated there; the sixteen that do
+    best alone are FcaNet's best setting. Channels that cannot be cut into `parts` get the most parts that divide both.
     """
 
     basis: Tensor
 
-    def __init__(self, channels: int, size: tuple[int, int], *, parts: int = 16, reduction: int = 16) -> None:
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        *,
+        parts: int = 16,
+        frequencies: Frequencies = "top",
+        reduction: int = 16,
+    ) -> None:
         super().__init__()
-        if parts > len(_FREQUENCIES) or channels % parts:
-            parts = math.gcd(channels, len(_FREQUENCIES))
-        self.register_buffer("basis", dct_basis(channels, size, parts), persistent=False)
+        parts = math.gcd(channels, parts)
+        self.register_buffer("basis", dct_basis(channels, size, parts, frequencies), persistent=False)
         self.fc = nn.Sequential(*channel_mlp(channels, reduction), nn.Sigmoid())
 
     def weights(self, x: Tensor) -> Tensor:
@@ -90,18 +110,22 @@ class Sam(Gate):
 class Fsam(nn.Sequential):
     """FAM, then SAM (MSF-R3D+FSAM, section 3.2, eq. 8)."""
 
-    def __init__(self, channels: int, size: tuple[int, int], *, parts: int = 16) -> None:
-        super().__init__(Fam(channels, size, parts=parts), Sam())
+    def __init__(
+        self, channels: int, size: tuple[int, int], *, parts: int = 16, frequencies: Frequencies = "top"
+    ) -> None:
+        super().__init__(Fam(channels, size, parts=parts, frequencies=frequencies), Sam())
 
 
 class FsamChoices(AttentionChoices):
     """Options of FSAM."""
 
     stages: Stages = (3, 4)
-    parts: int = Field(16, ge=1, le=len(_FREQUENCIES))
+    parts: int = Field(16, ge=1, le=_MOST_PARTS)
     """Into how many parts FAM cuts the channels, each with a frequency of its own."""
+    frequencies: Frequencies = "top"
+    """Which frequencies: those that do best alone in FcaNet (top), the lowest (low), those that do worst (bot)."""
 
 
 def fsam(site: Site, choices: FsamChoices) -> nn.Module:
     """FSAM for a site."""
-    return Fsam(site.channels, site.size, parts=choices.parts)
+    return Fsam(site.channels, site.size, parts=choices.parts, frequencies=choices.frequencies)

@@ -15,6 +15,7 @@ from edgeact.export.models.attention.eam import EamChoices, eam
 from edgeact.export.models.attention.eca import EcaChoices, eca
 from edgeact.export.models.attention.fsam import FsamChoices, fsam
 from edgeact.export.models.attention.gate import gate
+from edgeact.export.models.attention.nst import NstChoices, nst
 from edgeact.export.models.attention.se import SeChoices, se
 from edgeact.export.models.choices import AttentionChoices
 
@@ -41,6 +42,7 @@ ATTENTIONS: dict[str, AttentionSpec] = {
     spec.name: spec
     for spec in (
         AttentionSpec("fsam", fsam, "MSF-R3D+FSAM, section 3.2", FsamChoices),
+        AttentionSpec("nst", nst, "Nesting spatiotemporal attention networks, as MSF-R3D describes them", NstChoices),
         AttentionSpec("gate", gate, "3-D CNN with attention gate, section 2"),
         AttentionSpec("se", se, "Squeeze-and-Excitation Networks, section 3", SeChoices),
         AttentionSpec("eca", eca, "ECA-Net, section 3", EcaChoices),

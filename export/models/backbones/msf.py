@@ -21,7 +21,7 @@ __all__ = ["MsfBlock", "MsfChoices", "MultiLevelSplit"]
 class MsfChoices(Choices):
     """Options of the MSF module."""
 
-    groups: int = Field(4, ge=3, le=6)
+    groups: int = Field(default=4, ge=3, le=6)
     """Into how many groups MSL splits the channels (S of table 2)."""
     msl: Literal["a", "b", "c", "d"] = "b"
     """Where MSL stands (figure 8, table 1); see `MsfBlock`."""

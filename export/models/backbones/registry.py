@@ -11,6 +11,7 @@ from torch import nn
 from edgeact.clip import ClipSpec
 from edgeact.errors import UnknownNameError
 from edgeact.export.models.attention.base import Attention
+from edgeact.export.models.backbones.c3d import c3d, msf_c3d
 from edgeact.export.models.backbones.cnn3d import cnn3d
 from edgeact.export.models.backbones.msf import MsfChoices
 from edgeact.export.models.backbones.r3d import msf_r3d, r3d_18
@@ -69,6 +70,8 @@ BACKBONES: dict[str, BackboneSpec] = {
     for spec in (
         BackboneSpec("r3d-18", r3d_18, _clip(8, 6.25), _MSF),
         BackboneSpec("msf-r3d", msf_r3d, _clip(8, 6.25), _MSF, MsfChoices),
+        BackboneSpec("c3d", c3d, _clip(16, 25.0), _MSF, stages=5),
+        BackboneSpec("msf-c3d", msf_c3d, _clip(16, 25.0), _MSF, MsfChoices, stages=5),
         BackboneSpec("resnet3d-18", resnet3d_18, _HARA_CLIP, _EAM),
         BackboneSpec("resnet3d-50", resnet3d_50, _HARA_CLIP, _EAM),
         BackboneSpec("resnext3d-101", resnext3d_101, _HARA_CLIP, _EAM),

@@ -59,7 +59,7 @@ def test_stages_say_where_the_module_stands() -> None:
         ("r3d-81", UnknownNameError, "unknown backbone 'r3d-81'; did you mean r3d-18"),
         ("r3d-18+fsma", UnknownNameError, "unknown attention 'fsma'; did you mean fsam"),
         ("r3d-18+fsam?part=3", UnknownNameError, r"unknown option of 'r3d-18\+fsam' 'part'; did you mean parts"),
-        ("r3d-18+fsam?parts=99", UsageError, "option parts: .* less than or equal to 16, got '99'"),
+        ("r3d-18+fsam?parts=99", UsageError, "option parts: .* less than or equal to 32, got '99'"),
         ("r3d-18+fsam?parts=3&parts=4", UsageError, "expected every option once"),
         ("r3d-18+fsam?stages=4,5", UsageError, "expected stages within 1 to 4, got 4,5"),
         ("r3d-18+fsam?parts", UsageError, "expected option=value&option=value"),
