@@ -18,6 +18,9 @@ _FORMULAS = {
     "resnet3d-50+eam": "resnet3d-50+eam",
     "resnext3d-101": "resnext3d-101",
     "resnext3d-101+eam": "resnext3d-101+eam",
+    "c3d": "c3d",
+    "msf-c3d": "msf-c3d",
+    "msf-c3d-fsam": "msf-c3d+fsam?stages=3,5",
     "cnn3d": "cnn3d",
     "cnn3d-gate": "cnn3d+gate",
 }
