@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
-from edgeact.cli import bench, data, evaluate, export, inspect, report, run, targets, train
+from edgeact.cli import bench, data, evaluate, export, inspect, models, report, run, targets, train
 from edgeact.errors import EdgeactError, StorageError
 
 __all__ = ["app", "main"]
@@ -49,6 +49,7 @@ app.command("data")(data.command)
 app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("inspect")(inspect.command)
+app.command("models")(models.command)
 app.command("report")(report.command)
 app.command("run")(run.command)
 app.command("targets")(targets.command)

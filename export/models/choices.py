@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-__all__ = ["AttentionChoices", "Choices", "Stages"]
+__all__ = ["AttentionChoices", "Choices", "Stages", "option_text"]
 
 
 def _split(value: Any) -> Any:
@@ -20,13 +20,13 @@ Stages = Annotated[tuple[int, ...], BeforeValidator(_split)]
 class Choices(BaseModel):
     """Options of one part, each with its default; a subclass a part, a field an option."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def text(self) -> dict[str, str]:
         """The options that differ from their defaults, as they are written."""
         fields = type(self).model_fields
         chosen = {key: getattr(self, key) for key, field in fields.items() if getattr(self, key) != field.default}
-        return {key: _text(value) for key, value in chosen.items()}
+        return {key: option_text(value) for key, value in chosen.items()}
 
 
 class AttentionChoices(Choices):
@@ -44,7 +44,8 @@ class AttentionChoices(Choices):
         return not self.stages or stage in there
 
 
-def _text(value: object) -> str:
+def option_text(value: object) -> str:
+    """A value as it is written after `option=`."""
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
     return str(int(value)) if isinstance(value, bool) else str(value)
