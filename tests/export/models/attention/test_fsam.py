@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgeact.errors import UsageError
-from edgeact.export.models.attention.fsam import Fam, Fsam, Sam, dct_basis
+from edgeact.export.models.attention.base import Site
+from edgeact.export.models.attention.fsam import Fam, Frequencies, Fsam, FsamChoices, Sam, dct_basis, fsam
 from edgeact.export.models.attention.gate import AttentionGate
 
 MODULES: dict[str, nn.Module] = {
@@ -35,10 +37,31 @@ def test_attention_shrinks_every_value_and_keeps_its_sign(name: str, seed: int, 
     assert not torch.equal(y, x)
 
 
+@pytest.mark.parametrize("frequencies", get_args(Frequencies))
 @pytest.mark.parametrize("size", [(7, 7), (14, 14), (28, 21), (35, 8)])
-def test_frequencies_are_orthonormal_where_the_map_has_the_grid(size: tuple[int, int]) -> None:
-    images = dct_basis(16, size, 16).reshape(16, -1).double()
-    torch.testing.assert_close(images @ images.T, torch.eye(16, dtype=torch.float64), atol=1e-5, rtol=0)
+def test_frequencies_are_orthonormal_where_the_map_has_the_grid(
+    frequencies: Frequencies, size: tuple[int, int]
+) -> None:
+    images = dct_basis(32, size, 32, frequencies).reshape(32, -1).double()
+    torch.testing.assert_close(images @ images.T, torch.eye(32, dtype=torch.float64), atol=1e-5, rtol=0)
+
+
+def test_low_selects_by_frequency_and_bot_none_of_the_best() -> None:
+    grid = dct_basis(49, (7, 7), 1)[0]  # the mean, which squeeze-and-excitation takes
+    assert torch.equal(dct_basis(4, (7, 7), 4, "low")[0], grid)
+    assert torch.equal(dct_basis(4, (7, 7), 4, "top")[0], grid)
+    best, worst = (
+        {image.numpy().tobytes() for image in dct_basis(16, (7, 7), 16, selection)} for selection in ("top", "bot")
+    )
+    assert not best & worst
+    changes = sorted(_sign_changes(image) for image in dct_basis(28, (7, 7), 28, "low"))
+    assert changes == [total for total in range(7) for _ in range(total + 1)]  # every pair that adds up to 6 or less
+
+
+def _sign_changes(image: torch.Tensor) -> int:
+    """Row plus column frequency: how often the cosines change their sign along each edge."""
+    rows, columns = image[:, 0].sign(), image[0].sign()
+    return int((rows[1:] != rows[:-1]).sum() + (columns[1:] != columns[:-1]).sum())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 4), (6, 7)])
@@ -63,9 +86,16 @@ def test_frequency_zero_alone_is_squeeze_and_excitation(height: int, width: int,
     torch.testing.assert_close(fam(x), x * fam.fc(pooled)[:, :, None, None, None], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("channels", "parts"), [(64, 16), (24, 8), (20, 4), (7, 1)])
-def test_parts_divide_the_channels(channels: int, parts: int) -> None:
-    assert len({image.numpy().tobytes() for image in Fam(channels, (7, 7)).basis}) == parts
+@pytest.mark.parametrize(
+    ("channels", "asked", "parts"), [(64, 16, 16), (24, 16, 8), (20, 16, 4), (7, 16, 1), (64, 32, 32), (64, 12, 4)]
+)
+def test_parts_divide_the_channels(channels: int, asked: int, parts: int) -> None:
+    assert len({image.numpy().tobytes() for image in Fam(channels, (7, 7), parts=asked).basis}) == parts
+
+
+def test_options_reach_the_basis() -> None:
+    module = fsam(Site(64, 2, (7, 7), 3), FsamChoices(parts=8, frequencies="low"))
+    assert torch.equal(next(module.buffers()), dct_basis(64, (7, 7), 8, "low"))
 
 
 def test_another_map_is_refused_with_both_sizes() -> None:

@@ -1,68 +1,46 @@
-"""The blocks of MSF-R3D: the split's law against the paper's equations, and shapes that stay in step."""
+"""R3D-18 with MSF modules: options reach every block, and shipped weights keep their names."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from edgeact.export.models.backbones.msf import MsfBlock, MultiLevelSplit
-from edgeact.export.models.backbones.residual import BasicBlock
+from edgeact.export.models.formula import parse_formula
+from edgeact.export.models.options import ModelOptions
+
+_OPTIONS = ModelOptions(5, 16, 4, (32, 32))
 
 
-def _widths(layer: MultiLevelSplit) -> list[int]:
-    return [conv.out_channels for conv in layer.modules() if isinstance(conv, nn.Conv3d)]
+def _module(text: str) -> nn.Module:
+    with torch.device("meta"):
+        return parse_formula(text).build(_OPTIONS)
 
 
-def _by_the_paper(layer: MultiLevelSplit, x: Tensor, groups: int) -> Tensor:
-    """Equations 2 to 4, written with slices."""
-    parts = x.tensor_split(groups, dim=1)
-    outputs, carried = [parts[0]], x[:, :0]
-    for number, (branch, part) in enumerate(zip(layer.branches, parts[1:], strict=True), start=2):
-        y = branch(torch.cat([part, carried], dim=1))
-        kept = y.shape[1] if number == groups else y.shape[1] - y.shape[1] // 2
-        outputs.append(y[:, :kept])
-        carried = y[:, kept:]
-    return torch.cat(outputs, dim=1)
+@pytest.mark.parametrize("groups", [3, 4, 5, 6])
+def test_groups_reach_every_split(groups: int) -> None:
+    splits = [layer for layer in _module(f"msf-r3d?groups={groups}").modules() if isinstance(layer, MultiLevelSplit)]
+    assert len(splits) == 8
+    widest = splits[-1]  # 128 channels, which every number of groups can cut
+    assert len(widest.branches) == groups - 1
 
 
-def test_branch_widths_of_the_paper() -> None:
-    assert _widths(MultiLevelSplit(64, 4)) == [16, 24, 28]
+@pytest.mark.parametrize(("msl", "count"), [("a", 8), ("b", 8), ("c", 13), ("d", 8)])
+def test_positions_reach_every_block(msl: str, count: int) -> None:
+    modules = list(_module(f"msf-r3d?msl={msl}").modules())
+    assert sum(isinstance(layer, MsfBlock) for layer in modules) == 8
+    assert sum(isinstance(layer, MultiLevelSplit) for layer in modules) == count  # c keeps the three that shrink
 
 
-@settings(max_examples=30, deadline=None)
-@given(channels=st.integers(4, 40), groups=st.integers(2, 6))
-def test_split_follows_the_equations(channels: int, groups: int) -> None:
-    groups = min(groups, channels)
-    layer = MultiLevelSplit(channels, groups).eval()
-    x = torch.randn(2, channels, 2, 3, 3)
-    y = layer(x)
-    first = x.tensor_split(groups, dim=1)[0].shape[1]
-    assert y.shape == x.shape
-    assert torch.equal(y[:, :first], x[:, :first])
-    assert torch.equal(y, _by_the_paper(layer, x, groups))
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    block=st.sampled_from([BasicBlock, MsfBlock]),
-    channels=st.sampled_from([(4, 4, 1), (4, 8, 1), (4, 8, 2), (8, 8, 2)]),
-    edges=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
-)
-def test_blocks_halve_rounding_up(
-    block: type[nn.Module], channels: tuple[int, int, int], edges: tuple[int, int, int]
-) -> None:
-    inputs, outputs, stride = channels
-    y = block(inputs, outputs, stride).eval()(torch.randn(1, inputs, *edges))
-    assert y.shape == (1, outputs, *((edge + stride - 1) // stride for edge in edges))
-    assert bool((y >= 0).all())
-
-
-@pytest.mark.parametrize("edges", [(1, 7, 7), (3, 5, 8)])
-def test_shortcut_pools_the_largest_value(edges: tuple[int, int, int]) -> None:
-    block = MsfBlock(4, 8, 2)
-    assert isinstance(block.shortcut, nn.Sequential)
-    x = torch.randn(1, 4, *edges)
-    assert torch.equal(block.shortcut[0](x), nn.MaxPool3d(2, ceil_mode=True)(x))
+def test_weights_keep_their_names() -> None:
+    names = set(_module("msf-r3d+fsam").state_dict())
+    assert {
+        "stem.0.weight",
+        "stages.0.0.conv.0.weight",
+        "stages.0.0.msl.branches.2.0.weight",
+        "stages.1.0.shortcut.1.0.weight",
+        "stages.2.2.0.fc.0.weight",
+        "stages.3.2.1.conv.weight",
+        "classifier.weight",
+    } <= names
