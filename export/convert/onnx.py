@@ -16,6 +16,7 @@ from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import ConversionError
+from edgeact.export.convert.lowering import lower_transforms
 
 __all__ = ["INPUT_NAME", "OUTPUT_NAME", "at_opset", "drop_unused_initializers", "to_onnx"]
 
@@ -31,7 +32,8 @@ _REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceL1",
 def to_onnx(module: nn.Module, clip: ClipSpec) -> onnx.ModelProto:
     """The module as FP32 ONNX, opset 18, batch 1, static shapes, batch norms folded.
 
-    The module is put in evaluation mode. The same module gives the same bytes, without paths of this machine.
+    Fourier transforms become matrix products. The module is put in evaluation mode. The same module gives the same
+    bytes, without paths of this machine.
     Input 'clip' float32 `(1, 3, T, H, W)`, output 'logits' float32 `(1, classes)`.
     Raises ConversionError with the exporter's own reason and the layer it names.
     """
@@ -39,7 +41,7 @@ def to_onnx(module: nn.Module, clip: ClipSpec) -> onnx.ModelProto:
     try:
         with _quiet():
             program = torch.onnx.export(
-                module.eval(),
+                lower_transforms(module.eval(), example),
                 (example,),
                 dynamo=True,
                 opset_version=_EXPORT_OPSET,
@@ -47,6 +49,8 @@ def to_onnx(module: nn.Module, clip: ClipSpec) -> onnx.ModelProto:
                 output_names=[OUTPUT_NAME],
                 verbose=False,
             )
+    except ConversionError:
+        raise
     except Exception as error:  # the exporter wraps whatever went wrong in classes of its own
         raise ConversionError(_reason(error)) from error
     if program is None:

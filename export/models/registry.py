@@ -21,6 +21,8 @@ _FORMULAS = {
     "c3d": "c3d",
     "msf-c3d": "msf-c3d",
     "msf-c3d-fsam": "msf-c3d+fsam?stages=3,5",
+    "3drfnet-18": "3drfnet-18",
+    "3drfnet-50": "3drfnet-50",
     "cnn3d": "cnn3d",
     "cnn3d-gate": "cnn3d+gate",
 }

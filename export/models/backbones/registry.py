@@ -13,6 +13,7 @@ from edgeact.errors import UnknownNameError
 from edgeact.export.models.attention.base import Attention
 from edgeact.export.models.backbones.c3d import c3d, msf_c3d
 from edgeact.export.models.backbones.cnn3d import cnn3d
+from edgeact.export.models.backbones.fourier3d import FourierChoices, rfnet3d_18, rfnet3d_50
 from edgeact.export.models.backbones.msf import MsfChoices
 from edgeact.export.models.backbones.r3d import msf_r3d, r3d_18
 from edgeact.export.models.backbones.resnet3d import resnet3d_18, resnet3d_50, resnext3d_101
@@ -38,6 +39,7 @@ _HARA_CLIP = ClipSpec(
 
 _MSF = "Multilevel spatiotemporal feature fusion with FSAM (MSF-R3D)"
 _EAM = "An Efficient Attention Module for 3D Convolutional Neural Networks in Action Recognition"
+_RF = "Action Recognition with 3D Residual Attention and Cross Entropy (3DRFNet)"
 _GATE = "3D Convolutional with Attention for Action Recognition"
 
 
@@ -75,6 +77,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         BackboneSpec("resnet3d-18", resnet3d_18, _HARA_CLIP, _EAM),
         BackboneSpec("resnet3d-50", resnet3d_50, _HARA_CLIP, _EAM),
         BackboneSpec("resnext3d-101", resnext3d_101, _HARA_CLIP, _EAM),
+        BackboneSpec("3drfnet-18", rfnet3d_18, _clip(16, 25.0), _RF, FourierChoices),
+        BackboneSpec("3drfnet-50", rfnet3d_50, _clip(16, 25.0), _RF, FourierChoices),
         BackboneSpec("cnn3d", cnn3d, _clip(16, 25.0), _GATE, stages=1, classifier="head.4"),
     )
 }

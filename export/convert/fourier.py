@@ -1,0 +1,151 @@
+"""Discrete Fourier transforms as products with constant real matrices.
+
+A complex tensor is a pair of real ones; `[re | im]` is its parts side by side along an axis. The matrices hold
+s cos(2 pi k m / n) and s sin(2 pi k m / n) for frequency k, position m and the scale s that the norm asks for:
+
+    real to complex     x (.., n)          @ (n, 2f)   = [re | im]    f = n // 2 + 1: the other half is its mirror
+    complex to complex  [re | im] (.., 2n) @ (2n, 2n)  = [re | im]
+    complex to real     [re | im] (.., 2f) @ (2f, n)   = x
+
+Over the last two axes, (H, W), which is what Fourier convolutions do, two products and no transpose do: the
+product over W is read as (2H, f), its rows real and imaginary in turn, and (2H, 2H) from the left transforms H.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Basis",
+    "Constant",
+    "Direction",
+    "Pair",
+    "complex_to_complex",
+    "complex_to_real",
+    "direction_of",
+    "real_to_complex",
+]
+
+Direction = Literal["forward", "inverse"]
+
+_PREFIX = "fourier"
+_SCALES: tuple[Callable[[int], float], ...] = (lambda n: 1.0, lambda n: 1 / math.sqrt(n), lambda n: 1 / n)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A complex tensor: its real and its imaginary part."""
+
+    real: Tensor
+    imag: Tensor
+
+
+@dataclass(frozen=True)
+class Basis:
+    """One matrix: what it does, in which direction, to an axis of `size`, and ATen's code of the norm.
+
+    The codes are 0 for none, 1 for the root of the size, 2 for the size.
+    """
+
+    kind: Literal["real_to_complex", "complex_to_complex", "complex_to_real", "rows"]
+    direction: Direction
+    size: int
+    norm: int
+
+    @property
+    def name(self) -> str:
+        """What the matrix is called among the constants of a graph: 'fourier_forward_rows_56_1'."""
+        return f"{_PREFIX}_{self.direction}_{self.kind}_{self.size}_{self.norm}"
+
+    def matrix(self) -> Tensor:
+        """The matrix in float32, computed in float64."""
+        steps = np.arange(self.size)
+        angles = 2 * np.pi / self.size * (np.outer(steps, steps) % self.size)
+        cos, sin = np.cos(angles), np.sin(angles) * (-1 if self.direction == "forward" else 1)
+        half = self.size // 2 + 1
+        if self.kind == "real_to_complex":
+            matrix = np.hstack([cos[:, :half], sin[:, :half]])
+        elif self.kind == "complex_to_real":
+            twice = np.where((2 * steps[:half]) % self.size == 0, 1.0, 2.0)[:, None]  # all but the ends have a mirror
+            matrix = np.vstack([twice * cos[:half], -twice * sin[:half]])
+        else:
+            matrix = np.block([[cos, sin], [-sin, cos]])
+        if self.kind == "rows":
+            in_turn = np.arange(2 * self.size).reshape(2, self.size).T.ravel()
+            matrix = matrix.T[:, in_turn] if self.direction == "forward" else matrix.T[in_turn]
+        return torch.from_numpy((_SCALES[self.norm](self.size) * matrix).astype(np.float32))
+
+
+Constant = Callable[[Basis], Tensor]
+"""Gives the matrix, or what stands for it in a graph under construction."""
+
+
+def direction_of(name: str) -> Direction | None:
+    """The direction of the transform whose matrix is called `name`; None for every other constant."""
+    prefix, _, rest = name.partition("_")
+    direction = rest.partition("_")[0] if prefix == _PREFIX else ""
+    return "forward" if direction == "forward" else "inverse" if direction == "inverse" else None
+
+
+def real_to_complex(x: Tensor, shape: Sequence[int], axes: Sequence[int], norm: int, constant: Constant) -> Pair:
+    """ATen's `_fft_r2c`, one-sided; the last of `axes` is halved. `shape` is that of `x`."""
+    *others, last = _from_the_end(axes, shape)
+    size, half = shape[last], shape[last] // 2 + 1
+    basis = constant(Basis("real_to_complex", "forward", size, norm))
+    if (*others, last) == (-2, -1):
+        height = shape[-2]
+        rows = torch.matmul(x, basis).reshape((*shape[:-2], 2 * height, half))
+        return _halves(torch.matmul(constant(Basis("rows", "forward", height, norm)), rows), height, -2)
+    found = _halves(torch.matmul(_swapped(x, last), basis), half, -1)
+    pair = Pair(_swapped(found.real, last), _swapped(found.imag, last))
+    return complex_to_complex(pair, shape, others, norm, "forward", constant)
+
+
+def complex_to_complex(
+    pair: Pair, shape: Sequence[int], axes: Sequence[int], norm: int, direction: Direction, constant: Constant
+) -> Pair:
+    """ATen's `_fft_c2c`; `shape` has the sizes of `axes`."""
+    for axis in _from_the_end(axes, shape):
+        basis = constant(Basis("complex_to_complex", direction, shape[axis], norm))
+        found = _halves(torch.matmul(_joined(pair, axis), basis), shape[axis], -1)
+        pair = Pair(_swapped(found.real, axis), _swapped(found.imag, axis))
+    return pair
+
+
+def complex_to_real(pair: Pair, shape: Sequence[int], axes: Sequence[int], norm: int, constant: Constant) -> Tensor:
+    """ATen's `_fft_c2r`: the inverse of `real_to_complex`; `shape` is that of the result."""
+    *others, last = _from_the_end(axes, shape)
+    basis = constant(Basis("complex_to_real", "inverse", shape[last], norm))
+    if (*others, last) == (-2, -1):
+        height, half = shape[-2], shape[-1] // 2 + 1
+        rows = torch.matmul(constant(Basis("rows", "inverse", height, norm)), torch.cat([pair.real, pair.imag], dim=-2))
+        return torch.matmul(rows.reshape((*shape[:-1], 2 * half)), basis)
+    pair = complex_to_complex(pair, shape, others, norm, "inverse", constant)
+    return _swapped(torch.matmul(_joined(pair, last), basis), last)
+
+
+def _joined(pair: Pair, axis: int) -> Tensor:
+    """`[re | im]` of an axis, which becomes the last one."""
+    return torch.cat([_swapped(pair.real, axis), _swapped(pair.imag, axis)], dim=-1)
+
+
+def _halves(joined: Tensor, size: int, axis: int) -> Pair:
+    parts = torch.split(joined, size, axis)
+    return Pair(parts[0], parts[1])
+
+
+def _swapped(x: Tensor, axis: int) -> Tensor:
+    """`axis` and the last one in each other's place."""
+    return x if axis == -1 else x.transpose(axis, -1)
+
+
+def _from_the_end(axes: Sequence[int], shape: Sequence[int]) -> list[int]:
+    """Axes counted from the end: -1 is the last."""
+    return [axis % len(shape) - len(shape) for axis in axes]
