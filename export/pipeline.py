@@ -89,6 +89,8 @@ def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
     profile = load_profile(request.target)
     report.on_step("loading the model")
     model = load_model(request.source, request.load)
+    for text in model.notes:
+        report.on_note(text)
     report.on_step("reading the data")
     data = _read_data(request, model, report)
     job = _Job(request, profile, model, data, measure_cost(model.module, model.clip.input_shape))

@@ -71,10 +71,12 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """Callbacks of `fit`, `on_step(done, total)` and `on_epoch(result)`; either may be left out."""
+    """Callbacks of a training, `on_step(done, total)`, `on_epoch(result)`, `on_note(text)`; each may be left out."""
 
     on_step: Callable[[int, int], None] | None = None
     on_epoch: Callable[[EpochResult], None] | None = None
+    on_note: Callable[[str], None] = lambda _text: None
+    """What the user should know of the weights it starts from."""
 
 
 def fit(

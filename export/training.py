@@ -14,6 +14,8 @@ import edgeact
 from edgeact.calibration.datasets import Dataset, load_dataset
 from edgeact.errors import DatasetError, UsageError
 from edgeact.export.frames import PreparedVideos, prepare
+from edgeact.export.models.foreign import complete, contract, translated
+from edgeact.export.models.options import ModelOptions
 from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
 from edgeact.export.train import Progress, TrainPlan, fit
@@ -51,12 +53,13 @@ def train(request: TrainRequest, progress: Progress | None = None, on_prepare: O
     """
     if request.out.suffix != ".safetensors":
         raise UsageError(f"expected --out FILE.safetensors, got '{request.out}'")
+    report = progress or Progress()
     spec = find_model(request.model)
     dataset = load_dataset(request.data)
-    initial = read_weights(request.init) if request.init else None
+    initial = translated(read_weights(request.init)) if request.init else None
     card = initial.card if initial else None
     clip = resized_clip(
-        card.clip if card else spec.clip,
+        contract(initial, spec.clip),
         clip_frames=request.clip_frames,
         size=request.size,
         resize=request.resize,
@@ -65,14 +68,15 @@ def train(request: TrainRequest, progress: Progress | None = None, on_prepare: O
     options = spec.options(len(dataset.labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.plan.seed)
     module = spec.build(options)
-    if initial:
-        fill(module, _for_classes(initial, spec, module))
+    notes = _start_from(initial, spec, options, module) if initial else ()
+    for note in notes:
+        report.on_note(note)
     splits = {name: dataset.splits[name] for name in ("train", "val") if dataset.splits.get(name)}
     if "train" not in splits:
         raise DatasetError(f"'{request.data}' has no 'train' split; it has {', '.join(dataset.splits)}")
     prepared = {name: prepare(items, clip, on_prepare) for name, items in splits.items()}
     state = request.out.with_suffix(".training")
-    result = fit(module, prepared["train"], prepared.get("val"), request.plan, state, progress)
+    result = fit(module, prepared["train"], prepared.get("val"), request.plan, state, report)
     top1 = "not measured" if result.validation_top1 is None else f"{result.validation_top1:.4f}"
     made = ModelCard(
         model=spec.name,
@@ -83,12 +87,23 @@ def train(request: TrainRequest, progress: Progress | None = None, on_prepare: O
             "paper": spec.paper,
             **_provenance(request.plan, dataset, prepared),
             "initial_weights": initial.sha256 if initial else "random",
+            **({"initial_weights_notes": "; ".join(notes)} if notes else {}),
             "validation_top1": top1,
         },
     )
     write_weights(request.out, module, made)
     state.unlink(missing_ok=True)
     return made
+
+
+def _start_from(initial: Weights, spec: ModelSpec, options: ModelOptions, module: nn.Module) -> tuple[str, ...]:
+    """Fill the module; what is said of tensors that did not come from the file."""
+    weights, notes = complete(initial, spec, options, module)
+    fitting = _for_classes(weights, spec, module)
+    if fitting is not weights:
+        notes = (*notes, f"not from the file: {spec.classifier}, trained anew for {options.class_count} classes")
+    fill(module, fitting)
+    return notes
 
 
 def _for_classes(initial: Weights, spec: ModelSpec, module: nn.Module) -> Weights:

@@ -19,6 +19,7 @@ from edgeact.storage import write_bytes
 __all__ = ["ModelCard", "Weights", "file_sha256", "fill", "read_weights", "shipped_weights", "write_weights"]
 
 _CARD_KEY = "edgeact"
+_LISTED = 5
 _SHIPPED = Path(__file__).parent / "models" / "weights"
 
 
@@ -44,6 +45,8 @@ class Weights(BaseModel):
     card: ModelCard | None
     sha256: str
     path: Path
+    naming: str | None = None
+    """Whose names the file's tensors have, where they are another package's and `tensors` has been given ours."""
 
 
 def write_weights(path: str | Path, module: nn.Module, card: ModelCard) -> None:
@@ -115,7 +118,8 @@ def _check_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
 def fill(module: nn.Module, weights: Weights) -> None:
     """Load `weights` into `module`; every name and shape must fit.
 
-    Raises WeightsError listing what is missing, unexpected or of another shape.
+    Raises WeightsError listing what is missing, unexpected or of another shape: the first few of each, or every one
+    of a file from another package.
     """
     own = module.state_dict()
     missing = sorted(set(own) - set(weights.tensors))
@@ -128,7 +132,8 @@ def fill(module: nn.Module, weights: Weights) -> None:
     if not (missing or unexpected or other):
         module.load_state_dict(weights.tensors)
         return
-    parts = [f"{title} {_listed(names)}" for title, names in _titled(missing, unexpected, other) if names]
+    most = _LISTED if weights.naming is None else len(own) + len(weights.tensors)
+    parts = [f"{title} {_listed(names, most)}" for title, names in _titled(missing, unexpected, other) if names]
     raise WeightsError(
         f"weights '{weights.path}' do not fit the model: {'; '.join(parts)}; "
         "check the model's name, width, number of classes and clip size"
@@ -139,7 +144,7 @@ def _titled(missing: list[str], unexpected: list[str], other: list[str]) -> tupl
     return (("missing", missing), ("unexpected", unexpected), ("other shapes", other))
 
 
-def _listed(names: list[str], most: int = 5) -> str:
+def _listed(names: list[str], most: int) -> str:
     return f"({len(names)}) " + ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 

@@ -88,7 +88,7 @@ def _train(request: TrainRequest) -> ModelCard:
         def on_prepare(done: int, total: int) -> None:
             bar.update(task, description="preparing frames", completed=done, total=total)
 
-        return train(request, Progress(on_step, on_epoch), on_prepare)
+        return train(request, Progress(on_step, on_epoch, bar.console.print), on_prepare)
 
 
 def _pixels(text: str) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import DataError, EdgeactError, ModelError, UsageError, WeightsError
+from edgeact.export.models.foreign import complete, contract, translated
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
 from edgeact.export.weights import Weights, fill, read_weights, shipped_weights
@@ -56,6 +57,8 @@ class LoadedModel:
     """False for random weights, whose accuracy means nothing."""
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was loaded."""
 
 
 def load_model(source: str | nn.Module | None, request: LoadRequest | None = None) -> LoadedModel:
@@ -84,18 +87,20 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
     card = weights.card if weights else None
     if weights and card and card.model != name:
         raise WeightsError(f"weights '{weights.path}' are of '{card.model}', expected '{name}'")
-    clip = _clip(request, card.clip if card else spec.clip)
+    clip = _clip(request, contract(weights, spec.clip))
     trained_on = _class_count(spec, weights) if weights else _CLASSES_WITHOUT_WEIGHTS
     labels = request.labels or (card.labels if card else None) or _numbered(trained_on)
     if weights and len(labels) != trained_on:
         raise WeightsError(
             f"weights '{weights.path}' have {trained_on} classes, but {len(labels)} labels were given; "
-            "give a labels file with one line per class"
+            "give a labels file with one line per class, or train a new classifier first with edgeact train --init"
         )
     options = spec.options(len(labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.seed)
     module = spec.build(options)
+    notes: tuple[str, ...] = ()
     if weights:
+        weights, notes = complete(weights, spec, options, module)
         fill(module, weights)
     return LoadedModel(
         name,
@@ -106,7 +111,8 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
         weights.sha256 if weights else _state_digest(module),
         weights is not None,
         {"width": options.width},
-        card.provenance if card else _origin(request),
+        card.provenance if card else _origin(request, notes),
+        notes,
     )
 
 
@@ -127,7 +133,7 @@ def _from_module(source: str, module: object, request: LoadRequest) -> LoadedMod
 
 def _weights_for(name: str, request: LoadRequest) -> Weights | None:
     if request.weights:
-        return read_weights(request.weights)
+        return translated(read_weights(request.weights))
     if request.random_weights:
         return None
     shipped = shipped_weights()
@@ -244,7 +250,9 @@ def _state_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _origin(request: LoadRequest) -> dict[str, str]:
+def _origin(request: LoadRequest, notes: tuple[str, ...]) -> dict[str, str]:
+    if request.weights:
+        return {"weights": "; ".join(notes) or f"{request.weights.name}, without a model card"}
     return {"weights": f"random, seed {request.seed}: figures of accuracy mean nothing"}
 
 

@@ -14,6 +14,7 @@ from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.train import EpochResult, Progress, TrainPlan
 from edgeact.export.training import TrainRequest, train
 from edgeact.export.weights import read_weights, write_weights
+from tests.export.models.checkpoints import filled, hara
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,26 @@ def test_a_classifier_of_other_classes_is_trained_anew(request_: TrainRequest, t
     after = read_weights(tmp_path / "new.safetensors").tensors
     assert after["head.4.weight"].shape[0] == 12
     assert torch.allclose(after["conv.0.weight"], other.module.state_dict()["conv.0.weight"], atol=1e-6)
+
+
+def test_training_starts_from_another_packages_checkpoint(request_: TrainRequest, tmp_path: Path) -> None:
+    state = filled(hara("resnet3d-18", 4, classes=1039))
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "r3d18.pth")
+    plan = replace(request_.plan, epochs=1, learning_rate=1e-12)
+    notes: list[str] = []
+    wanted = replace(request_, model="resnet3d-18+eam", init=tmp_path / "r3d18.pth", plan=plan)
+    card = train(wanted, Progress(on_note=notes.append))
+    after = read_weights(request_.out).tensors
+    assert torch.allclose(after["stages.3.1.conv2.0.weight"], state["layer4.1.conv2.weight"], atol=1e-6)
+    assert after["classifier.weight"].shape[0] == 12
+    assert card.clip.std[0] == 0.2768
+    assert [note.partition(":")[0] for note in notes] == [
+        "r3d18.pth has the names of 3D-ResNets-PyTorch",
+        "by its number of classes of the 2020 release, whose pixels' mean and scale are taken",
+        "not in the file, new, untrained",
+        "not from the file",
+    ]
+    assert all(note in card.provenance["initial_weights_notes"] for note in notes)
 
 
 @pytest.mark.parametrize(
