@@ -104,7 +104,7 @@ class FourierChoices(Choices):
 
     ffc: bool = True
     """Fast Fourier Convolution for the 3x3x3 convolutions of all stages but the last."""
-    ratio: float = Field(0.5, gt=0, lt=1)
+    ratio: float = Field(0.5, ge=0.1, le=0.9)
     """Share of global channels."""
     inner: bool = True
     """Channel, then spatial attention (CBAM) at the end of every block's residual branch."""
