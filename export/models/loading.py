@@ -18,6 +18,7 @@ from edgeact.clip import ClipSpec
 from edgeact.errors import DataError, EdgeactError, ModelError, UsageError, WeightsError
 from edgeact.export.models.foreign import complete, contract, translated
 from edgeact.export.models.registry import MODELS, find_model
+from edgeact.export.models.settle import settle
 from edgeact.export.models.spec import ModelSpec, resized_clip
 from edgeact.export.weights import Weights, fill, read_weights, shipped_weights
 
@@ -102,6 +103,8 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
     if weights:
         weights, notes = complete(weights, spec, options, module)
         fill(module, weights)
+    else:
+        settle(module, clip, request.seed)
     return LoadedModel(
         name,
         name,
