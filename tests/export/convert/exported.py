@@ -14,7 +14,7 @@ from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.export.convert.onnx import to_onnx
-from edgeact.export.models.registry import MODELS
+from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import resized_clip
 
 __all__ = ["Exported", "exported", "random_clips", "run_onnx"]
@@ -31,8 +31,8 @@ class Exported:
 
 @functools.cache
 def exported(name: str, width: int = 4) -> Exported:
-    """The registry model `name` of 5 classes for clips of 4 frames of 32x32 pixels."""
-    spec = MODELS[name]
+    """The model `name`, a row of the registry or a formula, of 5 classes for clips of 4 frames of 32x32 pixels."""
+    spec = find_model(name)
     clip = resized_clip(spec.clip, clip_frames=4, size=32)
     torch.manual_seed(0)
     module = spec.build(spec.options(5, width=width, clip=clip)).eval()
