@@ -61,8 +61,9 @@ def parse_formula(text: str) -> Formula:
         if not attention or key not in attention.choices.model_fields:
             raise UnknownNameError(f"option of '{names}'", key, known)
     choices = _validated(text, attention.choices, options) if attention else None
-    if choices and "stages" in options and not all(1 <= stage <= backbone.stages for stage in choices.stages):
-        raise UsageError(f"model '{text}': expected stages within 1 to {backbone.stages}, got {options['stages']}")
+    for key in options:
+        if key.endswith("stages") and not all(1 <= stage <= backbone.stages for stage in getattr(choices, key)):
+            raise UsageError(f"model '{text}': expected {key} within 1 to {backbone.stages}, got {options[key]}")
     return Formula(backbone, _validated(text, backbone.choices, own), attention, choices)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["HalvingMaxPool", "channel_mlp", "conv_bn", "initialize", "spatial_mean"]
+__all__ = ["HalvingMaxPool", "OwnStart", "channel_mlp", "conv_bn", "initialize", "spatial_mean"]
 
 Triple = tuple[int, int, int]
 
@@ -51,13 +51,21 @@ class HalvingMaxPool(nn.Module):
         return functional.max_pool3d(x, kernel, ceil_mode=True)
 
 
+class OwnStart(nn.Module):
+    """A module that starts from values of its own, whatever backbone it stands in."""
+
+    def start(self) -> None:
+        """Set them; called when everything else has been initialized."""
+        raise NotImplementedError
+
+
 def spatial_mean(x: Tensor) -> Tensor:
     """Mean over T, H and W: `(N, C, T, H, W)` -> `(N, C)`."""
     return x.mean(dim=(2, 3, 4))
 
 
 def initialize(module: nn.Module) -> None:
-    """Kaiming-normal convolutions, unit batch norms, as torchvision's video ResNets."""
+    """Kaiming-normal convolutions, unit batch norms, as torchvision's video ResNets; then every `OwnStart`."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv3d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -68,3 +76,6 @@ def initialize(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, 0.0, 0.01)
         if isinstance(layer, (nn.Conv3d, nn.Linear)) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
+    for layer in module.modules():
+        if isinstance(layer, OwnStart):
+            layer.start()

@@ -18,6 +18,8 @@ _FORMULAS = {
     "resnet3d-50+eam": "resnet3d-50+eam",
     "resnext3d-101": "resnext3d-101",
     "resnext3d-101+eam": "resnext3d-101+eam",
+    "se-sa-resnet18": "resnet3d-18+se-sa",
+    "se-sa-resnext101": "resnext3d-101+se-sa",
     "c3d": "c3d",
     "msf-c3d": "msf-c3d",
     "msf-c3d-fsam": "msf-c3d+fsam?stages=3,5",
@@ -29,9 +31,14 @@ _FORMULAS = {
 """The names the papers' models go by, and what each is made of."""
 
 
+_SE_SA = "Action Recognition Using Deep 3D CNNs with Sequential Feature Aggregation and Attention"
+_PAPERS = {"se-sa-resnet18": _SE_SA, "se-sa-resnext101": _SE_SA}
+"""Where it is another than their backbone's."""
+
+
 def _row(name: str, text: str) -> ModelSpec:
     formula = parse_formula(text)
-    return ModelSpec(name, formula, formula.backbone.clip, formula.backbone.paper)
+    return ModelSpec(name, formula, formula.backbone.clip, _PAPERS.get(name, formula.backbone.paper))
 
 
 MODELS: dict[str, ModelSpec] = {name: _row(name, text) for name, text in _FORMULAS.items()}

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
-__all__ = ["Attention", "Gate", "Site", "no_attention"]
+__all__ = ["Along", "Attention", "Gate", "Site", "axes_but", "no_attention"]
+
+Along = Literal["channels", "frames"]
+"""What a gate with one weight for each of them weighs."""
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,8 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The weighed features, same shape."""
         return x * self.weights(x)
+
+
+def axes_but(along: Along) -> tuple[int, ...]:
+    """The axes of `(N, C, T, H, W)` that a gate along channels or frames pools over."""
+    return (2, 3, 4) if along == "channels" else (1, 3, 4)

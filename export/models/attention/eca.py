@@ -9,12 +9,10 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from edgeact.export.models.attention.base import Gate, Site
+from edgeact.export.models.attention.base import Along, Gate, Site, axes_but
 from edgeact.export.models.choices import AttentionChoices
 
 __all__ = ["EcaChoices", "LocalGate", "OddKernel", "adaptive_kernel", "eca"]
-
-_AXES = {"channels": 1, "frames": 2}
 
 
 def _odd(kernel: int) -> int:
@@ -30,19 +28,18 @@ OddKernel = Annotated[int, Field(ge=1, le=63), AfterValidator(_odd)]
 class LocalGate(Gate):
     """One weight a channel or a frame, each from its neighbours alone: pooling, one 1-D convolution, sigmoid."""
 
-    def __init__(self, along: Literal["channels", "frames"], kernel: int, *, peaks: bool) -> None:
+    def __init__(self, along: Along, kernel: int, *, peaks: bool) -> None:
         """`peaks`: the largest value is added to the mean."""
         super().__init__()
-        self.axis = _AXES[along]
+        self.others = axes_but(along)
         self.peaks = peaks
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def weights(self, x: Tensor) -> Tensor:
         """`(N, C, 1, 1, 1)` along channels, `(N, 1, T, 1, 1)` along frames."""
-        others = [axis for axis in range(1, 5) if axis != self.axis]
-        pooled = x.mean(dim=others, keepdim=True)
+        pooled = x.mean(dim=self.others, keepdim=True)
         if self.peaks:
-            pooled = pooled + x.amax(dim=others, keepdim=True)
+            pooled = pooled + x.amax(dim=self.others, keepdim=True)
         weights = torch.sigmoid(self.conv(pooled.flatten(1).unsqueeze(1)))
         return weights.reshape(pooled.shape)
 

@@ -17,6 +17,7 @@ from edgeact.export.models.attention.fsam import FsamChoices, fsam
 from edgeact.export.models.attention.gate import gate
 from edgeact.export.models.attention.nst import NstChoices, nst
 from edgeact.export.models.attention.se import SeChoices, se
+from edgeact.export.models.attention.se_sa import SeSaChoices, se_sa
 from edgeact.export.models.choices import AttentionChoices
 
 __all__ = ["ATTENTIONS", "AttentionSpec", "find_attention"]
@@ -47,6 +48,7 @@ ATTENTIONS: dict[str, AttentionSpec] = {
         AttentionSpec("se", se, "Squeeze-and-Excitation Networks, section 3", SeChoices),
         AttentionSpec("eca", eca, "ECA-Net, section 3", EcaChoices),
         AttentionSpec("cbam", cbam, "CBAM, section 3, in three dimensions", SeChoices),
+        AttentionSpec("se-sa", se_sa, "SE and SA, section 3, equations 1 to 6, figures 3 and 4", SeSaChoices),
         AttentionSpec("eam", eam, "EAM, section 3, equations 1 to 11", EamChoices),
     )
 }

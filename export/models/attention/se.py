@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation (Hu, Shen and Sun, CVPR 2018, section 3), its squeeze over T, H and W."""
+"""Squeeze-and-excitation (Hu, Shen and Sun, CVPR 2018, section 3) of channels, or of frames."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgeact.export.models.attention.base import Gate, Site
+from edgeact.export.models.attention.base import Along, Gate, Site, axes_but
 from edgeact.export.models.choices import AttentionChoices
-from edgeact.export.models.layers import channel_mlp, spatial_mean
+from edgeact.export.models.layers import channel_mlp
 
 __all__ = ["SeChoices", "SqueezeExcitation", "se"]
 
 
 class SqueezeExcitation(Gate):
-    """One weight a channel, from all channels' means through a bottleneck."""
+    """One weight a channel (or a frame), from the means of all of them through a bottleneck."""
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, count: int, reduction: int = 16, along: Along = "channels") -> None:
+        """`count`: how many channels or frames there are to weigh."""
         super().__init__()
-        self.fc = channel_mlp(channels, reduction)
+        self.others = axes_but(along)
+        self.fc = channel_mlp(count, reduction)
 
     def weights(self, x: Tensor) -> Tensor:
-        """One a channel, `(N, C, 1, 1, 1)`."""
-        return torch.sigmoid(self.fc(spatial_mean(x)))[:, :, None, None, None]
+        """`(N, C, 1, 1, 1)` along channels, `(N, 1, T, 1, 1)` along frames."""
+        pooled = x.mean(dim=self.others, keepdim=True)
+        return torch.sigmoid(self.fc(pooled.flatten(1))).reshape(pooled.shape)
 
 
 class SeChoices(AttentionChoices):

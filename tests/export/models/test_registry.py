@@ -22,7 +22,7 @@ def test_models_take_any_length_and_size(name: str, frames: int, size: int) -> N
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     width=st.integers(1, 6).map(lambda quarter: 4 * quarter),
     class_count=st.integers(1, 400),
@@ -51,7 +51,8 @@ def test_one_seed_gives_one_model(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_reach_every_parameter(name: str) -> None:
     torch.manual_seed(0)
-    options = ModelOptions(5, 16, 4, (32, 32))  # narrower attention has bottlenecks that may start out dead
+    # Narrower attention has bottlenecks that may start out dead; in a map of one position nothing is left to attend to.
+    options = ModelOptions(5, 16, 4, (48, 48))
     module = MODELS[name].build(options)
     clips = torch.randn(4, *options.input_shape[1:])
     torch.nn.functional.cross_entropy(module(clips), torch.tensor([0, 1, 2, 3])).backward()  # type: ignore[no-untyped-call]

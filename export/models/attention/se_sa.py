@@ -1,0 +1,124 @@
+"""SE+SA: squeeze-and-excitation of channels and of frames, then self-attention within every frame.
+
+Paper: "Action Recognition Using Deep 3D CNNs with Sequential Feature Aggregation and Attention", section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from edgeact.export.models.attention.base import Site
+from edgeact.export.models.attention.se import SqueezeExcitation
+from edgeact.export.models.choices import AttentionChoices, Stages
+from edgeact.export.models.layers import OwnStart
+
+__all__ = ["ChannelFrameExcitation", "SeSaChoices", "SelfAttention", "se_sa"]
+
+_PER_QUERY = 8
+_GAMMA = 0.1
+
+
+class ChannelFrameExcitation(OwnStart):
+    """X + SE of frames(SE of channels(X)): equations 1 to 6 and the sum that ends section 3.1.
+
+    The paper's transpositions only bring frames where its SE expects channels, and back; here SE pools over the axes
+    it needs.
+    """
+
+    def __init__(self, channels: int, frames: int, reduction: int = 16, frame_reduction: int = 2) -> None:
+        super().__init__()
+        self.channels = SqueezeExcitation(channels, reduction)
+        self.frames = SqueezeExcitation(frames, frame_reduction, "frames")
+        self.start()
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Make one unit of every bottleneck live: means of ReLU features are never negative, so positive weights do.
+
+        The last stage of a 16-frame clip has one frame, and a bottleneck of one unit would start dead every other time.
+        """
+        for gate in (self.channels, self.frames):
+            gate.get_parameter("fc.0.weight")[0].abs_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features plus the weighed features, `(N, C, T, H, W)`."""
+        weighed: Tensor = self.frames(self.channels(x))
+        return x + weighed
+
+
+class SelfAttention(OwnStart):
+    """x + gamma o, where o at a position is what h makes of all positions of its frame, weighed (section 3.2, fig. 4).
+
+    f, g and h are 1x1x1 convolutions; the form is SAGAN's (Zhang et al. 2019, section 3), the source of that figure,
+    with its eighth of the channels in f and g.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        queried = max(channels // _PER_QUERY, 1)
+        self.f = nn.Conv3d(channels, queried, 1, bias=False)
+        self.g = nn.Conv3d(channels, queried, 1, bias=False)
+        self.h = nn.Conv3d(channels, channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.empty(()))
+        self.start()
+
+    def start(self) -> None:
+        """PyTorch's own weights, and a gamma above 0.
+
+        Kaiming-normal by outputs, as in the backbones, makes f and g so large that every position begins by looking at
+        one other. SAGAN's gamma of 0 would keep all gradients from f, g and h, and hide the module from every check of
+        an untrained network.
+        """
+        for layer in (self.f, self.g, self.h):
+            layer.reset_parameters()
+        nn.init.constant_(self.gamma, _GAMMA)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """How much each position looks at each other of its frame: `(N, T, H*W, H*W)`, every row sums to 1."""
+        keys, queries = _positions(self.f(x)), _positions(self.g(x))
+        return torch.softmax(queries @ keys.transpose(2, 3), dim=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features plus what attention brings, `(N, C, T, H, W)`; T only lines up frames, none sees another."""
+        seen = self.weights(x) @ _positions(self.h(x))
+        return x + self.gamma * seen.permute(0, 3, 1, 2).reshape(x.shape)
+
+
+def _positions(x: Tensor) -> Tensor:
+    """`(N, C, T, H, W)` -> `(N, T, H*W, C)`."""
+    return x.flatten(3).permute(0, 2, 3, 1)
+
+
+class SeSaChoices(AttentionChoices):
+    """Options of SE+SA."""
+
+    modules: Literal["se-sa", "se", "sa"] = "se-sa"
+    """Both in the paper's order (its best model), or one alone."""
+    sa_stages: Stages = ()
+    """After which of its stages self-attention stands behind SE; none named means after every one (the paper's *)."""
+    reduction: Annotated[int, Field(ge=1)] = 16
+    """Channels per unit of the bottleneck, the paper's r."""
+    frame_reduction: Annotated[int, Field(ge=1)] = 2
+    """Frames per unit of the bottleneck, the paper's d."""
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> SeSaChoices:
+        if self.sa_stages and self.modules != "se-sa":
+            raise ValueError("sa_stages goes with modules=se-sa; say where one module alone stands by stages")
+        if self.stages and not set(self.sa_stages) <= set(self.stages):
+            raise ValueError("sa_stages must be among stages")
+        return self
+
+
+def se_sa(site: Site, choices: SeSaChoices) -> nn.Module:
+    """SE+SA for a site, or what `choices` leave of it."""
+    parts: list[nn.Module] = []
+    if "se" in choices.modules:
+        parts.append(ChannelFrameExcitation(site.channels, site.frames, choices.reduction, choices.frame_reduction))
+    if "sa" in choices.modules and (not choices.sa_stages or site.stage in choices.sa_stages):
+        parts.append(SelfAttention(site.channels))
+    return nn.Sequential(*parts)
