@@ -15,6 +15,7 @@ from edgeact.calibration.clips import oddities, video_inputs
 from edgeact.calibration.datasets import VideoItem
 from edgeact.clip import ClipSpec
 from edgeact.errors import DatasetError, VideoError
+from edgeact.progress import OnProgress
 from edgeact.records import Accuracy, ClassAccuracy, Interval
 from edgeact.video import probe_video
 
@@ -22,7 +23,6 @@ __all__ = ["DataSource", "Scores", "collect_scores", "summarize"]
 
 Array = npt.NDArray[np.float32]
 Run = Callable[[Array], Array]
-OnProgress = Callable[[int, int], None]
 
 _BATCH = 32  # clips held at a time
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgeact.calibration.datasets import VideoItem
 from edgeact.clip import ClipSpec
 from edgeact.errors import CalibrationError, VideoError
+from edgeact.progress import OnProgress
 from edgeact.video import VideoInfo, preprocess, probe_video, read_clips, window_starts
 
 __all__ = ["ClipSample", "oddities", "sample_clips", "spread", "video_inputs"]
@@ -61,7 +62,7 @@ def sample_clips(
     clip: ClipSpec,
     count: int,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> ClipSample:
     """Up to `count` clips, one a video, as even as possible over classes, then over groups.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,9 +11,10 @@ from pathlib import Path
 from edgeact.bundle import open_bundle
 from edgeact.calibration.accuracy import DataSource, collect_scores, summarize
 from edgeact.calibration.clips import spread
-from edgeact.calibration.datasets import Dataset, load_dataset
+from edgeact.calibration.datasets import LOADING_STEP, Dataset, load_dataset
 from edgeact.devices import probe_machine
 from edgeact.errors import DatasetError
+from edgeact.progress import OnStep, titled
 from edgeact.records import AccuracyRecord
 from edgeact.runtime import load
 
@@ -33,26 +34,27 @@ class EvaluationPlan:
     trust_engines: bool = False
 
 
-def evaluate_bundle(
-    path: Path, plan: EvaluationPlan, on_progress: Callable[[int, int], None] | None = None
-) -> AccuracyRecord:
+def evaluate_bundle(path: Path, plan: EvaluationPlan, on_step: OnStep | None = None) -> AccuracyRecord:
     """Accuracy of the bundle at `path`, of clips and of videos.
 
     Raises DatasetError where the labels are not the model's, the split is empty, or no video of it can be read, and
-    whatever opening the bundle raises. `on_progress(done, total)` counts videos.
+    whatever opening the bundle raises. `on_step(title, done, total)` is called as it goes on.
     """
-    dataset = load_dataset(plan.data)
+    dataset = load_dataset(plan.data, titled(on_step, LOADING_STEP))
     split = plan.split or next(name for name in ("test", "val", "train") if dataset.splits.get(name))
     bundle = open_bundle(path)
     dataset = in_model_labels(dataset, bundle.manifest.labels)
     items = tuple(itertools.islice(spread(dataset.split(split)), plan.videos))
+    if on_step:
+        on_step("opening the bundle", 0, 0)
     with load(
         path, backend=plan.backend, artifact=plan.artifact, threads=plan.threads, trust_engines=plan.trust_engines
     ) as recognizer:
         choice = recognizer.choice
-        scores = collect_scores({"bundle": recognizer.logits}, items, bundle.manifest.clip, on_progress)["bundle"]
+        evaluating = titled(on_step, "evaluating")
+        scores = collect_scores({"bundle": recognizer.logits}, items, bundle.manifest.clip, evaluating)["bundle"]
     scores.skipped.update(dataset.skipped)
-    digest = replace(dataset, splits={split: items}).digest(split)
+    digest = replace(dataset, splits={split: items}).digest(split, titled(on_step, "hashing the videos"))
     return AccuracyRecord(
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         bundle_digest=bundle.digest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +12,12 @@ import numpy as np
 from edgeact.bundle import Calibration
 from edgeact.calibration.accuracy import DataSource
 from edgeact.calibration.clips import ClipSample, sample_clips, spread
-from edgeact.calibration.datasets import Dataset, VideoItem, load_dataset
+from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
 from edgeact.calibration.evaluation import in_model_labels
 from edgeact.clip import ClipSpec
 from edgeact.errors import CalibrationError, DatasetError
 from edgeact.export.quantize.static import METHOD
+from edgeact.progress import OnStep, titled
 
 __all__ = ["DEFAULT_DATA", "RANDOM_DATA", "DataPlan", "ExportData", "ExportSplit", "gather", "split_for_export"]
 
@@ -25,8 +26,6 @@ DEFAULT_DATA = "stick-actions?train=192&val=24&test=480&seed=0"
 RANDOM_DATA = "random"
 _PARITY_CLIPS = 24
 _CARVED = 3  # one group of so many calibrates where a data set has one split only
-
-OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -68,23 +67,23 @@ class ExportSplit:
     evaluation_name: str
 
 
-def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_progress: OnProgress | None = None) -> ExportData:
-    """Load, sample and split the data; `on_progress(title, done, total)` is called for every clip read.
+def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnStep | None = None) -> ExportData:
+    """Load, sample and split the data; `on_step(title, done, total)` tells what is made and read.
 
     Raises DatasetError or CalibrationError naming what is missing.
     """
     if plan.spec == RANDOM_DATA:
-        return _random(plan, labels, clip, on_progress)
-    dataset, note = load_dataset(plan.spec or DEFAULT_DATA), None
+        return _random(plan, labels, clip, on_step)
+    dataset, note = load_dataset(plan.spec or DEFAULT_DATA, titled(on_step, LOADING_STEP)), None
     try:
         dataset = in_model_labels(dataset, labels)
     except DatasetError as error:
         note = f"accuracy not measured: {error}"
     split = split_for_export(dataset)
     calibration = sample_clips(
-        split.calibration, clip, plan.calibration_clips, plan.seed, _titled(on_progress, "calibration clips")
+        split.calibration, clip, plan.calibration_clips, plan.seed, titled(on_step, "calibration clips")
     )
-    parity = sample_clips(split.evaluation, clip, _PARITY_CLIPS, plan.seed, _titled(on_progress, "parity clips"))
+    parity = sample_clips(split.evaluation, clip, _PARITY_CLIPS, plan.seed, titled(on_step, "parity clips"))
     chosen = tuple(itertools.islice(spread(split.evaluation, plan.seed), plan.evaluation_videos))
     source = None
     if note is None:
@@ -129,19 +128,13 @@ def _digest(dataset: Dataset, items: tuple[VideoItem, ...]) -> str:
     return replace(dataset, splits={"used": items}).digest("used")
 
 
-def _titled(on_progress: OnProgress | None, title: str) -> Callable[[int, int], None] | None:
-    if on_progress is None:
-        return None
-    return lambda done, total: on_progress(title, done, total)
-
-
-def _random(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_progress: OnProgress | None) -> ExportData:
+def _random(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnStep | None) -> ExportData:
     if not plan.accept_poor:
         raise CalibrationError(
             "random clips calibrate nothing: expected real videos (--calib DATA); "
             "give --accept-poor-calibration to go on all the same"
         )
-    real = gather(replace(plan, spec=None, calibration_clips=1), labels, clip, on_progress)
+    real = gather(replace(plan, spec=None, calibration_clips=1), labels, clip, on_step)
     rng = np.random.default_rng(plan.seed)
     inputs = tuple(rng.standard_normal(clip.input_shape, dtype=np.float32) for _ in range(plan.calibration_clips))
     provenance = Calibration(

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edgeact.calibration.datasets import VideoItem
 from edgeact.clip import ClipSpec
 from edgeact.errors import DatasetError, VideoError
+from edgeact.progress import OnProgress
 from edgeact.storage import atomic_write, cache_folder
 from edgeact.video import probe_video, read_clips, resize_frame
 
@@ -57,9 +58,7 @@ class PreparedVideos:
         return np.array(frames[wanted])
 
 
-def prepare(
-    items: Sequence[VideoItem], clip: ClipSpec, on_progress: Callable[[int, int], None] | None = None
-) -> PreparedVideos:
+def prepare(items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress | None = None) -> PreparedVideos:
     """Decode and resize `items` into the user's cache, or find them there; a changed file is decoded again.
 
     `on_progress(done, total)` is called after every video. A video that cannot be decoded is left out and counted in

@@ -15,9 +15,10 @@ from edgeact.bench import BenchPlan, interleave, measure_latency
 from edgeact.calibration.accuracy import collect_scores, summarize
 from edgeact.calibration.parity import compare_logits
 from edgeact.errors import DeviceError, ModelError
-from edgeact.export.data import ExportData, OnProgress
+from edgeact.export.data import ExportData
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.targets.variant import Variant
+from edgeact.progress import TIMED_STEP, OnStep, titled
 from edgeact.records import Accuracy, Latency, Parity
 from edgeact.runtime import OpenRequest, Session, get_backend
 
@@ -55,12 +56,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Meter:
-    """Measures variants of one model; `on_progress(title, done, total)` is never called while a clip is timed."""
+    """Measures variants of one model; `on_step(title, done, total)` is never called while a clip is timed."""
 
     model: LoadedModel
     data: ExportData
     threads: int
-    on_progress: OnProgress
+    on_step: OnStep
 
     def measure(self, variants: Sequence[Variant], *, with_latency: bool) -> Measured:
         """Parity of all, then accuracy and, if wanted, latency of those that agree with PyTorch."""
@@ -89,7 +90,7 @@ class Meter:
                 parities[name] = compare_logits(reference, logits, precision, trained=self.model.trained)
             except (DeviceError, ModelError) as error:
                 failures[name] = str(error)
-            self.on_progress("agreement with PyTorch", done, len(variants))
+            self.on_step("agreement with PyTorch", done, len(variants))
         return parities, failures
 
     def _accuracies(self, variants: Sequence[Variant]) -> dict[str, tuple[Accuracy, ...]]:
@@ -101,9 +102,7 @@ class Meter:
         with contextlib.ExitStack() as stack:
             for variant in variants:
                 runs[variant.artifact.name] = _runner(stack.enter_context(self._open(variant)))
-            scores = collect_scores(
-                runs, self.data.evaluation, self.model.clip, functools.partial(self.on_progress, "accuracy")
-            )
+            scores = collect_scores(runs, self.data.evaluation, self.model.clip, titled(self.on_step, "accuracy"))
         return {name: summarize(score, source) for name, score in scores.items()}
 
     def _latencies(self, variants: Sequence[Variant]) -> dict[str, Latency]:
@@ -111,21 +110,21 @@ class Meter:
         clip = self.data.parity.inputs[0]
         latencies = {}
         for done, variant in enumerate(variants):
-            self.on_progress("latency", done, len(variants) + 2)
+            self.on_step(TIMED_STEP, done, len(variants) + 2)
             with self._open(variant) as session:
                 run = functools.partial(session.run, clip)
                 latencies[variant.artifact.name] = measure_latency(run, _SCREENING_PLAN, threads=self.threads)
         limit_ms = _NEAR * min(latency.p50_ms for latency in latencies.values())
         near = [variant for variant in variants if latencies[variant.artifact.name].p50_ms <= limit_ms]
-        self.on_progress("latency", len(variants), len(variants) + 2)
+        self.on_step(TIMED_STEP, len(variants), len(variants) + 2)
         with contextlib.ExitStack() as stack:
             sessions = {variant.artifact.name: stack.enter_context(self._open(variant)) for variant in near}
             runs = {name: functools.partial(session.run, clip) for name, session in sessions.items()}
             for name, latency in interleave(runs, _ROUNDS).items():
                 latencies[name] = latency.model_copy(update={"threads": self.threads})
-        self.on_progress("latency", len(variants) + 1, len(variants) + 2)
+        self.on_step(TIMED_STEP, len(variants) + 1, len(variants) + 2)
         latencies[REFERENCE] = self._torch_latency(clip)
-        self.on_progress("latency", len(variants) + 2, len(variants) + 2)
+        self.on_step(TIMED_STEP, len(variants) + 2, len(variants) + 2)
         return latencies
 
     def _torch_latency(self, clip: Array) -> Latency:

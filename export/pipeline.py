@@ -28,6 +28,7 @@ from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.static import check_clips
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources, Variant
+from edgeact.progress import OnStep
 from edgeact.records import Measurements, Precision
 
 __all__ = ["PRECISIONS", "ExportRequest", "Reporter", "export"]
@@ -64,7 +65,7 @@ class Reporter:
     """Callbacks for what goes on; each may be left out, and none is called while a clip is timed."""
 
     on_step: Callable[[str], None] = lambda _title: None
-    on_progress: Callable[[str, int, int], None] = lambda _title, _done, _total: None
+    on_progress: OnStep = lambda _title, _done, _total: None
     on_note: Callable[[str], None] = lambda _text: None
 
 

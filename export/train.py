@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from edgeact.clip import ClipSpec
 from edgeact.errors import UsageError, WeightsError
 from edgeact.export.frames import PreparedVideos
+from edgeact.progress import OnProgress, OnStep, titled
 from edgeact.storage import atomic_write
 
 __all__ = ["EpochResult", "Progress", "TrainPlan", "fit", "predict_labels"]
@@ -71,9 +72,10 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """Callbacks of a training, `on_step(done, total)`, `on_epoch(result)`, `on_note(text)`; each may be left out."""
+    """Callbacks of a training; each may be left out."""
 
-    on_step: Callable[[int, int], None] | None = None
+    on_step: OnStep | None = None
+    """Of `fit` itself the step is 'training', counted in batches of all epochs."""
     on_epoch: Callable[[EpochResult], None] | None = None
     on_note: Callable[[str], None] = lambda _text: None
     """What the user should know of the weights it starts from."""
@@ -100,7 +102,7 @@ def fit(
     fingerprint = _fingerprint(module, train, plan)
     first, result = _resume(state_file, module, optimizer, fingerprint)
     for epoch in range(first, plan.epochs):
-        loss = _train_epoch(_Run(module, optimizer, train, plan, autocast), epoch, report.on_step)
+        loss = _train_epoch(_Run(module, optimizer, train, plan, autocast), epoch, titled(report.on_step, "training"))
         top1 = None
         if validation is not None:
             with autocast:
@@ -123,7 +125,7 @@ class _Run:
     autocast: torch.autocast
 
 
-def _train_epoch(run: _Run, epoch: int, on_step: Callable[[int, int], None] | None) -> float:
+def _train_epoch(run: _Run, epoch: int, on_progress: OnProgress | None) -> float:
     """The mean loss of one pass over the data."""
     module, optimizer, data, plan = run.module, run.optimizer, run.data, run.plan
     module.train()
@@ -149,8 +151,8 @@ def _train_epoch(run: _Run, epoch: int, on_step: Callable[[int, int], None] | No
         nn.utils.clip_grad_norm_(module.parameters(), 5.0)
         optimizer.step()
         total += loss.item()
-        if on_step:
-            on_step(step + 1, steps)
+        if on_progress:
+            on_progress(epoch * steps + step + 1, plan.epochs * steps)
     return total / steps
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import edgeact
-from edgeact.calibration.datasets import Dataset, load_dataset
+from edgeact.calibration.datasets import LOADING_STEP, Dataset, load_dataset
 from edgeact.errors import DatasetError, UsageError
 from edgeact.export.frames import PreparedVideos, prepare
 from edgeact.export.models.foreign import complete, contract, translated
@@ -20,10 +20,9 @@ from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
 from edgeact.export.train import Progress, TrainPlan, fit
 from edgeact.export.weights import ModelCard, Weights, fill, read_weights, write_weights
+from edgeact.progress import titled
 
 __all__ = ["TrainRequest", "train"]
-
-OnPrepare = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -44,18 +43,18 @@ class TrainRequest:
     init: Path | None = None
 
 
-def train(request: TrainRequest, progress: Progress | None = None, on_prepare: OnPrepare | None = None) -> ModelCard:
+def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
     """Train, write `request.out` and return its card; the resumable state lies beside it until the end.
 
-    `on_prepare(done, total)` is called while frames are decoded. Initial weights of as many classes as the data set
-    has are taken whole; otherwise their classifier is left out and a new one is trained.
+    Initial weights of as many classes as the data set has are taken whole; otherwise their classifier is left out and
+    a new one is trained.
     Raises UsageError, DatasetError, WeightsError or StorageError, each naming expected and got.
     """
     if request.out.suffix != ".safetensors":
         raise UsageError(f"expected --out FILE.safetensors, got '{request.out}'")
     report = progress or Progress()
     spec = find_model(request.model)
-    dataset = load_dataset(request.data)
+    dataset = load_dataset(request.data, titled(report.on_step, LOADING_STEP))
     initial = translated(read_weights(request.init)) if request.init else None
     card = initial.card if initial else None
     clip = resized_clip(
@@ -74,7 +73,10 @@ def train(request: TrainRequest, progress: Progress | None = None, on_prepare: O
     splits = {name: dataset.splits[name] for name in ("train", "val") if dataset.splits.get(name)}
     if "train" not in splits:
         raise DatasetError(f"'{request.data}' has no 'train' split; it has {', '.join(dataset.splits)}")
-    prepared = {name: prepare(items, clip, on_prepare) for name, items in splits.items()}
+    prepared = {
+        name: prepare(items, clip, titled(report.on_step, f"decoding the {name} videos"))
+        for name, items in splits.items()
+    }
     state = request.out.with_suffix(".training")
     result = fit(module, prepared["train"], prepared.get("val"), request.plan, state, report)
     top1 = "not measured" if result.validation_top1 is None else f"{result.validation_top1:.4f}"
@@ -86,6 +88,7 @@ def train(request: TrainRequest, progress: Progress | None = None, on_prepare: O
         provenance={
             "paper": spec.paper,
             **_provenance(request.plan, dataset, prepared),
+            "data_digest": dataset.digest("train", titled(report.on_step, "hashing the videos")),
             "initial_weights": initial.sha256 if initial else "random",
             **({"initial_weights_notes": "; ".join(notes)} if notes else {}),
             "validation_top1": top1,
@@ -118,7 +121,6 @@ def _provenance(plan: TrainPlan, dataset: Dataset, prepared: Mapping[str, Prepar
     skipped = sum((videos.skipped for videos in prepared.values()), Counter[str]())
     return {
         "data": dataset.name,
-        "data_digest": dataset.digest("train"),
         "train_videos": str(len(prepared["train"])),
         "skipped_videos": ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "none",
         "epochs": str(plan.epochs),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("errors", "storage", "extras", "clip", "records")
+GROUND = ("errors", "storage", "extras", "progress", "clip", "records")
 SHARED = "edgeact/__init__.py"  # the version, for everybody
 
 

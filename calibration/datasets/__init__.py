@@ -1,11 +1,12 @@
 """Data sets: labelled videos with groups that splits never tear apart."""
 
 from edgeact.calibration.datasets.base import Dataset, VideoItem, require_disjoint_groups
-from edgeact.calibration.datasets.registry import DATASETS, load_dataset
+from edgeact.calibration.datasets.registry import DATASETS, LOADING_STEP, load_dataset
 from edgeact.calibration.datasets.stick_actions import StickActionsConfig, generate_stick_actions, render_clip
 
 __all__ = [
     "DATASETS",
+    "LOADING_STEP",
     "Dataset",
     "StickActionsConfig",
     "VideoItem",

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgeact.errors import DatasetError
+from edgeact.progress import OnProgress, counted
 
 __all__ = ["VIDEO_SUFFIXES", "Dataset", "VideoItem", "require_disjoint_groups"]
 
@@ -58,13 +59,14 @@ class Dataset:
             raise DatasetError(f"{self.name} has no split '{name}'; it has: {', '.join(sorted(self.splits))}")
         return self.splits[name]
 
-    def digest(self, split: str) -> str:
+    def digest(self, split: str, on_progress: OnProgress | None = None) -> str:
         """SHA-256 over the split's relative paths, labels and file contents, in the order of the paths.
 
-        Reads every file. The same files under another root have the same digest.
+        Reads every file; `on_progress(done, total)` counts them. The same files under another root have the same
+        digest.
         """
         total = hashlib.sha256()
-        for item in sorted(self.split(split), key=lambda item: item.path.as_posix()):
+        for item in counted(sorted(self.split(split), key=lambda item: item.path.as_posix()), on_progress):
             inside = item.path.is_relative_to(self.root)
             relative = (item.path.relative_to(self.root) if inside else item.path).as_posix()
             total.update(f"{relative}\0{self.labels[item.label]}\0{_file_sha256(item.path)}\n".encode())

@@ -16,15 +16,17 @@ from edgeact.calibration.datasets.listing import (
     whole_number_option,
 )
 from edgeact.errors import DatasetError, UsageError
+from edgeact.progress import OnProgress, counted
 
 __all__ = ["load_folder"]
 
 _NAME = "folder"
 _SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_Entry = tuple[str, VideoItem]
 _NUMBERED = re.compile(r"(?P<group>.+?)[_-]\d+")
 
 
-def load_folder(root: Path | None, options: dict[str, str]) -> Dataset:
+def load_folder(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
     r"""Load 'folder:/path?val=0.15&test=0.15&group=regex&fold=0'.
 
     The videos lie in `/path/<class>/`, or in `/path/{train,val,test}/<class>/`, which are then the splits. A
@@ -38,14 +40,17 @@ def load_folder(root: Path | None, options: dict[str, str]) -> Dataset:
     check_options(_NAME, options, ("fold", "group", "test", "val"))
     root = need_folder(_NAME, root, "one folder of videos per class")
     group_of = _GroupRule(root, options.get("group"))
-    listing = Listing()
-    if (root / "splits.csv").is_file():
+    is_listed = (root / "splits.csv").is_file()
+    splits = {path: _SPLIT_FOLDERS[path.name] for path in _folders(root) if path.name in _SPLIT_FOLDERS}
+    if is_listed:
         fold = whole_number_option("fold", options, 0, range(0, 1000))
-        labels = _read_splits(listing, root, group_of, fold)
-    elif splits := {path: _SPLIT_FOLDERS[path.name] for path in _folders(root) if path.name in _SPLIT_FOLDERS}:
-        labels = _walk(listing, splits, root, group_of)
+        labels, found = _read_splits(root, group_of, fold)
     else:
-        labels = _walk(listing, {root: "train"}, root, group_of)
+        labels, found = _walk(splits or {root: "train"}, root, group_of)
+    listing = Listing()
+    for split, item in counted(found, on_progress):
+        listing.add(split, item)
+    if not is_listed and not splits:
         carve(listing, "train", "test", fraction_option("test", options, 0.15))
     if "val" not in listing.splits:
         carve(listing, "train", "val", fraction_option("val", options, 0.15))
@@ -80,19 +85,22 @@ class _GroupRule:
         return numbered["group"] if numbered else Path(relative).stem
 
 
-def _walk(listing: Listing, splits: dict[Path, str], root: Path, group_of: _GroupRule) -> tuple[str, ...]:
+def _walk(splits: dict[Path, str], root: Path, group_of: _GroupRule) -> tuple[tuple[str, ...], list[_Entry]]:
+    """The labels, and every video under the folders of `splits` with its split."""
     labels = tuple(sorted({folder.name for base in splits for folder in _folders(base)}))
     if not labels:
         raise DatasetError(f"{_NAME}: expected one folder of videos per class in '{root}', found no folder")
-    for base, split in splits.items():
-        for folder in _folders(base):
-            for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES):
-                group = group_of(path.relative_to(root).as_posix())
-                listing.add(split, VideoItem(path, labels.index(folder.name), group))
-    return labels
+    found = [
+        (split, VideoItem(path, labels.index(folder.name), group_of(path.relative_to(root).as_posix())))
+        for base, split in splits.items()
+        for folder in _folders(base)
+        for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    ]
+    return labels, found
 
 
-def _read_splits(listing: Listing, root: Path, group_of: _GroupRule, fold: int) -> tuple[str, ...]:
+def _read_splits(root: Path, group_of: _GroupRule, fold: int) -> tuple[tuple[str, ...], list[_Entry]]:
+    """The labels, and every row of `splits.csv` as a video with its split."""
     source = root / "splits.csv"
     rows = read_table(_NAME, source, ("path",))
     columns = set(rows[0]) if rows else set()
@@ -101,6 +109,7 @@ def _read_splits(listing: Listing, root: Path, group_of: _GroupRule, fold: int) 
     if not {label_column, split_column} <= columns:
         raise DatasetError(f"{_NAME}: '{source}': expected columns path, cls or label, split or fold; got {columns}")
     labels = tuple(sorted({row[label_column] for row in rows}))
+    found = []
     for row in rows:
         split = row[split_column]
         if split_column == "fold":
@@ -109,8 +118,8 @@ def _read_splits(listing: Listing, root: Path, group_of: _GroupRule, fold: int) 
             raise DatasetError(f"{_NAME}: '{source}': expected split {', '.join(_SPLIT_FOLDERS)}, got '{split}'")
         group = row["group"] if "group" in columns else group_of(row["path"])
         item = VideoItem(root / row["path"], labels.index(row[label_column]), group)
-        listing.add(_SPLIT_FOLDERS[split], item)
-    return labels
+        found.append((_SPLIT_FOLDERS[split], item))
+    return labels, found
 
 
 def _folders(root: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from edgeact.calibration.datasets.listing import (
     whole_number_option,
 )
 from edgeact.errors import DatasetError
+from edgeact.progress import OnProgress, counted
 
 __all__ = ["load_hmdb51"]
 
@@ -28,7 +29,7 @@ _SPLITS = {"1": "train", "2": "test"}
 _ATTRIBUTES = re.compile(r"_[fhlu]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+$")
 
 
-def load_hmdb51(root: Path | None, options: dict[str, str]) -> Dataset:
+def load_hmdb51(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
     """Load 'hmdb51:/path?split=1&val=0.1': the official split 1, 2 or 3.
 
     The lists lie in `/path` or `/path/testTrainMulti_7030_splits`, the class folders in `/path` or
@@ -44,8 +45,9 @@ def load_hmdb51(root: Path | None, options: dict[str, str]) -> Dataset:
     lists = _find_lists(root, number)
     labels = tuple(sorted(lists))
     listing = Listing()
-    for position, label in enumerate(labels):
-        _add_class(listing, root, lists[label], label, position)
+    lines = [(index, line) for index, label in enumerate(labels) for line in read_lines(_NAME, lists[label])]
+    for index, line in counted(lines, on_progress):
+        _add(listing, root, lists[labels[index]], line, labels, index)
     tested = {item.group for item in listing.splits.get("test", [])}
     kept = [item for item in listing.splits.get("train", []) if item.group not in tested]
     if leaking := len(listing.splits.get("train", [])) - len(kept):
@@ -65,15 +67,16 @@ def _find_lists(root: Path, number: int) -> dict[str, Path]:
     raise DatasetError(f"{_NAME}: expected '<class>{ending}' lists in one of: {places}")
 
 
-def _add_class(listing: Listing, root: Path, source: Path, label: str, position: int) -> None:
-    for line in read_lines(_NAME, source):
-        name, _, mark = line.rpartition(" ")
-        if mark not in (_UNUSED, *_SPLITS) or not name:
-            raise DatasetError(f"{_NAME}: '{source}': expected 'name.avi 0', '1' or '2', got '{line}'")
-        if mark != _UNUSED:
-            places = (root / folder / label / name for folder in _VIDEO_FOLDERS)
-            path = next((place for place in places if place.is_file()), root / label / name)
-            listing.add(_SPLITS[mark], VideoItem(path, position, f"{label}/{_source_of(name, label)}"))
+def _add(listing: Listing, root: Path, source: Path, line: str, labels: tuple[str, ...], index: int) -> None:
+    """Take one line of the list `source` of class `index`."""
+    name, _, mark = line.rpartition(" ")
+    if mark not in (_UNUSED, *_SPLITS) or not name:
+        raise DatasetError(f"{_NAME}: '{source}': expected 'name.avi 0', '1' or '2', got '{line}'")
+    if mark != _UNUSED:
+        label = labels[index]
+        places = (root / folder / label / name for folder in _VIDEO_FOLDERS)
+        path = next((place for place in places if place.is_file()), root / label / name)
+        listing.add(_SPLITS[mark], VideoItem(path, index, f"{label}/{_source_of(name, label)}"))
 
 
 def _source_of(name: str, label: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeact.calibration.datasets.base import Dataset, VideoItem
 from edgeact.calibration.datasets.listing import Listing, check_options, read_lines, read_table
 from edgeact.errors import DatasetError, UsageError
+from edgeact.progress import OnProgress, counted
 
 __all__ = ["load_kinetics"]
 
@@ -30,12 +31,14 @@ _OFFICIAL = ("label", "youtube_id", "time_start", "time_end")
 @dataclass(frozen=True)
 class _Row:
     split: str
-    path: Path
+    """A key of _SPLIT_OF_NAME."""
+    file: str
     label: str
     group: str
+    official: bool
 
 
-def load_kinetics(root: Path | None, options: dict[str, str]) -> Dataset:
+def load_kinetics(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
     """Load 'kinetics:/path/val.csv?videos=/path/to/videos&labels=/path/to/labels.txt&split=val'.
 
     The path is one list, or a folder whose `train.csv`, `val.csv` ... are read together. An official list has the
@@ -52,11 +55,12 @@ def load_kinetics(root: Path | None, options: dict[str, str]) -> Dataset:
     if not videos.is_dir():
         raise DatasetError(f"{_NAME}: expected a folder of videos at '{videos}', which does not exist")
     listing = Listing()
-    rows = [row for source in lists for row in _rows(source, videos, options.get("split"))]
+    rows = [row for source in lists for row in _rows(source, options.get("split"))]
     labels = _labels(options.get("labels"), [row.label for row in rows])
-    for row in rows:
+    for row in counted(rows, on_progress):
         if row.label:
-            listing.add(row.split, VideoItem(row.path, _index(labels, row.label), row.group))
+            item = VideoItem(_place(videos, row), _index(labels, row.label), row.group)
+            listing.add(_SPLIT_OF_NAME[row.split], item)
         else:
             listing.skipped["unlabelled"] += 1
     return listing.dataset(_NAME, videos, labels)
@@ -74,38 +78,46 @@ def _find_lists(root: Path | None) -> list[Path]:
     return lists
 
 
-def _rows(source: Path, videos: Path, split: str | None) -> Iterator[_Row]:
+def _rows(source: Path, split: str | None) -> Iterator[_Row]:
     if split is not None and split not in _SPLIT_OF_NAME:
         raise UsageError(f"option split: expected one of {', '.join(_SPLIT_OF_NAME)}, got '{split}'")
     lines = read_lines(_NAME, source)
     fallback = _SPLIT_OF_NAME[split or next((name for name in _words(source.stem) if name in _SPLIT_OF_NAME), "test")]
     if lines and "youtube_id" in lines[0]:
-        return (_official_row(source, videos, row, fallback) for row in read_table(_NAME, source, _OFFICIAL[1:]))
+        return (_official_row(source, row, fallback) for row in read_table(_NAME, source, _OFFICIAL[1:]))
     header = lines[:1] if lines and re.fullmatch(r"path[,\s]\s*label", lines[0]) else []
-    return (_plain_row(source, videos, line, fallback) for line in lines[len(header) :])
+    return (_plain_row(source, line, fallback) for line in lines[len(header) :])
 
 
-def _official_row(source: Path, videos: Path, row: dict[str, str], fallback: str) -> _Row:
+def _official_row(source: Path, row: dict[str, str], fallback: str) -> _Row:
     try:
         start, end = (int(float(row[column])) for column in _OFFICIAL[2:])
     except ValueError:
         raise DatasetError(f"{_NAME}: '{source}': expected times in seconds, got {row}") from None
-    name, label = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4", row.get("label", "")
     given = row.get("split", "") or fallback
     if given not in _SPLIT_OF_NAME:
         raise DatasetError(f"{_NAME}: '{source}': expected a split of {', '.join(_SPLIT_OF_NAME)}, got '{given}'")
-    folders = ["", label, label.replace(" ", "_"), given, f"{given}/{label}", f"{given}/{label.replace(' ', '_')}"]
-    path = next((videos / folder / name for folder in folders if (videos / folder / name).is_file()), videos / name)
-    return _Row(_SPLIT_OF_NAME[given], path, label, row["youtube_id"])
+    file = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
+    return _Row(given, file, row.get("label", ""), row["youtube_id"], official=True)
 
 
-def _plain_row(source: Path, videos: Path, line: str, split: str) -> _Row:
+def _plain_row(source: Path, line: str, split: str) -> _Row:
     values = next(csv.reader([line])) if "," in line else line.rsplit(maxsplit=1)
     if len(values) != 2 or not all(value.strip() for value in values):
         raise DatasetError(f"{_NAME}: '{source}': expected 'path,label' or 'path label', got '{line}'")
     path, label = (value.strip() for value in values)
     clip = _CLIP_NAME.fullmatch(Path(path).stem)
-    return _Row(split, videos / path, label, clip["id"] if clip else Path(path).stem)
+    return _Row(split, path, label, clip["id"] if clip else Path(path).stem, official=False)
+
+
+def _place(videos: Path, row: _Row) -> Path:
+    """Where the video is; official lists leave open in which folder."""
+    if not row.official:
+        return videos / row.file
+    plain, joined = row.label, row.label.replace(" ", "_")
+    folders = ("", plain, joined, row.split, f"{row.split}/{plain}", f"{row.split}/{joined}")
+    places = (videos / folder / row.file for folder in folders)
+    return next((place for place in places if place.is_file()), videos / row.file)
 
 
 def _labels(file: str | None, found: list[str]) -> tuple[str, ...]:

@@ -10,8 +10,12 @@ from urllib.parse import parse_qsl
 
 from edgeact.calibration.datasets.base import Dataset
 from edgeact.errors import DatasetError, UnknownNameError, UsageError
+from edgeact.progress import OnProgress
 
-__all__ = ["DATASETS", "load_dataset"]
+__all__ = ["DATASETS", "LOADING_STEP", "load_dataset"]
+
+LOADING_STEP = "preparing the data set"
+"""Title of what `load_dataset` tells the progress of, where it is one of several steps."""
 
 DATASETS = {
     "folder": "edgeact.calibration.datasets.folder:load_folder",
@@ -20,24 +24,28 @@ DATASETS = {
     "stick-actions": "edgeact.calibration.datasets.stick_actions:load_stick_actions",
     "ucf101": "edgeact.calibration.datasets.ucf101:load_ucf101",
 }
-"""Each loader takes the path (None where the spec has none) and the spec's options."""
+"""Each loader takes the path (None where the spec has none), the spec's options, and whom to tell how far it is."""
+
+_Loader = Callable[[Path | None, dict[str, str], OnProgress | None], Dataset]
 
 
-def load_dataset(spec: str) -> Dataset:
+def load_dataset(spec: str, on_progress: OnProgress | None = None) -> Dataset:
     """Load the data set that `spec` names: 'name:/path?key=value&key=value', or a folder of class folders as it is.
 
     Examples: 'ucf101:/data/UCF-101?split=1', 'kinetics:/data/val.csv', 'stick-actions', '/data/my-clips'.
+    `on_progress(done, total)` counts the videos that are made or looked up; it is not called where that is no work.
     Raises UnknownNameError for another name, UsageError for an option the data set does not have, DatasetError where
     its files are not as expected.
     """
     if Path(spec).is_dir() and spec not in DATASETS:
-        return _loader("folder")(Path(spec), {})
+        return _loader("folder")(Path(spec), {}, on_progress)
     name, _, rest = spec.partition("?")[0].partition(":")
     if "/" in name:
         raise DatasetError(f"there is no folder '{spec}'; a spec is 'name:/path?key=value' or an existing folder")
     if name not in DATASETS:
         raise UnknownNameError("data set", name, DATASETS)
-    return _loader(name)(Path(rest).expanduser() if rest else None, _options(spec.partition("?")[2]))
+    root = Path(rest).expanduser() if rest else None
+    return _loader(name)(root, _options(spec.partition("?")[2]), on_progress)
 
 
 def _options(query: str) -> dict[str, str]:
@@ -51,6 +59,6 @@ def _options(query: str) -> dict[str, str]:
     return options
 
 
-def _loader(name: str) -> Callable[[Path | None, dict[str, str]], Dataset]:
+def _loader(name: str) -> _Loader:
     module, _, attribute = DATASETS[name].partition(":")
-    return cast(Callable[[Path | None, dict[str, str]], Dataset], getattr(importlib.import_module(module), attribute))
+    return cast(_Loader, getattr(importlib.import_module(module), attribute))

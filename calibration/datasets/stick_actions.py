@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -24,6 +24,7 @@ from edgeact.calibration.datasets import figure, motions, scene
 from edgeact.calibration.datasets.base import Dataset, VideoItem
 from edgeact.calibration.datasets.figure import Floats, Image
 from edgeact.errors import DatasetError, UsageError
+from edgeact.progress import OnProgress
 from edgeact.storage import cache_folder, write_text
 from edgeact.video import write_video
 
@@ -116,7 +117,7 @@ def render_clip(config: StickActionsConfig, split: str, index: int, *, opposite:
 def generate_stick_actions(
     root: Path,
     config: StickActionsConfig,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
     executor: Executor | None = None,
 ) -> Dataset:
     """Write `<root>/<split>/<label>/<person>_<index>.mp4` and return the data set; what is there is not rendered again.
@@ -140,7 +141,7 @@ def generate_stick_actions(
     return _dataset(root, config)
 
 
-def load_stick_actions(root: Path | None, options: dict[str, str]) -> Dataset:
+def load_stick_actions(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
     """Loader of 'stick-actions:/path?train=3000&val=300&test=2000&seed=0': generated on first use.
 
     Other options: `size=160x120`, `persons=60x12x40`. Without a path the data set lies in the user's cache.
@@ -153,7 +154,7 @@ def load_stick_actions(root: Path | None, options: dict[str, str]) -> Dataset:
         name: tuple(value) if name in ("size", "persons") else _single(name, value) for name, value in numbers.items()
     }
     config = StickActionsConfig(**values)  # type: ignore[arg-type]
-    return generate_stick_actions(root if root is not None else default_root(config), config)
+    return generate_stick_actions(root if root is not None else default_root(config), config, on_progress)
 
 
 def default_root(config: StickActionsConfig) -> Path:

@@ -17,6 +17,7 @@ from edgeact.calibration.datasets.listing import (
     whole_number_option,
 )
 from edgeact.errors import DatasetError
+from edgeact.progress import OnProgress, counted
 
 __all__ = ["load_ucf101"]
 
@@ -26,7 +27,7 @@ _VIDEO_FOLDERS = ("", "UCF-101", "videos")
 _VIDEO_NAME = re.compile(r"v_(?P<label>\w+)_(?P<group>g\d+)_c\d+\.\w+")
 
 
-def load_ucf101(root: Path | None, options: dict[str, str]) -> Dataset:
+def load_ucf101(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
     """Load 'ucf101:/path?split=1&val=0.1': the official train and test lists of split 1, 2 or 3.
 
     The lists lie in `/path` or `/path/ucfTrainTestlist`, the class folders in `/path` or `/path/UCF-101`. A group is
@@ -41,10 +42,10 @@ def load_ucf101(root: Path | None, options: dict[str, str]) -> Dataset:
     index = find_file(_NAME, root, _LIST_FOLDERS, "classInd.txt")
     labels = _read_classes(index)
     listing = Listing()
-    for split in ("train", "test"):
-        path = index.parent / f"{split}list{number:02d}.txt"
-        for line in read_lines(_NAME, path):
-            listing.add(split, _item(root, path, line, labels))
+    lists = {split: index.parent / f"{split}list{number:02d}.txt" for split in ("train", "test")}
+    lines = [(split, line) for split, path in lists.items() for line in read_lines(_NAME, path)]
+    for split, line in counted(lines, on_progress):
+        listing.add(split, _item(root, lists[split], line, labels))
     carve(listing, "train", "val", fraction)
     return listing.dataset(_NAME, root, labels)
 

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeact.bench.conditions import notable_changes, take_sensors
-from edgeact.bench.protocol import BenchPlan, Progress, measure_latency
+from edgeact.bench.protocol import BenchPlan, measure_latency
 from edgeact.bench.statistics import summarize
 from edgeact.bundle import Bundle, open_bundle
 from edgeact.devices import probe_machine
 from edgeact.extras import is_installed
+from edgeact.progress import TIMED_STEP, OnStep, titled
 from edgeact.records import Latency, LatencyRecord
 from edgeact.runtime import FallbackWarning, Recognizer, load
 
@@ -43,23 +44,30 @@ class BenchOptions:
 
 
 def bench_bundle(
-    path: str | os.PathLike[str], options: BenchOptions | None = None, on_progress: Progress | None = None
+    path: str | os.PathLike[str], options: BenchOptions | None = None, on_step: OnStep | None = None
 ) -> LatencyRecord:
     """Time one artifact of the bundle at `path` on the clip of its golden video.
 
     `latency` is one call of the open session with a preprocessed clip; `stages` is `Recognizer.predict` from decoded
     frames on. Without a golden clip, or without OpenCV to decode it, the input is random and the record says so;
-    without OpenCV there are no stages. Raises what `edgeact.runtime.load` raises.
+    without OpenCV there are no stages. `on_step(title, done, total)` is called as it goes on, never during a timed
+    run. Raises what `edgeact.runtime.load` raises.
     """
     options = options or BenchOptions()
+    tell: OnStep = on_step or (lambda _title, _done, _total: None)
+    tell("opening the bundle", 0, 0)
     bundle = open_bundle(path)
     with _open(bundle, options) as recognizer:
         frames, source = _frames(bundle)
+        tell(TIMED_STEP, 0, options.plan.min_runs)
         stages = _time_stages(recognizer, frames, options)  # these runs warm the machine up for the sensors, too
         clip = _network_input(bundle, frames)
         before = take_sensors()
         latency = measure_latency(
-            lambda: recognizer.session.run(clip), options.plan, threads=options.threads, on_progress=on_progress
+            lambda: recognizer.session.run(clip),
+            options.plan,
+            threads=options.threads,
+            on_progress=titled(tell, TIMED_STEP),
         )
         after = take_sensors()
         choice, session_notes = recognizer.choice, recognizer.session.notes

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from edgeact.bench.statistics import summarize
 from edgeact.errors import UsageError
+from edgeact.progress import OnProgress
 from edgeact.records import Latency
 
-__all__ = ["BenchPlan", "Progress", "interleave", "measure_latency"]
-
-Progress = Callable[[int, int], None]
+__all__ = ["BenchPlan", "interleave", "measure_latency"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def measure_latency(
     plan: BenchPlan | None = None,
     *,
     threads: int | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Latency:
     """Time `run` call by call with `time.perf_counter_ns`; no outlier is removed.
 

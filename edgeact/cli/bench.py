@@ -11,7 +11,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from edgeact.cli.output import JsonOption, emit_json, note, progress, show
+from edgeact.cli.output import JsonOption, emit_json, note, runtime_notes, show
+from edgeact.cli.steps import steps
 from edgeact.errors import BaselineError, UsageError
 from edgeact.storage import write_text
 
@@ -66,14 +67,8 @@ def command(
 def _measure(bundle: Path, options: BenchOptions) -> LatencyRecord:
     from edgeact.bench import bench_bundle
 
-    with progress() as bars:
-        bars.live.auto_refresh = False  # its thread would take a core from the model that is being timed
-        task = bars.add_task("timing", total=options.plan.min_runs)
-
-        def advance(done_runs: int, expected_runs: int) -> None:
-            bars.update(task, completed=done_runs, total=expected_runs, refresh=True)
-
-        return bench_bundle(bundle, options, advance)
+    with steps() as shown, runtime_notes():
+        return bench_bundle(bundle, options, shown.advance)
 
 
 def _judge(

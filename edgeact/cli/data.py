@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.cli.steps import steps
 from edgeact.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Load a data set and show its splits, labels, groups, and what had to be left out."""
-    from edgeact.calibration.datasets import load_dataset
+    from edgeact.calibration.datasets import LOADING_STEP, load_dataset
 
-    dataset = load_dataset(spec or _default_spec())
+    with steps() as shown:
+        dataset = load_dataset(spec or _default_spec(), shown.of(LOADING_STEP))
     examples = _examples(dataset)
     copies = _copy(dataset, examples, out) if out else []
     if json:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edgeact.cli.output import JsonOption, emit_json, note, progress, show
+from edgeact.cli.output import JsonOption, emit_json, note, runtime_notes, show
+from edgeact.cli.steps import steps
 
 __all__ = ["command"]
 
@@ -30,9 +31,8 @@ def command(
     from edgeact.storage import write_text
 
     plan = EvaluationPlan(data, split, videos, artifact, backend, threads, trust_engines)
-    with progress() as bars:
-        task = bars.add_task("evaluating", total=None)
-        record = evaluate_bundle(bundle, plan, lambda done, total: bars.update(task, completed=done, total=total))
+    with steps() as shown, runtime_notes():
+        record = evaluate_bundle(bundle, plan, shown.advance)
     if out:
         write_text(out, record.model_dump_json(indent=1) + "\n")
     if json:

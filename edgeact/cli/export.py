@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeact.cli.output import JsonOption, emit_json, note, progress, show
+from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.cli.steps import steps
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from edgeact.bundle import Bundle
     from edgeact.export.pipeline import ExportRequest
 
@@ -86,43 +85,8 @@ def command(
 def _export(request: ExportRequest) -> Bundle:
     from edgeact.export.pipeline import Reporter, export
 
-    with progress() as bars:
-        bars.live.auto_refresh = False  # its thread would take a core from the model that is being timed
-        steps = _Steps(bars)
-        bundle = export(request, Reporter(steps.begin, steps.advance, note))
-        steps.end()
-    return bundle
-
-
-class _Steps:
-    """One line of progress for every step, the last one under way."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._title = ""
-        self._task: TaskID | None = None
-
-    def begin(self, title: str, total: int | None = None) -> None:
-        """Close the step under way and begin another."""
-        self.end()
-        self._title = title
-        self._task = self._bars.add_task(title, total=total)
-        self._bars.refresh()
-
-    def advance(self, title: str, done: int, total: int) -> None:
-        """So far `done` of `total`; a new title begins a new step."""
-        if title != self._title or self._task is None:
-            self.begin(title, total)
-        elif done == total or total < 24 or done % 8 == 0:
-            self._bars.update(self._task, completed=done, total=total, refresh=True)
-
-    def end(self) -> None:
-        """Mark the step under way as done."""
-        if self._task is None:
-            return
-        total = self._bars.tasks[-1].total or 1
-        self._bars.update(self._task, completed=total, total=total, refresh=True)
-        self._task = None
+    with steps() as shown:
+        return export(request, Reporter(shown.begin, shown.advance, note))
 
 
 def _finish(bundle: Bundle, json: bool) -> None:

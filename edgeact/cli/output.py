@@ -5,16 +5,20 @@ With `--json` a verb writes one JSON document (or one line per window) to standa
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
 
-__all__ = ["JsonOption", "emit_json", "note", "progress", "show"]
+__all__ = ["JsonOption", "emit_json", "note", "runtime_notes", "show"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on stderr.")]
 
@@ -39,14 +43,23 @@ def emit_json(document: BaseModel | dict[str, Any], *, indent: int | None = 2) -
     sys.stdout.flush()
 
 
-def progress() -> Progress:
-    """A progress display on standard error; use as a context manager."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=False,
-    )
+@contextlib.contextmanager
+def runtime_notes() -> Iterator[None]:
+    """Bring the runtime's warnings, and what it logs of long work, to standard error as notes."""
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            note(escape(record.getMessage()))
+
+    logger, handler = logging.getLogger("edgeact.runtime"), Notes(logging.INFO)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda message, *_, **__: note(escape(str(message)))
+            yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import statistics
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +14,7 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.cli.output import JsonOption, emit_json, runtime_notes, show
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +46,7 @@ def command(
     from edgeact import runtime
 
     with (
-        _told(),
+        runtime_notes(),
         runtime.load(
             bundle,
             backend=backend,
@@ -197,25 +194,3 @@ def _bars(prediction: Prediction, top: int) -> Table:
     for label, score in prediction.best(top):
         table.add_row(escape(label), ProgressBar(total=1.0, completed=score, width=40), f"{score:6.1%}")
     return table
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Bring the runtime's warnings and progress to standard error as notes."""
-
-    class Notes(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            note(record.getMessage())
-
-    logger, handler = logging.getLogger("edgeact.runtime"), Notes(logging.INFO)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.showwarning = lambda message, *_, **__: note(str(message))
-            yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeact.cli.output import JsonOption, emit_json, note, progress, show
+from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.cli.steps import steps
 from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,21 +75,12 @@ def _train(request: TrainRequest) -> ModelCard:
     from edgeact.export.train import Progress
     from edgeact.export.training import train
 
-    with progress() as bar:
-        task = bar.add_task("preparing frames", total=None)
+    def on_epoch(result: EpochResult) -> None:
+        top1 = "-" if result.validation_top1 is None else f"{result.validation_top1:.1%}"
+        note(f"epoch {result.epoch + 1}/{request.plan.epochs}: loss {result.loss:.3f}, validation top-1 {top1}")
 
-        def on_epoch(result: EpochResult) -> None:
-            top1 = "-" if result.validation_top1 is None else f"{result.validation_top1:.1%}"
-            done = f"{result.epoch + 1}/{request.plan.epochs}"
-            bar.console.print(f"epoch {done}: loss {result.loss:.3f}, validation top-1 {top1}")
-
-        def on_step(done: int, total: int) -> None:
-            bar.update(task, description="training", completed=done, total=total)
-
-        def on_prepare(done: int, total: int) -> None:
-            bar.update(task, description="preparing frames", completed=done, total=total)
-
-        return train(request, Progress(on_step, on_epoch, bar.console.print), on_prepare)
+    with steps() as shown:
+        return train(request, Progress(shown.advance, on_epoch, note))
 
 
 def _pixels(text: str) -> tuple[int, int]:

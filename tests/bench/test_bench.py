@@ -7,6 +7,7 @@ import pytest
 from edgeact.bench import BenchOptions, BenchPlan, bench_bundle, compare
 from edgeact.devices import probe_machine
 from edgeact.errors import BundleTruncatedError, UnknownNameError
+from edgeact.progress import TIMED_STEP
 from edgeact.records import LatencyRecord
 from tests.bench.bundles import make_golden_bundle
 from tests.runtime.making import CLIP, Way, make_bundle
@@ -22,8 +23,8 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_record_says_what_was_timed_where_and_with_what(tmp_path: Path) -> None:
     bundle = make_golden_bundle(tmp_path / "tiny.edgeact")
-    told: list[tuple[int, int]] = []
-    record = bench_bundle(bundle.path, OPTIONS, lambda done, wanted: told.append((done, wanted)))
+    told: list[tuple[str, int, int]] = []
+    record = bench_bundle(bundle.path, OPTIONS, lambda *step: told.append(step))
     assert record.bundle_digest == bundle.digest
     assert (record.model, record.artifact, record.precision) == ("tiny", "fp32", "fp32")
     assert (record.backend, record.device) == ("onnxruntime", "CPU")
@@ -34,7 +35,8 @@ def test_a_record_says_what_was_timed_where_and_with_what(tmp_path: Path) -> Non
     assert (record.latency.runs, record.latency.threads) == (70, 1)
     assert record.latency.p90_ms is not None
     assert record.latency.p99_ms is None
-    assert told[-1] == (70, 70)
+    assert (told[0], told[-1]) == (("opening the bundle", 0, 0), (TIMED_STEP, 70, 70))
+    assert {title for title, _, _ in told[1:]} == {TIMED_STEP}
 
 
 def test_stages_add_up(tmp_path: Path) -> None:

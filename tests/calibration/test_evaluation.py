@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeact.bundle import Bundle
-from edgeact.calibration.datasets import Dataset, VideoItem, load_dataset
+from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
 from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle, in_model_labels
 from edgeact.errors import BackendUnavailableError, DatasetError, UnknownNameError
 from tests.bench.bundles import make_golden_bundle
@@ -40,14 +40,18 @@ def test_labels_are_matched_by_name(bundle: Bundle, videos: Path) -> None:
 
 def test_a_share_is_spread_over_classes_and_has_its_own_digest(bundle: Bundle, videos: Path) -> None:
     spec = f"folder:{videos}?test=0.5&val=0"
-    progress: list[tuple[int, int]] = []
-    part = evaluate_bundle(
-        bundle.path, EvaluationPlan(spec, videos=4, threads=1), lambda done, total: progress.append((done, total))
-    )
+    told: list[tuple[str, int, int]] = []
+    part = evaluate_bundle(bundle.path, EvaluationPlan(spec, videos=4, threads=1), lambda *step: told.append(step))
     whole = evaluate_bundle(bundle.path, EvaluationPlan(spec, threads=1))
     assert [one.count for one in part.accuracy[1].per_class] == [1, 1, 1, 1]
     assert part.accuracy[0].data_digest != whole.accuracy[0].data_digest
-    assert progress[-1] == (4, 4)
+    assert list(dict.fromkeys(title for title, _, _ in told)) == [
+        LOADING_STEP,
+        "opening the bundle",
+        "evaluating",
+        "hashing the videos",
+    ]
+    assert ("evaluating", 4, 4) in told
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from edgeact.calibration.datasets import load_dataset
 from edgeact.cli.main import app
 from edgeact.errors import StorageError, UnknownNameError
 from edgeact.export.data import DEFAULT_DATA
+from edgeact.progress import OnProgress
 from edgeact.video import probe_video, write_video
 
 _STICK = "stick-actions:{root}?train=24&val=0&test=12&size=64x48"
@@ -85,9 +86,9 @@ def test_labels_that_are_no_file_names_are_kept_apart(tmp_path: Path) -> None:
 def test_without_a_spec_it_is_the_data_of_export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def load(spec: str) -> object:
+    def load(spec: str, on_progress: OnProgress) -> object:
         asked.append(spec)
-        return load_dataset(_STICK.format(root=tmp_path))
+        return load_dataset(_STICK.format(root=tmp_path), on_progress)
 
     monkeypatch.setattr("edgeact.calibration.datasets.load_dataset", load)
     _run()

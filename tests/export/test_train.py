@@ -50,13 +50,13 @@ def _equal(one: nn.Module, other: nn.Module) -> bool:
 def test_the_loss_falls_and_every_epoch_is_reported(videos: PreparedVideos, tmp_path: Path) -> None:
     epochs: list[EpochResult] = []
     steps: list[tuple[int, int]] = []
-    progress = Progress(lambda done, total: steps.append((done, total)), epochs.append)
+    progress = Progress(lambda _title, done, total: steps.append((done, total)), epochs.append)
     module = _module()
     result = fit(module, videos, videos, PLAN, tmp_path / "state", progress)
     assert [epoch.epoch for epoch in epochs] == [0, 1, 2, 3]
     assert result == epochs[-1]
     assert epochs[-1].loss < epochs[0].loss
-    assert steps == [(done, 4) for _ in range(4) for done in range(1, 5)]
+    assert steps == [(done, 16) for done in range(1, 17)]
     assert not module.training
     predicted = predict_labels(module, videos, PLAN)
     assert result.validation_top1 == (predicted == np.array(videos.labels)).mean()
@@ -81,8 +81,8 @@ def test_an_interrupted_training_ends_bit_identical(
         if place == (last[0], 0):
             raise _InterruptedError
 
-    def on_step(done: int, _total: int) -> None:
-        if place == (last[0], done):
+    def on_step(_title: str, done: int, total: int) -> None:
+        if place == (last[0], done - last[0] * total // plan.epochs):
             raise _InterruptedError
 
     with pytest.raises(_InterruptedError):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgeact.calibration.datasets import LOADING_STEP
 from edgeact.errors import DatasetError, UnknownNameError, UsageError, WeightsError
 from edgeact.export import training
 from edgeact.export.models.loading import LoadRequest, load_model
@@ -30,17 +31,26 @@ def request_(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trai
 
 
 def test_the_weights_and_their_card_are_enough_to_load_the_model(request_: TrainRequest) -> None:
-    prepared: list[tuple[int, int]] = []
+    told: dict[str, tuple[int, int]] = {}
     epochs: list[EpochResult] = []
-    card = train(request_, Progress(on_epoch=epochs.append), lambda done, total: prepared.append((done, total)))
-    assert (prepared[-1], len(epochs)) == ((12, 12), 2)
+    data = request_.data.replace("train=48", "train=36")
+    fresh = replace(request_, data=data.replace("?", "/fresh?"))
+    card = train(fresh, Progress(lambda title, done, total: told.update({title: (done, total)}), epochs.append))
+    assert list(told.items()) == [
+        (LOADING_STEP, (48, 48)),
+        ("decoding the train videos", (36, 36)),
+        ("decoding the val videos", (12, 12)),
+        ("training", (4, 4)),
+        ("hashing the videos", (36, 36)),
+    ]
+    assert len(epochs) == 2
     assert read_weights(request_.out).card == card
     loaded = load_model("cnn3d", LoadRequest(weights=request_.out))
     assert loaded.labels == card.labels
     assert loaded.clip.input_shape == (1, 3, 4, 32, 32)
     assert card.provenance["validation_top1"] == f"{epochs[-1].validation_top1:.4f}"
     assert card.provenance["initial_weights"] == "random"
-    assert (card.provenance["train_videos"], card.provenance["skipped_videos"]) == ("48", "none")
+    assert (card.provenance["train_videos"], card.provenance["skipped_videos"]) == ("36", "none")
     assert not list(request_.out.parent.glob("*.training"))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgeact.calibration.datasets import DATASETS, load_dataset
 from edgeact.errors import DatasetError, UnknownNameError, UsageError
-from tests.calibration.datasets.trees import put_videos
+from tests.calibration.datasets.trees import put_text, put_videos
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
@@ -16,6 +16,48 @@ def test_every_entry_leads_to_a_loader_that_checks_its_options(name: str) -> Non
     assert callable(getattr(importlib.import_module(module), attribute))
     with pytest.raises(UsageError, match=f"{name} has no option nonsense"):
         load_dataset(f"{name}:/nowhere?nonsense=1")
+
+
+_CLIP = "v_a_g{0:02d}_c01.avi"
+_TREES: dict[str, tuple[str, list[str], dict[str, list[str]]]] = {
+    "folder": ("folder:{root}", [f"a/p{number}_1.mp4" for number in range(300)], {}),
+    "hmdb51": (
+        "hmdb51:{root}",
+        [f"a/n{number}_a_u_nm_np1_ba_goo_0.avi" for number in range(300)],
+        {"a_test_split1.txt": [f"n{number}_a_u_nm_np1_ba_goo_0.avi {1 + number % 2}" for number in range(300)]},
+    ),
+    "kinetics": (
+        "kinetics:{root}/list.csv",
+        [f"{number}.mp4" for number in range(300)],
+        {"list.csv": [f"{number}.mp4,a" for number in range(300)]},
+    ),
+    "stick-actions": ("stick-actions:{root}/made?train=288&val=0&test=12&size=32x32", [], {}),
+    "ucf101": (
+        "ucf101:{root}",
+        [f"a/{_CLIP.format(number)}" for number in range(300)],
+        {
+            "classInd.txt": ["1 a"],
+            "trainlist01.txt": [f"a/{_CLIP.format(number)} 1" for number in range(200)],
+            "testlist01.txt": [f"a/{_CLIP.format(number)}" for number in range(200, 300)],
+        },
+    ),
+}
+"""A spec of 300 videos for every entry: files, and lines of text files."""
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_every_loader_tells_how_far_it_is(name: str, tmp_path: Path) -> None:
+    spec, files, texts = _TREES[name]
+    put_videos(tmp_path, files)
+    for path, lines in texts.items():
+        put_text(tmp_path / path, lines)
+    told: list[tuple[int, int]] = []
+    dataset = load_dataset(spec.format(root=tmp_path), lambda done, total: told.append((done, total)))
+    assert sum(len(items) for items in dataset.splits.values()) == 300
+    assert len(told) > 1
+    assert told == sorted(set(told))
+    assert {total for _, total in told} == {300}
+    assert told[-1] == (300, 300)
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,11 @@ def test_interrupted_generation_is_taken_up_where_it_stopped(tmp_path: Path) -> 
     assert json.loads((tmp_path / MARKER).read_text())["complete"] is False
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
     assert 0 < len(written) < 60
-    totals: list[int] = []
-    dataset = generate_stick_actions(tmp_path, SMALL, lambda done, total: totals.append(total))
-    assert totals[0] == 60 - len(written)
+    told: list[tuple[int, int]] = []
+    dataset = generate_stick_actions(tmp_path, SMALL, lambda done, total: told.append((done, total)))
+    assert {total for _, total in told} == {60 - len(written)}
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (60 - len(written), 60 - len(written))
     assert all(path.stat().st_mtime_ns == when for path, when in written.items())
     assert dataset.digest("test") == generate_stick_actions(tmp_path, SMALL).digest("test")
     lost = dataset.split("test")[3].path
