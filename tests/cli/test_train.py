@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from edgeact.cli.main import main
 from edgeact.export.weights import read_weights
+from tests.export.models.checkpoints import filled, hara
 
 SMALL = ("--width", "4", "--clip-frames", "4", "--size", "32", "--resize", "36x40", "--fps", "6", "--epochs", "1")
 
@@ -40,6 +42,17 @@ def test_a_model_is_trained(
     assert f"validation top-1 {card.provenance['validation_top1']}" in shown.out
     assert "epoch 1/1: loss" in shown.err
     assert f"wrote {out}" in shown.err
+
+
+def test_what_did_not_come_from_a_checkpoint_is_said(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(filled(hara("resnet3d-18", 4)), tmp_path / "r3d18.pth")
+    arguments = ("--data", data, "-o", str(tmp_path / "w.safetensors"), "--init", str(tmp_path / "r3d18.pth"), *SMALL)
+    assert _edgeact(monkeypatch, "resnet3d-18+eam?stages=4", *arguments) == 0
+    shown = capsys.readouterr().err
+    assert "new, untrained: stages.3.2.gates.s.conv.weight, stages.3.2.gates.t.conv.weight" in shown
+    assert "not from the file: classifier, trained anew for 12 classes" in shown
 
 
 def test_json_is_the_card_alone(
