@@ -20,6 +20,7 @@ _POSITIONS = 16  # a channel's variance is taken over at least about so many val
 _STRIDES = (16, 32, 32)  # of the smallest map
 _BLOB = 8  # pixels
 _NOISE = 0.25
+_SHIFT = 1.0  # deviations above 0: five of six values pass a ReLU
 
 
 def made_up_clips(clip: ClipSpec, count: int, seed: int = 0) -> list[npt.NDArray[np.float32]]:
@@ -36,10 +37,11 @@ def made_up_clips(clip: ClipSpec, count: int, seed: int = 0) -> list[npt.NDArray
 
 
 def settle(module: nn.Module, clip: ClipSpec, seed: int = 0) -> None:
-    """Give an untrained module's batch norms the statistics of made-up clips, in place.
+    """Make rounding errors in an untrained module about as harmless as in a trained one; only batch norms change.
 
-    As they are made, norms pass on what they get, so that the activations of a deep network grow or vanish on the way
-    and no precision can be judged by them. A module without batch norm is left as it is.
+    As they are made, norms pass on what they get, and activations grow or vanish with depth: here they get the
+    statistics of made-up clips. A ReLU that halves what a norm has centred multiplies an error's share of the power by
+    1.47, 70 dB through ResNeXt-101; with a bias of one deviation by 1.12. A module without norms stays as it is.
     """
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     if not norms:
@@ -51,6 +53,8 @@ def settle(module: nn.Module, clip: ClipSpec, seed: int = 0) -> None:
         norm.momentum = 1.0
     try:
         with torch.no_grad():
+            for norm in norms:
+                norm.bias.fill_(_SHIFT)
             module(torch.from_numpy(np.concatenate(made_up_clips(clip, _count(clip), seed))))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):

@@ -36,7 +36,13 @@ def test_every_norm_gives_values_of_unit_size(name: str) -> None:
     settle(module, CLIP)
     changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
     assert changed
-    assert {key.rpartition(".")[2] for key in changed} == {"running_mean", "running_var", "num_batches_tracked"}
+    assert {key.rpartition(".")[2] for key in changed} == {
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+        "bias",
+    }
+    assert all(before[key].ndim < 2 for key in changed)
     assert not any(layer.training for layer in module.modules())
     sizes: list[float] = []
 
