@@ -14,25 +14,47 @@ from edgeact.export.models.attention.base import Gate, Site
 from edgeact.export.models.choices import AttentionChoices, Stages
 from edgeact.export.models.layers import conv_bn
 
-__all__ = ["Nst", "NstChoices", "nst"]
+__all__ = ["Nst", "NstChoices", "When", "Where", "nst"]
 
 
-class Nst(Gate):
+class _Map(Gate):
+    """Weights of one map over time and space, by a convolution of all channels."""
+
+    def __init__(self, channels: int, kernel: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.conv = conv_bn(channels, 1, kernel, relu=False)
+
+
+class When(_Map):
+    """Temporal attention: a frame by what it and its two neighbours show on average."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, (3, 1, 1))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """One a frame, `(N, 1, T, 1, 1)`."""
+        return torch.sigmoid(self.conv(x.mean(dim=(3, 4), keepdim=True)))
+
+
+class Where(_Map):
+    """Spatial attention: a position by itself and its eight neighbours in the frame."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, (1, 3, 3))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """One a position in time and space, `(N, 1, T, H, W)`."""
+        return torch.sigmoid(self.conv(x))
+
+
+class Nst(nn.Sequential):
     """Spatial attention that looks at frames which temporal attention has weighed.
 
-    Each is one convolution of all channels to a single map, over three frames and over 3x3 positions: 12 weights a
-    channel, which after stages 3 and 4 are the 0.01 M that table 3 prints as NST's share.
+    12 weights a channel, which after stages 3 and 4 are the 0.01 M that table 3 prints as NST's share.
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.when = conv_bn(channels, 1, (3, 1, 1), relu=False)
-        self.where = conv_bn(channels, 1, (1, 3, 3), relu=False)
-
-    def weights(self, x: Tensor) -> Tensor:
-        """One a position in time and space, `(N, 1, T, H, W)`: the frame's weight times the position's within it."""
-        frames = torch.sigmoid(self.when(x.mean(dim=(3, 4), keepdim=True)))
-        return frames * torch.sigmoid(self.where(x * frames))
+        super().__init__(When(channels), Where(channels))
 
 
 class NstChoices(AttentionChoices):
