@@ -30,6 +30,8 @@ __all__ = [
     "complex_to_complex",
     "complex_to_real",
     "direction_of",
+    "fft_macs",
+    "matrix_macs",
     "real_to_complex",
 ]
 
@@ -92,6 +94,19 @@ def direction_of(name: str) -> Direction | None:
     prefix, _, rest = name.partition("_")
     direction = rest.partition("_")[0] if prefix == _PREFIX else ""
     return "forward" if direction == "forward" else "inverse" if direction == "inverse" else None
+
+
+def matrix_macs(size: tuple[int, int]) -> int:
+    """Multiply-accumulates of one real transform of a map (H, W), there or back, by its two products."""
+    height, width = size
+    half = width // 2 + 1
+    return height * width * 2 * half + (2 * height) ** 2 * half
+
+
+def fft_macs(size: tuple[int, int]) -> float:
+    """The same by a fast transform: half of a complex one's 5 N log2 N operations, two to a multiply-accumulate."""
+    values = math.prod(size)
+    return 5 * values * math.log2(values) / 4
 
 
 def real_to_complex(x: Tensor, shape: Sequence[int], axes: Sequence[int], norm: int, constant: Constant) -> Pair:

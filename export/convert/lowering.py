@@ -53,8 +53,8 @@ def lower_transforms(module: nn.Module, example: Tensor) -> nn.Module:
 
 
 def _is_composite(op: Any) -> bool:
-    """Whether the operator is one of `torch.fft`'s functions, to be taken apart into shapes and ATen's transforms."""
-    return str(op).startswith("aten.fft_")
+    """Whether the operator is taken apart first: `torch.fft`'s functions into shapes and ATen's transforms."""
+    return str(op).startswith("aten.fft_") or op == aten.pad.default
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base is not annotated
@@ -76,6 +76,7 @@ class _Lowering(fx.Transformer):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # keeps errors to their own words
         self.stacked: dict[fx.Node, Pair] = {}
 
     def run_node(self, n: fx.Node) -> Any:
