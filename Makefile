@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test bench lint wheel clean
+.PHONY: help demo test bench matrix lint wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -17,6 +17,9 @@ test: $(STAMP) ## all tests; those that need a browser or a GPU skip where there
 
 bench: $(STAMP) ## the ratios of docs/benchmarks.md, measured here
 	$(BIN)/python -m tests.benchmarks
+
+matrix: $(STAMP) ## every model exported to every target at full size, what is missing in docs/matrix.md; hours for all
+	$(BIN)/python -m tests.matrix
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check

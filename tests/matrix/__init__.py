@@ -1,0 +1,1 @@
+"""The export matrix at full size: `make matrix`."""

@@ -1,0 +1,26 @@
+"""One model's line of the full matrix, in a process of its own: `python -m tests.matrix.child MODEL OUT.json`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from edgeact.cli.output import note
+from edgeact.export.matrix import Size, try_model
+from edgeact.export.models.registry import find_model
+from edgeact.storage import write_text
+from tests.matrix.records import Line
+
+
+def main(name: str, out: str) -> None:
+    """Write the cells; what is under way goes to standard error."""
+    spec = find_model(name)
+    cells = try_model(name, Size(), torch.get_num_threads(), note)
+    line = Line(model=name, formula=str(spec.formula), clip=spec.clip, cells=tuple(cells))
+    write_text(Path(out), line.model_dump_json())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
