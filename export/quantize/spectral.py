@@ -1,8 +1,8 @@
 """Which layers of a graph transform to a spectrum and back, or work on one.
 
-A spectrum has no common step: the frame's mean stands 10 to 100 times above the rest, so that INT8 steps for it round
-most other frequencies to 0. With all layers quantized, the Fourier branches of a random 3DRFNet were 4 to 17 % off their
-FP32 values; with these layers in float 2 to 8 %.
+A spectrum has no common step: the frame's mean stands so far above the rest that INT8 steps for it round most other
+frequencies to 0. With all layers quantized, the Fourier branches of a random 3DRFNet were 4 to 17 % off their FP32
+values; with these layers in float 2 to 8 %.
 """
 
 from __future__ import annotations
