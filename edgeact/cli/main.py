@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
-from edgeact.cli import bench, data, evaluate, export, inspect, models, report, run, targets, train
+from edgeact.cli import attention, bench, data, evaluate, export, inspect, models, report, run, targets, train
 from edgeact.errors import EdgeactError, StorageError
 
 __all__ = ["app", "main"]
@@ -44,6 +44,7 @@ def root(
     """Deploy action-recognition 3-D CNNs: export to a bundle, run it, measure it."""
 
 
+app.command("attention")(attention.command)
 app.command("bench")(bench.command)
 app.command("data")(data.command)
 app.command("evaluate")(evaluate.command)

@@ -31,15 +31,15 @@ class LocalGate(Gate):
     def __init__(self, along: Along, kernel: int, *, peaks: bool) -> None:
         """`peaks`: the largest value is added to the mean."""
         super().__init__()
-        self.others = axes_but(along)
+        self.along = along
         self.peaks = peaks
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def weights(self, x: Tensor) -> Tensor:
         """`(N, C, 1, 1, 1)` along channels, `(N, 1, T, 1, 1)` along frames."""
-        pooled = x.mean(dim=self.others, keepdim=True)
+        pooled = x.mean(dim=axes_but(self.along), keepdim=True)
         if self.peaks:
-            pooled = pooled + x.amax(dim=self.others, keepdim=True)
+            pooled = pooled + x.amax(dim=axes_but(self.along), keepdim=True)
         weights = torch.sigmoid(self.conv(pooled.flatten(1).unsqueeze(1)))
         return weights.reshape(pooled.shape)
 

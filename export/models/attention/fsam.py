@@ -14,7 +14,7 @@ from edgeact.export.models.attention.base import Gate, Site
 from edgeact.export.models.choices import AttentionChoices, Stages
 from edgeact.export.models.layers import channel_mlp
 
-__all__ = ["Fam", "Frequencies", "Fsam", "FsamChoices", "Sam", "dct_basis", "fsam"]
+__all__ = ["Fam", "Frequencies", "Fsam", "FsamChoices", "Sam", "dct_basis", "dct_pairs", "fsam"]
 
 Frequencies = Literal["top", "low", "bot"]
 
@@ -43,11 +43,18 @@ def dct_basis(channels: int, size: tuple[int, int], parts: int, frequencies: Fre
     """
     height, width = size
     images = []
-    for row, column in _FREQUENCIES[frequencies][:parts]:
-        u = min(row * max(height // _GRID, 1), height - 1)
-        v = min(column * max(width // _GRID, 1), width - 1)
+    for u, v in dct_pairs(size, parts, frequencies):
         images.append(_cosine(u, height)[:, None] * _cosine(v, width)[None, :])
     return torch.stack(images).repeat_interleave(channels // parts, dim=0)
+
+
+def dct_pairs(size: tuple[int, int], parts: int, frequencies: Frequencies = "top") -> tuple[tuple[int, int], ...]:
+    """The frequency of every part, in half waves along H and along W."""
+    height, width = size
+    return tuple(
+        (min(row * max(height // _GRID, 1), height - 1), min(column * max(width // _GRID, 1), width - 1))
+        for row, column in _FREQUENCIES[frequencies][:parts]
+    )
 
 
 def _cosine(frequency: int, length: int) -> Tensor:
@@ -64,6 +71,8 @@ class Fam(Gate):
     """
 
     basis: Tensor
+    pairs: tuple[tuple[int, int], ...]
+    """The frequency of each part of the channels, in half waves along H and along W."""
 
     def __init__(
         self,
@@ -76,6 +85,7 @@ class Fam(Gate):
     ) -> None:
         super().__init__()
         parts = math.gcd(channels, parts)
+        self.pairs = dct_pairs(size, parts, frequencies)
         self.register_buffer("basis", dct_basis(channels, size, parts, frequencies), persistent=False)
         self.fc = nn.Sequential(*channel_mlp(channels, reduction), nn.Sigmoid())
 

@@ -19,12 +19,12 @@ class SqueezeExcitation(Gate):
     def __init__(self, count: int, reduction: int = 16, along: Along = "channels") -> None:
         """`count`: how many channels or frames there are to weigh."""
         super().__init__()
-        self.others = axes_but(along)
+        self.along = along
         self.fc = channel_mlp(count, reduction)
 
     def weights(self, x: Tensor) -> Tensor:
         """`(N, C, 1, 1, 1)` along channels, `(N, 1, T, 1, 1)` along frames."""
-        pooled = x.mean(dim=self.others, keepdim=True)
+        pooled = x.mean(dim=axes_but(self.along), keepdim=True)
         return torch.sigmoid(self.fc(pooled.flatten(1))).reshape(pooled.shape)
 
 
