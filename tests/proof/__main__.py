@@ -1,0 +1,52 @@
+"""`make proof`: train what is not trained yet, export, evaluate, time, and write the record and the tables."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from edgeact.calibration.datasets import load_dataset
+from edgeact.cli.output import note
+from edgeact.devices import probe_machine
+from edgeact.devices.probe import PACKAGES
+from edgeact.storage import cache_folder, write_text
+from tests.proof.measure import cost_rows, trained_rows
+from tests.proof.plan import COSTS, DATA, SUBJECTS
+from tests.proof.records import Proof, markdown
+from tests.proof.training import trained_weights
+
+_RECORD, _TABLE = Path("docs/measured/proof.json"), Path("docs/measured/proof.md")
+
+
+def command(
+    folder: Annotated[Path | None, typer.Option(help="The trained weights; default: in the cache.")] = None,
+    rounds: Annotated[int, typer.Option(min=3)] = 40,
+    record: Annotated[Path, typer.Option(help="The JSON record.")] = _RECORD,
+    table: Annotated[Path, typer.Option(help="The same as Markdown.")] = _TABLE,
+) -> None:
+    """Train every subject that has no weights yet (hours in all on two cores), then measure all of them."""
+    weights_folder = folder or cache_folder() / "proof"
+    weights_folder.mkdir(parents=True, exist_ok=True)
+    weights = {subject: trained_weights(subject, weights_folder, note) for subject in SUBJECTS}
+    with tempfile.TemporaryDirectory() as work:
+        trained = trained_rows(weights, load_dataset(DATA), Path(work), rounds, note)
+    proof = Proof(
+        created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        machine=probe_machine((*PACKAGES, "onnx")),
+        threads=torch.get_num_threads(),
+        rounds=rounds,
+        trained=trained,
+        costs=cost_rows(COSTS, rounds, note),
+    )
+    write_text(record, proof.model_dump_json(indent=1) + "\n")
+    write_text(table, markdown(proof))
+    note(f"wrote {record} and {table}")
+
+
+if __name__ == "__main__":
+    typer.run(command)

@@ -1,0 +1,160 @@
+"""Measures the trained subjects in FP32 and INT8, and what attention costs at full size."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+import torch
+
+from edgeact.bench import interleave, median_interval
+from edgeact.calibration.accuracy import DataSource, Scores, collect_scores, summarize
+from edgeact.calibration.datasets import Dataset
+from edgeact.calibration.evaluation import in_model_labels
+from edgeact.export.convert.onnx import to_onnx
+from edgeact.export.data import DataPlan
+from edgeact.export.models.cost import measure_cost
+from edgeact.export.models.loading import LoadRequest, load_model
+from edgeact.export.pipeline import ExportRequest, export
+from edgeact.records import Latency, Precision
+from edgeact.runtime import Recognizer, load
+from tests.benchmarks.subjects import openvino_subject
+from tests.proof.plan import DATA, Cost, Subject
+from tests.proof.records import CostRow, TrainedRow
+
+__all__ = ["cost_rows", "trained_rows"]
+
+_PRECISIONS: tuple[Precision, Precision] = ("fp32", "int8")
+Array = npt.NDArray[np.float32]
+Run = Callable[[Array], Array]
+OnStep = Callable[[str], None]
+Key = tuple[Subject, Precision]
+Opened = dict[Key, Recognizer]
+
+
+def trained_rows(
+    weights: dict[Subject, Path], dataset: Dataset, folder: Path, rounds: int, on_step: OnStep
+) -> tuple[TrainedRow, ...]:
+    """Export every subject twice, evaluate on the whole test split, time all in turns."""
+    with contextlib.ExitStack() as stack:
+        opened: Opened = {}
+        for subject, file in weights.items():
+            for precision in _PRECISIONS:
+                on_step(f"exporting {subject.name} in {precision}")
+                bundle = _exported(subject, file, precision, folder)
+                opened[subject, precision] = stack.enter_context(load(bundle))
+        scores = _scores(list(weights), opened, dataset, on_step)
+        on_step("timing all in turns")
+        taken = _timed(opened, rounds)
+        return tuple(_row(subject, opened, scores, taken, dataset) for subject in weights)
+
+
+def _exported(subject: Subject, weights: Path, precision: Precision, folder: Path) -> Path:
+    out = folder / f"{subject.name}-{precision}.edgeact"
+    request = ExportRequest(
+        target="cpu",
+        out=out,
+        source=subject.model,
+        load=LoadRequest(weights=weights),
+        precision=precision,
+        data=DataPlan(DATA),
+    )
+    export(request)
+    return out
+
+
+def _scores(
+    subjects: Sequence[Subject],
+    opened: Opened,
+    dataset: Dataset,
+    on_step: OnStep,
+) -> dict[Key, Scores]:
+    """Of every subject in both precisions; each reads its own clips, for contracts differ in mean and deviation."""
+    found: dict[Key, Scores] = {}
+    for subject in subjects:
+        on_step(f"evaluating {subject.name}")
+        recognizer = opened[subject, "fp32"]
+        items = in_model_labels(dataset, recognizer.labels).split("test")
+        runs: dict[str, Run] = {precision: _run(opened[subject, precision], subject) for precision in _PRECISIONS}
+        scores = collect_scores(runs, items, recognizer.clip)
+        found |= {(subject, precision): scores[precision] for precision in _PRECISIONS}
+    return found
+
+
+def _run(recognizer: Recognizer, subject: Subject) -> Run:
+    if subject.single_frame_of is None:
+        return recognizer.logits
+    middle = recognizer.clip.clip_frames // 2
+    return lambda clip: recognizer.logits(np.repeat(clip[:, :, [middle]], clip.shape[2], axis=2))
+
+
+def _timed(opened: Opened, rounds: int) -> dict[Key, Latency]:
+    """Each runs once untimed before its timed run: threads of the one before may still spin."""
+    runs: dict[str, Callable[[], object]] = {}
+    for (subject, precision), recognizer in opened.items():
+        clip = np.zeros(recognizer.clip.input_shape, np.float32)
+        run = lambda recognizer=recognizer, clip=clip: recognizer.logits(clip)  # noqa: E731
+        runs[f"{subject.name} {precision} settling"] = run
+        runs[f"{subject.name} {precision}"] = run
+    taken = interleave(runs, rounds)
+    return {key: taken[f"{key[0].name} {key[1]}"] for key in opened}
+
+
+def _row(
+    subject: Subject,
+    opened: Opened,
+    scores: dict[Key, Scores],
+    taken: dict[Key, Latency],
+    dataset: Dataset,
+) -> TrainedRow:
+    source = DataSource(dataset.name, "test", dataset.digest("test"), opened[subject, "fp32"].labels)
+    found = {one: summarize(scores[subject, one], source)[0] for one in _PRECISIONS}
+    right = {}
+    for one in _PRECISIONS:
+        probabilities, labels = scores[subject, one].clips()
+        right[one] = probabilities.argmax(axis=1) == labels
+    return TrainedRow(
+        name=subject.name,
+        paper=subject.paper,
+        parameters=opened[subject, "fp32"].manifest.model.parameters,
+        clips=found["fp32"].count,
+        top1={one: found[one].top1 for one in _PRECISIONS},
+        interval={one: found[one].top1_interval for one in _PRECISIONS},
+        lost=int((right["fp32"] & ~right["int8"]).sum()),
+        won=int((~right["fp32"] & right["int8"]).sum()),
+        latency_ms={one: taken[subject, one].p50_ms for one in _PRECISIONS},
+        artifact={one: opened[subject, one].choice.artifact for one in _PRECISIONS},
+    )
+
+
+def cost_rows(costs: Sequence[Cost], rounds: int, on_step: OnStep) -> tuple[CostRow, ...]:
+    """Latency of every network of full size in FP32 by OpenVINO, random weights, those of one comparison in turns."""
+    threads = torch.get_num_threads()
+    rows: list[CostRow] = []
+    for cost in costs:
+        runs: dict[str, Callable[[], object]] = {}
+        macs: dict[str, int] = {}
+        for name in cost.models:
+            on_step(f"converting {name}")
+            model = load_model(name, LoadRequest(random_weights=True))
+            macs[name] = measure_cost(model.module, model.clip.input_shape).macs
+            graph = openvino.Core().read_model(to_onnx(model.module, model.clip).SerializeToString())
+            subject, clip = openvino_subject(name, "fp32", graph, threads), np.zeros(model.clip.input_shape, np.float32)
+            runs[name] = lambda subject=subject, clip=clip: subject.run(clip)  # type: ignore[misc]
+        on_step(f"timing {len(runs)} networks in turns")
+        taken = interleave(runs, rounds)
+        rows += [
+            CostRow(
+                paper=cost.paper,
+                model=name,
+                latency_ms=taken[name].p50_ms,
+                interval=median_interval(taken[name].samples_ms),
+                macs=macs[name],
+            )
+            for name in cost.models
+        ]
+    return tuple(rows)

@@ -1,0 +1,88 @@
+"""What is trained, and how: one narrow model of each paper, without its attention where the paper compares that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeact.clip import ClipSpec
+from edgeact.export.models.spec import resized_clip
+
+__all__ = ["COSTS", "DATA", "SUBJECTS", "Cost", "Phase", "Subject", "proof_clip"]
+
+DATA = "stick-actions?train=3600&val=360&test=2400&seed=0"
+WIDTH = 16
+_FRAMES, _SIZE, _RESIZE, _FPS = 8, 64, (70, 74), 6.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training: so many epochs of half a cosine from this rate."""
+
+    epochs: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model: trained in phases, each from the weights of the one before."""
+
+    model: str
+    paper: str
+    phases: tuple[Phase, ...]
+    single_frame_of: str | None = None
+    """The baseline: that model's weights, trained further on one repeated frame."""
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return self.model if self.single_frame_of is None else f"{self.model} (single frame)"
+
+
+_MSF = (Phase(6, 1.2e-3),)
+_RESNET = (Phase(8, 1.2e-3),)
+_DEEP = (Phase(8, 1.2e-3), Phase(6, 1e-3))
+_FLAT = (Phase(8, 6e-4),)
+
+SUBJECTS = (
+    Subject("r3d-18", "MSF-R3D", _MSF),
+    Subject("msf-r3d", "MSF-R3D", _MSF),
+    Subject("msf-r3d-fsam", "MSF-R3D", _MSF),
+    Subject("cnn3d", "attention gate", _FLAT),
+    Subject("cnn3d-gate", "attention gate", _FLAT),
+    Subject("resnet3d-50", "EAM", _DEEP),
+    Subject("resnet3d-50+eam", "EAM", _DEEP),
+    Subject("resnet3d-18", "SE+SA, 3DRFNet", _RESNET),
+    Subject("se-sa-resnet18", "SE+SA", _RESNET),
+    Subject("3drfnet-18", "3DRFNet", _RESNET),
+    Subject("msf-r3d", "baseline", (Phase(4, 1e-3),), single_frame_of="msf-r3d"),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A network of full size and what is put into it, first the one without."""
+
+    paper: str
+    models: tuple[str, ...]
+
+
+COSTS = (
+    Cost("MSF-R3D, table 5", ("msf-r3d", "msf-r3d-fsam")),
+    Cost("EAM, table 4", ("resnet3d-50", "resnet3d-50+eam")),
+    Cost(
+        "SE+SA, table 6",
+        (
+            "resnext3d-101",
+            "resnext3d-101+se-sa?modules=se",
+            "resnext3d-101+se-sa?modules=sa",
+            "resnext3d-101+se-sa?modules=sa&stages=3,4",
+            "resnext3d-101+se-sa",
+            "resnext3d-101+se-sa?sa_stages=3,4",
+        ),
+    ),
+)
+
+
+def proof_clip(clip: ClipSpec) -> ClipSpec:
+    """The paper's contract at the size of the proof, the same for all models."""
+    return resized_clip(clip, clip_frames=_FRAMES, size=_SIZE, resize=_RESIZE, fps=_FPS)

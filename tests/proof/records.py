@@ -1,0 +1,82 @@
+"""What the proof is kept as, and how it is printed."""
+
+from __future__ import annotations
+
+from edgeact.records import Interval, Machine, Record
+
+__all__ = ["CostRow", "Proof", "TrainedRow", "markdown"]
+
+
+class TrainedRow(Record):
+    """One trained model on the clips of the held-out persons, in both precisions on the same clips."""
+
+    name: str
+    paper: str
+    parameters: int
+    clips: int
+    top1: dict[str, float]
+    """By precision, of clips."""
+    interval: dict[str, Interval]
+    lost: int
+    """Clips that FP32 had right and INT8 has wrong."""
+    won: int
+    """Clips that FP32 had wrong and INT8 has right."""
+    latency_ms: dict[str, float]
+    """Medians, all models and precisions in turns."""
+    artifact: dict[str, str]
+
+
+class CostRow(Record):
+    """One network of full size in FP32."""
+
+    paper: str
+    model: str
+    latency_ms: float
+    interval: Interval
+    macs: int
+
+
+class Proof(Record):
+    """One run on one machine."""
+
+    created_utc: str
+    machine: Machine
+    threads: int
+    rounds: int
+    trained: tuple[TrainedRow, ...]
+    costs: tuple[CostRow, ...]
+
+
+def markdown(proof: Proof) -> str:
+    """Two tables with the machine under them."""
+    lines = [
+        "| model, width 16 | paper | M par. | FP32, top-1 (95 %) | INT8, top-1 (95 %) | lost, won | FP32 | INT8 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(_trained(row) for row in proof.trained),
+        "",
+        "| model, full size, FP32 | compared in | GMACs | latency (95 %) | against the first |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    first: dict[str, float] = {}
+    for row in proof.costs:
+        base = first.setdefault(row.paper, row.latency_ms)
+        between = f"{row.latency_ms:.1f} ms ({row.interval.low:.1f} to {row.interval.high:.1f})"
+        lines.append(
+            f"| `{row.model}` | {row.paper} | {row.macs / 1e9:.2f} | {between} | {row.latency_ms / base:.2f}x |"
+        )
+    machine = proof.machine
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items()))
+    told = (
+        f"{machine.processor}, {machine.cores} cores, {proof.threads} threads, medians of {proof.rounds} runs in turns"
+    )
+    return "\n".join([*lines, "", f"{told}; {versions}; {proof.created_utc}.", ""])
+
+
+def _trained(row: TrainedRow) -> str:
+    accuracy = [
+        f"{100 * row.top1[one]:.1f} % ({100 * row.interval[one].low:.1f} to {100 * row.interval[one].high:.1f})"
+        for one in ("fp32", "int8")
+    ]
+    latency = [f"{row.latency_ms[one]:.2f} ms" for one in ("fp32", "int8")]
+    cells = [f"`{row.name}`", row.paper, f"{row.parameters / 1e6:.2f}", *accuracy, f"{row.lost}, {row.won}", *latency]
+    return "| " + " | ".join(cells) + " |"

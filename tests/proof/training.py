@@ -1,0 +1,47 @@
+"""Trains the subjects, each phase once: weights that lie in the folder already are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeact.export.models.registry import find_model
+from edgeact.export.train import Progress, TrainPlan
+from edgeact.export.training import TrainRequest, train
+from tests.proof.plan import DATA, WIDTH, Subject, proof_clip
+
+__all__ = ["trained_weights"]
+
+
+def trained_weights(subject: Subject, folder: Path, on_step: Callable[[str], None]) -> Path:
+    """The weights of the last phase, trained if need be; interrupted, it goes on after the last finished epoch."""
+    clip = proof_clip(find_model(subject.model).clip)
+    base = find_model(subject.single_frame_of) if subject.single_frame_of else None
+    before = _file(folder, base.name, 1) if base else None
+    for number, phase in enumerate(subject.phases, start=1):
+        out = _file(folder, subject.name, number)
+        if not out.is_file():
+            on_step(f"training {subject.name}, phase {number} of {len(subject.phases)}")
+            plan = TrainPlan(
+                epochs=phase.epochs, learning_rate=phase.learning_rate, frames="single" if base else "clip"
+            )
+            request = TrainRequest(
+                subject.model,
+                DATA,
+                out,
+                plan,
+                width=WIDTH,
+                clip_frames=clip.clip_frames,
+                size=clip.crop[0],
+                resize=clip.resize,
+                fps=clip.fps,
+                init=before,
+            )
+            train(request, Progress(on_epoch=lambda result: on_step(f"epoch {result.epoch + 1}: {result.loss:.3f}")))
+        before = out
+    assert before is not None
+    return before
+
+
+def _file(folder: Path, name: str, phase: int) -> Path:
+    return folder / f"{name}-{phase}.safetensors"
