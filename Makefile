@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test bench matrix lint wheel clean
+.PHONY: help demo test bench matrix proof lint wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -20,6 +20,9 @@ bench: $(STAMP) ## the ratios of docs/benchmarks.md, measured here
 
 matrix: $(STAMP) ## every model exported to every target at full size, what is missing in docs/matrix.md; hours for all
 	$(BIN)/python -m tests.matrix
+
+proof: $(STAMP) ## train a narrow model of every paper, quantize, compare: the tables of docs/models.md; hours
+	$(BIN)/python -m tests.proof
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check
