@@ -19,7 +19,7 @@ from edgeact.bench.statistics import summarize
 from edgeact.bundle import Bundle, open_bundle
 from edgeact.devices import probe_machine
 from edgeact.extras import is_installed
-from edgeact.progress import TIMED_STEP, OnStep, titled
+from edgeact.progress import TIMED_STEP, OnStep
 from edgeact.records import Latency, LatencyRecord
 from edgeact.runtime import FallbackWarning, Recognizer, load
 
@@ -59,15 +59,15 @@ def bench_bundle(
     bundle = open_bundle(path)
     with _open(bundle, options) as recognizer:
         frames, source = _frames(bundle)
-        tell(TIMED_STEP, 0, options.plan.min_runs)
-        stages = _time_stages(recognizer, frames, options)  # these runs warm the machine up for the sensors, too
+        stages = _time_stages(recognizer, frames, options, tell)  # these runs warm the machine up for the sensors, too
+        stage_runs = stages["total"].runs if stages else 0
         clip = _network_input(bundle, frames)
         before = take_sensors()
         latency = measure_latency(
             lambda: recognizer.session.run(clip),
             options.plan,
             threads=options.threads,
-            on_progress=titled(tell, TIMED_STEP),
+            on_progress=lambda done, total: tell(TIMED_STEP, stage_runs + done, stage_runs + total),
         )
         after = take_sensors()
         choice, session_notes = recognizer.choice, recognizer.session.notes
@@ -128,12 +128,18 @@ def _network_input(bundle: Bundle, frames: Frames) -> NDArray[np.float32]:
     return preprocess(frames, clip)
 
 
-def _time_stages(recognizer: Recognizer, frames: Frames, options: BenchOptions) -> dict[str, Latency]:
+def _time_stages(recognizer: Recognizer, frames: Frames, options: BenchOptions, tell: OnStep) -> dict[str, Latency]:
     if not is_installed("cv2"):
         return {}
     plan = replace(options.plan, min_runs=min(options.plan.min_runs, _STAGE_RUNS), min_s=0.0)
     seen = []
-    timed = measure_latency(lambda: seen.append(recognizer.predict(frames).times), plan)
+    expected = plan.min_runs + options.plan.min_runs
+    tell(TIMED_STEP, 0, expected)
+    timed = measure_latency(
+        lambda: seen.append(recognizer.predict(frames).times),
+        plan,
+        on_progress=lambda done, _total: tell(TIMED_STEP, done, expected),
+    )
     kept = seen[-timed.runs :]
     samples_ms = {
         "preprocess": [times.preprocess_ms for times in kept],

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, note, show
-from edgeact.cli.steps import steps
+from edgeact.cli.steps import STARTING, steps
 from edgeact.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Load a data set and show its splits, labels, groups, and what had to be left out."""
-    from edgeact.calibration.datasets import LOADING_STEP, load_dataset
-
     with steps() as shown:
+        shown.begin(STARTING)
+        from edgeact.calibration.datasets import LOADING_STEP, load_dataset
+
         dataset = load_dataset(spec or _default_spec(), shown.of(LOADING_STEP))
     examples = _examples(dataset)
     copies = _copy(dataset, examples, out) if out else []

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, note, runtime_notes, show
-from edgeact.cli.steps import steps
+from edgeact.cli.steps import STARTING, steps
+from edgeact.storage import write_text
 
 __all__ = ["command"]
 
@@ -27,11 +28,11 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Measure clip-level and video-level accuracy with 95 % intervals."""
-    from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle
-    from edgeact.storage import write_text
-
-    plan = EvaluationPlan(data, split, videos, artifact, backend, threads, trust_engines)
     with steps() as shown, runtime_notes():
+        shown.begin(STARTING)
+        from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle
+
+        plan = EvaluationPlan(data, split, videos, artifact, backend, threads, trust_engines)
         record = evaluate_bundle(bundle, plan, shown.advance)
     if out:
         write_text(out, record.model_dump_json(indent=1) + "\n")

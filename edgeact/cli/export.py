@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeact.cli.output import JsonOption, emit_json, note, show
-from edgeact.cli.steps import steps
+from edgeact.cli.steps import STARTING, steps
 
 if TYPE_CHECKING:
     from edgeact.bundle import Bundle
-    from edgeact.export.pipeline import ExportRequest
 
 __all__ = ["PrecisionChoice", "command"]
 
@@ -55,38 +54,34 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Convert a model for a target, check every artifact against PyTorch, measure, and write one bundle."""
-    from edgeact.export.data import DataPlan
-    from edgeact.export.models.loading import LoadRequest, read_labels
-    from edgeact.export.pipeline import ExportRequest
-
-    name = (model or "msf-r3d-fsam").rpartition(":")[2]
-    request = ExportRequest(
-        target=target,
-        out=out or Path(f"{name}-{target}.edgeact"),
-        source=model,
-        load=LoadRequest(
-            weights=weights,
-            labels=read_labels(labels) if labels else None,
-            width=width,
-            clip_frames=clip_frames,
-            size=size,
-            fps=fps,
-            random_weights=random_weights,
-            seed=seed,
-        ),
-        precision=precision.value,
-        data=DataPlan(calib, calibration_clips, evaluation_videos, accept_poor_calibration, seed),
-        max_drop_points=max_drop,
-        threads=threads,
-    )
-    _finish(_export(request), json)
-
-
-def _export(request: ExportRequest) -> Bundle:
-    from edgeact.export.pipeline import Reporter, export
-
     with steps() as shown:
-        return export(request, Reporter(shown.begin, shown.advance, note))
+        shown.begin(STARTING)
+        from edgeact.export.data import DataPlan
+        from edgeact.export.models.loading import LoadRequest, read_labels
+        from edgeact.export.pipeline import ExportRequest, Reporter, export
+
+        name = (model or "msf-r3d-fsam").rpartition(":")[2]
+        request = ExportRequest(
+            target=target,
+            out=out or Path(f"{name}-{target}.edgeact"),
+            source=model,
+            load=LoadRequest(
+                weights=weights,
+                labels=read_labels(labels) if labels else None,
+                width=width,
+                clip_frames=clip_frames,
+                size=size,
+                fps=fps,
+                random_weights=random_weights,
+                seed=seed,
+            ),
+            precision=precision.value,
+            data=DataPlan(calib, calibration_clips, evaluation_videos, accept_poor_calibration, seed),
+            max_drop_points=max_drop,
+            threads=threads,
+        )
+        bundle = export(request, Reporter(shown.begin, shown.advance, note))
+    _finish(bundle, json)
 
 
 def _finish(bundle: Bundle, json: bool) -> None:

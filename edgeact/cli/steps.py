@@ -15,7 +15,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from edgeact.progress import TIMED_STEP, OnProgress
 
-__all__ = ["Steps", "steps"]
+__all__ = ["STARTING", "Steps", "steps"]
+
+STARTING = "loading the libraries"
+"""Title of the first step of a verb whose imports take seconds."""
 
 _REDRAW_S = 0.25
 _LINE_EVERY_S = 10.0

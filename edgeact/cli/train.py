@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeact.cli.output import JsonOption, emit_json, note, show
-from edgeact.cli.steps import steps
+from edgeact.cli.steps import STARTING, steps
 from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeact.export.train import EpochResult
-    from edgeact.export.training import TrainRequest
-    from edgeact.export.weights import ModelCard
 
 __all__ = ["command"]
 
@@ -38,30 +36,37 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Train a model; interrupted, the same command goes on after the last finished epoch."""
-    from edgeact.export.train import TrainPlan
-    from edgeact.export.training import TrainRequest
 
-    plan = TrainPlan(
-        epochs=epochs,
-        batch_size=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-        flip=flip,
-        frames="single" if single_frame else "clip",
-    )
-    request = TrainRequest(
-        model,
-        data,
-        out,
-        plan,
-        width=width,
-        clip_frames=clip_frames,
-        size=size,
-        resize=_pixels(resize) if resize else None,
-        fps=fps,
-        init=init,
-    )
-    card = _train(request)
+    def on_epoch(result: EpochResult) -> None:
+        top1 = "-" if result.validation_top1 is None else f"{result.validation_top1:.1%}"
+        note(f"epoch {result.epoch + 1}/{epochs}: loss {result.loss:.3f}, validation top-1 {top1}")
+
+    with steps() as shown:
+        shown.begin(STARTING)
+        from edgeact.export.train import Progress, TrainPlan
+        from edgeact.export.training import TrainRequest, train
+
+        plan = TrainPlan(
+            epochs=epochs,
+            batch_size=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+            flip=flip,
+            frames="single" if single_frame else "clip",
+        )
+        request = TrainRequest(
+            model,
+            data,
+            out,
+            plan,
+            width=width,
+            clip_frames=clip_frames,
+            size=size,
+            resize=_pixels(resize) if resize else None,
+            fps=fps,
+            init=init,
+        )
+        card = train(request, Progress(shown.advance, on_epoch, note))
     if json:
         emit_json(card)
         return
@@ -69,18 +74,6 @@ def command(
     if card.provenance["skipped_videos"] != "none":
         note(f"left out: {card.provenance['skipped_videos']}")
     show(f"{card.model}, width {card.width}: validation top-1 {card.provenance['validation_top1']}")
-
-
-def _train(request: TrainRequest) -> ModelCard:
-    from edgeact.export.train import Progress
-    from edgeact.export.training import train
-
-    def on_epoch(result: EpochResult) -> None:
-        top1 = "-" if result.validation_top1 is None else f"{result.validation_top1:.1%}"
-        note(f"epoch {result.epoch + 1}/{request.plan.epochs}: loss {result.loss:.3f}, validation top-1 {top1}")
-
-    with steps() as shown:
-        return train(request, Progress(shown.advance, on_epoch, note))
 
 
 def _pixels(text: str) -> tuple[int, int]:
