@@ -115,7 +115,7 @@ class Bars:
             colour = MORE if length > 0 else LESS
             if self.marked not in (None, index):
                 colour = _pale(colour)
-            top, bottom = (middle - length, middle) if length > 0 else (middle, middle - length)
+            top, bottom = (middle - length, middle) if length > 0 else (middle + 1, middle + 1 - length)
             image[top:bottom, left:right] = colour
             if right - left >= 32 + 6 * (decimals - 3):
                 centre = (left + right) // 2

@@ -23,6 +23,7 @@ Weights = NDArray[np.float32]
 # By whether there are several weights of channels, frames and positions.
 _KINDS = {
     (True, False, False): "channel attention",
+    (False, True, False): "frame attention",
     (False, False, True): "space-time attention",
     (False, True, True): "space-time attention",
     (True, True, True): "gate of every value",

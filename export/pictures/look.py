@@ -39,8 +39,8 @@ class Look:
     @property
     def shown(self) -> tuple[ModuleWeights, ...]:
         """The modules to draw: the last of each kind in each stage, if it weighs at least two things differently."""
-        last = {(module.stage, module.kind): module for module in self.modules}
-        return tuple(m for m in last.values() if m.channels is not None or m.frames is not None or m.maps is not None)
+        drawn = (m for m in self.modules if m.channels is not None or m.frames is not None or m.maps is not None)
+        return tuple({(module.stage, module.kind): module for module in drawn}.values())
 
     def time_s(self, frame: int) -> float:
         """Of a frame of the clip, in the video."""
