@@ -88,10 +88,14 @@ class FastFourierConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, ratio: float) -> None:
         super().__init__()
         global_in, global_out = (max(int(channels * ratio), 1) for channels in (inputs, outputs))
-        self.split = [inputs - global_in, global_in]
         self.to_local = conv_bn(inputs, outputs - global_out, 3, stride, relu=False)
-        self.to_global = conv_bn(self.split[0], global_out, 3, stride, relu=False)
+        self.to_global = conv_bn(inputs - global_in, global_out, 3, stride, relu=False)
         self.spectral = SpectralTransform(global_in, global_out, stride)
+
+    @property
+    def split(self) -> list[int]:
+        """Local and global input channels, as their convolutions have them: a pruned layer has fewer."""
+        return [cast(nn.Conv3d, layers[0]).in_channels for layers in (self.to_global, self.spectral.down)]
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, inputs, T, H, W)` -> `(N, outputs, T / stride, H / stride, W / stride)`, the global channels last."""

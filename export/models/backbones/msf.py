@@ -40,24 +40,27 @@ class MultiLevelSplit(nn.Module):
         super().__init__()
         sizes = [len(part) for part in torch.arange(channels).chunk(groups)]
         branches, carried = [], 0
+        self.carries: list[int] = []
+        """How many channels each branch but the last feeds on; where channels are taken out, fewer."""
         for size in sizes[1:]:
             width = size + carried
             branches.append(conv_bn(width, width))
             carried = width // 2
+            self.carries.append(carried)
+        del self.carries[-1:]
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape out as in."""
         # Sizes come off the convolutions, not from the constructor: a pruned layer has other widths.
         convs = [layer for layer in self.branches.modules() if isinstance(layer, nn.Conv3d)]
-        carries = [conv.out_channels // 2 for conv in convs[:-1]]
-        sizes = [conv.in_channels - carry for conv, carry in zip(convs, [0, *carries], strict=True)]
+        sizes = [conv.in_channels - carry for conv, carry in zip(convs, [0, *self.carries], strict=True)]
         first, *pieces = torch.split(x, [x.shape[1] - sum(sizes), *sizes], dim=1)
         outputs, carried = [first], None
         for index, (branch, piece) in enumerate(zip(self.branches, pieces, strict=True)):
             y = branch(piece if carried is None else torch.cat([piece, carried], dim=1))
-            if index < len(carries):
-                kept, carried = torch.split(y, [y.shape[1] - carries[index], carries[index]], dim=1)
+            if index < len(self.carries):
+                kept, carried = torch.split(y, [y.shape[1] - self.carries[index], self.carries[index]], dim=1)
                 outputs.append(kept)
             else:
                 outputs.append(y)
