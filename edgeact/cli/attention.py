@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.cli.steps import STARTING, steps
 
 if TYPE_CHECKING:
     from edgeact.export.pictures import Picture
@@ -41,9 +42,12 @@ def command(
     SHA-256 that it records, among the shipped weights, or is the file given with --weights, which must have that
     SHA-256. Bars rise and fall from their mean; every map's colours go from its least to its largest value.
     """
-    from edgeact.export.pictures import PictureRequest, make_picture
+    with steps() as shown:
+        shown.begin(STARTING)
+        from edgeact.export.pictures import PictureRequest, make_picture
 
-    picture = make_picture(PictureRequest(source, video, out, weights, start_s, label))
+        request = PictureRequest(source, video, out, weights, start_s, label)
+        picture = make_picture(request, shown.of("looking at clips"))
     for told in picture.notes:
         note(told)
     if json:

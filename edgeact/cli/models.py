@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, show
+from edgeact.cli.steps import STARTING, steps
 from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,9 +44,12 @@ def command(
 
 
 def _list(json: bool) -> None:
-    from edgeact.export.models.catalogue import attentions, backbones, catalogue
+    with steps() as shown:
+        shown.begin(STARTING)
+        from edgeact.export.models.catalogue import attentions, backbones, catalogue
 
-    entries, parts = list(catalogue()), {"backbones": backbones(), "attentions": attentions()}
+        shown.begin("counting parameters and multiplications")
+        entries, parts = list(catalogue()), {"backbones": backbones(), "attentions": attentions()}
     if json:
         document: dict[str, Any] = {"models": [entry.document() for entry in entries]}
         emit_json(document | {kind: [part.model_dump() for part in some] for kind, some in parts.items()})

@@ -16,6 +16,7 @@ from edgeact.export.pictures.film import film
 from edgeact.export.pictures.look import Look, look
 from edgeact.export.pictures.sheet import sheet
 from edgeact.export.pictures.source import open_model
+from edgeact.progress import OnProgress
 from edgeact.storage import write_bytes
 from edgeact.video import Image, VideoInfo, probe_video, read_clips, window_starts, write_video
 
@@ -49,8 +50,8 @@ class Picture:
     notes: tuple[str, ...]
 
 
-def make_picture(request: PictureRequest) -> Picture:
-    """Look at the video and write the picture, whole or not at all.
+def make_picture(request: PictureRequest, on_progress: OnProgress | None = None) -> Picture:
+    """Look at the video and write the picture, whole or not at all; `on_progress(done, total)` counts clips.
 
     Raises UsageError for another suffix, an unknown label or a start behind the end, VideoError for a video that cannot
     be read, StorageError where the picture cannot be written, and whatever `open_model` says of the model.
@@ -62,10 +63,11 @@ def make_picture(request: PictureRequest) -> Picture:
         raise UnknownNameError("label", request.label, loaded.labels)
     info = probe_video(request.video)
     clips: list[dict[str, Any]] = []
-    looks = _recorded(_looks(request, loaded, info), clips)
+    looks = _recorded(_looks(request, loaded, info, on_progress), clips)
     subtitle = f"{request.video.name}, {loaded.clip.clip_frames} frames at {loaded.clip.fps:g} frames/s"
     if request.out.suffix.lower() == ".png":
-        write_bytes(request.out, _png(sheet(next(looks), loaded.name, subtitle)))
+        [only] = looks
+        write_bytes(request.out, _png(sheet(only, loaded.name, subtitle)))
     else:
         frames = itertools.chain.from_iterable(film(one, loaded.name, subtitle) for one in looks)
         write_video(request.out, frames, max(loaded.clip.fps, 1.0))
@@ -73,12 +75,18 @@ def make_picture(request: PictureRequest) -> Picture:
     return Picture(loaded.name, loaded.weights_sha256, str(request.video), str(request.out), tuple(clips), notes)
 
 
-def _looks(request: PictureRequest, loaded: LoadedModel, info: VideoInfo) -> Iterator[Look]:
+def _looks(
+    request: PictureRequest, loaded: LoadedModel, info: VideoInfo, on_progress: OnProgress | None
+) -> Iterator[Look]:
     if not 0 <= request.start_s < info.duration_s:
         raise UsageError(f"expected a start within the video's {info.duration_s:.2f} s, got {request.start_s} s")
     starts = [request.start_s + hop_s for hop_s in window_starts(info.duration_s - request.start_s, loaded.clip)]
-    for start_s, raw in zip(starts, read_clips(request.video, loaded.clip, starts), strict=True):
+    starts = starts[:1] if request.out.suffix.lower() == ".png" else starts
+    clips = zip(starts, read_clips(request.video, loaded.clip, starts), strict=True)
+    for done, (start_s, raw) in enumerate(clips, start=1):
         yield look(loaded, raw, start_s, request.label)
+        if on_progress:
+            on_progress(done, len(starts))
 
 
 def _recorded(looks: Iterator[Look], clips: list[dict[str, Any]]) -> Iterator[Look]:

@@ -85,6 +85,17 @@ def test_a_model_without_attention_is_told(video: Path, tmp_path: Path) -> None:
     assert np.array(picture.clips[0]["grad_cam"]["map"]).ndim == 3
 
 
+@pytest.mark.parametrize(("name", "expected"), [("a.png", [(1, 1)]), ("a.mp4", [(1, 2), (2, 2)])])
+def test_every_clip_is_told(
+    name: str, expected: list[tuple[int, int]], weights: Path, video: Path, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    request = PictureRequest(str(weights), video, tmp_path / name)
+    picture = make_picture(request, lambda done, total: told.append((done, total)))
+    assert told == expected
+    assert len(picture.clips) == len(expected)
+
+
 def test_a_video_shorter_than_a_clip_is_told(weights: Path, video: Path, tmp_path: Path) -> None:
     picture = _made(weights, video, tmp_path / "a.png", start_s=1.0)
     assert picture.notes == (
