@@ -109,7 +109,9 @@ def _bounds(values: Weights) -> tuple[float, float]:
 
 
 def _mean(values: Weights) -> str:
-    return f"mean {number(float(values.mean()))}"
+    """What the bars rise and fall from, and how far a full one goes."""
+    mean = float(values.mean())
+    return f"mean {number(mean)} ±{float(np.abs(values - mean).max()):.2g}"
 
 
 def _thinned(values: Weights) -> Weights:
