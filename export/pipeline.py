@@ -16,6 +16,7 @@ from torch import nn
 import edgeact
 from edgeact.bundle import Bundle, BundleDraft, ModelInfo, vouch, write_bundle
 from edgeact.bundle.manifest import Role
+from edgeact.calibration.clips import ClipSample
 from edgeact.devices import DeviceProfile, is_at_hand, load_profile, probe_machine
 from edgeact.errors import CalibrationError, ConversionError, UsageError
 from edgeact.export.convert.onnx import to_onnx
@@ -39,6 +40,7 @@ PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "fp16": ("fp16",),
     "int8": ("int8",),
 }
+_UNTRAINED_CLIPS = 4  # of parity: random weights decide nothing, and rounding shows on any clip
 _RANGE_CLIPS = 24  # FP16 has a margin of four over what they show, and any prefix is even over the classes
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "tensorrt_rtx_cu13", "numpy", "opencv-python")
 
@@ -118,7 +120,10 @@ def _read_data(request: ExportRequest, model: LoadedModel, report: Reporter) -> 
     if request.data.spec in (None, RANDOM_DATA):
         report.on_note("no data of your own (--calib DATA): clips come from stick-actions, generated on first use")
     data = gather(request.data, model.labels, model.clip, report.on_progress)
-    return data if model.trained else replace(data, source=None, note="accuracy not measured: the weights are random")
+    if model.trained:
+        return data
+    few = ClipSample(data.parity.inputs[:_UNTRAINED_CLIPS], data.parity.items[:_UNTRAINED_CLIPS], data.parity.skipped)
+    return replace(data, parity=few, source=None, note="accuracy not measured: the weights are random")
 
 
 def _sources(job: _Job, report: Reporter) -> Sources:

@@ -78,17 +78,24 @@ class Fp16Result:
     fp32_under_weak_typing: tuple[str, ...] = ()
 
 
-def to_strong_fp16(model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]] | None) -> Fp16Result:
+def to_strong_fp16(
+    model: onnx.ModelProto,
+    samples: Iterable[NDArray[np.float32]] | None,
+    ranges: Mapping[str, float] | None = None,
+) -> Fp16Result:
     """`model` (FP32, with or without Q/DQ) in FP16; input and output stay float32. `model` is not changed.
 
     `samples` are float32 arrays of the input's shape; pass preprocessed calibration clips, they are read once. With
-    None, activations go unchecked. Q/DQ pairs move to opset 19, the first with FP16 scales; other graphs keep theirs.
+    None, activations go unchecked. `ranges`, largest absolute values by tensor as `largest_values` gives them, stand
+    for the samples where they are known already. Q/DQ pairs move to opset 19, the first with FP16 scales; other graphs
+    keep theirs.
     Raises ConversionError naming the layer where FP32 itself is not finite, or where the graph cannot be restated.
     """
     model = _with_half_scales(model)
     graph = view(model)
     _require_straight(graph)
-    ranges = None if samples is None else largest_values(model, samples)
+    if ranges is None and samples is not None:
+        ranges = largest_values(model, samples)
     policy = _Policy(graph, ranges)
     reasons = {index: reason for index, node in enumerate(graph.nodes) if (reason := policy.reason(node))}
     nodes = list(graph.nodes)

@@ -133,7 +133,8 @@ def _graph(sources: Sources, flavour: _Flavour, precision: Precision) -> _Graph:
         model, kept = _quantized(sources, flavour, model, sources.calibration)
     if precision == "fp32":
         return _Graph(model, precision, None, kept)
-    half = to_strong_fp16(model, sources.samples)
+    # An opset changes operators, not tensors: the FP32 graph's ranges are those of the master. Q/DQ changes them.
+    half = to_strong_fp16(model, sources.samples, None if precision == "int8" else sources.ranges)
     kept |= {layer: f"FP32: {reason}" for layer, reason in half.float_layers.items() if layer not in kept}
     return _Graph(half.model if flavour.typing == "strong" else model, precision, half, kept)
 

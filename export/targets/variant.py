@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from edgeact.bundle import Artifact
 from edgeact.bundle.manifest import Role
 from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile
+from edgeact.export.convert.ranges import largest_values
 from edgeact.records import Precision
 
 __all__ = ["Clips", "Sources", "Variant", "onnx_variant"]
@@ -68,6 +70,11 @@ class Sources:
     on_step: Callable[[str], None]
     decisions: list[str] = field(default_factory=list)
     """What was decided on the way, in words; appended to."""
+
+    @functools.cached_property
+    def ranges(self) -> Mapping[str, float]:
+        """Largest absolute value of every tensor of `master` on the samples; measured once, for all releases."""
+        return largest_values(self.master, self.samples)
 
 
 def onnx_variant(
