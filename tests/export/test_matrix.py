@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import onnx
 import pytest
@@ -14,15 +12,11 @@ from edgeact.export.matrix import BOARDS, PRECISIONS, Cell, Size, Trial, matrix_
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.records import Precision
+from tests.export.convert.exported import trial
 
 NARROW = Size(width=8, clip_frames=4, size=32, classes=5)
 # OpenVINO computes FP16 artifacts in bfloat16 where the processor has AMX: 8 bits through up to a hundred layers.
 _BFLOAT16_DB = 20.0
-
-
-@functools.cache
-def _trial(name: str) -> Trial:
-    return prepare(name, NARROW, threads=2)
 
 
 def test_every_row_and_every_attention_is_tried() -> None:
@@ -44,7 +38,7 @@ def test_the_columns_are_the_targets_asked_for() -> None:
 def test_every_model_goes_everywhere_and_agrees(name: str, board: str) -> None:
     """SM 8.6 and 12.0 get the very graph of SM 8.9; they are compiled for below."""
     for precision in PRECISIONS:
-        cells = try_board(_trial(name), board, precision)
+        cells = try_board(trial(name), board, precision)
         assert cells
         for cell in cells:
             assert cell.outcome == "agrees" or _is_bfloat16(cell), (cell.runtime, cell.reason, cell.parity)
@@ -57,7 +51,7 @@ def _is_bfloat16(cell: Cell) -> bool:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_all_columns_of_a_model_are_filled(precision: Precision) -> None:
-    found = [cell for board in BOARDS for cell in try_board(_trial("cnn3d+se"), board, precision)]
+    found = [cell for board in BOARDS for cell in try_board(trial("cnn3d+se"), board, precision)]
     assert {cell.runtime for cell in found} == set(runtimes())
     assert all(cell.precision == precision for cell in found)
     if precision == "int8":
@@ -66,7 +60,7 @@ def test_all_columns_of_a_model_are_filled(precision: Precision) -> None:
 
 def _ending_in(operator: str, *constants: float) -> Trial:
     """A trial whose graph ends in an operator that not every tool knows."""
-    good = _trial("cnn3d")
+    good = trial("cnn3d")
     model = onnx.ModelProto()
     model.CopyFrom(good.master)
     model.graph.node[-1].output[0] = "before"

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from edgeact.clip import ClipSpec
-from edgeact.export.convert.onnx import to_onnx
-from edgeact.export.models.registry import find_model
-from edgeact.export.models.spec import resized_clip
+from edgeact.export.matrix import Size, Trial, prepare
 
-__all__ = ["Exported", "exported", "random_clips", "run_onnx"]
+__all__ = ["Exported", "exported", "random_clips", "run_onnx", "trial"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,15 @@ class Exported:
 
 
 @functools.cache
-def exported(name: str, width: int = 4) -> Exported:
+def trial(name: str, width: int = 8) -> Trial:
     """The model `name`, a row of the registry or a formula, of 5 classes for clips of 4 frames of 32x32 pixels."""
-    spec = find_model(name)
-    clip = resized_clip(spec.clip, clip_frames=4, size=32)
-    torch.manual_seed(0)
-    module = spec.build(spec.options(5, width=width, clip=clip)).eval()
-    return Exported(module, clip, to_onnx(module, clip))
+    return prepare(name, Size(width=width, clip_frames=4, size=32, classes=5), threads=2)
+
+
+def exported(name: str, width: int = 8) -> Exported:
+    """The same, by its parts."""
+    case = trial(name, width)
+    return Exported(case.model.module, case.model.clip, case.master)
 
 
 def random_clips(clip: ClipSpec, count: int) -> list[NDArray[np.float32]]:

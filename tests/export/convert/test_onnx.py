@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from edgeact.errors import ConversionError
+from edgeact.export.convert.graph_view import view
 from edgeact.export.convert.onnx import INPUT_NAME, OUTPUT_NAME, at_opset, drop_unused_initializers, to_onnx
+from edgeact.export.matrix import matrix_models
 from edgeact.export.models.registry import MODELS
 from tests.export.convert.exported import exported, random_clips, run_onnx
 from tests.export.convert.graphs import graph, node
@@ -44,6 +46,36 @@ def test_the_graph_is_static_named_and_of_no_machine(name: str) -> None:
     for trace in (Path(__file__).resolve().parents[3], Path(torch.__file__).parent, Path.home()):
         assert os.fsencode(trace) + b"/" not in data
     assert b".py" not in data
+
+
+# What loops, what branches, and what makes or reads a shape that is not known before the clip is.
+_NOT_STATIC = {
+    "If",
+    "Loop",
+    "Scan",
+    "NonZero",
+    "Shape",
+    "Size",
+    "Range",
+    "ConstantOfShape",
+    "Where",
+    "ScatterND",
+    "Unique",
+}
+
+
+@pytest.mark.parametrize("name", matrix_models())
+def test_no_graph_loops_or_computes_a_shape(name: str) -> None:
+    """Every row and every attention module: self-attention, global pooling, 1-D convolutions, swapped frame axes."""
+    found = view(exported(name).graph)
+    assert not {entry.op_type for entry in found.nodes} & _NOT_STATIC
+    assert not [entry.name for entry in found.nodes if any(item.HasField("g") for item in entry.attribute)]
+    tensors = {output for entry in found.nodes for output in entry.output}
+    assert tensors <= found.shapes.keys()
+    assert [tensor for tensor in tensors if not all(found.shapes[tensor])] == []
+    for entry in found.nodes:
+        shape_inputs = {"Reshape": entry.input[1:], "Expand": entry.input[1:], "Slice": entry.input[1:]}
+        assert set(shape_inputs.get(entry.op_type, ())) <= found.constants.keys(), entry.name
 
 
 def test_the_same_module_gives_the_same_bytes() -> None:

@@ -110,23 +110,18 @@ def test_queries_keys_and_products_of_self_attention_are_found_and_values_are_no
     assert all("attention gate" in reasons[name] for name in ("query", "key"))
 
 
-# Gates for every value: convolutions as large as the features. Of self-attention, what is weighed.
-_LIKE_THE_BACKBONE = {"gate": ("conv",), "nst": ("when.0", "where.0"), "se-sa": ("value",)}
+# A gate for every value: a convolution as large as the features. Of self-attention, what is weighed.
+_LIKE_THE_BACKBONE = {"gate": ("conv",), "se-sa": ("h",)}
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_the_layers_of_every_module_stay_in_float(name: str) -> None:
-    found = view(exported(f"r3d-18+{name}?stages=2", 8).graph)
-    reasons = gate_layers(found.model)
-    layers = {
-        layer.name: layer.input[1].removeprefix("stages.1.2.").removesuffix(".weight")
-        for layer in found.nodes
-        if layer.op_type in ("Conv", "Gemm") and layer.input[1].startswith("stages.1.2.")
-    }
+    found = view(exported(f"cnn3d+{name}").graph)
+    weights = {layer.name: layer.input[1] for layer in found.nodes if layer.op_type in ("Conv", "Gemm")}
+    layers = {layer: weight.split(".")[-2] for layer, weight in weights.items() if weight.startswith("gate.")}
     assert layers
-    exempt = _LIKE_THE_BACKBONE.get(name, ())
-    kept = {layer for layer, weight in layers.items() if not weight.endswith(exempt or ("no layer",))}
-    products = {
-        one.name for one in found.nodes if one.op_type == "MatMul" and not found.constants.keys() & {*one.input}
-    }
-    assert set(reasons) == kept | products
+    kept = {layer for layer, part in layers.items() if part not in _LIKE_THE_BACKBONE.get(name, ())}
+    computed = (one for one in found.nodes if one.op_type == "MatMul" and not found.constants.keys() & {*one.input})
+    products = {one.name for one in computed}
+    assert set(gate_layers(found.model)) == kept | products
+    assert bool(products) == (name == "se-sa")
