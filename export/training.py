@@ -18,6 +18,7 @@ from edgeact.export.models.foreign import complete, contract, translated
 from edgeact.export.models.options import ModelOptions
 from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
+from edgeact.export.prune.structure import cut_layers
 from edgeact.export.train import Progress, TrainPlan, fit
 from edgeact.export.weights import ModelCard, Weights, fill, read_weights, write_weights
 from edgeact.progress import titled
@@ -67,6 +68,8 @@ def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
     options = spec.options(len(dataset.labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.plan.seed)
     module = spec.build(options)
+    for plan in card.pruning if card else ():
+        cut_layers(module, plan.cuts)
     notes = _start_from(initial, spec, options, module) if initial else ()
     for note in notes:
         report.on_note(note)
@@ -94,6 +97,8 @@ def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
             "validation_top1": top1,
         },
     )
+    for plan in card.pruning if card else ():
+        made = made.pruned_by(plan)
     write_weights(request.out, module, made)
     state.unlink(missing_ok=True)
     return made

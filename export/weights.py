@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import WeightsError
+from edgeact.export.prune.plan import PruningPlan
 from edgeact.storage import write_bytes
 
 __all__ = ["ModelCard", "Weights", "file_sha256", "fill", "read_weights", "shipped_weights", "write_weights"]
@@ -34,6 +35,14 @@ class ModelCard(BaseModel):
     labels: tuple[str, ...]
     clip: ClipSpec
     provenance: dict[str, str] = Field(default_factory=dict)
+    pruning: tuple[PruningPlan, ...] = ()
+    """What was taken out of the model as it is built, in this order; with it the weights' shapes can be rebuilt."""
+
+    def pruned_by(self, plan: PruningPlan) -> ModelCard:
+        """The card of the same model with `plan` applied, its lineage told."""
+        plans = (*self.pruning, plan)
+        lineage = {key: "; ".join(one.provenance[key] for one in plans) for key in plan.provenance}
+        return self.model_copy(update={"pruning": plans, "provenance": {**self.provenance, **lineage}})
 
 
 class Weights(BaseModel):

@@ -20,6 +20,7 @@ from edgeact.export.models.foreign import complete, contract, translated
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.settle import settle
 from edgeact.export.models.spec import ModelSpec, resized_clip
+from edgeact.export.prune.structure import cut_layers
 from edgeact.export.weights import Weights, fill, read_weights, shipped_weights
 
 __all__ = ["DEFAULT_MODEL", "LoadRequest", "LoadedModel", "load_model", "read_labels"]
@@ -99,6 +100,7 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
     options = spec.options(len(labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.seed)
     module = spec.build(options)
+    _rebuild_pruned(module, weights)
     notes: tuple[str, ...] = ()
     if weights:
         weights, notes = complete(weights, spec, options, module)
@@ -124,6 +126,7 @@ def _from_module(source: str, module: object, request: LoadRequest) -> LoadedMod
         raise ModelError(f"'{source}' must return a torch.nn.Module, got {type(module).__name__}")
     weights = read_weights(request.weights) if request.weights else None
     if weights:
+        _rebuild_pruned(module, weights)
         fill(module, weights)
     clip = _clip(request, MODELS[_USER_CLIP].clip)
     module.to("cpu").eval()
@@ -132,6 +135,12 @@ def _from_module(source: str, module: object, request: LoadRequest) -> LoadedMod
     origin = {} if weights else {"weights": "as the factory made them"}
     digest = weights.sha256 if weights else _state_digest(module)
     return LoadedModel(name, source, module, clip, labels, digest, not request.random_weights, {}, origin)
+
+
+def _rebuild_pruned(module: nn.Module, weights: Weights | None) -> None:
+    """Take out what had been taken out of the module that `weights` are of."""
+    for plan in weights.card.pruning if weights and weights.card else ():
+        cut_layers(module, plan.cuts)
 
 
 def _weights_for(name: str, request: LoadRequest) -> Weights | None:

@@ -1,0 +1,18 @@
+"""Structured channel pruning: plan first, then apply.
+
+    plan = plan_pruning(module, clip.input_shape, PruneRequest(0.5, channel_multiple=16), weights_sha256)
+    rich.print(plan.table())
+    apply_plan(module, plan)
+    write_weights(path, module, card.pruned_by(plan))
+
+From there `load_model(name, LoadRequest(weights=path))`, and with it every verb that takes weights, rebuilds the
+pruned model; `train` with it as initial weights fine-tunes it. For the importance 'taylor', `accumulate_gradients` goes
+first. The whole of the graph is in the plan: applying and rebuilding do not need torch-pruning.
+"""
+
+from edgeact.export.prune.importance import accumulate_gradients
+from edgeact.export.prune.plan import PruningPlan
+from edgeact.export.prune.planning import PruneRequest, apply_plan, plan_pruning
+from edgeact.export.prune.structure import silence
+
+__all__ = ["PruneRequest", "PruningPlan", "accumulate_gradients", "apply_plan", "plan_pruning", "silence"]
