@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from edgeact.errors import ModelError
+from edgeact.export.prune.axes import map_axes
 from edgeact.export.prune.standins import Follower, standing_in
 from edgeact.extras import require
 
@@ -97,8 +98,8 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Traced:
         module.train(training)
     if not isinstance(ends[0].grad_fn, torch.autograd.graph.Node):
         raise ModelError("this model's output does not depend on any parameter by autograd; there is nothing to prune")
-    _put_splits_in_order(graph, pruning)
-    return _families(_Channels(graph, names, _ends_of(graph, ends[0], clip)), module, skipped)
+    lost = map_axes(graph, pruning)
+    return _families(_Channels(graph, names, _ends_of(graph, ends[0], clip), lost), module, skipped)
 
 
 def _device(module: nn.Module) -> torch.device:
@@ -122,28 +123,6 @@ def _follower_pruner(pruning: Any) -> Any:
     return FollowerPruner()
 
 
-def _put_splits_in_order(graph: Any, pruning: Any) -> None:
-    """Sort what follows a split by the part it takes: torch-pruning has it in the order of its search."""
-    for node in list(graph.module2node.values()):
-        if node.type != pruning.ops.OPTYPE.SPLIT:
-            continue
-        parts = {
-            number: taker
-            for taker in node.outputs
-            for function, number in taker.grad_fn.next_functions
-            if function is node.grad_fn
-        }
-        count = len(node.module.split_sizes or parts)
-        unused = [type(node)(pruning.ops._ElementWiseOp(-1, "unused"), None) for _ in range(count)]
-        node.outputs = [parts.get(number, unused[number]) for number in range(count)]
-    for node in graph.module2node.values():
-        if node.type == pruning.ops.OPTYPE.CONCAT:
-            node.module.concat_sizes = None
-        for dependency in node.dependencies:
-            dependency.index_mapping = [None, None]
-    pruning.dependency.index_mapping.update_index_mapping(graph)
-
-
 def _ends_of(graph: Any, output: Tensor, clip: Tensor) -> dict[Any, str]:
     """Nodes whose channels are given from outside."""
     given = {output.grad_fn: _IS_OUTPUT, clip.grad_fn: _IS_INPUT}
@@ -158,8 +137,8 @@ class _Slot(NamedTuple):
 class _Channels:
     """Every channel of every layer by number, and the edges between those that depend on each other."""
 
-    def __init__(self, graph: Any, names: dict[nn.Module, str], ends: dict[Any, str]) -> None:
-        self.graph, self.names, self.ends = graph, names, ends
+    def __init__(self, graph: Any, names: dict[nn.Module, str], ends: dict[Any, str], lost: dict[Any, str]) -> None:
+        self.graph, self.names, self.ends, self.lost = graph, names, ends, lost
         pruning = require("torch_pruning", "export")
         self.hybrid, self.concatenation = pruning._helpers._HybridIndex, pruning.ops.OPTYPE.CONCAT
         self.numbers: dict[_Slot, dict[int, int]] = defaultdict(dict)
@@ -229,6 +208,8 @@ class _Channels:
         layer = slot.node.module
         if slot.node in self.ends and slot.handler == self.graph.get_pruner_of_module(layer).prune_out_channels:
             return self.ends[slot.node]
+        if slot.node in self.lost:
+            return self.lost[slot.node]
         if isinstance(layer, nn.Parameter):
             return "they meet a parameter that is in no layer"
         known = isinstance(layer, (_ConvNd, nn.Linear, _BatchNorm, Follower))

@@ -1,0 +1,108 @@
+"""Networks to prune: narrow ones of every kind, and what users may write."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from edgeact.export.models.attention.registry import ATTENTIONS
+from edgeact.export.models.registry import MODELS, find_model
+from edgeact.export.models.settle import settle
+from edgeact.export.models.spec import resized_clip
+
+__all__ = ["CLIP", "FORMULAS", "MIXES_NEIGHBOURS", "WIDTH", "Careless", "Mixed", "Stubborn", "clips", "settled"]
+
+WIDTH = 8
+CLIP = resized_clip(MODELS["msf-r3d"].clip, clip_frames=4, size=32)
+
+FORMULAS = (
+    *MODELS,
+    *(f"resnet3d-18+{name}" for name in ATTENTIONS),
+    *(f"msf-r3d+fsam?msl={msl}" for msl in "acd"),
+    "msf-r3d?groups=3",
+    "msf-r3d?groups=6",
+    *(f"resnet3d-18+eam?order={order}" for order in ("ts", "s", "t", "parallel")),
+    *(f"resnet3d-18+se-sa?modules={part}" for part in ("se", "sa")),
+    "3drfnet-18?ratio=0.25",
+    "3drfnet-18+fsam?ffc=0",
+    "cnn3d+cbam",
+)
+"""Every model of the registry, every attention on a plain backbone, every variant of structure."""
+
+MIXES_NEIGHBOURS = ("eca", "eam")
+"""Attention with a kernel over the channels' axis: who stood beside a channel that is gone gets another neighbour."""
+
+
+@functools.cache
+def settled(formula: str) -> nn.Module:
+    """The narrow model with live activations; shared, so prune a copy."""
+    torch.manual_seed(0)
+    spec = find_model(formula)
+    module = spec.build(spec.options(5, width=WIDTH, clip=CLIP)).eval()
+    settle(module, CLIP)
+    return module
+
+
+def clips(count: int = 2) -> Tensor:
+    """Inputs `(count, 3, 4, 32, 32)`."""
+    return torch.randn(count, *CLIP.input_shape[1:], generator=torch.Generator().manual_seed(3))
+
+
+class Mixed(nn.Module):
+    """A user's network: splits in one size and in several, some unused; groups, depthwise; a scale in no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(3, 16, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm3d(16)
+        self.grouped = nn.Conv3d(16, 24, 3, padding=1, groups=4)
+        self.depthwise = nn.Conv3d(24, 24, 3, padding=1, groups=24)
+        self.left, self.right = nn.Conv3d(24, 12, 1), nn.Conv3d(24, 10, 1)
+        self.scaled = nn.Conv3d(22, 8, 1)
+        self.scale = nn.Parameter(torch.rand(8, 1, 1, 1))
+        self.normed = nn.Conv3d(8, 8, 1)
+        self.layer_norm = nn.LayerNorm(8)
+        self.hidden = nn.Linear(8, 32)
+        self.head = nn.Linear(32, 4)
+        self.never_called = nn.Conv3d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, T, H, W)` -> `(N, 4)`."""
+        x = torch.relu(self.norm(self.stem(x)))
+        x = torch.relu(self.depthwise(self.grouped(x)))
+        x = self.scaled(torch.cat([self.left(x), torch.relu(self.right(x))], dim=1)) * self.scale
+        x = self.layer_norm(self.normed(torch.relu(x)).mean(dim=(2, 3, 4)))
+        logits: Tensor = self.head(torch.relu(self.hidden(x)))
+        return logits
+
+
+class Stubborn(nn.Module):
+    """Its code has one of its widths written down, and looks at values, which no device without data can show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv3d(3, 8, 3, stride=4), nn.Conv3d(8, 8, 1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, T, H, W)` -> `(N, 4)`."""
+        x = torch.relu(self.first(x))
+        if float(x.detach().sum()) < 0:
+            raise ValueError("a sum of ReLUs")
+        x = torch.relu(self.second(x)) * torch.arange(8.0).reshape(8, 1, 1, 1)
+        logits: Tensor = self.head(x.mean(dim=(2, 3, 4)))
+        return logits
+
+
+class Careless(nn.Module):
+    """Adds what it makes to its input, and gives features and not the logits of a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.same = nn.Conv3d(3, 6, 3, padding=1), nn.Conv3d(6, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, T, H, W)` -> `(N, 3)`."""
+        return torch.relu(x + self.same(torch.relu(self.inner(x)))).mean(dim=(2, 3, 4))

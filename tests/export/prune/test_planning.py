@@ -1,0 +1,205 @@
+"""Plans: what is asked, what the hardware asks, and what is told of the rest."""
+
+from __future__ import annotations
+
+import copy
+import io
+import time
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from edgeact.devices import load_profile
+from edgeact.errors import ModelError, UsageError
+from edgeact.export.models.cost import count_parameters
+from edgeact.export.models.registry import MODELS
+from edgeact.export.prune import PruneRequest, PruningPlan, accumulate_gradients, apply_plan, plan_pruning, silence
+from tests.export.prune.networks import CLIP, Careless, Mixed, Stubborn, clips, settled
+
+SHAPE = (1, 3, 4, 8, 8)
+
+
+def full(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
+    spec = MODELS[name]
+    options = spec.options(101)
+    return spec.build(options).eval(), options.input_shape
+
+
+def test_the_full_size_model_lands_on_the_profiles_multiples_within_seconds() -> None:
+    module, shape = full("msf-r3d-fsam")
+    multiple = load_profile("cpu").channel_multiple_int8
+    assert multiple == 16
+    began = time.process_time()
+    plan = plan_pruning(module, shape, PruneRequest(0.5, channel_multiple=multiple), "ab" * 32)
+    assert time.process_time() - began < 20
+    assert plan.parameters[0] == count_parameters(module)
+    assert plan.macs[1] < 0.5 * plan.macs[0]
+    assert {row.layer for row in plan.rows} > {"stem.0", "stages.3.1.msl.branches.2.0", "classifier"}
+    for row in plan.rows:  # the splits' branches too, of 16, 24, 28 ... channels before
+        for before, after in (row.inputs, row.outputs):
+            assert after == before or after % multiple == 0, row
+    assert plan.provenance["pruned_from_weights"] == "ab" * 32
+    assert PruningPlan.model_validate_json(plan.model_dump_json()) == plan
+
+
+@pytest.mark.parametrize("name", ["resnet3d-50", "msf-r3d", "3drfnet-18", "resnext3d-101", "se-sa-resnet18"])
+def test_a_ratio_is_met_where_there_is_no_multiple(name: str) -> None:
+    plan = plan_pruning(settled(name), CLIP.input_shape, PruneRequest(0.5))
+    assert plan.parameters[1] / plan.parameters[0] == pytest.approx(0.25, abs=0.08)
+
+
+@settings(max_examples=8, deadline=None)
+@given(ratio=st.floats(0.0, 0.98), most=st.floats(0.1, 0.95), multiple=st.sampled_from([1, 3, 8]))
+def test_no_layer_loses_more_than_allowed_but_for_rounding(ratio: float, most: float, multiple: int) -> None:
+    request = PruneRequest(ratio, scope="global", most=most, channel_multiple=multiple)
+    plan = plan_pruning(settled("resnet3d-18"), CLIP.input_shape, request)
+    for row in plan.rows:
+        before, after = row.outputs
+        assert after >= before * (1 - most) - multiple
+        assert after > 0
+
+
+def test_the_least_important_channels_go() -> None:
+    module = copy.deepcopy(settled("resnet3d-18"))
+    faint = [1, 2, 5]
+    with torch.no_grad():
+        for layer in ("conv1.0", "conv1.1"):
+            module.get_submodule(f"stages.1.1.{layer}").get_parameter("weight")[faint] *= 1e-3
+        module.get_submodule("stages.1.1.conv2.0").get_parameter("weight")[:, faint] *= 1e-3
+    request = PruneRequest(0.0, ratios={"stages.1.1.conv1.0": len(faint) / 16})
+    for importance in ("l2", "bn-scale"):
+        plan = plan_pruning(module, CLIP.input_shape, PruneRequest(0.0, ratios=request.ratios, importance=importance))
+        gone = {cut.layer: cut.outputs for cut in plan.cuts if cut.outputs}
+        assert list(gone) == ["stages.1.1.conv1.0", "stages.1.1.conv1.1"]
+        assert all(kept and sorted({*range(16)} - {*kept.indices}) == faint for kept in gone.values())
+    scattered = plan_pruning(module, CLIP.input_shape, PruneRequest(0.002, scope="global"))
+    assert [cut.outputs.before for cut in scattered.cuts if cut.layer == "stages.1.1.conv1.0" and cut.outputs] == [16]
+
+
+def test_taylor_asks_what_the_loss_would_lose() -> None:
+    module = copy.deepcopy(settled("r3d-18"))
+    wanted = PruneRequest(0.25, importance="taylor")
+    with pytest.raises(UsageError, match="accumulate_gradients"):
+        plan_pruning(module, CLIP.input_shape, wanted)
+    with pytest.raises(UsageError, match="at least one clip"):
+        accumulate_gradients(module, [])
+    assert accumulate_gradients(module, [(clips(2), torch.tensor([0, 1])), (clips(1), torch.tensor([2]))]) == 3
+    plan = plan_pruning(module, CLIP.input_shape, wanted)
+    plain = plan_pruning(module, CLIP.input_shape, PruneRequest(0.25))
+    assert plan.parameters == plain.parameters
+    assert plan.cuts != plain.cuts
+    hidden: Any = module.get_submodule("stages.0.0")
+    for parameter in (hidden.conv1[0].weight, hidden.conv1[1].weight):
+        parameter.grad[[3, 4]] = 0  # nothing hangs on these two
+    hidden.conv2[0].weight.grad[:, [3, 4]] = 0
+    kept = {cut.layer: cut.outputs for cut in plan_pruning(module, CLIP.input_shape, wanted).cuts}["stages.0.0.conv1.0"]
+    assert kept
+    assert kept.indices == [0, 1, 2, 5, 6, 7]
+
+
+def test_stages_have_their_own_ratios() -> None:
+    ratios = {"stages.0.*": 0.0, "stages.3.1.conv1.*": 0.75}
+    plan = plan_pruning(settled("resnet3d-18"), CLIP.input_shape, PruneRequest(0.5, ratios=ratios))
+    outputs = {row.layer: row.outputs for row in plan.rows if row.outputs[0] != row.outputs[1]}
+    assert outputs["stages.3.1.conv1.0"] == (64, 16)
+    assert outputs["stages.2.1.conv1.0"] == (32, 16)
+    assert not any(layer.startswith(("stem", "stages.0.")) for layer in outputs)
+    reasons = {skipped.layer: skipped.reason for skipped in plan.skipped}
+    assert reasons["stages.0.0.conv1.0"] == "asked to stay"
+    with pytest.raises(UsageError, match=r"no layer that can be pruned is called 'stages\.9"):
+        plan_pruning(settled("resnet3d-18"), CLIP.input_shape, PruneRequest(0.5, ratios={"stages.9.*": 0.1}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ratio": 1.0}, {"ratio": -0.1}, {"ratios": {"a": 2.0}}, {"channel_multiple": 0}, {"most": 1.0}, {"scope": "x"}],
+)
+def test_wishes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        PruneRequest(**wrong)
+
+
+@torch.no_grad()
+def test_a_users_network_is_pruned_where_it_can_be_and_the_rest_is_named() -> None:
+    torch.manual_seed(0)
+    original = Mixed().eval()
+    plan = plan_pruning(original, SHAPE, PruneRequest(0.5))
+    pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
+    apply_plan(pruned, plan)
+    silence(silent, plan.cuts)
+    x = torch.randn(2, *SHAPE[1:])
+    torch.testing.assert_close(pruned(x), silent(x))
+    assert {row.layer: row.outputs for row in plan.rows if row.outputs[0] != row.outputs[1]} == {
+        "stem": (16, 8),
+        "grouped": (24, 12),
+        "depthwise": (24, 12),
+        "left": (12, 6),
+        "right": (10, 5),
+        "hidden": (32, 16),
+    }
+    assert (pruned.grouped.groups, pruned.depthwise.groups) == (4, 12)
+    assert {skipped.layer: skipped.reason for skipped in plan.skipped} == {
+        "scaled": "they meet a parameter that is in no layer",
+        "normed": "they meet 'layer_norm', a LayerNorm",
+        "head": "they are the model's output",
+        "never_called": "the dependency graph does not reach it",
+    }
+
+
+def test_what_code_has_written_down_stays() -> None:
+    plan = plan_pruning(Stubborn(), SHAPE, PruneRequest(0.5))
+    assert [row.layer for row in plan.rows] == ["first", "second"]
+    (second,) = (skipped for skipped in plan.skipped if skipped.layer == "second")
+    assert "does not run without" in second.reason
+
+
+def test_inputs_and_outputs_stay() -> None:
+    plan = plan_pruning(Careless(), SHAPE, PruneRequest(0.5))
+    assert {row.layer: row.outputs for row in plan.rows} == {"inner": (6, 3), "same": (3, 3)}
+    assert [skipped.layer for skipped in plan.skipped] == ["same"]
+
+
+def test_planning_leaves_the_module_alone() -> None:
+    module = copy.deepcopy(settled("msf-r3d-fsam")).train()
+    names = [name for name, _ in module.named_modules()]
+    plan_pruning(module, CLIP.input_shape, PruneRequest(0.5))
+    assert module.training
+    assert [name for name, _ in module.named_modules()] == names
+    assert all(
+        torch.equal(p, q)
+        for p, q in zip(module.state_dict().values(), settled("msf-r3d-fsam").state_dict().values(), strict=True)
+    )
+
+
+def test_a_plan_is_of_one_model() -> None:
+    plan = plan_pruning(settled("r3d-18"), CLIP.input_shape, PruneRequest(0.5))
+    pruned = copy.deepcopy(settled("r3d-18"))
+    apply_plan(pruned, plan)
+    with pytest.raises(ModelError, match=r"stem\.0' has 4 outputs, expected 8"):
+        apply_plan(pruned, plan)
+    with pytest.raises(ModelError, match=r"a layer 'stem\.0' that this model does not have"):
+        apply_plan(Stubborn(), plan)
+
+
+def test_nothing_to_prune_is_said() -> None:
+    class Constant(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(1, 4)
+
+    with pytest.raises(ModelError, match="nothing to prune"):
+        plan_pruning(Constant(), SHAPE, PruneRequest(0.5))
+
+
+def test_the_table_has_every_layer_and_the_sums() -> None:
+    plan = plan_pruning(settled("msf-r3d-fsam"), CLIP.input_shape, PruneRequest(0.5))
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(plan.table())
+    text = console.export_text()
+    assert "stages.1.0.msl.branches.1.0" in text
+    assert "8 → 4" in text
+    assert f"{plan.parameters[0]:,} → {plan.parameters[1]:,}" in text
+    assert "none of its parameters belongs to one of them" in text
