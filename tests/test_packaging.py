@@ -152,7 +152,7 @@ def _asked_for() -> Iterator[tuple[str, int, str, str]]:
 
 # What JetPack brings: told by the backend itself, see edgeact/runtime/backends/tensorrt.py.
 _OF_THE_BOARD = {("tensorrt", "tensorrt")}
-_DISTRIBUTION = {"cv2": "opencv-python", "tensorrt_rtx": "tensorrt-rtx-cu13"}
+_DISTRIBUTION = {"cv2": "opencv-python", "tensorrt_rtx": "tensorrt-rtx-cu13", "torch_pruning": "torch-pruning"}
 
 
 def test_every_extra_an_error_names_exists_and_brings_the_module() -> None:

@@ -35,7 +35,7 @@ def score_families(module: nn.Module, traced: Traced, importance: Importance) ->
     """
     if importance == "taylor" and not any(parameter.grad is not None for parameter in module.parameters()):
         raise UsageError("importance 'taylor' needs gradients: call accumulate_gradients with clips and labels first")
-    measures = require("torch_pruning.pruner.importance", "export")
+    measures = require("torch_pruning", "export").pruner.importance
     chosen, general = (_MEASURES[name](measures) for name in (importance, _GENERAL))
     scores = []
     for family in traced.families:
@@ -52,14 +52,14 @@ _GENERAL: Importance = "l2"
 
 def _group(family: Family, traced: Traced) -> list[Any]:
     """The family as torch-pruning has a group: the layers, their channels, and whose unit each channel is."""
-    helpers = require("torch_pruning._helpers", "export")
-    dependency = require("torch_pruning.dependency.dependency", "export").Dependency
+    pruning = require("torch_pruning", "export")
+    item_of, dependency = pruning._helpers.GroupItem, pruning.dependency.dependency.Dependency
     group = []
     for member in family.members:
         node, handler = traced.handlers[member.layer, member.side]
         channels, owners = member.slots.reshape(-1), np.repeat(np.arange(family.size), member.slots.shape[1])
         order = np.argsort(channels, kind="stable")
-        item = helpers.GroupItem(dependency(handler, handler, node, node), channels[order].tolist())
+        item = item_of(dependency(handler, handler, node, node), channels[order].tolist())
         item.root_idxs = owners[order].tolist()
         group.append(item)
     return group
