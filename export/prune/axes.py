@@ -32,6 +32,8 @@ def map_axes(graph: Any, pruning: Any) -> dict[Any, str]:
             _map_concatenation(node, graph, pruning)
         elif node.type == kinds.RESHAPE and _flattens(_shapes(node, graph)[0], _shape(node)):
             _map_flattening(node, graph, pruning)
+        elif node.type == kinds.ELEMENTWISE and not _is_module(node):
+            _cut_broadcasts(node, graph)
     return {node: reason for node in nodes if (reason := _lost(node, graph, kinds))}
 
 
@@ -83,6 +85,23 @@ def _map_flattening(node: Any, graph: Any, pruning: Any) -> None:
     for dependency in node.inputs[0].dependencies:
         if dependency.target is node:
             dependency.index_mapping[0] = mapping(stride)
+
+
+def _cut_broadcasts(node: Any, graph: Any) -> None:
+    """One channel that is spread over many is no partner of the first of them."""
+    if not hasattr(node.grad_fn, "next_functions"):
+        return
+    after = _shape(node)
+    for place, before in enumerate(_shapes(node, graph)):
+        if len(before) == len(after) > 1 and before[1] == 1 != after[1]:
+            node.dependencies[place].index_mapping[0] = _nowhere
+            for dependency in node.inputs[place].dependencies:
+                if dependency.target is node:
+                    dependency.index_mapping[0] = _nowhere
+
+
+def _nowhere(indices: list[Any]) -> list[Any]:
+    return []
 
 
 def _flattens(before: Shape, after: Shape) -> bool:

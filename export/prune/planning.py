@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from edgeact.errors import ModelError, UsageError
@@ -18,7 +17,7 @@ from edgeact.export.prune.importance import score_families
 from edgeact.export.prune.plan import IMPORTANCES, Importance, Kept, LayerCut, LayerRow, PruningPlan, Scope, Skipped
 from edgeact.export.prune.select import Bounds, Chosen, choose, wanted_globally
 from edgeact.export.prune.structure import cut_layers
-from edgeact.export.prune.trace import Family, Side, trace
+from edgeact.export.prune.trace import Family, Side, Traced, trace
 
 __all__ = ["PruneRequest", "apply_plan", "plan_pruning"]
 
@@ -74,12 +73,12 @@ def plan_pruning(
     scores = score_families(module, traced, wanted.importance)
     shares = _shares(families, scores, wanted)
     bounds = Bounds(wanted.channel_multiple, wanted.most)
-    chosen = choose(families, scores, shares, _widths(module), bounds)
-    cuts = _cuts(module, families, chosen)
+    chosen = choose(families, scores, shares, traced.widths, bounds)
+    cuts = _cuts(module, traced, chosen)
     after = _tried(module, input_shape, cuts)
     if isinstance(after, str):
-        chosen = _workable(module, input_shape, families, chosen, skipped)
-        cuts = _cuts(module, families, chosen)
+        chosen = _workable(module, input_shape, traced, chosen, skipped)
+        cuts = _cuts(module, traced, chosen)
         after = _tried(module, input_shape, cuts)
     if isinstance(after, str):
         raise ModelError(f"no part of this model can be pruned together with the others: {after}")
@@ -145,52 +144,37 @@ def _own_ratio(family: Family, ratios: Mapping[str, float]) -> float | None:
     return next((ratio for pattern, ratio in ratios.items() if fnmatch.filter(layers, pattern)), None)
 
 
-def _widths(module: nn.Module) -> dict[tuple[str, Side], int]:
-    widths: dict[tuple[str, Side], int] = {}
-    for name, layer in module.named_modules():
-        if isinstance(layer, _ConvNd):
-            widths[name, "outputs"], widths[name, "inputs"] = layer.out_channels, layer.in_channels
-        elif isinstance(layer, nn.Linear):
-            widths[name, "outputs"], widths[name, "inputs"] = layer.out_features, layer.in_features
-    return widths
-
-
-def _cuts(module: nn.Module, families: Sequence[Family], chosen: Sequence[Chosen]) -> tuple[LayerCut, ...]:
+def _cuts(module: nn.Module, traced: Traced, chosen: Sequence[Chosen]) -> tuple[LayerCut, ...]:
     """What goes of every layer, in the module's order."""
     gone: dict[str, dict[Side, set[int]]] = {}
-    everything: dict[tuple[str, Side], int] = {}
-    for family, mask in zip(families, chosen, strict=True):
-        for member in family.members:
-            key = (member.layer, member.side)
-            everything[key] = everything.get(key, 0) + member.slots.size
-            if not mask.all():
-                sides = gone.setdefault(member.layer, {})
-                sides.setdefault(member.side, set()).update(member.slots[~mask].ravel().tolist())
-    widths = _widths(module)
+    for family, mask in zip(traced.families, chosen, strict=True):
+        for member in family.members if not mask.all() else ():
+            sides = gone.setdefault(member.layer, {})
+            sides.setdefault(member.side, set()).update(member.slots[~mask].ravel().tolist())
     cuts = []
-    for name, layer in module.named_modules():
-        if name not in gone:
-            continue
-        kept: dict[Side, Kept] = {}
-        for side, out in gone[name].items():
-            norm = layer.num_features if isinstance(layer, _BatchNorm) else everything[name, side]
-            width = widths.get((name, side), norm)
-            kept[side] = Kept.of(width, sorted(set(range(width)) - out))
-        cuts.append(LayerCut(layer=name, outputs=kept.get("outputs"), inputs=kept.get("inputs")))
+    for name, _ in module.named_modules():
+        kept = {
+            side: Kept.of(width, sorted(set(range(width)) - out))
+            for side, out in gone.get(name, {}).items()
+            for width in (traced.widths[name, side],)
+        }
+        if kept:
+            cuts.append(LayerCut(layer=name, outputs=kept.get("outputs"), inputs=kept.get("inputs")))
     return tuple(cuts)
 
 
 def _workable(
     module: nn.Module,
     input_shape: Sequence[int],
-    families: Sequence[Family],
+    traced: Traced,
     chosen: list[Chosen],
     skipped: dict[str, str],
 ) -> list[Chosen]:
     """`chosen`, without what a user's module turns out not to run without: a size that its code has written down."""
     able = list(chosen)
-    for index, (family, mask) in enumerate(zip(families, chosen, strict=True)):
-        error = None if mask.all() else _tried(module, input_shape, _cuts(module, [family], [mask]))
+    for index, (family, mask) in enumerate(zip(traced.families, chosen, strict=True)):
+        alone = _cuts(module, replace(traced, families=(family,)), [mask])
+        error = _tried(module, input_shape, alone) if alone else None
         if isinstance(error, str):
             able[index] = np.ones(family.size, bool)
             layers = [member.layer for member in family.members if member.side == "outputs"]

@@ -105,10 +105,11 @@ def _bring(free: list[tuple[_Ranked, int]], width: int, before: int, multiple: i
 
 
 def wanted_globally(scores: Sequence[Scores], ratio: float) -> list[float]:
-    """The share of each family that is among the `ratio` least important units of all."""
-    everything = np.sort(np.concatenate([*scores, np.zeros(0)]))
-    count = round(len(everything) * ratio)
-    if not count:
-        return [0.0] * len(scores)
-    limit = everything[count - 1]
-    return [float((own <= limit).mean()) for own in scores]
+    """The share of each family that is among the `ratio` least important units of all; ties are shared out evenly."""
+    if not scores:
+        return []
+    owners = np.repeat(np.arange(len(scores)), [len(own) for own in scores])
+    places = np.concatenate([np.argsort(np.argsort(own, kind="stable")) / len(own) for own in scores])
+    least = np.lexsort((places, np.concatenate([*scores])))[: round(len(owners) * ratio)]
+    gone = np.bincount(owners[least], minlength=len(scores))
+    return [float(count / len(own)) for count, own in zip(gone, scores, strict=True)]

@@ -70,7 +70,9 @@ class Traced:
     families: tuple[Family, ...]
     skipped: dict[str, str]
     handlers: dict[tuple[str, Side], Any]
-    """torch-pruning's dependency by member, for its importances."""
+    """torch-pruning's node and pruning function by member, for its importances."""
+    widths: dict[tuple[str, Side], int]
+    """Channels of every member, those that stay whatever happens included."""
 
 
 def trace(module: nn.Module, input_shape: Sequence[int]) -> Traced:
@@ -203,6 +205,11 @@ class _Channels:
                 pruner = self.graph.get_pruner_of_module(layer)
                 yield self.names[layer], "outputs" if slot.handler == pruner.prune_out_channels else "inputs", slot
 
+    def width(self, slot: _Slot, side: Side) -> int:
+        """Channels of one side of a layer."""
+        ask = self.graph.get_out_channels if side == "outputs" else self.graph.get_in_channels
+        return int(ask(slot.node))
+
     def obstacle(self, slot: _Slot) -> str | None:
         """Why channels that come by here must stay."""
         layer = slot.node.module
@@ -228,8 +235,10 @@ def _families(channels: _Channels, module: nn.Module, skipped: dict[str, str]) -
             obstacles.update(dict.fromkeys(labels[list(numbers.values())].tolist(), reason))
     units: dict[int, dict[tuple[str, Side], list[int]]] = defaultdict(dict)
     handlers: dict[tuple[str, Side], Any] = {}
+    widths: dict[tuple[str, Side], int] = {}
     for name, side, slot in channels.members():
         handlers[name, side] = slot
+        widths[name, side] = channels.width(slot, side)
         for index, number in sorted(channels.numbers[slot].items()):
             units[int(labels[number])].setdefault((name, side), []).append(index)
     kinds: dict[tuple[tuple[tuple[str, Side], int], ...], list[int]] = defaultdict(list)
@@ -249,7 +258,7 @@ def _families(channels: _Channels, module: nn.Module, skipped: dict[str, str]) -
     for name, layer in module.named_modules():
         if isinstance(layer, _WEIGHED) and name not in reached:
             skipped[name] = _NOT_REACHED
-    return Traced(tuple(family for family in families if family), skipped, handlers)
+    return Traced(tuple(family for family in families if family), skipped, handlers, widths)
 
 
 _WEIGHED = (_ConvNd, nn.Linear)

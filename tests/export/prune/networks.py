@@ -12,7 +12,19 @@ from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.settle import settle
 from edgeact.export.models.spec import resized_clip
 
-__all__ = ["CLIP", "FORMULAS", "MIXES_NEIGHBOURS", "WIDTH", "Careless", "Mixed", "Stubborn", "clips", "settled"]
+__all__ = [
+    "CLIP",
+    "FORMULAS",
+    "MIXES_NEIGHBOURS",
+    "WIDTH",
+    "Careless",
+    "Gated",
+    "Mixed",
+    "Shuffled",
+    "Stubborn",
+    "clips",
+    "settled",
+]
 
 WIDTH = 8
 CLIP = resized_clip(MODELS["msf-r3d"].clip, clip_frames=4, size=32)
@@ -75,6 +87,37 @@ class Mixed(nn.Module):
         x = self.scaled(torch.cat([self.left(x), torch.relu(self.right(x))], dim=1)) * self.scale
         x = self.layer_norm(self.normed(torch.relu(x)).mean(dim=(2, 3, 4)))
         logits: Tensor = self.head(torch.relu(self.hidden(x)))
+        return logits
+
+
+class Gated(nn.Module):
+    """A map of one channel weighs all others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.map = nn.Conv3d(3, 8, 3), nn.Conv3d(8, 1, 1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, T, H, W)` -> `(N, 4)`."""
+        x = torch.relu(self.conv(x))
+        logits: Tensor = self.head((torch.sigmoid(self.map(x)) * x).mean(dim=(2, 3, 4)))
+        return logits
+
+
+class Shuffled(nn.Module):
+    """Channels change places in a way the graph does not follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.next = nn.Conv3d(3, 8, 3), nn.Conv3d(8, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, T, H, W)` -> `(N, 4)`."""
+        x = torch.relu(self.conv(x))
+        x = x.reshape(len(x), 2, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
+        logits: Tensor = self.head(self.next(x).mean(dim=(2, 3, 4)))
         return logits
 
 

@@ -18,7 +18,7 @@ from edgeact.errors import ModelError, UsageError
 from edgeact.export.models.cost import count_parameters
 from edgeact.export.models.registry import MODELS
 from edgeact.export.prune import PruneRequest, PruningPlan, accumulate_gradients, apply_plan, plan_pruning, silence
-from tests.export.prune.networks import CLIP, Careless, Mixed, Stubborn, clips, settled
+from tests.export.prune.networks import CLIP, Careless, Gated, Mixed, Shuffled, Stubborn, clips, settled
 
 SHAPE = (1, 3, 4, 8, 8)
 
@@ -61,6 +61,15 @@ def test_no_layer_loses_more_than_allowed_but_for_rounding(ratio: float, most: f
         before, after = row.outputs
         assert after >= before * (1 - most) - multiple
         assert after > 0
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.6])
+def test_channels_of_equal_importance_go_from_everywhere_alike(ratio: float) -> None:
+    module = settled("resnet3d-18")  # whose norms have scales of one
+    plan = plan_pruning(module, CLIP.input_shape, PruneRequest(ratio, scope="global", importance="bn-scale"))
+    inner = [cut.outputs for cut in plan.cuts if cut.layer.endswith("conv1.0") and cut.outputs]
+    assert len(inner) == 8
+    assert all(abs(len(kept.indices) - kept.before * (1 - ratio)) <= 1 + kept.before / 16 for kept in inner)
 
 
 def test_the_least_important_channels_go() -> None:
@@ -155,6 +164,23 @@ def test_what_code_has_written_down_stays() -> None:
     assert [row.layer for row in plan.rows] == ["first", "second"]
     (second,) = (skipped for skipped in plan.skipped if skipped.layer == "second")
     assert "does not run without" in second.reason
+
+
+@torch.no_grad()
+def test_a_map_of_one_channel_is_no_partner_of_the_first_it_weighs() -> None:
+    original = Gated().eval()
+    plan = plan_pruning(original, SHAPE, PruneRequest(0.5))
+    assert {row.layer: row.outputs for row in plan.rows} == {"conv": (8, 4), "map": (1, 1), "head": (4, 4)}
+    pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
+    apply_plan(pruned, plan)
+    silence(silent, plan.cuts)
+    torch.testing.assert_close(pruned(torch.ones(SHAPE)), silent(torch.ones(SHAPE)))
+
+
+def test_channels_that_cannot_be_followed_stay() -> None:
+    plan = plan_pruning(Shuffled(), SHAPE, PruneRequest(0.5))
+    assert {row.layer: row.outputs for row in plan.rows} == {"next": (6, 3), "head": (4, 4)}
+    assert any("does not follow" in skipped.reason for skipped in plan.skipped if skipped.layer == "conv")
 
 
 def test_inputs_and_outputs_stay() -> None:
