@@ -42,7 +42,11 @@ def test_the_graph_is_static_named_and_of_no_machine(name: str) -> None:
     assert all(names)
     assert len(set(names)) == len(names)
     assert "BatchNormalization" not in {entry.op_type for entry in model.graph.node}
-    data = model.SerializeToString()
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        tensor.ClearField("raw_data")  # among millions of weights any few bytes are found
+    data = bare.SerializeToString()
     for trace in (Path(__file__).resolve().parents[3], Path(torch.__file__).parent, Path.home()):
         assert os.fsencode(trace) + b"/" not in data
     assert b".py" not in data

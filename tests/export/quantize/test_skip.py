@@ -6,6 +6,7 @@ import pytest
 
 from edgeact.devices import load_profile
 from edgeact.export.models.registry import MODELS
+from edgeact.export.quantize.policy import int8_exclusion_reason
 from edgeact.export.quantize.skip import skip_list
 from tests.export.convert.exported import exported
 
@@ -25,7 +26,11 @@ def test_gates_of_the_registry_models(name: str, gates: int) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_gpus_leave_small_channels_out_too(name: str) -> None:
     model = exported(name).graph
-    reasons = skip_list(model, GPU)
-    assert skip_list(model, CPU).items() <= reasons.items()
-    first = next(entry.name for entry in model.graph.node if entry.op_type == "Conv")
-    assert "INT8 kernels" in reasons[first]
+    reasons, gates = skip_list(model, GPU), skip_list(model, CPU)
+    assert gates.items() <= reasons.items()
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    convs = [entry for entry in model.graph.node if entry.op_type == "Conv"]
+    for index, conv in enumerate(convs):
+        group = next(item.i for item in conv.attribute if item.name == "group")
+        small = int8_exclusion_reason(shapes[conv.input[1]], group, index == 0)
+        assert (conv.name in reasons) == bool(small or conv.name in gates)
