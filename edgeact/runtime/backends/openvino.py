@@ -58,7 +58,20 @@ class OpenVinoBackend:
             raise ModelError(
                 f"the graph must have one input and one output, got {len(model.inputs)} and {len(model.outputs)}"
             )
-        return _Session(library, core.compile_model(model, device, _properties(request, family)))
+        return _Session(library, _compiled(core, model, device, _properties(request, family)))
+
+
+def _compiled(core: Any, model: Any, device: str, properties: dict[str, str | int]) -> Any:
+    """The compiled model, without OpenVINO's code generator where that fails.
+
+    With one thread, 2026.4's refuses the self-attention of 5-D features that it compiles with two.
+    """
+    try:
+        return core.compile_model(model, device, properties)
+    except RuntimeError as error:
+        if "/snippets/" not in str(error):
+            raise
+        return core.compile_model(model, device, {**properties, "SNIPPETS_MODE": "DISABLE"})
 
 
 def _properties(request: OpenRequest, family: str) -> dict[str, str | int]:
