@@ -15,6 +15,7 @@ from edgeact.export.convert.fp16 import Fp16Result, to_strong_fp16
 from edgeact.export.convert.lint import lint_graph, raise_on_errors
 from edgeact.export.convert.onnx import INPUT_NAME, at_opset
 from edgeact.export.convert.recipe import RecipeGraph, build_recipe, recipe_json, trtexec_script
+from edgeact.export.convert.retype import with_float_quantizers
 from edgeact.export.convert.tensorrt_rtx import EngineBuild, check_and_build, supported_sms
 from edgeact.export.quantize.skip import skip_list
 from edgeact.export.quantize.static import float_layers, quantize
@@ -174,7 +175,9 @@ def _graph_variant(sources: Sources, flavour: _Flavour, graph: _Graph, data: byt
         float_layers=dict(graph.float_layers),
         note=_note(graph.half, weak),
     )
-    checked = graph.half.model.SerializeToString() if graph.half and weak else None
+    checked = None
+    if graph.half and (weak or graph.precision == "int8"):
+        checked = with_float_quantizers(graph.half.model).SerializeToString()
     return Variant(artifact, members, "onnxruntime", checked_graph=checked, device=f"SM {sources.profile.sm}")
 
 

@@ -35,7 +35,7 @@ class Variant:
     built_from: str | None = None
     """The variant an engine was built from, whose parity and accuracy decide for it."""
     checked_graph: bytes | None = None
-    """Run this graph for parity instead of the member: what a GPU's weak typing makes of it, written out."""
+    """Run this graph for parity instead of the member: what a GPU makes of it, written out for `checked_by`."""
     device: str = "CPU"
     """Where the artifact is meant to run: 'CPU', 'SM 8.7'."""
 

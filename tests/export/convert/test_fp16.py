@@ -21,7 +21,7 @@ from edgeact.export.convert.fp16 import to_strong_fp16
 from edgeact.export.convert.graph_view import view
 from edgeact.export.convert.lint import lint_graph, raise_on_errors
 from edgeact.export.convert.ranges import largest_values
-from edgeact.export.convert.retype import to_half
+from edgeact.export.convert.retype import to_half, with_float_quantizers
 from edgeact.export.convert.tensorrt_rtx import check_and_build
 from tests.export.convert.graphs import Conv, conv, graph, node
 
@@ -42,7 +42,7 @@ def _run(model: onnx.ModelProto, sample: Array) -> Array:
 def _run_as_stated(model: onnx.ModelProto, sample: Array) -> Array:
     """Every node in the type the graph states.
 
-    ONNX Runtime computes FP16 in FP32 on CPUs and hides an overflow; its releases differ in how FP16 Q/DQ round.
+    ONNX Runtime computes FP16 in FP32 on CPUs and hides an overflow; some of its releases truncate in FP16 Q/DQ.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         [output] = ReferenceEvaluator(model).run(["y"], {"x": sample})
@@ -122,6 +122,19 @@ def test_quantized_graph_moves_to_opset_19_with_fp16_scales() -> None:
     }
     assert _snr_db(_run(model, sample), _run_as_stated(result.model, sample)) > 40
     assert model.opset_import[0].version == 17  # the original is not touched
+
+
+def test_quantizers_in_float_round_on_every_release_of_onnx_runtime() -> None:
+    sample = RNG.normal(size=(1, 16, 4, 8, 8)).astype(np.float32)
+    half = to_strong_fp16(conv(Conv(quantized=True)), [sample])
+    wider = with_float_quantizers(half.model)
+    graph = view(wider)
+    [quantizer] = (entry for entry in wider.graph.node if entry.op_type == "QuantizeLinear")
+    assert [graph.types[name] for name in quantizer.input[:2]] == [TensorProto.FLOAT] * 2
+    assert _type_of(wider, "the_conv") == TensorProto.FLOAT16
+    assert _snr_db(_run_as_stated(half.model, sample), _run(wider, sample)) > 40
+    plain = _network()
+    assert with_float_quantizers(plain) == plain
 
 
 def test_neighbours_too_loud_for_fp16_stay_in_fp32_without_a_cast_between() -> None:
