@@ -39,8 +39,8 @@ class Subject:
 
 
 _MSF = (Phase(6, 1.2e-3),)
-_RESNET = (Phase(8, 1.2e-3),)
-_DEEP = (Phase(8, 1.2e-3), Phase(6, 1e-3))
+_RESNET = (Phase(8, 1.2e-3), Phase(6, 1e-3))
+_DEEP = (*_RESNET, Phase(6, 1e-3))
 _FLAT = (Phase(8, 6e-4),)
 
 SUBJECTS = (
