@@ -23,7 +23,7 @@ __all__ = ["command"]
 
 def command(
     spec: Annotated[
-        str | None, typer.Argument(help="Data set, e.g. 'folder:/clips'; default: what 'edgeact export' uses.")
+        str | None, typer.Argument(help="Data set, e.g. 'folder:/clips', see docs/data.md; default: what export uses.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Copy one video of each label here.")] = None,
     json: JsonOption = False,

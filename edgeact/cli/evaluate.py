@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle made by 'edgeact export'.")],
-    data: Annotated[str, typer.Option("--data", help="Data set, e.g. 'folder:/clips'.")],
+    data: Annotated[str, typer.Option("--data", help="Data set, e.g. 'folder:/clips'; see docs/data.md.")],
     split: Annotated[str | None, typer.Option(help="Default: test, else val, else train.")] = None,
     videos: Annotated[int | None, typer.Option(min=1, help="At most so many, spread over classes.")] = None,
     artifact: Annotated[str | None, typer.Option(help="Which artifact; default: the bundle's choice.")] = None,

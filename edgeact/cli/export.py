@@ -34,7 +34,9 @@ def command(
     precision: Annotated[PrecisionChoice, typer.Option(help="auto keeps what is measured to win.")] = (
         PrecisionChoice.auto
     ),
-    calib: Annotated[str | None, typer.Option(help="Data to calibrate and check on, e.g. 'folder:/clips'.")] = None,
+    calib: Annotated[
+        str | None, typer.Option(help="Data to calibrate and check on, e.g. 'folder:/clips'; see docs/data.md.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Default: MODEL-TARGET.edgeact here.")] = None,
     weights: Annotated[Path | None, typer.Option(help=".safetensors, or a .pt/.pth state dict.")] = None,
     random_weights: Annotated[bool, typer.Option("--random-weights", help="Try the conversion alone.")] = False,

@@ -19,7 +19,9 @@ __all__ = ["command"]
 
 def command(
     model: Annotated[str, typer.Argument(help="Registry model, e.g. msf-r3d-fsam.")],
-    data: Annotated[str, typer.Option("--data", help="Data set, e.g. 'ucf101:/data/ucf101?split=1'.")],
+    data: Annotated[
+        str, typer.Option("--data", help="Data set, e.g. 'ucf101:/data/ucf101?split=1'; see docs/data.md.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Weights to write (.safetensors).")],
     epochs: Annotated[int, typer.Option(min=1)] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 16,
