@@ -26,7 +26,7 @@
     │   └── BackendUnavailableError  8   a backend that is not installed or finds no device
     ├── GateError                    9   a comparison that did not pass
     │   ├── RegressionError          9   measured slower than the baseline allows
-    │   └── BaselineError            9   a baseline that must not be compared with (other machine, other bundle, ...)
+    │   └── BaselineError           11   nothing was compared: no baseline, or one of another machine, model ...
     └── StorageError                10   the disk is full or not writable; nothing was lost
 
 A message says what, what was expected, what came, and what to do next.
@@ -202,7 +202,9 @@ class RegressionError(GateError):
 
 
 class BaselineError(GateError):
-    """A baseline that must not be compared with."""
+    """A baseline that is absent or must not be compared with; its own code, as nothing is known to be slow."""
+
+    exit_code = 11
 
 
 class StorageError(EdgeactError):

@@ -20,13 +20,17 @@ from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edgeact.bench.bench import BenchOptions
 from edgeact.bench.statistics import median_ratio
+from edgeact.bundle import Bundle
+from edgeact.devices import probe_machine
 from edgeact.errors import BaselineError, RegressionError, UsageError
-from edgeact.records import SCHEMA_VERSION, Interval, LatencyRecord
+from edgeact.records import SCHEMA_VERSION, Interval, LatencyRecord, Machine
 
-__all__ = ["Comparison", "compare", "junit_xml", "parse_limit", "read_record"]
+__all__ = ["Comparison", "compare", "junit_xml", "parse_limit", "read_record", "refuse_early"]
 
 _DECIDING_RUNS = 20  # below it a bootstrap of medians promises more than it holds
+_ADVICE = "measure a new baseline here with: edgeact bench BUNDLE --out FILE"
 _SAME = ("model", "artifact", "precision", "backend", "device", "input_shape", "input_source")
 _SAME_MACHINE = ("processor", "architecture", "cores", "memory_bytes", "isa", "board", "accelerator", "power_mode")
 
@@ -90,6 +94,27 @@ def read_record(path: str | Path) -> LatencyRecord:
     return record
 
 
+def refuse_early(baseline: LatencyRecord, bundle: Bundle, options: BenchOptions) -> None:
+    """Raise BaselineError where machine, bundle and options tell already that `compare` would; nothing is measured.
+
+    What only the open session tells, its device and the choice that was left to it, is for `compare`.
+    """
+    manifest = bundle.manifest
+    names = [one.name for one in manifest.artifacts]
+    differing = [
+        _difference("model", baseline.model, manifest.model.name),
+        _difference("input_shape", baseline.input_shape, manifest.clip.input_shape),
+        _difference("threads", baseline.latency.threads, options.threads),
+    ]
+    if options.artifact is None and baseline.artifact not in names:
+        differing.append(f"artifact was {baseline.artifact}, the bundle has {', '.join(names)}")
+    if options.artifact in names:
+        differing.append(_difference("artifact", baseline.artifact, options.artifact))
+    if options.backend is not None:
+        differing.append(_difference("backend", baseline.backend, options.backend))
+    _refuse([*differing, *_machine_differences(baseline.machine, probe_machine(()))])
+
+
 def compare(
     baseline: LatencyRecord, candidate: LatencyRecord, *, max_regression: float = 0.1, min_delta_ms: float = 0.05
 ) -> Comparison:
@@ -125,19 +150,22 @@ def compare(
     )
 
 
-def junit_xml(candidate: LatencyRecord, outcome: Comparison | BaselineError) -> str:
-    """A JUnit report with one test case: passed, failed (a regression) or in error (a baseline that was refused)."""
+def junit_xml(record: LatencyRecord, outcome: Comparison | BaselineError) -> str:
+    """A JUnit report with one test case: passed, failed (a regression) or in error (a baseline that was refused).
+
+    `record` is the candidate's; the baseline's where that was refused before there was one.
+    """
     is_error = isinstance(outcome, BaselineError)
     is_failure = isinstance(outcome, Comparison) and outcome.outcome == "regression"
     counts = {"name": "edgeact bench", "tests": "1", "failures": str(int(is_failure)), "errors": str(int(is_error))}
     suites = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(suites, "testsuite", counts)
-    seconds = sum(candidate.latency.samples_ms) / 1e3
-    name = f"{candidate.artifact} on {candidate.backend} {candidate.device}"
-    case = ElementTree.SubElement(suite, "testcase", classname=candidate.model, name=name, time=f"{seconds:.3f}")
+    name = f"{record.artifact} on {record.backend} {record.device}"
+    case = ElementTree.SubElement(suite, "testcase", classname=record.model, name=name)
     if isinstance(outcome, BaselineError):
         ElementTree.SubElement(case, "error", message=str(outcome), type="BaselineError")
     else:
+        case.set("time", f"{sum(record.latency.samples_ms) / 1e3:.3f}")
         if is_failure:
             ElementTree.SubElement(case, "failure", message=outcome.summary, type="RegressionError")
         ElementTree.SubElement(case, "system-out").text = "\n".join((outcome.summary, *outcome.notes))
@@ -152,18 +180,24 @@ def _checked_limit(value: float) -> float:
 
 
 def _refuse_strangers(baseline: LatencyRecord, candidate: LatencyRecord) -> None:
-    advice = "measure a new baseline here with: edgeact bench BUNDLE --out FILE"
     differing = [_difference(name, getattr(baseline, name), getattr(candidate, name)) for name in _SAME]
     differing.append(_difference("threads", baseline.latency.threads, candidate.latency.threads))
-    if baseline.machine.fingerprint != candidate.machine.fingerprint:
-        sides = (baseline.machine, candidate.machine)
-        differing += [_difference(name, *(getattr(side, name) for side in sides)) for name in _SAME_MACHINE]
-    if told := [text for text in differing if text]:
-        raise BaselineError(f"the baseline must not be compared with: {'; '.join(told)}; {advice}")
+    _refuse([*differing, *_machine_differences(baseline.machine, candidate.machine)])
     if not baseline.latency.samples_ms or not candidate.latency.samples_ms:
-        raise BaselineError(f"a record without its samples cannot be compared; {advice}")
+        raise BaselineError(f"a record without its samples cannot be compared; {_ADVICE}")
     if min(baseline.latency.samples_ms) <= 0:
-        raise BaselineError(f"the baseline holds a latency that is not positive; {advice}")
+        raise BaselineError(f"the baseline holds a latency that is not positive; {_ADVICE}")
+
+
+def _refuse(differences: list[str]) -> None:
+    if told := [text for text in differences if text]:
+        raise BaselineError(f"the baseline must not be compared with: {'; '.join(told)}; {_ADVICE}")
+
+
+def _machine_differences(was: Machine, now: Machine) -> list[str]:
+    if was.fingerprint == now.fingerprint:
+        return []
+    return [_difference(name, getattr(was, name), getattr(now, name)) for name in _SAME_MACHINE]
 
 
 def _difference(name: str, was: object, now: object) -> str:

@@ -38,7 +38,7 @@ def command(
     junit: Annotated[Path | None, typer.Option(help="Write the comparison as JUnit XML here.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Time a bundle; with --baseline end with exit code 9 where it is proven slower than allowed."""
+    """Time a bundle; with --baseline end with exit code 9 where it is proven slower, 11 where it cannot be compared."""
     from edgeact.bench import BenchOptions, BenchPlan, compare, parse_limit, read_record
 
     gate = functools.partial(compare, max_regression=parse_limit(max_regression), min_delta_ms=min_delta_ms)
@@ -49,6 +49,8 @@ def command(
     plan = BenchPlan() if runs is None else BenchPlan(min_runs=runs, min_s=0.0)
     options = BenchOptions(artifact, backend, device, threads, trust_engines, plan)
     before = read_record(baseline) if baseline else None
+    if before:
+        _refuse_early(before, bundle, options, junit)
     record = _measure(bundle, options)
     comparison = None
     if before:
@@ -69,6 +71,19 @@ def _measure(bundle: Path, options: BenchOptions) -> LatencyRecord:
 
     with steps() as shown, runtime_notes():
         return bench_bundle(bundle, options, shown.advance)
+
+
+def _refuse_early(before: LatencyRecord, bundle: Path, options: BenchOptions, junit: Path | None) -> None:
+    """Do not measure for minutes what cannot be compared in the end."""
+    from edgeact.bench import junit_xml, refuse_early
+    from edgeact.bundle import open_bundle
+
+    try:
+        refuse_early(before, open_bundle(bundle), options)
+    except BaselineError as error:
+        if junit:
+            write_text(junit, junit_xml(before, error))
+        raise
 
 
 def _judge(

@@ -9,8 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeact.bench import Comparison, compare, junit_xml, parse_limit, read_record, summarize
+from edgeact.bench import (
+    BenchOptions,
+    Comparison,
+    compare,
+    junit_xml,
+    parse_limit,
+    read_record,
+    refuse_early,
+    summarize,
+)
+from edgeact.devices import probe_machine
 from edgeact.errors import BaselineError, RegressionError, UsageError
+from tests.bench.bundles import make_golden_bundle
 from tests.bench.making import make_record
 
 
@@ -99,6 +110,37 @@ def test_a_stranger_is_refused_by_what_differs(change: dict[str, Any], told: str
         compare(make_record(**change), make_record())
     assert told in str(caught.value)
     assert "edgeact bench BUNDLE --out FILE" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "told"),
+    [
+        ({}, BenchOptions(), None),
+        ({}, BenchOptions(artifact="fp32"), None),
+        ({"machine": {"processor": "Other CPU"}}, BenchOptions(), "processor was Other CPU"),
+        ({"model": "r3d-18"}, BenchOptions(), "model was r3d-18"),
+        ({"artifact": "int8"}, BenchOptions(), "artifact was int8, the bundle has fp32"),
+        ({"artifact": "int8"}, BenchOptions(artifact="fp32"), "artifact was int8, is fp32"),
+        ({}, BenchOptions(backend="openvino"), "backend was onnxruntime, is openvino"),
+        ({}, BenchOptions(threads=1), "threads was None, is 1"),
+        ({"input_shape": (1, 3, 64, 8, 8)}, BenchOptions(), "input_shape was (1, 3, 64, 8, 8)"),
+    ],
+)
+def test_what_is_known_before_measuring_refuses_a_stranger_then(
+    tmp_path: Path, change: dict[str, Any], options: BenchOptions, told: str | None
+) -> None:
+    bundle = make_golden_bundle(tmp_path / "tiny.edgeact")
+    machine = probe_machine(()).model_copy(update=change.get("machine", {}))
+    latency = summarize([1.0] * 30, warmup_runs=5, threads=None)
+    shape = bundle.manifest.clip.input_shape
+    own = {"model": bundle.manifest.model.name, "artifact": "fp32", "backend": "onnxruntime", "input_shape": shape}
+    baseline = make_record().model_copy(update={**own, "latency": latency, **change, "machine": machine})
+    if told is None:
+        refuse_early(baseline, bundle, options)
+    else:
+        with pytest.raises(BaselineError) as caught:
+            refuse_early(baseline, bundle, options)
+        assert told in str(caught.value)
 
 
 def test_other_library_versions_are_compared_and_told() -> None:
