@@ -14,6 +14,8 @@ from edgeact.records import Accuracy, Parity, Row, Verdict
 
 __all__ = ["Terms", "Verdicts", "judge"]
 
+_UNPROVEN = "accuracy not measured, so INT8 is not preferred: give --labels and --calib data with the model's labels"
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -25,6 +27,10 @@ class Terms:
     """Size of the PyTorch model's parameters and buffers."""
     max_drop_points: float
     """Points of video-level top-1 that may be lost against PyTorch."""
+    trained: bool = True
+    """False for random weights, whose accuracy means nothing: there latency alone decides."""
+    int8_asked: bool = False
+    """Whether INT8 was asked for by name, and so is taken without a measured accuracy too."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,13 @@ def judge(variants: Sequence[Variant], measured: Measured, terms: Terms) -> Verd
 
     With latencies: the fastest variant within the accuracy budget, and behind it the fastest of every other backend.
     Without: every variant within the budget, in the given order, for the device to decide.
+    Where nobody could measure the accuracy of INT8 it is never preferred: it comes behind what is float where latency
+    was measured, and is left out where the device would decide by latency alone; see Terms for the exceptions.
     Raises ParityError naming every variant's own reason where nothing is left.
     """
     refusals = {variant.artifact.name: reason for variant in variants if (reason := _refusal(variant, measured, terms))}
+    if not measured.latencies:
+        refusals |= _unproven_refusals(variants, refusals, measured, terms)
     allowed = [variant for variant in variants if variant.artifact.name not in refusals]
     if not allowed:
         told = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
@@ -52,11 +62,12 @@ def judge(variants: Sequence[Variant], measured: Measured, terms: Terms) -> Verd
             f"nothing to ship: {told}; try a higher precision (--precision fp32 finds a layer that converts wrongly), "
             "or allow a larger loss of accuracy (--max-drop)"
         )
-    shipped = _fastest_by_backend(allowed, measured) if measured.latencies else allowed
+    shipped = _shipped_of(allowed, measured, terms) if measured.latencies else allowed
     names = tuple(variant.artifact.name for variant in shipped)
     rows = [_reference_row(measured, terms)]
     for variant in variants:
-        verdict, reason = _verdict(variant.artifact.name, refusals, measured, names)
+        refusal = refusals.get(variant.artifact.name)
+        verdict, reason = _verdict(variant, measured, terms, names) if refusal is None else _rejected(refusal)
         rows.append(_row(variant, measured, terms, verdict, reason))
     return Verdicts(tuple(rows), names, bool(measured.latencies))
 
@@ -98,6 +109,34 @@ def _of_videos(accuracies: Sequence[Accuracy]) -> Accuracy:
     return next(accuracy for accuracy in accuracies if accuracy.level == "video")
 
 
+def _is_unproven(variant: Variant, measured: Measured, terms: Terms) -> bool:
+    """Whether it is INT8 that nobody knows the accuracy of, and that nobody asked for by name."""
+    if variant.artifact.precision != "int8" or terms.int8_asked or not terms.trained:
+        return False
+    return _drop_points(measured, variant.judged_name) is None
+
+
+def _unproven_refusals(
+    variants: Sequence[Variant], refusals: Mapping[str, str], measured: Measured, terms: Terms
+) -> dict[str, str]:
+    """INT8 of unknown accuracy, which a device that only times would prefer; kept where nothing else is left."""
+    left = [variant for variant in variants if variant.artifact.name not in refusals]
+    unproven = [variant for variant in left if _is_unproven(variant, measured, terms)]
+    if len(unproven) == len(left):
+        return {}
+    return {variant.artifact.name: f"{_UNPROVEN}, or ask for it with --precision int8" for variant in unproven}
+
+
+def _shipped_of(allowed: Sequence[Variant], measured: Measured, terms: Terms) -> list[Variant]:
+    """The fastest by backend; INT8 of unknown accuracy at the end, its fastest one, and only if it is the faster."""
+    proven = [variant for variant in allowed if not _is_unproven(variant, measured, terms)]
+    if not proven:
+        return _fastest_by_backend(allowed, measured)
+    shipped = _fastest_by_backend(proven, measured)
+    first = min(allowed, key=lambda variant: measured.latencies[variant.artifact.name].p50_ms)
+    return shipped if first in proven else [*shipped, first]
+
+
 def _fastest_by_backend(variants: Sequence[Variant], measured: Measured) -> list[Variant]:
     ordered = sorted(variants, key=lambda variant: measured.latencies[variant.artifact.name].p50_ms)
     fastest: dict[tuple[str, ...], Variant] = {}
@@ -106,17 +145,38 @@ def _fastest_by_backend(variants: Sequence[Variant], measured: Measured) -> list
     return list(fastest.values())
 
 
-def _verdict(name: str, refusals: Mapping[str, str], measured: Measured, shipped: Sequence[str]) -> tuple[Verdict, str]:
-    if name in refusals:
-        return "rejected", refusals[name]
+def _verdict(variant: Variant, measured: Measured, terms: Terms, shipped: Sequence[str]) -> tuple[Verdict, str]:
+    name = variant.artifact.name
     if not measured.latencies:
-        return "candidate", "the target was not timed here: the device times the candidates itself"
+        told = "the target was not timed here: the device times the candidates itself"
+        known = _drop_points(measured, variant.judged_name) is not None
+        return "candidate", told if known else f"{told}; {_unknown_accuracy(terms)}"
     if name == shipped[0]:
-        return "chosen", "fastest within the accuracy budget on this machine"
-    slower = f"{measured.latencies[name].p50_ms / measured.latencies[shipped[0]].p50_ms:.2f} times the latency"
+        return "chosen", _chosen_words(variant, measured, terms)
+    ratio = measured.latencies[name].p50_ms / measured.latencies[shipped[0]].p50_ms
+    slower = f"{ratio:.2f} times the latency of {shipped[0]}"
+    if _is_unproven(variant, measured, terms):
+        slower = f"{slower}; {_UNPROVEN}"
+        return ("candidate", slower) if name in shipped else _rejected(slower)
     if name in shipped:
-        return "candidate", f"{slower} of {shipped[0]}; kept for machines that cannot run that"
-    return "rejected", f"{slower} of {shipped[0]}"
+        return "candidate", f"{slower}; kept for machines that cannot run that"
+    return _rejected(slower)
+
+
+def _rejected(reason: str) -> tuple[Verdict, str]:
+    return "rejected", reason
+
+
+def _chosen_words(variant: Variant, measured: Measured, terms: Terms) -> str:
+    if _drop_points(measured, variant.judged_name) is not None:
+        return "fastest within the accuracy budget on this machine"
+    if not terms.trained or terms.int8_asked or variant.artifact.precision == "int8":
+        return f"fastest on this machine; {_unknown_accuracy(terms)}"
+    return f"fastest float artifact on this machine; {_UNPROVEN}"
+
+
+def _unknown_accuracy(terms: Terms) -> str:
+    return "accuracy not measured" if terms.trained else "random weights: accuracy means nothing"
 
 
 def _reference_row(measured: Measured, terms: Terms) -> Row:

@@ -167,7 +167,15 @@ def _judge(job: _Job, variants: Sequence[Variant], report: Reporter) -> Verdicts
     meter = Meter(job.model, job.data, job.request.threads or torch.get_num_threads(), report.on_progress)
     measured = meter.measure(variants, with_latency=with_latency)
     reference_bytes = sum(tensor.nbytes for tensor in job.model.module.state_dict().values())
-    return judge(variants, measured, Terms(job.profile, job.cost, reference_bytes, job.request.max_drop_points))
+    terms = Terms(
+        profile=job.profile,
+        cost=job.cost,
+        reference_bytes=reference_bytes,
+        max_drop_points=job.request.max_drop_points,
+        trained=job.model.trained,
+        int8_asked=job.request.precision == "int8",
+    )
+    return judge(variants, measured, terms)
 
 
 def _write(job: _Job, variants: Sequence[Variant], verdicts: Verdicts, decisions: Sequence[str]) -> Bundle:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgeact.bench import summarize
@@ -106,13 +108,82 @@ def test_the_budget_itself_is_allowed_and_a_gain_is_no_loss(correct: int, shippe
 
 def test_a_target_elsewhere_gets_every_candidate_with_an_estimate() -> None:
     variants = [_variant("int8", "tensorrt", "int8"), _variant("half", "tensorrt", "fp16")]
-    verdicts = judge(variants, Measured({"int8": _parity(), "half": _parity()}), JETSON)
+    accuracies = dict.fromkeys((REFERENCE, "int8", "half"), _accuracy(180))
+    verdicts = judge(variants, Measured({"int8": _parity(), "half": _parity()}, accuracies=accuracies), JETSON)
     assert verdicts.shipped == ("int8", "half")
     assert not verdicts.timed
     estimates = [row.latency_estimate_ms for row in verdicts.rows[1:]]
     assert None not in estimates
     assert all(row.latency is None for row in verdicts.rows)
     assert {row.verdict for row in verdicts.rows[1:]} == {"candidate"}
+
+
+UNKNOWN = "accuracy not measured, so INT8 is not preferred: give --labels and --calib data with the model's labels"
+QUICK = {"half": 4.0, "slow": 6.0, "int8": 1.0, "int8-slow": 2.0, "int8-slower": 9.0}
+
+
+def _of_unknown_accuracy(names: tuple[str, ...] = tuple(QUICK)) -> tuple[list[Variant], Measured]:
+    """Variants that agree with PyTorch and were timed, on data whose labels are not the model's."""
+    variants = [
+        _variant(name, "onnxruntime" if "slow" in name else "openvino", "int8" if "int8" in name else "fp16")
+        for name in names
+    ]
+    latencies = {name: _latency(QUICK[name]) for name in names}
+    return variants, Measured({name: _parity() for name in names}, latencies=latencies)
+
+
+def test_int8_of_unknown_accuracy_stands_behind_what_is_float() -> None:
+    verdicts = judge(*_of_unknown_accuracy(), TERMS)
+    assert verdicts.shipped == ("half", "slow", "int8")
+    rows = {row.artifact: (row.verdict, row.reason) for row in verdicts.rows}
+    assert rows["half"] == ("chosen", f"fastest float artifact on this machine; {UNKNOWN}")
+    assert rows["int8"] == ("candidate", f"0.25 times the latency of half; {UNKNOWN}")
+    assert rows["int8-slow"] == ("rejected", f"0.50 times the latency of half; {UNKNOWN}")
+
+
+def test_int8_of_unknown_accuracy_and_no_faster_is_not_shipped() -> None:
+    verdicts = judge(*_of_unknown_accuracy(("half", "int8-slower")), TERMS)
+    assert verdicts.shipped == ("half",)
+    assert verdicts.rows[2].reason.startswith("2.25 times the latency of half; accuracy not measured")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"int8_asked": True}, "fastest on this machine; accuracy not measured"),
+        ({"trained": False}, "fastest on this machine; random weights: accuracy means nothing"),
+    ],
+)
+def test_int8_asked_for_or_of_random_weights_is_chosen_and_says_what_is_not_known(
+    changes: dict[str, bool], words: str
+) -> None:
+    verdicts = judge(*_of_unknown_accuracy(), replace(TERMS, **changes))  # type: ignore[arg-type]
+    assert verdicts.shipped == ("int8", "int8-slow")
+    assert (verdicts.rows[3].verdict, verdicts.rows[3].reason) == ("chosen", words)
+
+
+def test_a_device_that_only_times_gets_no_int8_of_unknown_accuracy() -> None:
+    variants = [_variant("int8", "tensorrt", "int8"), _variant("half", "tensorrt", "fp16"), _engine("e", "int8")]
+    measured = Measured({"int8": _parity(), "half": _parity()})
+    verdicts = judge(variants, measured, JETSON)
+    assert verdicts.shipped == ("half", "e")  # that engine is FP16
+    assert (verdicts.rows[1].verdict, verdicts.rows[1].reason) == (
+        "rejected",
+        f"{UNKNOWN}, or ask for it with --precision int8",
+    )
+    assert verdicts.rows[2].reason.endswith("; accuracy not measured")
+    assert judge(variants, measured, replace(JETSON, trained=False)).shipped == ("int8", "half", "e")
+    assert judge(variants[:1], measured, replace(JETSON, int8_asked=True)).shipped == ("int8",)
+
+
+def test_int8_stays_where_nothing_else_is_left() -> None:
+    variants = [_variant("half", precision="fp16"), _variant("int8", precision="int8")]
+    parities = {"half": _parity(passed=False), "int8": _parity()}
+    timed = Measured(parities, latencies={"half": _latency(2.0), "int8": _latency(1.0)})
+    for measured in (Measured(parities), timed):
+        verdicts = judge(variants, measured, TERMS)
+        assert verdicts.shipped == ("int8",)
+        assert "accuracy not measured" in verdicts.rows[2].reason
 
 
 def test_an_engine_follows_its_graph() -> None:
