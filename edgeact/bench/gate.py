@@ -7,7 +7,8 @@ A regression is told only when all three hold:
    noise alone does not fail;
 3. the medians differ by more than a minimum in milliseconds, so that 10 % of almost nothing does not fail.
 
-Slower by 1 and 3 but not by 2 is `unproven`: it passes, and says that more runs would decide.
+Slower by 1 and 3 but not by 2 is `unproven`: it passes. Whatever passes while noise could hide a slowdown
+beyond the limit is called inconclusive, and says what would decide.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from edgeact.bench.statistics import median_ratio
 from edgeact.bundle import Bundle
 from edgeact.devices import probe_machine
 from edgeact.errors import BaselineError, RegressionError, UsageError
-from edgeact.records import SCHEMA_VERSION, Interval, LatencyRecord, Machine
+from edgeact.records import SCHEMA_VERSION, Interval, Latency, LatencyRecord, Machine
 
 __all__ = ["Comparison", "compare", "junit_xml", "parse_limit", "read_record", "refuse_early"]
 
@@ -50,6 +51,8 @@ class Comparison(BaseModel):
     max_regression: float
     min_delta_ms: float
     notes: tuple[str, ...] = ()
+    inconclusive: str | None = None
+    """Why passing proves little: the measurement is too coarse for the limit. None: it is fine enough."""
 
     @property
     def summary(self) -> str:
@@ -145,8 +148,8 @@ def compare(
             *_changes(baseline, candidate),
             *(f"baseline: {note}" for note in baseline.notes),
             *(f"now: {note}" for note in candidate.notes),
-            *(["more runs would decide it: repeat with a larger --runs"] if is_slower and not is_proven else []),
         ),
+        inconclusive=None if is_slower and is_proven else _doubt(was, now, bounds, max_regression, min_delta_ms),
     )
 
 
@@ -168,6 +171,8 @@ def junit_xml(record: LatencyRecord, outcome: Comparison | BaselineError) -> str
         case.set("time", f"{sum(record.latency.samples_ms) / 1e3:.3f}")
         if is_failure:
             ElementTree.SubElement(case, "failure", message=outcome.summary, type="RegressionError")
+        if outcome.inconclusive:
+            ElementTree.SubElement(case, "system-err").text = outcome.inconclusive
         ElementTree.SubElement(case, "system-out").text = "\n".join((outcome.summary, *outcome.notes))
     ElementTree.indent(suites)
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
@@ -187,6 +192,15 @@ def _refuse_strangers(baseline: LatencyRecord, candidate: LatencyRecord) -> None
         raise BaselineError(f"a record without its samples cannot be compared; {_ADVICE}")
     if min(baseline.latency.samples_ms) <= 0:
         raise BaselineError(f"the baseline holds a latency that is not positive; {_ADVICE}")
+
+
+def _doubt(was: Latency, now: Latency, bounds: Interval, max_regression: float, min_delta_ms: float) -> str | None:
+    if (runs := min(was.runs, now.runs)) < _DECIDING_RUNS:
+        return f"inconclusive: {runs} runs prove nothing, {_DECIDING_RUNS} can: larger --runs, of the baseline, too"
+    if bounds.high <= 1 + max_regression or was.p50_ms * (bounds.high - 1) <= min_delta_ms:
+        return None
+    reach = f"the bounds reach {bounds.high - 1:+.1%}, beyond the allowed {max_regression:+.1%}"
+    return f"inconclusive: {reach}: more --runs or a quieter machine"
 
 
 def _refuse(differences: list[str]) -> None:

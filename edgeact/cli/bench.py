@@ -63,6 +63,8 @@ def command(
     else:
         _show(record, comparison)
     if comparison:
+        if comparison.inconclusive:
+            note(f"warning: {comparison.inconclusive}")
         comparison.raise_on_regression()
 
 

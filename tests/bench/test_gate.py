@@ -46,7 +46,7 @@ def test_a_slowdown_of_15_percent_fails_a_limit_of_10() -> None:
 def test_too_few_runs_prove_nothing_and_the_note_says_what_to_do(runs: int, outcome: str) -> None:
     comparison = compare(make_record(10.0), make_record(20.0, runs=runs, seed=1))
     assert comparison.outcome == outcome
-    assert any("larger --runs" in note for note in comparison.notes) == (outcome == "unproven")
+    assert ("larger --runs" in (comparison.inconclusive or "")) == (outcome == "unproven")
 
 
 def test_a_slower_median_in_much_noise_is_not_proven_and_passes() -> None:
@@ -58,6 +58,28 @@ def test_a_slower_median_in_much_noise_is_not_proven_and_passes() -> None:
     assert comparison.ratio > 1.1
     assert comparison.outcome == "unproven"
     comparison.raise_on_regression()
+    assert comparison.inconclusive
+
+
+def test_a_pass_whose_bounds_reach_beyond_the_limit_is_inconclusive_and_says_so() -> None:
+    spread = np.random.default_rng(0).permutation(np.linspace(1.0, 40.0, 41))
+    record = make_record(latency=summarize(spread.tolist(), warmup_runs=5, threads=2))
+    comparison = compare(record, record)
+    assert comparison.outcome == "pass"
+    reach = f"the bounds reach {comparison.ratio_bounds.high - 1:+.1%}, beyond the allowed +10.0%"
+    assert comparison.inconclusive == f"inconclusive: {reach}: more --runs or a quieter machine"
+    case = ElementTree.fromstring(junit_xml(record, comparison).encode()).find("testsuite/testcase")
+    assert case is not None
+    assert case.findtext("system-err") == comparison.inconclusive
+    assert compare(record, record, max_regression=5.0).inconclusive is None
+    assert compare(record, record, min_delta_ms=100.0).inconclusive is None
+
+
+def test_a_measurement_fine_enough_is_conclusive() -> None:
+    for other in (make_record(10.0, seed=1), make_record(20.0, seed=1)):
+        comparison = compare(make_record(10.0), other)
+        assert comparison.inconclusive is None
+        assert "system-err" not in junit_xml(other, comparison)
 
 
 def test_a_large_ratio_of_almost_nothing_passes() -> None:

@@ -106,6 +106,20 @@ def test_json_is_one_document_on_standard_output(
     document = json.loads(capsys.readouterr().out)
     assert LatencyRecord.model_validate_json(json.dumps(document["record"])).artifact == "fp32"
     assert document["comparison"]["outcome"] == "pass"
+    assert document["comparison"]["inconclusive"] is None
+
+
+def test_a_pass_that_proves_nothing_is_told(
+    bundle: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _scale(baseline, 3.0)
+    assert (
+        _edgeact(monkeypatch, str(bundle), "--runs", "5", "--threads", "1", "--json", "--baseline", str(baseline)) == 0
+    )
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)["comparison"]["inconclusive"]
+    assert told.startswith("inconclusive: 5 runs prove nothing")
+    assert f"warning: {told}" in captured.err
 
 
 @pytest.mark.parametrize(
