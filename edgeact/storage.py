@@ -15,8 +15,14 @@ __all__ = ["atomic_write", "cache_folder", "write_bytes", "write_text"]
 
 
 def cache_folder() -> Path:
-    """Where edgeact keeps what it can make again: $EDGEACT_CACHE, or ~/.cache/edgeact. The caller creates it."""
-    return Path(os.environ.get("EDGEACT_CACHE") or Path.home() / ".cache" / "edgeact")
+    """Where edgeact keeps what it can make again; the caller creates it.
+
+    $EDGEACT_CACHE; else `edgeact` in $XDG_CACHE_HOME, where that is absolute; else ~/.cache/edgeact.
+    """
+    if own := os.environ.get("EDGEACT_CACHE"):
+        return Path(own)
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))  # its specification has relative ones ignored
+    return (shared if shared.is_absolute() else Path.home() / ".cache") / "edgeact"
 
 
 @contextlib.contextmanager
