@@ -54,7 +54,7 @@ class ExportData:
     source: DataSource | None
     """None: the labels are not the model's, so accuracy cannot be measured."""
     note: str | None = None
-    """Why accuracy cannot be measured."""
+    """Why accuracy cannot be measured, or which classes it says nothing about."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSte
     source = None
     if note is None:
         source = DataSource(dataset.name, split.evaluation_name, _digest(dataset, chosen), tuple(labels))
+        note = _untested(dataset, split)
     provenance = Calibration(
         dataset=dataset.name,
         split=split.calibration_name,
@@ -121,6 +122,18 @@ def split_for_export(dataset: Dataset) -> ExportSplit:
         f"{name} ({len(taken)} of {len(groups)} groups)",
         tuple(item for item in items if item.group not in taken),
         f"{name} ({len(groups) - len(taken)} of {len(groups)} groups)",
+    )
+
+
+def _untested(dataset: Dataset, split: ExportSplit) -> str | None:
+    """Which classes of the data set have no video to measure accuracy on; None where all have."""
+    there = {item.label for items in dataset.splits.values() for item in items}
+    missing = sorted(there - {item.label for item in split.evaluation})
+    if not missing:
+        return None
+    more = f" (and {len(missing) - 1} more classes)" if len(missing) > 1 else ""
+    return (
+        f"class '{dataset.labels[missing[0]]}'{more} has no {split.evaluation_name} video: accuracy says nothing of it"
     )
 
 

@@ -11,8 +11,9 @@ from types import MappingProxyType
 from edgeact.errors import DatasetError
 from edgeact.progress import OnProgress, counted
 
-__all__ = ["VIDEO_SUFFIXES", "Dataset", "VideoItem", "require_disjoint_groups"]
+__all__ = ["SPLIT_NAMES", "VIDEO_SUFFIXES", "Dataset", "VideoItem", "require_disjoint_groups"]
 
+SPLIT_NAMES = ("train", "val", "test")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
@@ -29,9 +30,9 @@ class VideoItem:
 class Dataset:
     """Labels and splits of one data set.
 
-    `splits` maps 'train', 'val', 'test' (those there are) to the videos that exist; `skipped` counts by reason the
-    videos that a list names but that could not be used. Raises DatasetError where a label index does not exist, where
-    no video is left, or where a group appears in two splits.
+    `splits` maps 'train', 'val', 'test' (those there are, in this order) to the videos that exist; `skipped` counts by
+    reason the videos that a list names but that could not be used. Raises DatasetError where a label index does not
+    exist, where no video is left, or where a group appears in two splits.
     """
 
     name: str
@@ -41,7 +42,8 @@ class Dataset:
     skipped: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "splits", MappingProxyType(dict(self.splits)))
+        ordered = {name: self.splits[name] for name in SPLIT_NAMES if name in self.splits}
+        object.__setattr__(self, "splits", MappingProxyType(ordered | dict(self.splits)))
         object.__setattr__(self, "skipped", MappingProxyType(dict(self.skipped)))
         if not any(self.splits.values()):
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "nothing listed"
@@ -58,6 +60,14 @@ class Dataset:
         if name not in self.splits:
             raise DatasetError(f"{self.name} has no split '{name}'; it has: {', '.join(sorted(self.splits))}")
         return self.splits[name]
+
+    def gaps(self) -> tuple[str, ...]:
+        """A sentence for every class without a video in one of the splits: "class 'wave' has no test video"."""
+        return tuple(
+            f"class '{self.labels[label]}' has no {split} video"
+            for split, items in self.splits.items()
+            for label in sorted(set(range(len(self.labels))) - {item.label for item in items})
+        )
 
     def digest(self, split: str, on_progress: OnProgress | None = None) -> str:
         """SHA-256 over the split's relative paths, labels and file contents, in the order of the paths.

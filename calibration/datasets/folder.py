@@ -50,10 +50,11 @@ def load_folder(root: Path | None, options: dict[str, str], on_progress: OnProgr
     listing = Listing()
     for split, item in counted(found, on_progress):
         listing.add(split, item)
+    for_val = fraction_option("val", options, 0.15)
     if not is_listed and not splits:
-        carve(listing, "train", "test", fraction_option("test", options, 0.15))
+        carve(listing, "train", "test", fraction_option("test", options, 0.15), keep=2 if for_val else 1)
     if "val" not in listing.splits:
-        carve(listing, "train", "val", fraction_option("val", options, 0.15))
+        carve(listing, "train", "val", for_val)
     return listing.dataset(_NAME, root, labels)
 
 

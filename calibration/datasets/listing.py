@@ -46,25 +46,44 @@ class Listing:
         return Dataset(name, root, labels, {split: tuple(items) for split, items in self.splits.items()}, self.skipped)
 
 
-def carve(listing: Listing, source: str, target: str, fraction: float) -> None:
-    """Move about `fraction` of the groups of split `source`, whole and at least one, to split `target`.
+def carve(listing: Listing, source: str, target: str, fraction: float, keep: int = 1) -> None:
+    """Move about `fraction` of each class's groups of split `source`, whole and at least one, to split `target`.
 
-    Which ones depends on the groups' names only, so it is the same on every machine. DatasetError where that would
-    leave `source` empty.
+    A class keeps `keep` groups in `source` where it has more, else one; only where no group can go at all without
+    emptying a class of `source`, one class loses its videos to `target`. Which groups go depends on their names only,
+    so it is the same on every machine. DatasetError where that would leave `source` empty.
     """
     items = listing.splits.get(source, [])
     groups = sorted({item.group for item in items}, key=lambda group: hashlib.sha256(group.encode()).digest())
     if fraction == 0.0 or not groups:
         return
-    count = max(1, round(fraction * len(groups)))
-    if count >= len(groups):
+    if max(1, round(fraction * len(groups))) >= len(groups):
         raise DatasetError(
             f"cannot take '{target}' ({fraction:g}) out of the {len(items)} videos of '{source}': they form "
             f"{len(groups)} group(s), '{groups[0]}' among them; say what a group is, or ask for a smaller share"
         )
-    moved = set(groups[:count])
+    moved = _chosen(groups, items, fraction, keep) or {groups[0]}
     listing.splits[source] = [item for item in items if item.group not in moved]
     listing.splits.setdefault(target, []).extend(item for item in items if item.group in moved)
+
+
+def _chosen(groups: Iterable[str], items: Iterable[VideoItem], fraction: float, keep: int) -> set[str]:
+    """Those of `groups`, in their order, that bring every class its share and leave every class enough."""
+    labels: dict[str, set[int]] = {}
+    for item in items:
+        labels.setdefault(item.group, set()).add(item.label)
+    left = Counter(label for found in labels.values() for label in found)
+    wanted = {label: max(1, round(fraction * count)) for label, count in left.items()}
+    least = {label: keep if count > keep else 1 for label, count in left.items()}
+    chosen: set[str] = set()
+    for group in groups:
+        found = labels[group]
+        if all(left[label] > least[label] for label in found) and any(wanted[label] > 0 for label in found):
+            chosen.add(group)
+            left.subtract(found)
+            for label in found:
+                wanted[label] -= 1
+    return chosen
 
 
 def need_folder(name: str, root: Path | None, holds: str) -> Path:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_SHOWN = 10
+
 
 def command(
     spec: Annotated[
@@ -43,10 +45,16 @@ def command(
     note(f"{dataset.name} lies in {escape(str(dataset.root))}")
     for reason, count in dataset.skipped.items():
         note(f"{count} videos left out: {reason}")
+    for gap in _few(dataset.gaps()):
+        note(escape(gap))
     if copies:
         note(f"copied {len(copies)} examples to {out}")
     elif examples:
         note(f"example: {escape(str(examples[0].path))}")
+
+
+def _few(sentences: tuple[str, ...]) -> list[str]:
+    return [*sentences[:_SHOWN], *([f"and {len(sentences) - _SHOWN} more"] if len(sentences) > _SHOWN else [])]
 
 
 def _default_spec() -> str:
@@ -87,6 +95,7 @@ def _document(dataset: Dataset, examples: list[VideoItem], copies: list[Path]) -
             for split, items in dataset.splits.items()
         },
         "skipped": dict(dataset.skipped),
+        "gaps": list(dataset.gaps()),
         "examples": {dataset.labels[item.label]: str(item.path) for item in examples},
         "copies": [str(path) for path in copies],
     }

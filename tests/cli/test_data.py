@@ -57,6 +57,17 @@ def test_json_states_what_the_loader_found(folder: Path) -> None:
     assert set(document["examples"]) == set(dataset.labels)
 
 
+def test_columns_are_in_order_and_classes_missing_from_a_split_are_named(folder: Path) -> None:
+    write_video(folder / "walk right" / "anna_2.mp4", np.zeros((4, 32, 32, 3), np.uint8), 8.0)
+    out, err = _run(f"folder:{folder}")
+    header = out[: out.index("[red]")]
+    assert header.index("train") < header.index("val") < header.index("test")
+    document = json.loads(_run(f"folder:{folder}", "--json")[0])
+    assert list(document["splits"]) == ["train", "val", "test"]
+    assert len(document["gaps"]) == 2
+    assert all(gap in err for gap in document["gaps"])
+
+
 def test_examples_are_copied_one_a_label_from_the_test_split(tmp_path: Path) -> None:
     out = tmp_path / "look" / "here"
     document = json.loads(_run(_STICK.format(root=tmp_path / "stick"), "--out", str(out), "--json")[0])

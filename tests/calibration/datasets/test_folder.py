@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeact.calibration.datasets import StickActionsConfig, generate_stick_actions, load_dataset
 from edgeact.errors import DatasetError, UsageError
@@ -29,6 +32,36 @@ def test_a_bare_folder_deals_out_whole_groups_for_ever(tmp_path: Path) -> None:
 
 
 TESTED = {"person1", "person2"}  # the two lowest by SHA-256 of the name
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5).filter(lambda counts: sum(counts) > 2), st.booleans())
+def test_every_class_reaches_every_split_as_far_as_its_groups_go(counts: list[int], wants_val: bool) -> None:
+    with TemporaryDirectory() as folder:
+        names = [
+            f"{label}/{label}p{n}_{take}.mp4"
+            for label, count in enumerate(counts)
+            for n in range(count)
+            for take in "01"
+        ]
+        put_videos(Path(folder), names)
+        if max(counts) < 3 and wants_val:
+            return
+        dataset = load_dataset(f"folder:{folder}?val={0.15 if wants_val else 0}")
+    found = {split: {item.label for item in items} for split, items in dataset.splits.items()}
+    assert list(found) == (["train", "val", "test"] if wants_val else ["train", "test"])
+    if max(counts) > 1:
+        assert found["train"] == set(range(len(counts)))
+        assert found["test"] == {label for label, count in enumerate(counts) if count > 1}
+    if wants_val:
+        assert found["val"] == {label for label, count in enumerate(counts) if count > 2}
+    assert len(dataset.gaps()) == sum(len(counts) - len(labels) for labels in found.values())
+
+
+def test_a_person_in_all_classes_serves_them_all_and_gaps_are_named(tmp_path: Path) -> None:
+    put_videos(tmp_path, [f"{label}/{who}_1.mp4" for label in "ab" for who in ("x", "y", "z")] + ["walk right/x_1.mp4"])
+    dataset = load_dataset(str(tmp_path))
+    assert {split: len(items) for split, items in dataset.splits.items()} == {"train": 3, "val": 2, "test": 2}
+    assert dataset.gaps() == ("class 'walk right' has no val video", "class 'walk right' has no test video")
 
 
 def test_groups_come_from_a_regular_expression_or_a_table(tmp_path: Path) -> None:
