@@ -127,7 +127,7 @@ def _read_data(request: ExportRequest, model: LoadedModel, report: Reporter) -> 
 
 
 def _sources(job: _Job, report: Reporter) -> Sources:
-    decisions = [job.data.note] if job.data.note else []
+    decisions = [*job.model.notes, *([job.data.note] if job.data.note else [])]
     if unreadable := sum(job.data.calibration.skipped.values()):
         decisions.append(f"{unreadable} videos left out of calibration: unreadable")
     calibration = _calibration(job, decisions)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeact.cli.numbers import parse_channels, parse_size
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
 
 if TYPE_CHECKING:
     from edgeact.bundle import Bundle
 
-__all__ = ["PrecisionChoice", "command"]
+__all__ = ["ChannelOrder", "PrecisionChoice", "command"]
 
 
 class PrecisionChoice(str, Enum):
@@ -24,6 +25,13 @@ class PrecisionChoice(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     int8 = "int8"
+
+
+class ChannelOrder(str, Enum):
+    """What `--channel-order` takes."""
+
+    rgb = "rgb"
+    bgr = "bgr"
 
 
 def command(
@@ -45,6 +53,10 @@ def command(
     clip_frames: Annotated[int | None, typer.Option(min=1, help="Frames in a clip.")] = None,
     size: Annotated[int | None, typer.Option(min=16, help="Height and width of the input, pixels.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of a clip.")] = None,
+    resize: Annotated[str | None, typer.Option(help="HxW before the crop, e.g. 128x171.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1, e.g. 0.5,0.5,0.5.")] = None,
+    std: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1.")] = None,
+    channel_order: Annotated[ChannelOrder | None, typer.Option(help="Of the input, of --mean and --std.")] = None,
     max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 an artifact may lose.")] = 1.0,
     calibration_clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 64,
     evaluation_videos: Annotated[int, typer.Option(min=1, help="Videos to measure accuracy on.")] = 240,
@@ -60,6 +72,7 @@ def command(
         shown.begin(STARTING)
         from edgeact.export.data import DataPlan
         from edgeact.export.models.loading import LoadRequest, read_labels
+        from edgeact.export.models.spec import Pixels
         from edgeact.export.pipeline import ExportRequest, Reporter, export
 
         name = (model or "msf-r3d-fsam").rpartition(":")[2]
@@ -74,6 +87,12 @@ def command(
                 clip_frames=clip_frames,
                 size=size,
                 fps=fps,
+                resize=parse_size(resize) if resize is not None else None,
+                pixels=Pixels(
+                    mean=parse_channels("--mean", mean) if mean is not None else None,
+                    std=parse_channels("--std", std) if std is not None else None,
+                    channel_order=channel_order.value if channel_order else None,
+                ),
                 random_weights=random_weights,
                 seed=seed,
             ),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeact.cli.numbers import parse_size
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
-from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeact.export.train import EpochResult
@@ -64,7 +64,7 @@ def command(
             width=width,
             clip_frames=clip_frames,
             size=size,
-            resize=_pixels(resize) if resize else None,
+            resize=parse_size(resize) if resize is not None else None,
             fps=fps,
             init=init,
         )
@@ -76,10 +76,3 @@ def command(
     if card.provenance["skipped_videos"] != "none":
         note(f"left out: {card.provenance['skipped_videos']}")
     show(f"{card.model}, width {card.width}: validation top-1 {card.provenance['validation_top1']}")
-
-
-def _pixels(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise UsageError(f"expected --resize HEIGHTxWIDTH in pixels, e.g. 128x171, got '{text}'")
-    return int(height), int(width)

@@ -19,7 +19,7 @@ from edgeact.errors import DataError, EdgeactError, ModelError, UsageError, Weig
 from edgeact.export.models.foreign import complete, contract, translated
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.settle import settle
-from edgeact.export.models.spec import ModelSpec, resized_clip
+from edgeact.export.models.spec import ModelSpec, Pixels, resized_clip
 from edgeact.export.prune.structure import cut_layers
 from edgeact.export.weights import Weights, fill, read_weights, shipped_weights
 
@@ -41,6 +41,9 @@ class LoadRequest:
     clip_frames: int | None = None
     size: int | None = None
     fps: float | None = None
+    resize: tuple[int, int] | None = None
+    """(height, width) before the crop, pixels."""
+    pixels: Pixels = field(default_factory=Pixels)
     random_weights: bool = False
     seed: int = 0
 
@@ -134,7 +137,9 @@ def _from_module(source: str, module: object, request: LoadRequest) -> LoadedMod
     name = source.partition(":")[2] or source
     origin = {} if weights else {"weights": "as the factory made them"}
     digest = weights.sha256 if weights else _state_digest(module)
-    return LoadedModel(name, source, module, clip, labels, digest, not request.random_weights, {}, origin)
+    return LoadedModel(
+        name, source, module, clip, labels, digest, not request.random_weights, {}, origin, _assumed(request, clip)
+    )
 
 
 def _rebuild_pruned(module: nn.Module, weights: Weights | None) -> None:
@@ -159,7 +164,36 @@ def _weights_for(name: str, request: LoadRequest) -> Weights | None:
 
 def _clip(request: LoadRequest, default: ClipSpec) -> ClipSpec:
     clip = request.clip or default
-    return resized_clip(clip, clip_frames=request.clip_frames, size=request.size, fps=request.fps)
+    return resized_clip(
+        clip,
+        clip_frames=request.clip_frames,
+        size=request.size,
+        resize=request.resize,
+        fps=request.fps,
+        pixels=request.pixels,
+    )
+
+
+def _assumed(request: LoadRequest, clip: ClipSpec) -> tuple[str, ...]:
+    """A note of what was assumed of a user's own module, where not all of its clip was stated."""
+    stated = {
+        "--clip-frames": request.clip_frames,
+        "--fps": request.fps,
+        "--size": request.size,
+        "--resize": request.resize,
+        "--mean": request.pixels.mean,
+        "--std": request.pixels.std,
+        "--channel-order": request.pixels.channel_order,
+    }
+    missing = [option for option, value in stated.items() if value is None]
+    if request.clip or not missing:
+        return ()
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (clip.mean, clip.std))
+    return (
+        f"assumed clip: {clip.clip_frames} frames at {clip.fps:g}/s, resize {clip.resize[0]}x{clip.resize[1]}, "
+        f"crop {clip.crop[0]}x{clip.crop[1]}, {clip.channel_order}, mean {mean}, std {std}; "
+        f"set {', '.join(missing)} where it was trained otherwise",
+    )
 
 
 def _class_count(spec: ModelSpec, weights: Weights) -> int:

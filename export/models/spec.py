@@ -12,7 +12,7 @@ from edgeact.errors import UsageError
 from edgeact.export.models.formula import Formula
 from edgeact.export.models.options import ModelOptions
 
-__all__ = ["ModelSpec", "resized_clip"]
+__all__ = ["ModelSpec", "Pixels", "resized_clip"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,18 @@ class ModelSpec:
         return ModelOptions(class_count, width or self.width, contract.clip_frames, contract.crop)
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """How pixels are scaled, in the order of channels that the network takes; None: as the clip has it."""
+
+    mean: tuple[float, ...] | None = None
+    """Per channel, of pixels within [0, 1]."""
+    std: tuple[float, ...] | None = None
+    """Per channel, of pixels within [0, 1]."""
+    channel_order: str | None = None
+    """'rgb' or 'bgr'."""
+
+
 def resized_clip(
     clip: ClipSpec,
     *,
@@ -48,12 +60,13 @@ def resized_clip(
     size: int | None = None,
     resize: tuple[int, int] | None = None,
     fps: float | None = None,
+    pixels: Pixels | None = None,
 ) -> ClipSpec:
-    """`clip` with another length, crop size (square), resize (height, width) or rate.
+    """`clip` with another length, crop size (square), resize (height, width), rate or scale of its pixels.
 
     Unless given, the resize keeps its ratio to the crop. Raises UsageError where the outcome is no possible clip.
     """
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {name: value for name, value in vars(pixels or Pixels()).items() if value is not None}
     if clip_frames is not None:
         changes["clip_frames"] = clip_frames
     if fps is not None:

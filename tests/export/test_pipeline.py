@@ -165,8 +165,10 @@ def test_the_steps_are_told_and_the_default_data_is_named(
     notes: list[str] = []
     reporter = Reporter(steps.append, lambda title, _done, _total: steps.append(title), notes.append)
     bundle = export(replace(request_for, data=DataPlan(None)), reporter)
-    assert len(notes) == 1
-    assert "stick-actions, generated on first use" in notes[0]
+    assert len(notes) == 2
+    assert "assumed clip: 4 frames at 8/s" in notes[0]
+    assert notes[0] in bundle.manifest.decisions
+    assert "stick-actions, generated on first use" in notes[1]
     for step in ("loading the model", "calibration clips", "converting to ONNX", "writing the bundle"):
         assert step in steps
     assert {artifact.precision for artifact in bundle.manifest.artifacts} == {"fp16", "fp32"}

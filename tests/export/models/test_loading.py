@@ -14,7 +14,7 @@ from torch import nn
 from edgeact.errors import DataError, EdgeactError, ModelError, UnknownNameError, UsageError, WeightsError
 from edgeact.export.models.loading import LoadRequest, load_model, read_labels
 from edgeact.export.models.registry import MODELS
-from edgeact.export.models.spec import resized_clip
+from edgeact.export.models.spec import Pixels, resized_clip
 from edgeact.export.weights import ModelCard, write_weights
 from tests.export.models.factories import Tiny, tiny
 
@@ -82,6 +82,21 @@ def test_a_users_own_module(source: str | nn.Module) -> None:
     assert loaded.name.lower() == "tiny"
     assert not loaded.module.training
     assert len(load_model(source, LoadRequest(clip_frames=2, size=16)).labels) == 4
+
+
+def test_what_is_assumed_of_a_users_clip_is_told() -> None:
+    (told,) = load_model(tiny(), LoadRequest(clip_frames=4, size=56, fps=12.5)).notes
+    assert told.startswith("assumed clip: 4 frames at 12.5/s, resize 64x86, crop 56x56, rgb, mean 0.43216, ")
+    assert told.endswith("; set --resize, --mean, --std, --channel-order where it was trained otherwise")
+
+
+def test_a_users_clip_is_taken_as_stated() -> None:
+    pixels = Pixels((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bgr")
+    loaded = load_model(tiny(), LoadRequest(clip_frames=4, size=32, fps=25.0, resize=(36, 48), pixels=pixels))
+    assert loaded.notes == ()
+    assert (loaded.clip.resize, loaded.clip.crop, loaded.clip.fps) == ((36, 48), (32, 32), 25.0)
+    assert (loaded.clip.mean, loaded.clip.std, loaded.clip.channel_order) == (pixels.mean, pixels.std, "bgr")
+    assert load_model(tiny(), LoadRequest(clip=loaded.clip)).notes == ()
 
 
 def test_a_users_own_weights(tmp_path: Path) -> None:

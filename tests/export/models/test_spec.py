@@ -7,7 +7,7 @@ import pytest
 from edgeact.errors import UsageError
 from edgeact.export.models.options import ModelOptions
 from edgeact.export.models.registry import MODELS
-from edgeact.export.models.spec import resized_clip
+from edgeact.export.models.spec import Pixels, resized_clip
 
 CLIP = MODELS["msf-r3d-fsam"].clip
 
@@ -42,6 +42,11 @@ def test_resize_keeps_its_ratio_to_the_crop_unless_given() -> None:
     assert resized_clip(CLIP, fps=12.5).fps == 12.5
 
 
+def test_pixels_are_scaled_as_stated_and_else_as_before() -> None:
+    stated = resized_clip(CLIP, pixels=Pixels(mean=(0.5, 0.4, 0.3), channel_order="bgr"))
+    assert (stated.mean, stated.std, stated.channel_order) == ((0.5, 0.4, 0.3), CLIP.std, "bgr")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -49,8 +54,11 @@ def test_resize_keeps_its_ratio_to_the_crop_unless_given() -> None:
         ({"resize": (60, 70)}, r"crop \(112, 112\) must fit into resize \(60, 70\)"),
         ({"fps": -1.0}, "fps: "),
         ({"clip_frames": 0}, "clip_frames: "),
+        ({"pixels": Pixels(std=(0.5, 0.0, 0.5))}, "std must be positive"),
+        ({"pixels": Pixels(mean=(0.5, 0.5))}, "mean: "),
+        ({"pixels": Pixels(channel_order="grb")}, "channel_order: "),
     ],
 )
-def test_impossible_clips_are_refused_naming_the_field(changes: dict[str, int], says: str) -> None:
+def test_impossible_clips_are_refused_naming_the_field(changes: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         resized_clip(CLIP, **changes)  # type: ignore[arg-type]
