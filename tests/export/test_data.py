@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,18 @@ def test_labels_the_model_does_not_know_leave_accuracy_out(colour_videos: Path) 
     assert data.note is not None
     assert "1 labels the model does not know (red)" in data.note
     assert data.labels == LABELS
+
+
+def test_a_class_without_a_test_video_is_told(colour_videos: Path, tmp_path: Path, colour_data: ExportData) -> None:
+    shutil.copytree(colour_videos, tmp_path / "videos")
+    only, *others = sorted((tmp_path / "videos" / "red").iterdir())
+    for path in others:
+        path.unlink()
+    data = gather(DataPlan(str(tmp_path / "videos")), LABELS, clip_spec())
+    assert only in {item.path for item in data.calibration.items}
+    assert data.source is not None
+    assert data.note == "class 'red' has no test video: accuracy says nothing of it"
+    assert colour_data.note is None
 
 
 def test_a_lone_split_is_carved_by_groups(colour_videos: Path) -> None:
