@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -114,13 +115,22 @@ def _check_out(out: Path) -> None:
         raise UsageError(f"expected --out FILE.edgeact, got '{out}'")
     if out.is_dir():
         raise UsageError(f"expected --out FILE.edgeact, but '{out}' is a folder")
+    # Missing folders are made when the bundle is written, so the nearest one that is there decides.
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise UsageError(f"cannot write '{out}': expected a folder, but '{folder}' is a file; choose another --out")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write '{out}': folder '{folder}' is not writable; choose another --out")
 
 
 def _read_data(request: ExportRequest, model: LoadedModel, report: Reporter) -> ExportData:
     if request.data.spec in (None, RANDOM_DATA):
         report.on_note("no data of your own (--calib DATA): clips come from stick-actions, generated on first use")
     data = gather(request.data, model.labels, model.clip, report.on_progress)
+    _check_calibration(request, model, data)
     if model.trained:
+        if data.note:
+            report.on_note(f"{data.note}; give --labels FILE (one label a line, in the order of the model's outputs)")
         return data
     few = ClipSample(data.parity.inputs[:_UNTRAINED_CLIPS], data.parity.items[:_UNTRAINED_CLIPS], data.parity.skipped)
     return replace(data, parity=few, source=None, note="accuracy not measured: the weights are random")
@@ -143,21 +153,31 @@ def _sources(job: _Job, report: Reporter) -> Sources:
     )
 
 
+def _check_calibration(request: ExportRequest, model: LoadedModel, data: ExportData) -> None:
+    """Raise CalibrationError, before anything is converted, where INT8 cannot be calibrated as asked for."""
+    if "int8" not in PRECISIONS[request.precision]:
+        return
+    if not _is_foreign(request, model, data):
+        check_clips(len(data.calibration), accept_poor=request.data.accept_poor)
+    elif request.precision == "int8":
+        raise CalibrationError(
+            f"'{model.name}' was not trained on {data.provenance.dataset}; give clips of its own data with --calib DATA"
+        )
+
+
+def _is_foreign(request: ExportRequest, model: LoadedModel, data: ExportData) -> bool:
+    """Whether nobody gave data and the project's own does not fit the model."""
+    return request.data.spec is None and data.labels != model.labels
+
+
 def _calibration(job: _Job, decisions: list[str]) -> Clips | None:
     """The clips to calibrate on; none where INT8 is not asked for, or nobody gave data that fits the model."""
-    request, data = job.request, job.data
-    if "int8" not in PRECISIONS[request.precision]:
+    if "int8" not in PRECISIONS[job.request.precision]:
         return None
-    if request.data.spec is None and data.labels != job.model.labels:
-        if request.precision == "int8":
-            raise CalibrationError(
-                f"'{job.model.name}' was not trained on {data.provenance.dataset}; "
-                "give clips of its own data with --calib DATA"
-            )
+    if _is_foreign(job.request, job.model, job.data):
         decisions.append("no INT8: no data of the model's own was given to calibrate on (--calib DATA)")
         return None
-    check_clips(len(data.calibration), accept_poor=request.data.accept_poor)
-    return data.calibration.inputs
+    return job.data.calibration.inputs
 
 
 def _judge(job: _Job, variants: Sequence[Variant], report: Reporter) -> Verdicts:

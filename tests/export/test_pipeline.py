@@ -165,10 +165,13 @@ def test_the_steps_are_told_and_the_default_data_is_named(
     notes: list[str] = []
     reporter = Reporter(steps.append, lambda title, _done, _total: steps.append(title), notes.append)
     bundle = export(replace(request_for, data=DataPlan(None)), reporter)
-    assert len(notes) == 2
+    assert len(notes) == 3
     assert "assumed clip: 4 frames at 8/s" in notes[0]
     assert notes[0] in bundle.manifest.decisions
     assert "stick-actions, generated on first use" in notes[1]
+    assert notes[2].startswith("accuracy not measured: data set 'stick-actions' has 12 labels")
+    assert notes[2].endswith("give --labels FILE (one label a line, in the order of the model's outputs)")
+    assert steps.index("reading the data") < steps.index("converting to ONNX")
     for step in ("loading the model", "calibration clips", "converting to ONNX", "writing the bundle"):
         assert step in steps
     assert {artifact.precision for artifact in bundle.manifest.artifacts} == {"fp16", "fp32"}
@@ -182,8 +185,10 @@ def test_the_steps_are_told_and_the_default_data_is_named(
 def test_too_few_clips_are_refused_for_int8_only(request_for: ExportRequest, tmp_path: Path) -> None:
     few = DataPlan(str(write_colours(tmp_path / "few", persons=6)))
     for precision in ("auto", "int8"):
+        steps: list[str] = []
         with pytest.raises(CalibrationError, match=r"expected at least 32 calibration clips, got \d+"):
-            export(replace(request_for, data=few, precision=precision))
+            export(replace(request_for, data=few, precision=precision), Reporter(on_step=steps.append))
+        assert steps[-1] == "reading the data"  # nothing is converted before
     assert not request_for.out.exists()
     export(replace(request_for, data=few, precision="fp16"))
     accepted = export(replace(request_for, data=replace(few, accept_poor=True), precision="int8"))
@@ -277,3 +282,19 @@ def test_a_folder_is_no_bundle(request_for: ExportRequest) -> None:
     request_for.out.mkdir()
     with pytest.raises(UsageError, match="is a folder"):
         export(request_for)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_loaded(
+    request_for: ExportRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    steps: list[str] = []
+    for below in ("file/made.edgeact", "file/deep/made.edgeact"):
+        with pytest.raises(UsageError, match=r"expected a folder, but '.*file' is a file; choose another --out"):
+            export(replace(request_for, out=tmp_path / below), Reporter(on_step=steps.append))
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write everywhere
+    for below in ("made.edgeact", "not/there/made.edgeact"):
+        with pytest.raises(UsageError, match=f"folder '{tmp_path}' is not writable; choose another --out"):
+            export(replace(request_for, out=tmp_path / below), Reporter(on_step=steps.append))
+    assert steps == []
+    assert not (tmp_path / "not").exists()
