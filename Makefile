@@ -21,7 +21,7 @@ bench: $(STAMP) ## the ratios of docs/benchmarks.md, measured here
 matrix: $(STAMP) ## every model exported to every target at full size, what is missing in docs/matrix.md; hours for all
 	$(BIN)/python -m tests.matrix
 
-proof: $(STAMP) ## train a narrow model of every paper, quantize, compare: the tables of docs/models.md; hours
+proof: $(STAMP) ## train a narrow model of every paper, quantize, compare: docs/measured/proof.md; hours
 	$(BIN)/python -m tests.proof
 
 lint: $(STAMP) ## style and types

@@ -153,13 +153,17 @@ def options_of(choices: type[Choices]) -> tuple[Option, ...]:
 
 
 def markdown() -> str:
-    """The catalogue as a Markdown table, the reasons below it."""
+    """The catalogue as a Markdown table, below it each reason once with the models it is true of."""
     entries = list(catalogue())
     lines = [f"| {' | '.join(HEADERS)} |", f"| {' | '.join('---' for _ in HEADERS)} |"]
     for entry in entries:
         name, *others = entry.cells
         lines.append(f"| `{name}` | {' | '.join(others)} |")
-    reasons = [f"* `{entry.name}`, {entry.cells[-1]}: {reason}" for entry in entries for reason in entry.reasons]
+    told: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        for reason in entry.reasons:
+            told.setdefault(reason, {})[f"`{entry.name}`, {entry.cells[-1]}"] = None
+    reasons = [f"* {'; '.join(names)}: {reason}" for reason, names in told.items()]
     return "\n".join([*lines, *([""] if reasons else []), *reasons])
 
 

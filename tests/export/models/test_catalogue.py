@@ -64,6 +64,15 @@ def test_the_markdown_has_a_line_for_each(entries: list[Entry]) -> None:
     assert [row.split("`")[1] for row in rows] == [entry.name for entry in entries]
 
 
+def test_the_markdown_gives_each_reason_once_with_all_it_is_true_of(entries: list[Entry]) -> None:
+    told = [line for line in markdown().splitlines() if line.startswith("* ")]
+    assert len(told) == len({reason for entry in entries for reason in entry.reasons})
+    for entry in entries:
+        for reason in entry.reasons:
+            (line,) = (line for line in told if line.endswith(f": {reason}"))
+            assert f"`{entry.name}`, {entry.cells[-1]}" in line
+
+
 @pytest.mark.parametrize("part", [*backbones(), *attentions()], ids=lambda part: part.name)
 def test_options_are_told_with_default_range_and_meaning(part: Part) -> None:
     row = BACKBONES.get(part.name) or ATTENTIONS[part.name]
