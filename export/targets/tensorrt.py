@@ -123,7 +123,9 @@ def _checked_variant(sources: Sources, flavour: _Flavour, precision: Precision) 
     data = graph.model.SerializeToString()
     known = sources.profile.sm in supported_sms()
     sm = str(sources.profile.sm) if known else _PROXY_SM
-    sources.on_step(f"compiling for SM {sm}, {precision.upper()}, {flavour.typing}ly typed")
+    unknown = f"TensorRT for RTX knows no SM {sources.profile.sm}: compiling for SM {sm} in its place as a check"
+    doing = f"compiling for SM {sm}" if known else unknown
+    sources.on_step(f"{doing}, {precision.upper()}, {flavour.typing}ly typed")
     build = check_and_build(data, sm, allow_tf32=precision != "fp32")
     return _graph_variant(sources, flavour, graph, data), build
 
