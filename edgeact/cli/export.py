@@ -11,6 +11,7 @@ import typer
 from edgeact.cli.numbers import parse_channels, parse_size
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
+from edgeact.devices import load_profile
 
 if TYPE_CHECKING:
     from edgeact.bundle import Bundle
@@ -70,6 +71,7 @@ def command(
     """Convert a model for a target, check every artifact against PyTorch, measure, and write one bundle."""
     with steps() as shown:
         shown.begin(STARTING)
+        load_profile(target)  # a name mistyped is told before the slow imports
         from edgeact.export.data import DataPlan
         from edgeact.export.models.loading import LoadRequest, read_labels
         from edgeact.export.models.spec import Pixels

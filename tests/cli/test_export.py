@@ -118,6 +118,18 @@ def test_refusals(
     assert sorted(path.name for path in Path().iterdir() if path.name != "cache") == before
 
 
+def test_an_unknown_target_is_told_before_torch_is_imported(folder: Path, environment: dict[str, str]) -> None:
+    code = (
+        "import sys\nfrom edgeact.cli import main\n"
+        "try:\n    main()\nfinally:\n    print([name for name in ('torch', 'onnx') if name in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", code, "export", "--target", "jetsen"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unknown target 'jetsen'" in done.stderr
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_table_and_the_files(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--target", "orin-nano-8gb", "--calib", str(videos), "--threads", "1", "--weights", "good.pt")
     assert export(*GOOD, *options) == 0
