@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -94,14 +96,22 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
         raise WeightsError(f"weights '{file}' carry a model card this version cannot read: {error}") from error
 
 
+def _why_unread(error: Exception) -> str:
+    """In our words: torch's own advise to run the file's code, over many lines with colours."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "the file holds pickled code (a whole model or other objects), which is never run here, or is damaged"
+    return f"it is damaged or no file of torch.save ({type(error).__name__})"
+
+
 def _read_torch(file: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # it reads it, or says why not
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # reading a broken or foreign pickle can raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
-            f"weights '{file}' are not a plain state dict: expected tensors only (torch.load with weights_only=True); "
-            f"save `model.state_dict()` and try again ({reason})"
+            f"weights '{file}' are not a plain state dict: {_why_unread(error)}; save tensors only, with "
+            "torch.save(model.state_dict(), 'weights.pth') or as .safetensors, and try again"
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

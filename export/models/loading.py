@@ -220,6 +220,12 @@ def _called(source: str) -> object:
     module_name, _, attribute = source.partition(":")
     if not (module_name and attribute):
         raise UsageError(f"expected package.module:factory, got '{source}'")
+    if module_name.endswith(".py"):
+        dotted = ".".join(part for part in Path(module_name).with_suffix("").parts if part not in (".", "/"))
+        raise UsageError(
+            f"expected package.module:factory, got the path of a file in '{source}'; write {dotted}:{attribute} "
+            "and run from the folder that the path starts in"
+        )
     with _caller_folder_on_path():
         try:
             module = importlib.import_module(module_name)

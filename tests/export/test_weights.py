@@ -68,11 +68,16 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(protocol: int, tmp_path: Pa
     torch.save({"w": torch.zeros(1), "x": _Hostile(ran)}, tmp_path / "w.pt", pickle_protocol=protocol)
     (tmp_path / "raw.pt").write_bytes(pickle.dumps(_Hostile(ran), protocol))
     for name in ("w.pt", "raw.pt"):
-        with pytest.raises(
-            WeightsError, match=r"not a plain state dict.*weights_only=True.*save `model.state_dict\(\)`"
-        ):
+        with pytest.raises(WeightsError, match=r"pickled code .*never run.*torch\.save\(model\.state_dict\(\), "):
             read_weights(tmp_path / name)
     assert not ran.exists()
+
+
+def test_a_whole_model_is_refused_in_one_plain_line(tmp_path: Path) -> None:
+    torch.save(_module(), tmp_path / "whole.pth")
+    with pytest.raises(WeightsError, match="a whole model") as caught:
+        read_weights(tmp_path / "whole.pth")
+    assert str(caught.value).isprintable()  # torch's own words come with colours
 
 
 def _nan(path: Path) -> Path:

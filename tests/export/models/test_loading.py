@@ -130,6 +130,8 @@ def test_a_module_beside_the_caller_is_found(tmp_path: Path, monkeypatch: pytest
         ("cnn3d", LoadRequest(random_weights=True, size=0), UsageError, "not possible"),
         ("no_such_package:net", SMALL, UsageError, "cannot import 'no_such_package'.*install it"),
         (":net", SMALL, UsageError, "expected package.module:factory, got ':net'"),
+        ("mymodels/net.py:build", SMALL, UsageError, r"path of a file in .*; write mymodels\.net:build and run from"),
+        ("./net.py:build", SMALL, UsageError, "write net:build and"),
         (f"{FACTORIES}:", SMALL, UsageError, "expected package.module:factory"),
         (f"{FACTORIES}:missing", SMALL, UsageError, "has no attribute 'missing'"),
         (f"{FACTORIES}:number", SMALL, UsageError, "is not callable"),
