@@ -117,6 +117,10 @@ def _show(record: LatencyRecord, comparison: Comparison | None) -> None:
 
     latency = record.latency
     table = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
         title=escape(f"{record.model} / {record.artifact} ({record.precision}) on {record.backend} {record.device}"),
         caption=escape(
             f"{record.machine.board or record.machine.processor}, threads: {latency.threads or 'the library chose'}, "

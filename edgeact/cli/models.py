@@ -86,7 +86,12 @@ def _table(entries: Sequence[Entry]) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for index, header in enumerate(HEADERS):
         is_text = index in (0, len(HEADERS) - 1)
-        table.add_column(header, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+        table.add_column(
+            header,
+            justify="left" if is_text else "right",
+            overflow="fold",
+            no_wrap=index not in (1, 2, len(HEADERS) - 1),
+        )
     for entry in entries:
         table.add_row(*map(escape, entry.cells))
     reasons = dict.fromkeys(f"{entry.name}: {reason}" for entry in entries for reason in entry.reasons)
@@ -96,7 +101,7 @@ def _table(entries: Sequence[Entry]) -> RenderableType:
 def _parts_table(kind: str, parts: Sequence[Part]) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in (kind, "options and their defaults", "source"):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header == kind)
     for part in parts:
         chosen = " ".join(f"{option.name}={option.default}" for option in part.options)
         table.add_row(*map(escape, (part.name, chosen or "-", part.source)))

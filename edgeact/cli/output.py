@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -22,10 +23,15 @@ __all__ = ["JsonOption", "emit_json", "note", "runtime_notes", "show"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on stderr.")]
 
+_WIDTH_OF_A_FILE = 200
+
 
 def show(renderable: RenderableType) -> None:
-    """Print a result for a person on standard output."""
-    Console().print(renderable)
+    """Print a result for a person on standard output; wide where that is a file or a pipe, so that grep finds names."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDTH_OF_A_FILE
+    console.print(renderable)
 
 
 def note(message: str) -> None:

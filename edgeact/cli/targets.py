@@ -44,9 +44,15 @@ def _list(json: bool) -> None:
         entries = [_summary(profile) | {"at_hand": profile.id in at_hand} for profile in profiles]
         emit_json({"aliases": dict(ALIASES), "targets": entries})
         return
-    table = Table(caption="~ inferred, no source states it; * this machine. Rates: dense peaks of the GPU.")
+    table = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+        caption="~ inferred, no source states it; * this machine. Rates: dense peaks of the GPU.",
+    )
     for header in ("target", "SM", "FP16 TFLOPS", "INT8 TOPS", "GB/s", "GiB", "TensorRT", "backends"):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header == "target")
     for profile in profiles:
         alias = f" ({aliases[profile.id]})" if profile.id in aliases else ""
         table.add_row(
