@@ -69,6 +69,9 @@ __all__ = [
 ]
 
 
+_FEW_NAMES = 6
+
+
 class EdgeactError(Exception):
     """Base of every error a user can act on."""
 
@@ -85,10 +88,12 @@ class UnknownNameError(UsageError):
     """A name that is not in its registry; the message names the nearest known ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
+        names = sorted(set(known))
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-        super().__init__(f"unknown {kind} '{name}'; {hint}")
+        hints = [f"did you mean {' or '.join(near)}?"] if near else []
+        if not near or len(names) <= _FEW_NAMES:
+            hints.append(f"known: {', '.join(names)}")
+        super().__init__(f"unknown {kind} '{name}'; {' '.join(hints)}")
 
 
 class MissingExtraError(EdgeactError):

@@ -64,10 +64,10 @@ def test_the_documented_exit_codes_are_the_real_ones() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("jetsn", "did you mean jetson?"), ("zzz", "known: cpu, desktop, jetson")],
+    [("jetsn", "did you mean jetson? known: cpu, desktop, jetson"), ("zzz", "known: cpu, desktop, jetson")],
 )
 def test_an_unknown_name_comes_with_known_ones(name: str, hint: str) -> None:
-    message = str(UnknownNameError("target", name, {"jetson", "desktop", "cpu"}))
+    message = str(UnknownNameError("target", name, ["jetson", "desktop", "cpu", "jetson"]))
     assert message == f"unknown target '{name}'; {hint}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeact.bundle import Artifact, Manifest
@@ -11,7 +11,7 @@ from edgeact.errors import BackendUnavailableError, EdgeactError, UnknownNameErr
 from edgeact.records import Precision
 from edgeact.runtime.backends import BACKENDS, Backend, get_backend
 
-__all__ = ["Candidate", "Choice", "FallbackWarning", "Rejected", "candidates", "none_left", "unmet"]
+__all__ = ["Candidate", "Choice", "FallbackWarning", "Rejected", "candidates", "none_left", "told", "unmet"]
 
 _BOUND = re.compile(r"(>=|<=|>|<|==)?\s*(\d+(?:\.\d+)*)")
 
@@ -87,7 +87,15 @@ def none_left(rejected: list[Rejected]) -> EdgeactError:
     """The error for a bundle that cannot run here: the one reason, or every way with the reason against it."""
     if len(rejected) == 1:
         return rejected[0].error
-    return BackendUnavailableError(f"nothing in the bundle runs here: {'; '.join(map(str, rejected))}")
+    return BackendUnavailableError(f"nothing in the bundle runs here: {told(rejected)}")
+
+
+def told(rejected: Iterable[Rejected]) -> str:
+    """What was rejected and why, each distinct reason once."""
+    ways: dict[str, list[str]] = {}
+    for one in rejected:
+        ways.setdefault(str(one.error), []).append(f"{one.artifact} on {one.backend}")
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in ways.items())
 
 
 def unmet(requires: Mapping[str, str], facts: Mapping[str, str]) -> str | None:

@@ -12,7 +12,7 @@ from edgeact.bundle import Artifact, Bundle, open_bundle, require_trust
 from edgeact.bundle.manifest import Role
 from edgeact.errors import BackendUnavailableError, DeviceError, ModelError, UsageError
 from edgeact.runtime.backends import Backend, OpenRequest
-from edgeact.runtime.choice import Candidate, Choice, FallbackWarning, Rejected, candidates, none_left
+from edgeact.runtime.choice import Candidate, Choice, FallbackWarning, Rejected, candidates, none_left, told
 from edgeact.runtime.decision import decide
 from edgeact.runtime.recognizer import Recognizer
 from edgeact.runtime.session import Session
@@ -100,7 +100,7 @@ def _choice(
 ) -> Choice:
     reason = decision or "the bundle's first choice of what was left open"
     if passed:
-        reason = f"instead of {'; '.join(map(str, passed))}"
+        reason = f"instead of {told(passed)}"
     return Choice(
         artifact=candidate.artifact.name,
         precision=candidate.artifact.precision,

@@ -69,6 +69,14 @@ def test_the_users_choice_is_kept(tmp_path: Path) -> None:
         assert recognizer.choice.artifact == "two"
 
 
+def test_a_reason_is_told_once_for_all_it_rejects(tmp_path: Path) -> None:
+    ways = [Way("one", ("abacus",)), Way("two", ("abacus",))]
+    with pytest.raises(BackendUnavailableError) as caught:
+        runtime.load(make_bundle(tmp_path / "b.edgeact", ways).path)
+    assert "one on abacus, two on abacus: " in str(caught.value)
+    assert str(caught.value).count("no backend 'abacus'") == 1
+
+
 def test_nothing_that_runs_lists_every_reason(tmp_path: Path) -> None:
     ways = [
         Way("jetson", ("tensorrt",)),
