@@ -125,3 +125,5 @@ def _finish(bundle: Bundle, json: bool) -> None:
     for decision in bundle.manifest.decisions:
         note(f"- {decision}")
     show(f"wrote {bundle.path} ({bundle.path.stat().st_size / 1e6:.1f} MB)")
+    if load_profile(bundle.manifest.target).family != "cpu":
+        note(f"next: copy {bundle.path} to the device, install edgeact there, then: edgeact bench {bundle.path.name}")
