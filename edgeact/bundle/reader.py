@@ -68,6 +68,8 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     Raises UsageError where there is no readable file, else the child of BundleError that says what is wrong.
     """
     file = Path(path)
+    if file.is_dir():
+        raise UsageError(f"there is no file '{file}', it is a folder; expected a bundle made by 'edgeact export'")
     if not file.is_file():
         raise UsageError(f"there is no file '{file}'; expected a bundle made by 'edgeact export'")
     try:

@@ -234,3 +234,8 @@ def test_measurements_check_themselves(valid: bytes, open_bytes: Opener) -> None
     for change in (_set(record=[]), _set(more=1), lambda envelope: envelope.pop("record")):
         with pytest.raises(BundleSchemaError, match="must hold"):
             open_bytes(_with_measurements(valid, change, seal=False))
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="it is a folder; expected a bundle"):
+        open_bundle(tmp_path)
