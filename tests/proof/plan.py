@@ -41,7 +41,7 @@ class Subject:
 _MSF = (Phase(6, 1.2e-3),)
 _RESNET = (Phase(8, 1.2e-3), Phase(6, 1e-3))
 _DEEP = (*_RESNET, Phase(6, 1e-3))
-_FLAT = (Phase(8, 6e-4),)
+_FLAT = (Phase(8, 3e-4), Phase(6, 6e-4))
 
 SUBJECTS = (
     Subject("r3d-18", "MSF-R3D", _MSF),
