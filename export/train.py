@@ -5,9 +5,10 @@ On a CPU the outcome depends on the plan, the data, the module and the number of
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +19,12 @@ from torch import Tensor, nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import UsageError, WeightsError
+from edgeact.export.distill import Lesson, Teacher
 from edgeact.export.frames import PreparedVideos
 from edgeact.progress import OnProgress, OnStep, titled
 from edgeact.storage import atomic_write
 
-__all__ = ["EpochResult", "Progress", "TrainPlan", "fit", "predict_labels"]
+__all__ = ["EpochResult", "Progress", "TrainPlan", "TrainingVideos", "centred_batches", "fit", "predict_labels"]
 
 # Relative error of a convolution with inputs and weights rounded to 8 bits is below 1 %.
 _BF16_ERROR = 0.03
@@ -59,6 +61,14 @@ class TrainPlan:
 
 
 @dataclass(frozen=True)
+class TrainingVideos:
+    """What is trained on, and what the outcome is told of after each epoch; nothing is chosen by the latter."""
+
+    train: PreparedVideos
+    validation: PreparedVideos | None = None
+
+
+@dataclass(frozen=True)
 class EpochResult:
     """What one epoch came to."""
 
@@ -83,37 +93,65 @@ class Progress:
 
 def fit(
     module: nn.Module,
-    train: PreparedVideos,
-    validation: PreparedVideos | None,
+    videos: TrainingVideos,
     plan: TrainPlan,
     state_file: Path,
     progress: Progress | None = None,
+    teacher: Teacher | None = None,
 ) -> EpochResult:
     """Train `module` in place; after each epoch the state goes to `state_file`, from which a later call continues.
 
-    Returns the last epoch's result; the module is then on the CPU and in evaluation mode. Raises UsageError where
-    `state_file` belongs to another plan, model or data, WeightsError where it is not readable or the loss is not
-    finite, StorageError where it cannot be written.
+    With a teacher, which is left as it is, the loss is mixed with what it says of the same clips.
+    Returns the last epoch's result; the module, and the teacher, are then on the CPU and in evaluation mode. Raises
+    UsageError where `state_file` belongs to another plan, model, teacher or data, WeightsError where it is not readable
+    or the loss is not finite, ModelError for a teacher of other classes, StorageError where it cannot be written.
     """
     report = progress or Progress()
     module.to("cuda" if torch.cuda.is_available() else "cpu")
-    autocast = _autocast(module, train, plan)
+    autocast = _autocast(module, videos.train, plan)
     optimizer = torch.optim.AdamW(module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    fingerprint = _fingerprint(module, train, plan)
+    fingerprint = _fingerprint(module, videos.train, plan, teacher)
     first, result = _resume(state_file, module, optimizer, fingerprint)
-    for epoch in range(first, plan.epochs):
-        loss = _train_epoch(_Run(module, optimizer, train, plan, autocast), epoch, titled(report.on_step, "training"))
-        top1 = None
-        if validation is not None:
-            with autocast:
-                predicted = predict_labels(module, validation, plan)
-            top1 = float((predicted == np.array(validation.labels)).mean())
-        result = EpochResult(epoch, loss, top1)
-        _save(state_file, module, optimizer, fingerprint, result)
-        if report.on_epoch:
-            report.on_epoch(result)
+    on_step = titled(report.on_step, "training")
+    with _lesson(module, teacher, videos.train, plan) as lesson:
+        run = _Run(module, optimizer, videos.train, plan, autocast, lesson)
+        for epoch in range(first, plan.epochs):
+            loss = _train_epoch(run, epoch, on_step)
+            result = EpochResult(epoch, loss, _validated(module, videos.validation, plan, autocast))
+            _save(state_file, module, optimizer, fingerprint, result)
+            if report.on_epoch:
+                report.on_epoch(result)
     module.to("cpu").eval()
     return result
+
+
+def _validated(
+    module: nn.Module, validation: PreparedVideos | None, plan: TrainPlan, autocast: torch.autocast
+) -> float | None:
+    if validation is None:
+        return None
+    with autocast:
+        predicted = predict_labels(module, validation, plan)
+    return float((predicted == np.array(validation.labels)).mean())
+
+
+@contextlib.contextmanager
+def _lesson(
+    module: nn.Module, teacher: Teacher | None, data: PreparedVideos, plan: TrainPlan
+) -> Iterator[Lesson | None]:
+    """The teacher beside the student for as long as this is open."""
+    if teacher is None:
+        yield None
+        return
+    teacher.module.to(_device_of(module))
+    clips, _ = next(centred_batches(data, plan))
+    autocast = _autocast(teacher.module, data, plan)
+    lesson = Lesson(module, teacher, autocast, clips[:1].to(_device_of(module)))
+    try:
+        yield lesson
+    finally:
+        lesson.close()
+        teacher.module.to("cpu")
 
 
 @dataclass(frozen=True)
@@ -123,6 +161,7 @@ class _Run:
     data: PreparedVideos
     plan: TrainPlan
     autocast: torch.autocast
+    lesson: Lesson | None
 
 
 def _train_epoch(run: _Run, epoch: int, on_progress: OnProgress | None) -> float:
@@ -141,9 +180,12 @@ def _train_epoch(run: _Run, epoch: int, on_progress: OnProgress | None) -> float
         for group in optimizer.param_groups:
             group["lr"] = rate
         clips, labels = _train_batch(data, order[step * plan.batch_size :][: plan.batch_size], plan, rng)
+        clips = clips.to(device)
         with run.autocast:
-            logits = module(clips.to(device))
+            logits = module(clips)
         loss = criterion(logits.float(), labels.to(device))
+        if run.lesson:
+            loss = run.lesson.loss(loss, module, clips, logits.float())
         if not bool(torch.isfinite(loss)):
             raise WeightsError(f"the loss became {loss.item()} in epoch {epoch}; try a lower learning rate")
         optimizer.zero_grad(set_to_none=True)
@@ -202,18 +244,24 @@ def predict_labels(module: nn.Module, data: PreparedVideos, plan: TrainPlan) -> 
     """Predicted class of the first clip of every video, centre crop, int64 `(videos,)`; leaves evaluation mode on."""
     module.eval()
     device = _device_of(module)
+    predicted = []
+    for clips, _ in centred_batches(data, plan):
+        with torch.no_grad():
+            predicted.append(module(clips.to(device)).argmax(1).cpu())
+    return torch.cat(predicted).numpy()
+
+
+def centred_batches(data: PreparedVideos, plan: TrainPlan) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first clip of every video, centre crop, as the network takes it `(N, 3, T, H, W)`, with the labels `(N,)`."""
     crop_h, crop_w = data.clip.crop
     top, left = ((edge - crop) // 2 for edge, crop in zip(data.clip.resize, data.clip.crop, strict=True))
-    predicted = []
     for start in range(0, len(data), plan.batch_size):
-        frames = [data.cut(index, 0.0) for index in range(start, min(start + plan.batch_size, len(data)))]
+        stop = min(start + plan.batch_size, len(data))
+        frames = [data.cut(index, 0.0) for index in range(start, stop)]
         if plan.frames == "single":
             frames = [np.repeat(clip[[len(clip) // 2]], len(clip), axis=0) for clip in frames]
         batch = torch.from_numpy(np.stack(frames)[:, :, top : top + crop_h, left : left + crop_w])
-        clips = _normalized(batch, data.clip).to(device)
-        with torch.no_grad():
-            predicted.append(module(clips).argmax(1).cpu())
-    return torch.cat(predicted).numpy()
+        yield _normalized(batch, data.clip), torch.tensor(data.labels[start:stop])
 
 
 def _device_of(module: nn.Module) -> torch.device:
@@ -261,10 +309,11 @@ def _is_right_in_bf16(module: nn.Module, clips: Tensor) -> bool:
     return all(error < _BF16_ERROR for error in errors)  # NaN compares as wrong
 
 
-def _fingerprint(module: nn.Module, data: PreparedVideos, plan: TrainPlan) -> str:
+def _fingerprint(module: nn.Module, data: PreparedVideos, plan: TrainPlan, teacher: Teacher | None) -> str:
     """Tells whether two trainings are the same, whatever folder their videos lie in."""
     shapes = [(name, tuple(tensor.shape)) for name, tensor in module.state_dict().items()]
-    described = (shapes, data.clip.model_dump_json(), data.labels, sorted(asdict(plan).items()))
+    taught = (teacher.digest,) if teacher else ()
+    described = (shapes, data.clip.model_dump_json(), data.labels, sorted(asdict(plan).items()), *taught)
     return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
@@ -277,8 +326,8 @@ def _resume(
     state = _read_state(state_file, _device_of(module))
     if state["fingerprint"] != fingerprint:
         raise UsageError(
-            f"'{state_file}' belongs to a training of another model, on other data or with other settings; "
-            "repeat those settings, or remove the file to begin anew"
+            f"'{state_file}' belongs to a training of another model, on other data, with other settings or another "
+            "teacher; repeat those settings, or remove the file to begin anew"
         )
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])

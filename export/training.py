@@ -19,7 +19,7 @@ from edgeact.export.models.options import ModelOptions
 from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
 from edgeact.export.prune.structure import cut_layers
-from edgeact.export.train import Progress, TrainPlan, fit
+from edgeact.export.train import Progress, TrainingVideos, TrainPlan, fit
 from edgeact.export.weights import ModelCard, Weights, fill, read_weights, write_weights
 from edgeact.progress import titled
 
@@ -81,7 +81,8 @@ def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
         for name, items in splits.items()
     }
     state = request.out.with_suffix(".training")
-    result = fit(module, prepared["train"], prepared.get("val"), request.plan, state, report)
+    videos = TrainingVideos(prepared["train"], prepared.get("val"))
+    result = fit(module, videos, request.plan, state, report)
     top1 = "not measured" if result.validation_top1 is None else f"{result.validation_top1:.4f}"
     made = ModelCard(
         model=spec.name,

@@ -19,7 +19,16 @@ from edgeact.errors import WeightsError
 from edgeact.export.prune.plan import PruningPlan
 from edgeact.storage import write_bytes
 
-__all__ = ["ModelCard", "Weights", "file_sha256", "fill", "read_weights", "shipped_weights", "write_weights"]
+__all__ = [
+    "ModelCard",
+    "Weights",
+    "file_sha256",
+    "fill",
+    "read_weights",
+    "shipped_weights",
+    "state_sha256",
+    "write_weights",
+]
 
 _CARD_KEY = "edgeact"
 _LISTED = 5
@@ -178,4 +187,12 @@ def file_sha256(path: Path) -> str:
     with path.open("rb") as handle:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Digest of a module's parameters and buffers, names included; for weights that are in no file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

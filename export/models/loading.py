@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import os
 import sys
@@ -21,7 +20,7 @@ from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.settle import settle
 from edgeact.export.models.spec import ModelSpec, Pixels, resized_clip
 from edgeact.export.prune.structure import cut_layers
-from edgeact.export.weights import Weights, fill, read_weights, shipped_weights
+from edgeact.export.weights import Weights, fill, read_weights, shipped_weights, state_sha256
 
 __all__ = ["DEFAULT_MODEL", "LoadRequest", "LoadedModel", "load_model", "read_labels"]
 
@@ -116,7 +115,7 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
         module.eval(),
         clip,
         labels,
-        weights.sha256 if weights else _state_digest(module),
+        weights.sha256 if weights else state_sha256(module),
         weights is not None,
         {"width": options.width},
         card.provenance if card else _origin(request, notes),
@@ -136,7 +135,7 @@ def _from_module(source: str, module: object, request: LoadRequest) -> LoadedMod
     labels = request.labels or _numbered(_classes_of(source, module, clip))
     name = source.partition(":")[2] or source
     origin = {} if weights else {"weights": "as the factory made them"}
-    digest = weights.sha256 if weights else _state_digest(module)
+    digest = weights.sha256 if weights else state_sha256(module)
     return LoadedModel(
         name, source, module, clip, labels, digest, not request.random_weights, {}, origin, _assumed(request, clip)
     )
@@ -293,13 +292,6 @@ def _refused(source: str, clip: ClipSpec, error: Exception) -> str:
 def _first_line(error: Exception) -> str:
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _state_digest(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _origin(request: LoadRequest, notes: tuple[str, ...]) -> dict[str, str]:

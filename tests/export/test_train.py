@@ -17,7 +17,7 @@ from edgeact.errors import StorageError, UsageError, WeightsError
 from edgeact.export import train as train_module
 from edgeact.export.frames import PreparedVideos, prepare
 from edgeact.export.models.registry import MODELS
-from edgeact.export.train import EpochResult, Progress, TrainPlan, fit, predict_labels
+from edgeact.export.train import EpochResult, Progress, TrainingVideos, TrainPlan, fit, predict_labels
 from tests.export.videos import CLIP, moving_bars
 
 PLAN = TrainPlan(epochs=4, batch_size=8, learning_rate=2e-3)
@@ -52,7 +52,7 @@ def test_the_loss_falls_and_every_epoch_is_reported(videos: PreparedVideos, tmp_
     steps: list[tuple[int, int]] = []
     progress = Progress(lambda _title, done, total: steps.append((done, total)), epochs.append)
     module = _module()
-    result = fit(module, videos, videos, PLAN, tmp_path / "state", progress)
+    result = fit(module, TrainingVideos(videos, videos), PLAN, tmp_path / "state", progress)
     assert [epoch.epoch for epoch in epochs] == [0, 1, 2, 3]
     assert result == epochs[-1]
     assert epochs[-1].loss < epochs[0].loss
@@ -73,7 +73,7 @@ def test_an_interrupted_training_ends_bit_identical(
 ) -> None:
     plan = replace(PLAN, epochs=2, flip=True)
     whole, resumed = _module(name=name), _module(name=name)
-    expected = fit(whole, few, None, plan, tmp_path / "whole")
+    expected = fit(whole, TrainingVideos(few), plan, tmp_path / "whole")
     last = [0]
 
     def on_epoch(result: EpochResult) -> None:
@@ -86,26 +86,26 @@ def test_an_interrupted_training_ends_bit_identical(
             raise _InterruptedError
 
     with pytest.raises(_InterruptedError):
-        fit(resumed, few, None, plan, tmp_path / "state", Progress(on_step, on_epoch))
+        fit(resumed, TrainingVideos(few), plan, tmp_path / "state", Progress(on_step, on_epoch))
     fresh = _module(seed=9, name=name)
     torch.manual_seed(12345)
-    assert fit(fresh, few, None, plan, tmp_path / "state") == expected
+    assert fit(fresh, TrainingVideos(few), plan, tmp_path / "state") == expected
     assert _equal(fresh, whole)
-    assert fit(_module(seed=5, name=name), few, None, plan, tmp_path / "state") == expected
+    assert fit(_module(seed=5, name=name), TrainingVideos(few), plan, tmp_path / "state") == expected
 
 
 def test_seeds_differ(videos: PreparedVideos, tmp_path: Path) -> None:
     one, other = _module(), _module()
     plan = replace(PLAN, epochs=1)
-    fit(one, videos, None, plan, tmp_path / "one")
-    fit(other, videos, None, replace(plan, seed=1), tmp_path / "other")
+    fit(one, TrainingVideos(videos), plan, tmp_path / "one")
+    fit(other, TrainingVideos(videos), replace(plan, seed=1), tmp_path / "other")
     assert not _equal(one, other)
 
 
 @pytest.mark.parametrize("change", ["plan", "model", "labels", "clip"])
 def test_the_state_of_another_training_is_refused(change: str, videos: PreparedVideos, tmp_path: Path) -> None:
     plan = replace(PLAN, epochs=1)
-    fit(_module(), videos, None, plan, tmp_path / "state")
+    fit(_module(), TrainingVideos(videos), plan, tmp_path / "state")
     module = _module(name="cnn3d") if change == "model" else _module()
     data = {
         "labels": replace(videos, labels=videos.labels[::-1]),
@@ -113,7 +113,7 @@ def test_the_state_of_another_training_is_refused(change: str, videos: PreparedV
     }.get(change, videos)
     wanted = replace(plan, learning_rate=1e-3) if change == "plan" else plan
     with pytest.raises(UsageError, match=r"state' belongs to a training of another model.*remove the file"):
-        fit(module, data, None, wanted, tmp_path / "state")
+        fit(module, TrainingVideos(data), wanted, tmp_path / "state")
 
 
 def _cut(path: Path) -> None:
@@ -133,10 +133,10 @@ def test_a_damaged_state_says_to_remove_it(
     damage: Callable[[Path], None], videos: PreparedVideos, tmp_path: Path
 ) -> None:
     plan = replace(PLAN, epochs=1)
-    fit(_module(), videos, None, plan, tmp_path / "state")
+    fit(_module(), TrainingVideos(videos), plan, tmp_path / "state")
     damage(tmp_path / "state")
     with pytest.raises(WeightsError, match=r"state' is not .*; remove it to begin anew"):
-        fit(_module(), videos, None, plan, tmp_path / "state")
+        fit(_module(), TrainingVideos(videos), plan, tmp_path / "state")
 
 
 class _Recorder(nn.Module):
@@ -162,7 +162,7 @@ def test_single_frame_mode_repeats_one_frame(
     monkeypatch.setattr(train_module, "_is_right_in_bf16", lambda _module, _clips: True)
     recorder = _Recorder()
     plan = replace(PLAN, epochs=1, frames=frames)  # type: ignore[arg-type]
-    fit(recorder, videos, videos, plan, tmp_path / "state")
+    fit(recorder, TrainingVideos(videos, videos), plan, tmp_path / "state")
     for batch in recorder.seen:
         still = (batch == batch[:, :, :1]).flatten(1).all(dim=1)
         assert bool(still.all() if frames == "single" else not still.any())
@@ -170,7 +170,7 @@ def test_single_frame_mode_repeats_one_frame(
 
 def test_clips_are_as_the_network_takes_them(videos: PreparedVideos, tmp_path: Path) -> None:
     recorder = _Recorder()
-    fit(recorder, videos, None, replace(PLAN, epochs=1), tmp_path / "state")
+    fit(recorder, TrainingVideos(videos), replace(PLAN, epochs=1), tmp_path / "state")
     low = [(0 - mean) / std for mean, std in zip(CLIP.mean, CLIP.std, strict=True)]
     high = [(1 - mean) / std for mean, std in zip(CLIP.mean, CLIP.std, strict=True)]
     for batch in recorder.seen:
@@ -187,7 +187,7 @@ def test_bfloat16_only_where_the_processor_has_it(
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
     monkeypatch.setattr(train_module, "_is_right_in_bf16", lambda _module, _clips: True)
     recorder = _Recorder()
-    fit(recorder, videos, videos, replace(PLAN, epochs=1), tmp_path / "state")
+    fit(recorder, TrainingVideos(videos, videos), replace(PLAN, epochs=1), tmp_path / "state")
     assert recorder.dtypes == {torch.bfloat16 if supported else torch.float32}
 
 
@@ -208,7 +208,7 @@ def test_bfloat16_is_given_up_where_a_convolution_is_wrong_in_it(videos: Prepare
     net = Net()
     assert not train_module._is_right_in_bf16(net, torch.randn(2, *CLIP.input_shape[1:]))
     net.dtypes.clear()
-    fit(net, videos, videos, replace(PLAN, epochs=1), tmp_path / "state")
+    fit(net, TrainingVideos(videos, videos), replace(PLAN, epochs=1), tmp_path / "state")
     assert torch.float32 in net.dtypes
     assert not net.training
     assert not net.conv._forward_hooks
@@ -218,14 +218,14 @@ def test_a_loss_that_is_not_finite_stops_the_training(videos: PreparedVideos, tm
     recorder = _Recorder()
     nn.init.constant_(recorder.linear.weight, math.nan)
     with pytest.raises(WeightsError, match=r"loss became nan in epoch 0; try a lower learning rate"):
-        fit(recorder, videos, None, PLAN, tmp_path / "state")
+        fit(recorder, TrainingVideos(videos), PLAN, tmp_path / "state")
     assert not (tmp_path / "state").exists()
 
 
 def test_a_state_that_cannot_be_written_is_told(videos: PreparedVideos, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        fit(_Recorder(), videos, None, replace(PLAN, epochs=1), tmp_path / "file" / "state")
+        fit(_Recorder(), TrainingVideos(videos), replace(PLAN, epochs=1), tmp_path / "file" / "state")
 
 
 @pytest.mark.parametrize(
