@@ -22,6 +22,8 @@ __all__ = [
     "LatencyRecord",
     "Machine",
     "Measurements",
+    "PairedDrop",
+    "PairedVerdict",
     "Parity",
     "ParityLimits",
     "Precision",
@@ -35,6 +37,7 @@ SCHEMA_VERSION = "1.0"
 Precision = Literal["fp32", "fp16", "int8"]
 Backend = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "fake"]
 Verdict = Literal["chosen", "candidate", "rejected", "reference"]
+PairedVerdict = Literal["keeps", "loses", "undecided"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -117,6 +120,21 @@ class Accuracy(Record):
     confusion: tuple[tuple[int, ...], ...] = Field(default=(), description="[true][predicted] counts")
     skipped: dict[str, int] = Field(default_factory=dict, description="reason -> number of videos left out")
     handled: dict[str, int] = Field(default_factory=dict, description="oddity -> number of videos used in spite of it")
+
+
+class PairedDrop(Record):
+    """What one model loses against another on the same videos, in points of top-1; below 0 it is the better one."""
+
+    count: int = Field(ge=1, description="videos both were run on")
+    reference_correct: int = Field(ge=0)
+    lost: int = Field(ge=0, description="videos only the reference recognised")
+    gained: int = Field(ge=0, description="videos only the other one recognised")
+    drop_points: float
+    interval: Interval = Field(description="points; 95 %, paired bootstrap over videos")
+    p_value: Fraction = Field(description="McNemar's exact test, two-sided: both are equally right")
+    max_drop_points: float = Field(description="what the verdict is about")
+    verdict: PairedVerdict = Field(description="keeps or loses where the whole interval does, else undecided")
+    count_needed: int = Field(ge=1, description="videos that a verdict on one point takes, at 80 % power")
 
 
 class Latency(Record):
