@@ -93,7 +93,7 @@ def _parity_words(parity: Parity) -> str:
     most = "" if limits.max_abs_error is None else f" (at most {limits.max_abs_error:.2g})"
     return (
         f"SNR {snr} (at least {limits.snr_db:.0f} dB), same top-1 on {parity.top1_agreement:.0%} of "
-        f"{parity.clips} clips (at least {limits.top1_agreement:.0%}), largest error {parity.max_abs_error:.2g}{most}"
+        f"{parity.clips} clips (expected {limits.top1_agreement:.0%}), largest error {parity.max_abs_error:.2g}{most}"
     )
 
 
