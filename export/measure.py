@@ -18,11 +18,11 @@ from edgeact.errors import DeviceError, ModelError
 from edgeact.export.data import ExportData
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.targets.variant import Variant
-from edgeact.progress import TIMED_STEP, OnStep, titled
+from edgeact.progress import TIMED_STEP, OnProgress, OnStep, titled
 from edgeact.records import Accuracy, Latency, Parity
 from edgeact.runtime import OpenRequest, Session, get_backend
 
-__all__ = ["REFERENCE", "Measured", "Meter"]
+__all__ = ["REFERENCE", "Measured", "Meter", "open_variant", "time_variants"]
 
 Array = npt.NDArray[np.float32]
 
@@ -66,7 +66,7 @@ class Meter:
     def measure(self, variants: Sequence[Variant], *, with_latency: bool) -> Measured:
         """Parity of all, then accuracy and, if wanted, latency of those that agree with PyTorch."""
         runnable = [variant for variant in variants if variant.checked_by]
-        parities, failures = self._parities(runnable)
+        parities, failures = self.parities(runnable)
         found = Measured(parities, failures)
         agreeing = [variant for variant in runnable if found.agrees(variant)]
         if not agreeing:
@@ -78,7 +78,8 @@ class Meter:
             self._latencies(agreeing) if with_latency else {},
         )
 
-    def _parities(self, variants: Sequence[Variant]) -> tuple[dict[str, Parity], dict[str, str]]:
+    def parities(self, variants: Sequence[Variant]) -> tuple[dict[str, Parity], dict[str, str]]:
+        """Agreement with PyTorch by name, and why those that could not be run could not; all must have `checked_by`."""
         clips = self.data.parity.inputs
         reference = np.concatenate([self._torch(clip) for clip in clips])
         parities, failures = {}, {}
@@ -106,25 +107,10 @@ class Meter:
         return {name: summarize(score, source) for name, score in scores.items()}
 
     def _latencies(self, variants: Sequence[Variant]) -> dict[str, Latency]:
-        """A few runs of each, then enough of those near the best, in turns, so that drift meets them alike."""
-        clip = self.data.parity.inputs[0]
-        latencies = {}
-        for done, variant in enumerate(variants):
-            self.on_step(TIMED_STEP, done, len(variants) + 2)
-            with self._open(variant) as session:
-                run = functools.partial(session.run, clip)
-                latencies[variant.artifact.name] = measure_latency(run, _SCREENING_PLAN, threads=self.threads)
-        limit_ms = _NEAR * min(latency.p50_ms for latency in latencies.values())
-        near = [variant for variant in variants if latencies[variant.artifact.name].p50_ms <= limit_ms]
-        self.on_step(TIMED_STEP, len(variants), len(variants) + 2)
-        with contextlib.ExitStack() as stack:
-            sessions = {variant.artifact.name: stack.enter_context(self._open(variant)) for variant in near}
-            runs = {name: functools.partial(session.run, clip) for name, session in sessions.items()}
-            for name, latency in interleave(runs, _ROUNDS).items():
-                latencies[name] = latency.model_copy(update={"threads": self.threads})
-        self.on_step(TIMED_STEP, len(variants) + 1, len(variants) + 2)
+        clip, count = self.data.parity.inputs[0], len(variants) + 2
+        latencies = time_variants(variants, self._open, clip, self.threads, titled(self.on_step, TIMED_STEP))
         latencies[REFERENCE] = self._torch_latency(clip)
-        self.on_step(TIMED_STEP, len(variants) + 2, len(variants) + 2)
+        self.on_step(TIMED_STEP, count, count)
         return latencies
 
     def _torch_latency(self, clip: Array) -> Latency:
@@ -141,20 +127,55 @@ class Meter:
         return logits
 
     def _open(self, variant: Variant) -> Session:
-        return Session(
-            get_backend(str(variant.checked_by)),
-            OpenRequest(
-                graph=variant.checked_graph or variant.member("graph") or b"",
-                kind=variant.artifact.kind,
-                precision=variant.artifact.precision,
-                input_shape=self.model.clip.input_shape,
-                output_size=len(self.model.labels),
-                weights=variant.member("weights"),
-                threads=self.threads,
-                device="CPU",
-                as_written=variant.checked_by not in variant.artifact.backends,
-            ),
-        )
+        return open_variant(variant, self.model.clip.input_shape, len(self.model.labels), self.threads)
+
+
+def open_variant(variant: Variant, input_shape: tuple[int, ...], classes: int, threads: int) -> Session:
+    """A session of the variant on this machine's CPU, by the backend that checks it; the caller closes it."""
+    return Session(
+        get_backend(str(variant.checked_by)),
+        OpenRequest(
+            graph=variant.checked_graph or variant.member("graph") or b"",
+            kind=variant.artifact.kind,
+            precision=variant.artifact.precision,
+            input_shape=input_shape,
+            output_size=classes,
+            weights=variant.member("weights"),
+            threads=threads,
+            device="CPU",
+            as_written=variant.checked_by not in variant.artifact.backends,
+        ),
+    )
+
+
+def time_variants(
+    variants: Sequence[Variant],
+    open_one: Callable[[Variant], Session],
+    clip: Array,
+    threads: int,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Latency]:
+    """Latencies by name: a few runs of each, then enough of those near the best, in turns, so that drift meets all.
+
+    `on_progress` counts the variants, and two steps after them.
+    """
+    tell: OnProgress = on_progress or (lambda _done, _total: None)
+    latencies = {}
+    for done, variant in enumerate(variants):
+        tell(done, len(variants) + 2)
+        with open_one(variant) as session:
+            run = functools.partial(session.run, clip)
+            latencies[variant.artifact.name] = measure_latency(run, _SCREENING_PLAN, threads=threads)
+    limit_ms = _NEAR * min(latency.p50_ms for latency in latencies.values())
+    near = [variant for variant in variants if latencies[variant.artifact.name].p50_ms <= limit_ms]
+    tell(len(variants), len(variants) + 2)
+    with contextlib.ExitStack() as stack:
+        sessions = {variant.artifact.name: stack.enter_context(open_one(variant)) for variant in near}
+        runs = {name: functools.partial(session.run, clip) for name, session in sessions.items()}
+        for name, latency in interleave(runs, _ROUNDS).items():
+            latencies[name] = latency.model_copy(update={"threads": threads})
+    tell(len(variants) + 1, len(variants) + 2)
+    return latencies
 
 
 def _runner(session: Session) -> Callable[[Array], Array]:
