@@ -120,6 +120,7 @@ def _row(
     return TrainedRow(
         name=subject.name,
         paper=subject.paper,
+        epochs=sum(phase.epochs for phase in subject.phases),
         parameters=opened[subject, "fp32"].manifest.model.parameters,
         clips=found["fp32"].count,
         top1={one: found[one].top1 for one in _PRECISIONS},

@@ -41,10 +41,11 @@ class Subject:
 _MSF = (Phase(6, 1.2e-3),)
 _RESNET = (Phase(8, 1.2e-3), Phase(6, 1e-3))
 _DEEP = (*_RESNET, Phase(6, 1e-3))
-_FLAT = (Phase(8, 3e-4), Phase(6, 6e-4))
+_SLOW = (*_MSF, Phase(6, 1e-3))
+_FLAT = (Phase(8, 3e-4), Phase(6, 6e-4), Phase(12, 1e-3))
 
 SUBJECTS = (
-    Subject("r3d-18", "MSF-R3D", _MSF),
+    Subject("r3d-18", "MSF-R3D", _SLOW),
     Subject("msf-r3d", "MSF-R3D", _MSF),
     Subject("msf-r3d-fsam", "MSF-R3D", _MSF),
     Subject("cnn3d", "attention gate", _FLAT),

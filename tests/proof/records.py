@@ -12,6 +12,8 @@ class TrainedRow(Record):
 
     name: str
     paper: str
+    epochs: int
+    """Of all phases together."""
     parameters: int
     clips: int
     top1: dict[str, float]
@@ -50,8 +52,8 @@ class Proof(Record):
 def markdown(proof: Proof) -> str:
     """Two tables with the machine under them."""
     lines = [
-        "| model, width 16 | paper | M par. | FP32, top-1 (95 %) | INT8, top-1 (95 %) | lost, won | FP32 | INT8 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| model, width 16 | paper | epochs | M par. | FP32, top-1 (95 %) | INT8, top-1 (95 %) | lost, won | FP32 | INT8 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_trained(row) for row in proof.trained),
         "",
         "| model, full size, FP32 | compared in | GMACs | latency (95 %) | against the first |",
@@ -78,5 +80,6 @@ def _trained(row: TrainedRow) -> str:
         for one in ("fp32", "int8")
     ]
     latency = [f"{row.latency_ms[one]:.2f} ms" for one in ("fp32", "int8")]
-    cells = [f"`{row.name}`", row.paper, f"{row.parameters / 1e6:.2f}", *accuracy, f"{row.lost}, {row.won}", *latency]
+    parameters = f"{row.parameters / 1e6:.2f}"
+    cells = [f"`{row.name}`", row.paper, str(row.epochs), parameters, *accuracy, f"{row.lost}, {row.won}", *latency]
     return "| " + " | ".join(cells) + " |"
