@@ -52,7 +52,7 @@ class Proof(Record):
 def markdown(proof: Proof) -> str:
     """Two tables with the machine under them."""
     lines = [
-        "| model, width 16 | paper | epochs | M par. | FP32 top-1 (95 %) | INT8 top-1 (95 %) | lost, won | FP32 | INT8 |",
+        "| model, width 16 | paper | epochs | M par. | FP32 top-1 (95 %) | INT8 (95 %) | lost, won | FP32 | INT8 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_trained(row) for row in proof.trained),
         "",
