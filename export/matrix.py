@@ -30,6 +30,7 @@ from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.settle import made_up_clips
+from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.static import METHOD
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Sources, Variant
@@ -179,7 +180,7 @@ def _sources(trial: Trial, profile: DeviceProfile, precision: Precision) -> Sour
         clip=trial.model.clip,
         profile=profile,
         samples=clips,
-        calibration=clips,
+        calibration=Calibrator(trial.master, clips),
         precisions=(precision,),
         on_step=lambda _title: None,
     )

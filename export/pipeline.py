@@ -27,6 +27,7 @@ from edgeact.export.judge import Terms, Verdicts, judge
 from edgeact.export.measure import Meter
 from edgeact.export.models.cost import Cost, measure_cost
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
+from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.static import check_clips
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources, Variant
@@ -140,13 +141,14 @@ def _sources(job: _Job, report: Reporter) -> Sources:
     decisions = [*job.model.notes, *([job.data.note] if job.data.note else [])]
     if unreadable := sum(job.data.calibration.skipped.values()):
         decisions.append(f"{unreadable} videos left out of calibration: unreadable")
-    calibration = _calibration(job, decisions)
+    clips = _calibration(job, decisions)
+    master = to_onnx(job.model.module, job.model.clip)
     return Sources(
-        master=to_onnx(job.model.module, job.model.clip),
+        master=master,
         clip=job.model.clip,
         profile=job.profile,
         samples=(job.data.parity if job.data.provenance.synthetic else job.data.calibration).inputs[:_RANGE_CLIPS],
-        calibration=calibration,
+        calibration=None if clips is None else Calibrator(master, clips),
         precisions=PRECISIONS[job.request.precision],
         on_step=report.on_step,
         decisions=decisions,

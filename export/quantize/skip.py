@@ -9,7 +9,7 @@ from edgeact.export.quantize.gates import gate_layers
 from edgeact.export.quantize.policy import int8_exclusion_reason
 from edgeact.export.quantize.spectral import spectral_layers
 
-__all__ = ["skip_list"]
+__all__ = ["float_everywhere", "skip_list"]
 
 
 def skip_list(model: onnx.ModelProto, profile: DeviceProfile) -> dict[str, str]:
@@ -18,10 +18,15 @@ def skip_list(model: onnx.ModelProto, profile: DeviceProfile) -> dict[str, str]:
     Attention: what computes weights of features, by `gates`. Fourier transforms and what stands between them, by
     `spectral`. Small channels: the rule of TensorRT's own optimizer, for GPU targets.
     """
-    reasons = gate_layers(model) | spectral_layers(model)
+    reasons = float_everywhere(model)
     if profile.family != "cpu":
         reasons = {**_small_channels(model), **reasons}
     return reasons
+
+
+def float_everywhere(model: onnx.ModelProto) -> dict[str, str]:
+    """Layer name -> reason, for the layers that no target quantizes."""
+    return gate_layers(model) | spectral_layers(model)
 
 
 def _small_channels(model: onnx.ModelProto) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Static symmetric INT8: Q/DQ around convolutions and linear layers of the FP32 ONNX graph, ranges from real clips.
+"""Static symmetric INT8: Q/DQ around convolutions and linear layers of the FP32 ONNX graph, by given ranges.
 
 The result is the one form that TensorRT 8.5 to 11, OpenVINO and ONNX Runtime all accept: int8 weights per output
 channel, int8 activations per tensor, every zero point 0, biases left in FP32 (TensorRT has no INT32 DequantizeLinear).
@@ -9,19 +9,18 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
 
+from edgeact.calibration.ranges import Ranges
 from edgeact.errors import CalibrationError, ConversionError
-from edgeact.export.convert.ranges import largest_values
+from edgeact.export.quantize.ranges import QUANTIZED_OPS, quantized_tensors
 
 __all__ = ["METHOD", "MIN_CLIPS", "SMALLEST_SCALE", "check_clips", "float_layers", "quantize"]
 
@@ -29,7 +28,6 @@ METHOD = "static, symmetric int8, min-max ranges; weights per channel, activatio
 MIN_CLIPS = 32
 # Just above FP16's smallest normal number, 2**-14: an FP16 graph holds its scales in FP16, with fewer digits below.
 SMALLEST_SCALE = 6.2e-5
-_QUANTIZED_OPS = ("Conv", "Gemm", "MatMul")
 _EXTRA_OPTIONS: dict[str, Any] = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
@@ -48,71 +46,48 @@ def check_clips(count: int, *, accept_poor: bool) -> None:
         )
 
 
-def quantize(
-    model: onnx.ModelProto, clips: Sequence[npt.NDArray[np.float32]], skip: Mapping[str, str]
-) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str]) -> onnx.ModelProto:
     """A copy of `model` with Q/DQ nodes; layers named in `skip` (layer -> reason) stay in float.
 
-    Each clip is float32 of the graph's own input shape. The same model, clips and skip list give the same bytes.
-    Raises CalibrationError where there is no clip, a clip does not fit or is not finite, or a tensor to be quantized
-    is 0 on all clips; ConversionError where the quantizer refuses the graph.
+    `ranges` may hold more tensors than `model` has. The same model, ranges and skip list give the same bytes.
+    Raises CalibrationError where an activation to be quantized has no range or is 0 on all clips; ConversionError
+    where the quantizer refuses the graph.
     """
-    _check_fit(model, clips)
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(model, source)
-        try:
-            with _quiet():
-                quantize_static(
-                    source,
-                    target,
-                    _Reader(model.graph.input[0].name, clips),
-                    quant_format=QuantFormat.QDQ,
-                    op_types_to_quantize=list(_QUANTIZED_OPS),
-                    per_channel=True,
-                    activation_type=QuantType.QInt8,
-                    weight_type=QuantType.QInt8,
-                    nodes_to_exclude=list(skip),
-                    calibrate_method=CalibrationMethod.MinMax,
-                    extra_options=_EXTRA_OPTIONS,
-                )
-        except Exception as error:  # ONNX Runtime's own classes have no base but Exception
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ConversionError(f"INT8 quantization failed: {reason}; try --precision fp16 or fp32") from error
-        result = onnx.load(target)
-    _check_ranges(model, result, clips)
+    _check_ranges(model, ranges, skip)
+    # The quantizer computes a scale for every range it is given, needed or not.
+    limits = {name: np.float32(ranges.tensors[name].limit) for name in quantized_tensors(model, skip)}
+    tensors = {name: TensorData(lowest=-limit, highest=limit) for name, limit in limits.items()}
+    try:
+        with _quiet():
+            quantizer = QDQQuantizer(
+                model,
+                True,
+                False,
+                QuantType.QInt8,
+                QuantType.QInt8,
+                TensorsData(CalibrationMethod.MinMax, tensors),
+                [],
+                list(skip),
+                list(QUANTIZED_OPS),
+                _EXTRA_OPTIONS,
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+    except Exception as error:  # ONNX Runtime's own classes have no base but Exception
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConversionError(f"INT8 quantization failed: {reason}; try --precision fp16 or fp32") from error
+    result: onnx.ModelProto = quantizer.model.model
+    _check_weight_scales(result)
     _raise_weight_scales(result)
     del result.metadata_props[:]
+    for tensor in result.graph.initializer:
+        tensor.ClearField("data_location")  # the quantizer reads its copy from a folder of its own
     return result
 
 
 def float_layers(model: onnx.ModelProto, skip: Mapping[str, str]) -> dict[str, str]:
     """The layers of `skip` that `model` has, with the reason, in the graph's order."""
     return {node.name: skip[node.name] for node in model.graph.node if node.name in skip}
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
-    """Feeds the clips one by one."""
-
-    def __init__(self, name: str, clips: Sequence[npt.NDArray[np.float32]]) -> None:
-        self._feeds = iter([{name: clip} for clip in clips])
-
-    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-        return next(self._feeds, None)
-
-
-def _check_fit(model: onnx.ModelProto, clips: Sequence[npt.NDArray[np.float32]]) -> None:
-    if not clips:
-        raise CalibrationError(f"expected calibration clips, got none; give a data set of at least {MIN_CLIPS} clips")
-    expected = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
-    for index, clip in enumerate(clips):
-        if clip.shape != expected or clip.dtype != np.float32:
-            raise CalibrationError(
-                f"calibration clip {index}: expected float32 of shape {expected}, got {clip.dtype} of {clip.shape}; "
-                "preprocess it by the model's own clip contract"
-            )
-        if not np.isfinite(clip).all():
-            raise CalibrationError(f"calibration clip {index} holds NaN or infinity; expected finite pixels")
 
 
 def _scales(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto, npt.NDArray[np.float32]]]:
@@ -124,19 +99,18 @@ def _scales(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto, npt
             yield node.input[0], scale, numpy_helper.to_array(scale)
 
 
-def _check_ranges(model: onnx.ModelProto, quantized: onnx.ModelProto, clips: Sequence[npt.NDArray[np.float32]]) -> None:
-    weights = {tensor.name for tensor in quantized.graph.initializer}
-    doubtful = []
+def _check_ranges(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str]) -> None:
+    for name, layer in quantized_tensors(model, skip).items():
+        if name not in ranges.tensors:
+            raise CalibrationError(f"no range was calibrated for '{name}' of layer '{layer}'; calibrate this graph")
+        if ranges.tensors[name].limit == 0:
+            raise CalibrationError(_unusable(name, "it is always 0"))
+
+
+def _check_weight_scales(quantized: onnx.ModelProto) -> None:
     for name, _, scale in _scales(quantized):
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             raise CalibrationError(_unusable(name, f"its scale is {scale.min()}"))
-        if name not in weights and scale == 1:
-            doubtful.append(name)  # the quantizer's answer to a range of 0, and very rarely a true one
-    if doubtful:
-        largest = largest_values(model, clips)
-        for name in doubtful:
-            if largest[name] == 0:
-                raise CalibrationError(_unusable(name, "it is always 0"))
 
 
 def _unusable(tensor: str, why: str) -> str:

@@ -33,9 +33,10 @@ def cpu_variants(sources: Sources) -> list[Variant]:
         sources.on_step("OpenVINO IR, FP16 weights")
         variants.append(_ir_variant("openvino-fp16", "fp16", graph.SerializeToString()))
     if "int8" in sources.precisions and sources.calibration is not None:
-        sources.on_step(f"calibrating INT8 on {len(sources.calibration)} clips")
+        sources.on_step(f"calibrating INT8 on {len(sources.calibration.clips)} clips")
         skip = skip_list(graph, sources.profile)
-        data = fold_weights(quantize(graph, sources.calibration, skip)).SerializeToString()
+        ranges = sources.calibration.ranges_for(graph, skip)
+        data = fold_weights(quantize(graph, ranges, skip)).SerializeToString()
         kept = float_layers(graph, skip)
         sources.on_step("OpenVINO IR, INT8")
         variants += [_ir_variant("openvino-int8", "int8", data, kept), onnx_variant("onnx-int8", "int8", data, kept)]

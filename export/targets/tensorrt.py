@@ -17,9 +17,10 @@ from edgeact.export.convert.onnx import INPUT_NAME, at_opset
 from edgeact.export.convert.recipe import RecipeGraph, build_recipe, recipe_json, trtexec_script
 from edgeact.export.convert.retype import with_float_quantizers
 from edgeact.export.convert.tensorrt_rtx import EngineBuild, check_and_build, supported_sms
+from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.skip import skip_list
 from edgeact.export.quantize.static import float_layers, quantize
-from edgeact.export.targets.variant import Clips, Sources, Variant, onnx_variant
+from edgeact.export.targets.variant import Sources, Variant, onnx_variant
 from edgeact.records import Precision
 
 __all__ = ["desktop_variants", "jetson_variants"]
@@ -143,11 +144,12 @@ def _graph(sources: Sources, flavour: _Flavour, precision: Precision) -> _Graph:
 
 
 def _quantized(
-    sources: Sources, flavour: _Flavour, model: onnx.ModelProto, clips: Clips
+    sources: Sources, flavour: _Flavour, model: onnx.ModelProto, calibrator: Calibrator
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The graph in INT8, and its layers left in float: by the board's rule, or because a release refuses them."""
     skip = skip_list(model, sources.profile)
-    quantized = quantize(model, clips, skip)
+    ranges = calibrator.ranges_for(model, skip)
+    quantized = quantize(model, ranges, skip)
     refused = {
         finding.node: finding.message.removesuffix(_LEAVE_IN_FLOAT)
         for dialect in flavour.dialects
@@ -156,7 +158,7 @@ def _quantized(
     }
     if refused:
         skip = {**skip, **refused}
-        quantized = quantize(model, clips, skip)
+        quantized = quantize(model, ranges, skip)
     return quantized, float_layers(model, skip)
 
 

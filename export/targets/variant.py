@@ -15,6 +15,7 @@ from edgeact.bundle.manifest import Role
 from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile
 from edgeact.export.convert.ranges import largest_values
+from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.records import Precision
 
 __all__ = ["Clips", "Sources", "Variant", "onnx_variant"]
@@ -64,8 +65,8 @@ class Sources:
     profile: DeviceProfile
     samples: Clips
     """Real clips to measure activations on, so that FP16 cannot overflow unseen."""
-    calibration: Clips | None
-    """Clips that INT8 ranges are taken from; None: no INT8."""
+    calibration: Calibrator | None
+    """Where INT8 ranges are taken from; None: no INT8."""
     precisions: tuple[Precision, ...]
     on_step: Callable[[str], None]
     decisions: list[str] = field(default_factory=list)

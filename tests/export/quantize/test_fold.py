@@ -11,6 +11,7 @@ from edgeact.export.convert.onnx import to_onnx
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.spec import resized_clip
 from edgeact.export.quantize.fold import fold_weights
+from edgeact.export.quantize.ranges import collect_ranges
 from edgeact.export.quantize.static import quantize
 
 
@@ -20,7 +21,8 @@ def test_the_function_is_the_same_and_the_file_smaller(name: str) -> None:
     clip = resized_clip(spec.clip, clip_frames=4, size=32)
     rng = np.random.default_rng(0)
     clips = [rng.standard_normal(clip.input_shape, dtype=np.float32) for _ in range(4)]
-    quantized = quantize(to_onnx(spec.build(spec.options(5, width=16, clip=clip)), clip), clips, {})
+    model = to_onnx(spec.build(spec.options(5, width=16, clip=clip)), clip)
+    quantized = quantize(model, collect_ranges(model, clips), {})
     folded = fold_weights(quantized)
     onnx.checker.check_model(folded, full_check=True)
     assert folded.ByteSize() < 0.4 * quantized.ByteSize()

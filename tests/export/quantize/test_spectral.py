@@ -8,6 +8,7 @@ import pytest
 
 from edgeact.devices import load_profile
 from edgeact.export.convert.fourier import Basis
+from edgeact.export.quantize.ranges import collect_ranges
 from edgeact.export.quantize.skip import skip_list
 from edgeact.export.quantize.spectral import spectral_layers
 from edgeact.export.quantize.static import float_layers, quantize
@@ -72,7 +73,7 @@ def test_no_transform_of_a_quantized_model_reads_int8(board: str) -> None:
     # Twelve Fourier convolutions: the two of stages 1 to 3's six blocks; each four products and one convolution.
     assert sum("Fourier transform" in reason for reason in kept.values()) == 48
     assert sum("works on a spectrum" in reason for reason in kept.values()) == 12
-    quantized = quantize(case.graph, random_clips(case.clip, 2), skip)
+    quantized = quantize(case.graph, collect_ranges(case.graph, random_clips(case.clip, 2), skip=skip), skip)
     back = {name for entry in quantized.graph.node if entry.op_type == "DequantizeLinear" for name in entry.output}
     for entry in quantized.graph.node:
         if entry.name in spectral_layers(case.graph):

@@ -17,6 +17,7 @@ from edgeact.errors import CalibrationError, ConversionError
 from edgeact.export.convert.onnx import at_opset
 from edgeact.export.convert.openvino import to_openvino
 from edgeact.export.convert.tensorrt_rtx import parse_only
+from edgeact.export.quantize.ranges import collect_ranges
 from edgeact.export.quantize.skip import skip_list
 from edgeact.export.quantize.static import MIN_CLIPS, SMALLEST_SCALE, check_clips, float_layers, quantize
 from tests.export.convert.exported import Exported, exported, random_clips, run_onnx
@@ -28,7 +29,8 @@ CPU = load_profile("cpu")
 
 def _quantized(case: Exported, skip: dict[str, str] | None = None) -> onnx.ModelProto:
     chosen = skip_list(case.graph, CPU) if skip is None else skip
-    return quantize(at_opset(case.graph, 17), random_clips(case.clip, 8), chosen)
+    graph = at_opset(case.graph, 17)
+    return quantize(graph, collect_ranges(graph, random_clips(case.clip, 8), skip=chosen), chosen)
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
@@ -109,7 +111,7 @@ def test_scales_of_nearly_empty_channels_keep_their_digits_in_fp16() -> None:
     weight = np.random.default_rng(0).normal(size=(4, 4, 1, 1, 1)).astype(np.float32)
     weight[1] *= 1e-5
     weight[2] = 0
-    model = quantize(_conv(weight), [np.ones((1, 4, 2, 4, 4), np.float32)], {})
+    model = _calibrated(_conv(weight), [np.ones((1, 4, 2, 4, 4), np.float32)])
     (scale,) = [
         _constants(model)[n.input[1]] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "w"
     ]
@@ -119,6 +121,10 @@ def test_scales_of_nearly_empty_channels_keep_their_digits_in_fp16() -> None:
     np.testing.assert_allclose(scale[[0, 3]], np.abs(weight[[0, 3]]).max(axis=(1, 2, 3, 4)) / 127, rtol=1e-5)
     x = np.random.default_rng(1).uniform(0, 1, (1, 4, 2, 4, 4)).astype(np.float32)
     np.testing.assert_allclose(run_onnx(model, x), run_onnx(_conv(weight), x), atol=0.05)
+
+
+def _calibrated(model: onnx.ModelProto, clips: list[NDArray[Any]]) -> onnx.ModelProto:
+    return quantize(model, collect_ranges(model, clips), {})
 
 
 def _dead() -> onnx.ModelProto:
@@ -151,18 +157,35 @@ REFUSED: dict[str, tuple[onnx.ModelProto, list[NDArray[Any]], str]] = {
 def test_unfit_clips_and_ranges_are_refused(name: str) -> None:
     model, clips, says = REFUSED[name]
     with pytest.raises(CalibrationError, match=says):
-        quantize(model, clips, {})
+        _calibrated(model, clips)
 
 
 def test_a_scale_that_truly_is_one_is_kept() -> None:
-    quantize(_conv(LIVE), [GOOD * 127], {})
+    _calibrated(_conv(LIVE), [GOOD * 127])
 
 
 def test_a_graph_the_quantizer_cannot_read_is_told() -> None:
     model = _conv(LIVE)
-    model.graph.node[0].op_type = "NoSuchOperator"
-    with pytest.raises(ConversionError, match=r"INT8 quantization failed: .*NoSuchOperator"):
-        quantize(model, [GOOD], {})
+    ranges = collect_ranges(model, [GOOD])
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(LIVE * np.float32("nan"), "w"))
+    with pytest.raises(ConversionError, match=r"INT8 quantization failed: .*; try --precision fp16"):
+        quantize(model, ranges, {})
+
+
+def test_a_graph_that_cannot_be_run_is_told() -> None:
+    model = _conv(LIVE)
+    model.graph.node[1].op_type = "NoSuchOperator"
+    with pytest.raises(ConversionError, match=r"the graph to calibrate cannot be run: .*NoSuchOperator"):
+        collect_ranges(model, [GOOD])
+
+
+def test_a_layer_that_was_not_calibrated_is_told() -> None:
+    ranges = collect_ranges(_conv(LIVE), [GOOD])
+    other = _conv(LIVE)
+    other.graph.node[0].input[0] = "x2"
+    other.graph.input[0].name = "x2"
+    with pytest.raises(CalibrationError, match="no range was calibrated for 'x2' of layer 'the_Conv'"):
+        quantize(other, ranges, {})
 
 
 def test_too_few_clips_need_acceptance() -> None:
@@ -177,7 +200,7 @@ def test_too_few_clips_need_acceptance() -> None:
 def test_nothing_is_printed_and_logging_stays_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     logging.disable(logging.ERROR)
     try:
-        quantize(_conv(LIVE), [GOOD], {})
+        _calibrated(_conv(LIVE), [GOOD])
         assert logging.root.manager.disable == logging.ERROR
     finally:
         logging.disable(logging.NOTSET)

@@ -10,6 +10,7 @@ from edgeact.export.data import ExportData
 from edgeact.export.measure import Meter
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.pipeline import PRECISIONS
+from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources
 
@@ -27,7 +28,7 @@ def _sources(master: onnx.ModelProto, data: ExportData, model: LoadedModel, prec
         clip=model.clip,
         profile=load_profile("cpu"),
         samples=data.calibration.inputs,
-        calibration=clips,
+        calibration=Calibrator(master, clips),
         precisions=PRECISIONS[precision],
         on_step=lambda _title: None,
     )

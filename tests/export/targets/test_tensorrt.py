@@ -21,6 +21,7 @@ from edgeact.export.data import ExportData
 from edgeact.export.measure import Meter
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.pipeline import PRECISIONS
+from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.static import quantize
 from edgeact.export.targets import VARIANTS, tensorrt
 from edgeact.export.targets.variant import Sources, Variant
@@ -65,7 +66,7 @@ def make(colours: LoadedModel, colour_data: ExportData, colour_master: onnx.Mode
             clip=colours.clip,
             profile=profile,
             samples=clips,
-            calibration=clips,
+            calibration=Calibrator(master, clips),
             precisions=PRECISIONS[precision],
             on_step=lambda _title: None,
             decisions=decisions,
