@@ -20,6 +20,7 @@ __all__ = [
     "Interval",
     "Latency",
     "LatencyRecord",
+    "LayerDamage",
     "Machine",
     "Measurements",
     "PairedDrop",
@@ -28,11 +29,12 @@ __all__ = [
     "ParityLimits",
     "Precision",
     "Row",
+    "Sensitivity",
     "Sensors",
     "Verdict",
 ]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 Precision = Literal["fp32", "fp16", "int8"]
 Backend = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "fake"]
@@ -169,6 +171,29 @@ class Row(Record):
     reason: str
 
 
+class LayerDamage(Record):
+    """What INT8 in one layer alone does to the network's output."""
+
+    layer: str = Field(description="name of the node in the ONNX graph")
+    weight: str = Field(description="name of its weight: the state dict's where the exporter kept it")
+    macs: int = Field(ge=0)
+    snr_db: float | None = Field(description="at the output, against the float graph; None: no error at all")
+    top1_agreement: Fraction
+    float_reason: str = Field(default="", description="why mixed INT8 leaves it in float; empty: it does not")
+
+
+class Sensitivity(Record):
+    """The damage of INT8 by layer, on calibration clips, for the layers that no rule leaves in float."""
+
+    artifact: str = Field(description="the artifact whose graph was looked at")
+    clips: int = Field(ge=1)
+    snr_db: float | None = Field(description="with all layers in INT8; None: no error at all")
+    top1_agreement: Fraction
+    mixed_snr_db: float | None = Field(default=None, description="with the layers that have a float_reason in float")
+    mixed_top1_agreement: Fraction | None = Field(default=None, description="None: no mixed INT8 was looked for")
+    layers: tuple[LayerDamage, ...] = Field(description="in the graph's order")
+
+
 class Measurements(Record):
     """All rows of one bundle, measured on one machine."""
 
@@ -179,6 +204,7 @@ class Measurements(Record):
     target: str
     machine: Machine
     rows: tuple[Row, ...]
+    sensitivity: tuple[Sensitivity, ...] = Field(default=(), description="of each INT8 graph that was looked into")
 
 
 class BundleRecord(Record):

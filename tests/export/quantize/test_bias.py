@@ -1,0 +1,98 @@
+"""Bias correction: every channel's mean comes back, what is right stays, and the graph is otherwise the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeact.export.quantize.bias import corrected_biases, with_biases
+from edgeact.export.quantize.switched import SwitchedGraph
+from tests.export.convert.exported import run_onnx
+from tests.export.quantize.making import Switched, as_written, switched
+
+NAMES = ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"]
+
+
+def _mean_errors(case: Switched, biases: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """By layer, the mean error of its channels, behind the same layers before it."""
+    graph, errors = case.graph, []
+    fed = dict(graph.biases) | {
+        layer.bias: biases[layer.name] for layer in graph.layers if layer.bias and layer.name in biases
+    }
+    floats, rounded = list(case.clips), list(case.clips)
+    for index in range(len(graph.in_segments())):
+        wanted = [graph.advance(index, state, ()) for state in floats]
+        got = [graph.advance(index, state, graph.names, fed) for state in rounded]
+        for place in range(1, len(wanted[0])):
+            errors.append(np.mean([one[place] - other[place] for one, other in zip(got, wanted, strict=True)], axis=0))
+        floats, rounded = [one[0] for one in wanted], [one[0] for one in got]
+    return errors
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layer_gives_its_float_mean_afterwards(name: str) -> None:
+    case = switched(name)
+    before = _mean_errors(case, {})
+    after = _mean_errors(case, corrected_biases(case.graph, case.clips, case.graph.names))
+    assert len(before) == sum(layer.bias is not None for layer in case.graph.layers)
+    for worse, better in zip(before, after, strict=True):
+        assert np.abs(better).max() <= 1e-5 + np.abs(worse).max()
+        assert np.abs(better).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mean_error_of_the_output_shrinks(name: str) -> None:
+    case = switched(name)
+    corrected = with_biases(case.quantized(), corrected_biases(case.graph, case.clips, case.graph.names))
+    wanted = np.concatenate([run_onnx(case.model, clip) for clip in case.clips])
+    errors = [
+        np.abs((np.concatenate([as_written(model, clip) for clip in case.clips]) - wanted).mean(axis=0)).max()
+        for model in (case.quantized(), corrected)
+    ]
+    step = np.abs(wanted).max() / 127
+    assert errors[1] <= max(errors[0], step / 2)  # the output itself is rounded behind the last bias
+
+
+def test_where_nothing_is_rounded_nothing_is_corrected() -> None:
+    case = switched("cnn3d-gate")
+    assert corrected_biases(case.graph, case.clips, ()) == {}
+
+
+def test_a_layer_without_error_keeps_its_bias_bit_for_bit() -> None:
+    case = switched("cnn3d-gate")
+    none = _Exact(case.graph.layers, case.graph.biases, case.graph._choices, case.graph._segments)
+    found = corrected_biases(none, case.clips, none.names)
+    for layer in none.layers:
+        if layer.bias:
+            np.testing.assert_array_equal(found[layer.name], case.graph.biases[layer.bias])
+
+
+class _Exact(SwitchedGraph):
+    """INT8 that rounds nothing."""
+
+    def advance(self, index, state, on, biases=None):  # type: ignore[no-untyped-def]
+        return super().advance(index, state, (), biases)
+
+
+def test_only_the_named_layers_biases_change() -> None:
+    case = switched("cnn3d-gate")
+    quantized = case.quantized()
+    name = case.graph.names[0]
+    before = quantized.SerializeToString()
+    changed = with_biases(quantized, {name: np.ones(8, np.float32)})
+    assert quantized.SerializeToString() == before
+    layers = [
+        (one, other)
+        for one, other in zip(quantized.graph.node, changed.graph.node, strict=True)
+        if one.SerializeToString() != other.SerializeToString()
+    ]
+    assert [one.name for one, _ in layers] == [name]
+    with_itself = with_biases(quantized, {})
+    assert with_itself.graph.node == quantized.graph.node
+
+
+def test_progress_ends_at_the_end() -> None:
+    case, told = switched("cnn3d-gate"), []
+    corrected_biases(case.graph, case.clips[:1], case.graph.names, lambda done, total: told.append((done, total)))
+    assert told[-1][0] == told[-1][1] == len(told)
