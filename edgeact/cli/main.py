@@ -21,6 +21,9 @@ from edgeact.errors import EdgeactError, StorageError
 
 __all__ = ["app", "main"]
 
+# What OpenCV and its FFmpeg write to standard error by themselves; the errors here say it in one line.
+_QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+
 app = typer.Typer(
     name="edgeact",
     help="Deploy action-recognition 3-D CNNs: export to a bundle, run it, measure it.",
@@ -59,6 +62,8 @@ app.command("train")(train.command)
 
 def main() -> None:
     """Entry point of the console script; exits with the error's own code, 130 where interrupted, 143 on SIGTERM."""
+    for name, level in _QUIET.items():
+        os.environ.setdefault(name, level)  # read when OpenCV is imported, which no verb does before it runs
     with _unwinding_on_sigterm():
         try:
             app(prog_name="edgeact")

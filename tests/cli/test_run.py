@@ -125,3 +125,13 @@ def test_what_the_source_tells_goes_to_standard_error(bundle: str, tmp_path: Pat
     write_video(tmp_path / "slow.mp4", coloured(0, 12, (48, 64)), 4.0)
     result = CliRunner().invoke(app, ["run", bundle, str(tmp_path / "slow.mp4")], env={"COLUMNS": "500"})
     assert result.stderr.count("the model was trained at 8") == 1
+
+
+@pytest.mark.parametrize("source", ["77", "rtsp://127.0.0.1:9/x"])
+def test_a_camera_that_is_not_there_is_one_line(bundle: str, source: str) -> None:
+    """OpenCV and FFmpeg have pages to say about it."""
+    command = [sys.executable, "-c", "from edgeact.cli import main; main()", "run", bundle, source]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == VideoError.exit_code
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: cannot open ")
