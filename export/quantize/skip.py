@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx
 
 from edgeact.devices import DeviceProfile
@@ -9,7 +11,9 @@ from edgeact.export.quantize.gates import gate_layers
 from edgeact.export.quantize.policy import int8_exclusion_reason
 from edgeact.export.quantize.spectral import spectral_layers
 
-__all__ = ["float_everywhere", "skip_list"]
+__all__ = ["float_everywhere", "module_layers", "skip_list"]
+
+_LAYERS = ("Conv", "Gemm", "MatMul")
 
 
 def skip_list(model: onnx.ModelProto, profile: DeviceProfile) -> dict[str, str]:
@@ -41,3 +45,22 @@ def _small_channels(model: onnx.ModelProto) -> dict[str, str]:
         if reason:
             reasons[node.name] = reason
     return reasons
+
+
+def module_layers(model: onnx.ModelProto, modules: Collection[str]) -> dict[str, str]:
+    """Layer name -> reason, for every Conv, Gemm and MatMul whose weights belong to one of PyTorch's `modules`.
+
+    A weight has its parameter's name where the exporter kept it. A layer whose weight has none goes with the layer
+    before it in the graph.
+    """
+    parameters = {tensor.name for tensor in model.graph.initializer if "." in tensor.name}
+    found: dict[str, str] = {}
+    owner = None
+    for node in model.graph.node:
+        if node.op_type in _LAYERS:
+            named = [name for name in node.input if name in parameters]
+            if named:
+                owner = next((one for one in modules if named[0].startswith(f"{one}.")), None)
+            if owner is not None:
+                found[node.name] = f"'{owner}' was asked to stay in float"
+    return found

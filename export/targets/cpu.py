@@ -8,7 +8,7 @@ from edgeact.bundle import Artifact
 from edgeact.export.convert.onnx import at_opset
 from edgeact.export.convert.openvino import to_openvino
 from edgeact.export.quantize.fold import fold_weights
-from edgeact.export.quantize.skip import skip_list
+from edgeact.export.quantize.skip import module_layers, skip_list
 from edgeact.export.quantize.static import float_layers, quantize
 from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
 from edgeact.export.targets.variant import Sources, Variant, onnx_variant
@@ -34,7 +34,7 @@ def cpu_variants(sources: Sources) -> list[Variant]:
         variants.append(_ir_variant("openvino-fp16", "fp16", graph.SerializeToString()))
     if "int8" in sources.precisions and sources.calibration is not None:
         sources.on_step(f"calibrating INT8 on {len(sources.calibration.clips)} clips")
-        skip = skip_list(graph, sources.profile)
+        skip = module_layers(graph, sources.float_modules) | skip_list(graph, sources.profile)
         ranges = sources.calibration.ranges_for(graph, skip)
         data = fold_weights(quantize(graph, ranges, skip)).SerializeToString()
         kept = float_layers(graph, skip)

@@ -18,7 +18,7 @@ from edgeact.export.convert.recipe import RecipeGraph, build_recipe, recipe_json
 from edgeact.export.convert.retype import with_float_quantizers
 from edgeact.export.convert.tensorrt_rtx import EngineBuild, check_and_build, supported_sms
 from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.quantize.skip import skip_list
+from edgeact.export.quantize.skip import module_layers, skip_list
 from edgeact.export.quantize.static import float_layers, quantize
 from edgeact.export.targets.variant import Sources, Variant, onnx_variant
 from edgeact.records import Precision
@@ -147,7 +147,7 @@ def _quantized(
     sources: Sources, flavour: _Flavour, model: onnx.ModelProto, calibrator: Calibrator
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The graph in INT8, and its layers left in float: by the board's rule, or because a release refuses them."""
-    skip = skip_list(model, sources.profile)
+    skip = module_layers(model, sources.float_modules) | skip_list(model, sources.profile)
     ranges = calibrator.ranges_for(model, skip)
     quantized = quantize(model, ranges, skip)
     refused = {

@@ -69,6 +69,8 @@ class Sources:
     """Where INT8 ranges are taken from; None: no INT8."""
     precisions: tuple[Precision, ...]
     on_step: Callable[[str], None]
+    float_modules: tuple[str, ...] = ()
+    """Modules of the model whose layers stay in float in INT8, because whoever asks wants them there."""
     decisions: list[str] = field(default_factory=list)
     """What was decided on the way, in words; appended to."""
 

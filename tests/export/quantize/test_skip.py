@@ -7,7 +7,7 @@ import pytest
 from edgeact.devices import load_profile
 from edgeact.export.models.registry import MODELS
 from edgeact.export.quantize.policy import int8_exclusion_reason
-from edgeact.export.quantize.skip import skip_list
+from edgeact.export.quantize.skip import module_layers, skip_list
 from tests.export.convert.exported import exported
 
 CPU, GPU = load_profile("cpu"), load_profile("desktop")
@@ -34,3 +34,18 @@ def test_gpus_leave_small_channels_out_too(name: str) -> None:
         group = next(item.i for item in conv.attribute if item.name == "group")
         small = int8_exclusion_reason(shapes[conv.input[1]], group, index == 0)
         assert (conv.name in reasons) == bool(small or conv.name in gates)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_of_a_module_are_those_with_its_weights(name: str) -> None:
+    """All children together hold every layer, each holds its own, and no two share one."""
+    model = exported(name).graph
+    layers = [entry.name for entry in model.graph.node if entry.op_type in ("Conv", "Gemm", "MatMul")]
+    children = sorted({tensor.name.split(".")[0] for tensor in model.graph.initializer if "." in tensor.name})
+    parts = [module_layers(model, (child,)) for child in children]
+    assert sum(len(part) for part in parts) == len(set().union(*parts))
+    assert set(module_layers(model, tuple(children))) == set().union(*parts) <= set(layers)
+    named = {entry.name for entry in model.graph.node if any(value.endswith(".weight") for value in entry.input)}
+    assert named & set(layers) <= set().union(*parts)
+    stem = module_layers(model, (children[-1],))
+    assert all(reason == f"'{children[-1]}' was asked to stay in float" for reason in stem.values())
