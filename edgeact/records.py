@@ -167,6 +167,7 @@ class Row(Record):
     accuracy: tuple[Accuracy, ...] = ()
     latency: Latency | None = None
     latency_estimate_ms: float | None = Field(default=None, description="roofline estimate; never measured")
+    drop: PairedDrop | None = Field(default=None, description="against the unpruned model, where this export pruned it")
     verdict: Verdict
     reason: str
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeact.devices import DeviceProfile, estimate_latency_ms
 from edgeact.errors import ParityError
-from edgeact.export.measure import REFERENCE, Measured
+from edgeact.export.measure import REFERENCE, UNPRUNED, Measured
 from edgeact.export.models.cost import Cost
 from edgeact.export.targets.variant import Variant
 from edgeact.records import Accuracy, Parity, Row, Verdict
@@ -15,6 +15,7 @@ from edgeact.records import Accuracy, Parity, Row, Verdict
 __all__ = ["Terms", "Verdicts", "judge"]
 
 _UNPROVEN = "accuracy not measured, so INT8 is not preferred: give --labels and --calib data with the model's labels"
+_PRUNE_LESS = "prune less (--prune, --prune-layer), train longer (--finetune-epochs, --prune-steps) "
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,20 @@ class Terms:
     reference_bytes: int
     """Size of the PyTorch model's parameters and buffers."""
     max_drop_points: float
-    """Points of video-level top-1 that may be lost against PyTorch."""
+    """Points of video-level top-1 that may be lost against PyTorch: the model as it is, or as it was unpruned."""
     trained: bool = True
     """False for random weights, whose accuracy means nothing: there latency alone decides."""
     int8_asked: bool = False
     """Whether INT8 was asked for by name, and so is taken without a measured accuracy too."""
+    unpruned_bytes: int | None = None
+    """Size of the PyTorch model before it was pruned; None where it was not."""
+    counts_from_unpruned: bool = False
+    """Whether the loss of accuracy counts from that model and not from the pruned one."""
+
+    @property
+    def drop_from(self) -> str:
+        """Under which name the accuracy stands that must not be lost."""
+        return UNPRUNED if self.counts_from_unpruned else REFERENCE
 
 
 @dataclass(frozen=True)
@@ -60,11 +70,11 @@ def judge(variants: Sequence[Variant], measured: Measured, terms: Terms) -> Verd
         told = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
         raise ParityError(
             f"nothing to ship: {told}; try a higher precision (--precision fp32 finds a layer that converts wrongly), "
-            "or allow a larger loss of accuracy (--max-drop)"
+            f"{_PRUNE_LESS if terms.counts_from_unpruned else ''}or allow a larger loss of accuracy (--max-drop)"
         )
     shipped = _shipped_of(allowed, measured, terms) if measured.latencies else allowed
     names = tuple(variant.artifact.name for variant in shipped)
-    rows = [_reference_row(measured, terms)]
+    rows = [_reference_row(measured, terms), *_unpruned_rows(measured, terms)]
     for variant in variants:
         refusal = refusals.get(variant.artifact.name)
         verdict, reason = _verdict(variant, measured, terms, names) if refusal is None else _rejected(refusal)
@@ -81,7 +91,7 @@ def _refusal(variant: Variant, measured: Measured, terms: Terms) -> str | None:
         return "could not be compared with PyTorch on this machine"
     if not parity.passed:
         return f"does not agree with PyTorch: {_parity_words(parity)}"
-    drop = _drop_points(measured, name)
+    drop = _drop_points(measured, name, terms)
     if drop is not None and drop > terms.max_drop_points:
         return f"loses {drop:.1f} points of top-1, {terms.max_drop_points:.1f} are allowed"
     return None
@@ -97,11 +107,11 @@ def _parity_words(parity: Parity) -> str:
     )
 
 
-def _drop_points(measured: Measured, name: str) -> float | None:
+def _drop_points(measured: Measured, name: str, terms: Terms) -> float | None:
     """Points of video-level top-1 lost against PyTorch on the same videos; None where it was not measured."""
-    if not {REFERENCE, name} <= measured.accuracies.keys():
+    if not {terms.drop_from, name} <= measured.accuracies.keys():
         return None
-    reference, own = _of_videos(measured.accuracies[REFERENCE]), _of_videos(measured.accuracies[name])
+    reference, own = _of_videos(measured.accuracies[terms.drop_from]), _of_videos(measured.accuracies[name])
     return 100 * (reference.correct - own.correct) / reference.count
 
 
@@ -113,7 +123,7 @@ def _is_unproven(variant: Variant, measured: Measured, terms: Terms) -> bool:
     """Whether it is INT8 that nobody knows the accuracy of, and that nobody asked for by name."""
     if variant.artifact.precision != "int8" or terms.int8_asked or not terms.trained:
         return False
-    return _drop_points(measured, variant.judged_name) is None
+    return _drop_points(measured, variant.judged_name, terms) is None
 
 
 def _unproven_refusals(
@@ -149,7 +159,7 @@ def _verdict(variant: Variant, measured: Measured, terms: Terms, shipped: Sequen
     name = variant.artifact.name
     if not measured.latencies:
         told = "the target was not timed here: the device times the candidates itself"
-        known = _drop_points(measured, variant.judged_name) is not None
+        known = _drop_points(measured, variant.judged_name, terms) is not None
         return "candidate", told if known else f"{told}; {_unknown_accuracy(terms)}"
     if name == shipped[0]:
         return "chosen", _chosen_words(variant, measured, terms)
@@ -168,7 +178,7 @@ def _rejected(reason: str) -> tuple[Verdict, str]:
 
 
 def _chosen_words(variant: Variant, measured: Measured, terms: Terms) -> str:
-    if _drop_points(measured, variant.judged_name) is not None:
+    if _drop_points(measured, variant.judged_name, terms) is not None:
         return "fastest within the accuracy budget on this machine"
     if not terms.trained or terms.int8_asked or variant.artifact.precision == "int8":
         return f"fastest on this machine; {_unknown_accuracy(terms)}"
@@ -190,7 +200,26 @@ def _reference_row(measured: Measured, terms: Terms) -> Row:
         latency=measured.latencies.get(REFERENCE),
         verdict="reference",
         reason="what every artifact is compared with",
+        drop=measured.drops.get(REFERENCE),
     )
+
+
+def _unpruned_rows(measured: Measured, terms: Terms) -> tuple[Row, ...]:
+    if terms.unpruned_bytes is None:
+        return ()
+    counted = "what a loss of accuracy counts from" if terms.counts_from_unpruned else "as it was before pruning"
+    row = Row(
+        artifact=UNPRUNED,
+        precision="fp32",
+        backend="pytorch",
+        device="CPU",
+        size_bytes=terms.unpruned_bytes,
+        accuracy=measured.accuracies.get(UNPRUNED, ()),
+        latency=measured.latencies.get(UNPRUNED),
+        verdict="reference",
+        reason=counted,
+    )
+    return (row,)
 
 
 def _row(variant: Variant, measured: Measured, terms: Terms, verdict: Verdict, reason: str) -> Row:
@@ -209,6 +238,7 @@ def _row(variant: Variant, measured: Measured, terms: Terms, verdict: Verdict, r
         accuracy=measured.accuracies.get(artifact.name, ()),
         latency=measured.latencies.get(artifact.name),
         latency_estimate_ms=estimate.latency_ms if estimate else None,
+        drop=measured.drops.get(artifact.name),
         verdict=verdict,
         reason=reason,
     )

@@ -10,23 +10,26 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from edgeact.bench import BenchPlan, interleave, measure_latency
-from edgeact.calibration.accuracy import collect_scores, summarize
+from edgeact.calibration.accuracy import Scores, collect_scores, summarize
+from edgeact.calibration.paired import compare_paired
 from edgeact.calibration.parity import compare_logits
 from edgeact.errors import DeviceError, ModelError
 from edgeact.export.data import ExportData
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.targets.variant import Variant
 from edgeact.progress import TIMED_STEP, OnProgress, OnStep, titled
-from edgeact.records import Accuracy, Latency, Parity
+from edgeact.records import Accuracy, Latency, PairedDrop, Parity
 from edgeact.runtime import OpenRequest, Session, get_backend
 
-__all__ = ["REFERENCE", "Measured", "Meter", "open_variant", "time_variants"]
+__all__ = ["REFERENCE", "UNPRUNED", "Measured", "Meter", "open_variant", "time_variants"]
 
 Array = npt.NDArray[np.float32]
 
 REFERENCE = "pytorch"
+UNPRUNED = "pytorch-unpruned"
 _SCREENING_PLAN = BenchPlan(warmup_runs=3, warmup_s=0.2, min_runs=12, min_s=0.2, max_s=60.0)
 _NEAR = 1.5  # a variant this many times slower than the best in a dozen runs will not win in more
 _ROUNDS = 100
@@ -35,7 +38,7 @@ _REFERENCE_PLAN = BenchPlan(warmup_runs=2, warmup_s=0.0, min_runs=10, min_s=0.5,
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured, by the variant's name; accuracy and latency also under REFERENCE.
+    """What was measured, by the variant's name; accuracy and latency also under REFERENCE, and UNPRUNED too.
 
     Only variants that a CPU can execute have figures, and only those that agree with PyTorch have more than parity.
     """
@@ -47,6 +50,8 @@ class Measured:
     """Empty where the data set's labels are not the model's."""
     latencies: Mapping[str, Latency] = field(default_factory=dict)
     """Empty where the target is not at hand."""
+    drops: Mapping[str, PairedDrop] = field(default_factory=dict)
+    """Video-level top-1 lost against UNPRUNED, on the same videos; empty where there is none, or no accuracy."""
 
     def agrees(self, variant: Variant) -> bool:
         """Whether the variant, or the graph it was built from, agrees with PyTorch within its limits."""
@@ -62,6 +67,10 @@ class Meter:
     data: ExportData
     threads: int
     on_step: OnStep
+    unpruned: LoadedModel | None = None
+    """What the model was pruned from."""
+    max_drop_points: float = 1.0
+    """What the verdict on the loss against it is about."""
 
     def measure(self, variants: Sequence[Variant], *, with_latency: bool) -> Measured:
         """Parity of all, then accuracy and, if wanted, latency of those that agree with PyTorch."""
@@ -71,17 +80,13 @@ class Meter:
         agreeing = [variant for variant in runnable if found.agrees(variant)]
         if not agreeing:
             return found
-        return Measured(
-            parities,
-            failures,
-            self._accuracies(agreeing),
-            self._latencies(agreeing) if with_latency else {},
-        )
+        accuracies, drops = self._accuracies(agreeing)
+        return Measured(parities, failures, accuracies, self._latencies(agreeing) if with_latency else {}, drops)
 
     def parities(self, variants: Sequence[Variant]) -> tuple[dict[str, Parity], dict[str, str]]:
         """Agreement with PyTorch by name, and why those that could not be run could not; all must have `checked_by`."""
         clips = self.data.parity.inputs
-        reference = np.concatenate([self._torch(clip) for clip in clips])
+        reference = np.concatenate([_torch(self.model.module, clip) for clip in clips])
         parities, failures = {}, {}
         for done, variant in enumerate(variants, start=1):
             name, precision = variant.artifact.name, variant.artifact.precision
@@ -94,37 +99,39 @@ class Meter:
             self.on_step("agreement with PyTorch", done, len(variants))
         return parities, failures
 
-    def _accuracies(self, variants: Sequence[Variant]) -> dict[str, tuple[Accuracy, ...]]:
-        """Of PyTorch and of all variants, on the same clips."""
+    def _accuracies(self, variants: Sequence[Variant]) -> tuple[dict[str, tuple[Accuracy, ...]], dict[str, PairedDrop]]:
+        """Of PyTorch and of all variants, on the same clips; and what is lost against the unpruned model."""
         source = self.data.source
         if source is None:
-            return {}
-        runs: dict[str, Callable[[Array], Array]] = {REFERENCE: self._torch}
+            return {}, {}
+        runs: dict[str, Callable[[Array], Array]] = {
+            name: functools.partial(_torch, model.module) for name, model in self._references()
+        }
         with contextlib.ExitStack() as stack:
             for variant in variants:
                 runs[variant.artifact.name] = _runner(stack.enter_context(self._open(variant)))
             scores = collect_scores(runs, self.data.evaluation, self.model.clip, titled(self.on_step, "accuracy"))
-        return {name: summarize(score, source) for name, score in scores.items()}
+        return {name: summarize(score, source) for name, score in scores.items()}, _drops(scores, self.max_drop_points)
+
+    def _references(self) -> list[tuple[str, LoadedModel]]:
+        return [(REFERENCE, self.model), *([(UNPRUNED, self.unpruned)] if self.unpruned else [])]
 
     def _latencies(self, variants: Sequence[Variant]) -> dict[str, Latency]:
         clip, count = self.data.parity.inputs[0], len(variants) + 2
         latencies = time_variants(variants, self._open, clip, self.threads, titled(self.on_step, TIMED_STEP))
-        latencies[REFERENCE] = self._torch_latency(clip)
+        for name, model in self._references():
+            latencies[name] = self._torch_latency(model, clip)
         self.on_step(TIMED_STEP, count, count)
         return latencies
 
-    def _torch_latency(self, clip: Array) -> Latency:
+    def _torch_latency(self, model: LoadedModel, clip: Array) -> Latency:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            return measure_latency(functools.partial(self._torch, clip), _REFERENCE_PLAN, threads=self.threads)
+            run = functools.partial(_torch, model.module, clip)
+            return measure_latency(run, _REFERENCE_PLAN, threads=self.threads)
         finally:
             torch.set_num_threads(before)
-
-    def _torch(self, clip: Array) -> Array:
-        with torch.no_grad():
-            logits: Array = self.model.module(torch.from_numpy(clip)).float().numpy()
-        return logits
 
     def _open(self, variant: Variant) -> Session:
         return open_variant(variant, self.model.clip.input_shape, len(self.model.labels), self.threads)
@@ -176,6 +183,24 @@ def time_variants(
             latencies[name] = latency.model_copy(update={"threads": threads})
     tell(len(variants) + 1, len(variants) + 2)
     return latencies
+
+
+def _torch(module: nn.Module, clip: Array) -> Array:
+    with torch.no_grad():
+        logits: Array = module(torch.from_numpy(clip)).float().numpy()
+    return logits
+
+
+def _drops(scores: Mapping[str, Scores], max_drop_points: float) -> dict[str, PairedDrop]:
+    if UNPRUNED not in scores:
+        return {}
+    right = {}
+    for name, score in scores.items():
+        probabilities, labels = score.videos()
+        right[name] = probabilities.argmax(axis=1) == labels
+    return {
+        name: compare_paired(right[UNPRUNED], own, max_drop_points) for name, own in right.items() if name != UNPRUNED
+    }
 
 
 def _runner(session: Session) -> Callable[[Array], Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +20,7 @@ from edgeact.bundle.manifest import Role
 from edgeact.calibration.clips import ClipSample
 from edgeact.devices import DeviceProfile, is_at_hand, load_profile, probe_machine
 from edgeact.errors import CalibrationError, ConversionError, UsageError
+from edgeact.export.compress import Compressed, Compression, Given, compress
 from edgeact.export.convert.onnx import to_onnx
 from edgeact.export.data import RANDOM_DATA, DataPlan, ExportData, gather
 from edgeact.export.golden import GOLDEN_PATH, make_golden
@@ -29,9 +30,9 @@ from edgeact.export.models.cost import Cost, measure_cost
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.static import check_clips
+from edgeact.export.reporter import Reporter
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources, Variant
-from edgeact.progress import OnStep
 from edgeact.records import Measurements, Precision
 
 __all__ = ["PRECISIONS", "ExportRequest", "Reporter", "export"]
@@ -62,15 +63,8 @@ class ExportRequest:
     """Points of top-1 an artifact may lose against PyTorch."""
     threads: int | None = None
     """CPU threads to measure with; None: all."""
-
-
-@dataclass(frozen=True)
-class Reporter:
-    """Callbacks for what goes on; each may be left out, and none is called while a clip is timed."""
-
-    on_step: Callable[[str], None] = lambda _title: None
-    on_progress: OnStep = lambda _title, _done, _total: None
-    on_note: Callable[[str], None] = lambda _text: None
+    compression: Compression | None = None
+    """What is taken out of the model first; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +73,14 @@ class _Job:
 
     request: ExportRequest
     profile: DeviceProfile
-    model: LoadedModel
+    compressed: Compressed
     data: ExportData
     cost: Cost
+
+    @property
+    def model(self) -> LoadedModel:
+        """What is converted, and agreed with."""
+        return self.compressed.model
 
 
 def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
@@ -98,7 +97,12 @@ def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
         report.on_note(text)
     report.on_step("reading the data")
     data = _read_data(request, model, report)
-    job = _Job(request, profile, model, data, measure_cost(model.module, model.clip.input_shape))
+    with_int8 = "int8" in PRECISIONS[request.precision]
+    compressed = compress(
+        request.compression, Given(model, profile, request.out, with_int8, data.evaluation + data.parity.items), report
+    )
+    model = compressed.model
+    job = _Job(request, profile, compressed, data, measure_cost(model.module, model.clip.input_shape))
     report.on_step("converting to ONNX")
     sources = _sources(job, report)
     variants = VARIANTS[profile.family](sources)
@@ -138,7 +142,7 @@ def _read_data(request: ExportRequest, model: LoadedModel, report: Reporter) -> 
 
 
 def _sources(job: _Job, report: Reporter) -> Sources:
-    decisions = [*job.model.notes, *([job.data.note] if job.data.note else [])]
+    decisions = [*job.model.notes, *job.compressed.decisions, *([job.data.note] if job.data.note else [])]
     if unreadable := sum(job.data.calibration.skipped.values()):
         decisions.append(f"{unreadable} videos left out of calibration: unreadable")
     clips = _calibration(job, decisions)
@@ -186,18 +190,25 @@ def _judge(job: _Job, variants: Sequence[Variant], report: Reporter) -> Verdicts
     # Only a CPU is timed here. A GPU, even one at hand, times the candidates when it loads the bundle: by then its own
     # TensorRT builds the engines, which need not be the one of this Python environment.
     with_latency = job.profile.family == "cpu" and is_at_hand(job.profile)
-    meter = Meter(job.model, job.data, job.request.threads or torch.get_num_threads(), report.on_progress)
+    unpruned = job.compressed.unpruned
+    threads = job.request.threads or torch.get_num_threads()
+    meter = Meter(job.model, job.data, threads, report.on_progress, unpruned, job.request.max_drop_points)
     measured = meter.measure(variants, with_latency=with_latency)
-    reference_bytes = sum(tensor.nbytes for tensor in job.model.module.state_dict().values())
     terms = Terms(
         profile=job.profile,
         cost=job.cost,
-        reference_bytes=reference_bytes,
+        reference_bytes=_size_bytes(job.model),
         max_drop_points=job.request.max_drop_points,
         trained=job.model.trained,
         int8_asked=job.request.precision == "int8",
+        unpruned_bytes=_size_bytes(unpruned) if unpruned else None,
+        counts_from_unpruned=job.compressed.counts_from_unpruned,
     )
     return judge(variants, measured, terms)
+
+
+def _size_bytes(model: LoadedModel) -> int:
+    return sum(tensor.nbytes for tensor in model.module.state_dict().values())
 
 
 def _write(job: _Job, variants: Sequence[Variant], verdicts: Verdicts, decisions: Sequence[str]) -> Bundle:

@@ -10,6 +10,23 @@ import typer
 
 from edgeact.cli.numbers import parse_channels, parse_size
 from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.cli.pruning import (
+    DistillFeatures,
+    DistillTemperature,
+    Finetune,
+    FinetuneEpochs,
+    FinetuneRate,
+    Importance,
+    ImportanceChoice,
+    Prune,
+    PruneLayers,
+    PruneMultiple,
+    PruneOptions,
+    PruneScope,
+    PruneSteps,
+    ScopeChoice,
+    show_plan,
+)
 from edgeact.cli.steps import STARTING, steps
 from edgeact.devices import load_profile
 
@@ -65,10 +82,38 @@ def command(
         bool, typer.Option("--accept-poor-calibration", help="Go on with too few or random clips.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to measure with.")] = None,
-    seed: Annotated[int, typer.Option(help="Of sampling and random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of sampling, training and random weights.")] = 0,
+    prune: Prune = None,
+    prune_layer: PruneLayers = None,
+    importance: Importance = ImportanceChoice.l2,
+    prune_scope: PruneScope = ScopeChoice.layer,
+    prune_steps: PruneSteps = 1,
+    prune_multiple: PruneMultiple = None,
+    finetune: Finetune = None,
+    finetune_epochs: FinetuneEpochs = 3,
+    finetune_lr: FinetuneRate = 1e-3,
+    distill_temperature: DistillTemperature = 4.0,
+    distill_features: DistillFeatures = 0.0,
     json: JsonOption = False,
 ) -> None:
-    """Convert a model for a target, check every artifact against PyTorch, measure, and write one bundle."""
+    """Convert a model for a target, check every artifact against PyTorch, measure, and write one bundle.
+
+    With --prune the model loses channels first; --finetune trains what is left. The plan is shown before that.
+    """
+    pruning = PruneOptions(
+        ratio=prune,
+        layers=prune_layer,
+        importance=importance,
+        scope=prune_scope,
+        steps=prune_steps,
+        multiple=prune_multiple,
+        finetune=finetune,
+        epochs=finetune_epochs,
+        learning_rate=finetune_lr,
+        temperature=distill_temperature,
+        features=distill_features,
+        seed=seed,
+    )
     with steps() as shown:
         shown.begin(STARTING)
         load_profile(target)  # a name mistyped is told before the slow imports
@@ -102,8 +147,9 @@ def command(
             data=DataPlan(calib, calibration_clips, evaluation_videos, accept_poor_calibration, seed),
             max_drop_points=max_drop,
             threads=threads,
+            compression=pruning.compression(),
         )
-        bundle = export(request, Reporter(shown.begin, shown.advance, note))
+        bundle = export(request, Reporter(shown.begin, shown.advance, note, show_plan))
     _finish(bundle, json)
 
 

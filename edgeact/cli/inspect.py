@@ -61,7 +61,8 @@ def _facts(bundle: Bundle) -> Table:
         "bundle": f"{bundle.path.name}, {bytes_text(bundle.path.stat().st_size)}, format {manifest.format_version}",
         "digest": bundle.digest,
         "model": _model(manifest),
-        "weights": ", ".join([manifest.model.weights_sha256[:12], *_pairs(manifest.model.provenance)]),
+        "weights": ", ".join([manifest.model.weights_sha256[:12], *_pairs(_training(manifest))]),
+        **_pruning(manifest),
         "labels": _labels(manifest.labels),
         "clip": _clip(manifest),
         "target": manifest.target + (", decided on the device" if manifest.decide_on_device else ""),
@@ -83,6 +84,20 @@ def _model(draft: BundleDraft) -> str:
     name = model.name if model.source == model.name else f"{model.name} from {model.source}"
     macs = f"{model.macs / 1e9:.2f} GMACs" if model.macs else "MACs not counted"
     return ", ".join([name, *_pairs(model.options), f"{model.parameters / 1e6:.2f} M parameters", macs])
+
+
+def _training(draft: BundleDraft) -> dict[str, str]:
+    return {name: value for name, value in draft.model.provenance.items() if not _is_of_pruning(name)}
+
+
+def _pruning(draft: BundleDraft) -> dict[str, str]:
+    """The lineage of pruned weights, as a fact of its own."""
+    found = {name: value for name, value in draft.model.provenance.items() if _is_of_pruning(name)}
+    return {"pruning": ", ".join(_pairs(found))} if found else {}
+
+
+def _is_of_pruning(name: str) -> bool:
+    return name.startswith(("pruned_", "pruning_", "finetune", "distill"))
 
 
 def _pairs(options: dict[str, str] | dict[str, str | int | float | bool]) -> list[str]:

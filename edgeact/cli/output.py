@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
-__all__ = ["JsonOption", "emit_json", "note", "runtime_notes", "show"]
+__all__ = ["JsonOption", "aside", "emit_json", "note", "runtime_notes", "show"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on stderr.")]
 
@@ -28,7 +28,15 @@ _WIDTH_OF_A_FILE = 200
 
 def show(renderable: RenderableType) -> None:
     """Print a result for a person on standard output; wide where that is a file or a pipe, so that grep finds names."""
-    console = Console()
+    _print(Console(), renderable)
+
+
+def aside(renderable: RenderableType) -> None:
+    """The same for what is told on the way, on standard error."""
+    _print(Console(stderr=True), renderable)
+
+
+def _print(console: Console, renderable: RenderableType) -> None:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_A_FILE
     console.print(renderable)

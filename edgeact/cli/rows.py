@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from edgeact.records import Accuracy, Measurements, Row
+from edgeact.records import Accuracy, Measurements, PairedDrop, Row
 from edgeact.report.words import bytes_text, machine_name, ms, parity_text, percent
 
 __all__ = ["rows_table"]
@@ -32,8 +32,18 @@ def rows_table(measured: Measurements) -> RenderableType:
     for row in measured.rows:
         if row.verdict != "reference":
             reasons.setdefault(row.reason, []).append(row.artifact)
-    lines = (f"{escape(', '.join(names))}: {escape(reason)}" for reason, names in reasons.items())
+    lines = [f"{escape(', '.join(names))}: {escape(reason)}" for reason, names in reasons.items()]
+    lines += [_drop(row.artifact, row.drop) for row in measured.rows if row.drop]
     return Group(escape(title), table, *lines)
+
+
+def _drop(name: str, drop: PairedDrop) -> str:
+    """What a pruned model's artifact loses, and how sure that is."""
+    bounds = f"95 %: {drop.interval.low:+.1f} to {drop.interval.high:+.1f}"
+    return (
+        f"{escape(name)} against the unpruned model on the same {drop.count} videos: {-drop.drop_points:+.1f} points "
+        f"of top-1; the drop's {bounds}; {drop.max_drop_points:g} allowed: {drop.verdict}"
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

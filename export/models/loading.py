@@ -19,6 +19,7 @@ from edgeact.export.models.foreign import complete, contract, translated
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.settle import settle
 from edgeact.export.models.spec import ModelSpec, Pixels, resized_clip
+from edgeact.export.prune.plan import PruningPlan
 from edgeact.export.prune.structure import cut_layers
 from edgeact.export.weights import Weights, fill, read_weights, shipped_weights, state_sha256
 
@@ -63,6 +64,8 @@ class LoadedModel:
     provenance: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What the user should know of how it was loaded."""
+    pruning: tuple[PruningPlan, ...] = ()
+    """What had been taken out before these weights were written."""
 
 
 def load_model(source: str | nn.Module | None, request: LoadRequest | None = None) -> LoadedModel:
@@ -120,6 +123,7 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
         {"width": options.width},
         card.provenance if card else _origin(request, notes),
         notes,
+        card.pruning if card else (),
     )
 
 
@@ -127,17 +131,25 @@ def _from_module(source: str, module: object, request: LoadRequest) -> LoadedMod
     if not isinstance(module, nn.Module):
         raise ModelError(f"'{source}' must return a torch.nn.Module, got {type(module).__name__}")
     weights = read_weights(request.weights) if request.weights else None
+    card = weights.card if weights else None
     if weights:
         _rebuild_pruned(module, weights)
         fill(module, weights)
-    clip = _clip(request, MODELS[_USER_CLIP].clip)
+    clip = _clip(request, card.clip if card else MODELS[_USER_CLIP].clip)
     module.to("cpu").eval()
-    labels = request.labels or _numbered(_classes_of(source, module, clip))
-    name = source.partition(":")[2] or source
-    origin = {} if weights else {"weights": "as the factory made them"}
-    digest = weights.sha256 if weights else state_sha256(module)
+    labels = request.labels or (card.labels if card else None) or _numbered(_classes_of(source, module, clip))
     return LoadedModel(
-        name, source, module, clip, labels, digest, not request.random_weights, {}, origin, _assumed(request, clip)
+        source.partition(":")[2] or source,
+        source,
+        module,
+        clip,
+        labels,
+        weights.sha256 if weights else state_sha256(module),
+        not request.random_weights,
+        {},
+        card.provenance if card else {} if weights else {"weights": "as the factory made them"},
+        () if card else _assumed(request, clip),
+        card.pruning if card else (),
     )
 
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["IMPORTANCES", "Importance", "Kept", "LayerCut", "LayerRow", "PruningPlan", "Scope", "Skipped"]
+__all__ = [
+    "IMPORTANCES",
+    "Importance",
+    "Kept",
+    "LayerCut",
+    "LayerRow",
+    "PlanLatency",
+    "PruningPlan",
+    "Scope",
+    "Skipped",
+]
 
 Importance = Literal["l2", "taylor", "bn-scale"]
 IMPORTANCES: tuple[Importance, ...] = ("l2", "taylor", "bn-scale")
@@ -53,6 +65,8 @@ class LayerRow(_Part):
     outputs: tuple[int, int]
     parameters: tuple[int, int]
     macs: tuple[int, int]
+    moved: tuple[int, int] = (0, 0)
+    """Elements read and written: inputs, weights, outputs."""
 
 
 class Skipped(_Part):
@@ -60,6 +74,21 @@ class Skipped(_Part):
 
     layer: str
     reason: str
+
+
+class PlanLatency(_Part):
+    """Milliseconds of one clip before and after a pruning."""
+
+    layers: dict[str, tuple[float, float]]
+    """By layer, as far as it could be told apart."""
+    rest: tuple[float, float] | None
+    """Everything else: sums, splits, pooling, copies; None where only layers are known."""
+    network: tuple[float, float]
+    """The whole network."""
+    measured: bool
+    """False: estimated from the device's peak rates."""
+    how: str
+    """Of what, by what, on what."""
 
 
 class PruningPlan(_Part):
@@ -74,10 +103,14 @@ class PruningPlan(_Part):
     scope: Scope
     importance: Importance
     channel_multiple: int
+    step: tuple[int, int] = (1, 1)
+    """The how manieth of how many steps that prune a model together; their ratios are all of the unpruned widths."""
     weights_sha256: str = ""
-    """Of the unpruned weights; empty where nobody told."""
+    """Of the weights that are pruned; empty where nobody told."""
     parameters: tuple[int, int]
     macs: tuple[int, int]
+    moved: tuple[int, int] = (0, 0)
+    """Elements that layers read and write."""
     rows: tuple[LayerRow, ...]
     skipped: tuple[Skipped, ...]
     cuts: tuple[LayerCut, ...]
@@ -87,6 +120,8 @@ class PruningPlan(_Part):
     def provenance(self) -> dict[str, str]:
         """What a model card says of where pruned weights come from."""
         asked = f"{self.ratio:g}" + "".join(f", {name} {ratio:g}" for name, ratio in sorted(self.ratios.items()))
+        if self.step != (1, 1):
+            asked += f" (step {self.step[0]} of {self.step[1]})"
         return {
             "pruned_from_weights": self.weights_sha256 or "unknown",
             "pruning_ratio": asked,
@@ -95,20 +130,38 @@ class PruningPlan(_Part):
             "pruning_channel_multiple": str(self.channel_multiple),
         }
 
-    def table(self) -> Table:
-        """For the terminal: every layer that changes, those that do not with the reason, and the sums."""
-        table = Table("layer", "in", "out", "MMACs", "parameters", "stays, because")
-        for column in table.columns[1:5]:
+    def table(self, latency: PlanLatency | None = None) -> RenderableType:
+        """For the terminal: every layer that changes, those that do not, the sums; below it why layers stay."""
+        table = Table("layer", "in", "out", "MMACs", "parameters")
+        if latency:
+            table.add_column("ms" if latency.measured else "~ms")
+        table.add_column("stays")
+        for column in table.columns[1:]:
             column.justify = "right"
+        times = {name: [_milliseconds(pair)] for name, pair in latency.layers.items()} if latency else {}
+        unknown = [""] if latency else []
+        marks: dict[str, str] = {}
+        reasons = {one.layer: marks.setdefault(one.reason, f"[{len(marks) + 1}]") for one in self.skipped}
         for row in self.rows:
-            mmacs = f"{row.macs[0] / 1e6:,.1f} → {row.macs[1] / 1e6:,.1f}"
-            table.add_row(row.layer, _change(row.inputs), _change(row.outputs), mmacs, _change(row.parameters))
-        for skipped in self.skipped:
-            table.add_row(skipped.layer, "", "", "", "", skipped.reason)
+            facts = (_change(row.inputs), _change(row.outputs), _millions(row.macs), _change(row.parameters))
+            table.add_row(row.layer, *facts, *times.get(row.layer, unknown), escape(reasons.pop(row.layer, "")))
+        for layer, mark in reasons.items():
+            table.add_row(layer, "", "", "", "", *times.get(layer, unknown), escape(mark))
         table.add_section()
-        mmacs = f"{self.macs[0] / 1e6:,.1f} → {self.macs[1] / 1e6:,.1f}"
-        table.add_row("all", "", "", mmacs, _change(self.parameters))
-        return table
+        if latency and latency.rest:
+            table.add_row("sums, splits, copies ...", "", "", "", "", _milliseconds(latency.rest))
+        network = [_milliseconds(latency.network)] if latency else []
+        table.add_row("all", "", "", _millions(self.macs), _change(self.parameters), *network)
+        title = [f"ms {'measured' if latency.measured else 'ESTIMATED'}: {escape(latency.how)}"] if latency else []
+        return Group(*title, table, *(escape(f"{mark} {reason}") for reason, mark in marks.items()))
+
+
+def _millions(pair: tuple[int, int]) -> str:
+    return f"{pair[0] / 1e6:,.1f} → {pair[1] / 1e6:,.1f}"
+
+
+def _milliseconds(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:.3f} → {pair[1]:.3f}"
 
 
 def _change(pair: tuple[int, int]) -> str:

@@ -42,6 +42,9 @@ class PruneRequest:
     """Widths come to multiples of it; a profile's `channel_multiple_int8` or `channel_multiple_fp16`."""
     most: float = 0.9
     """Largest share that goes of what hangs together, whatever the scope says."""
+    of_widths: Mapping[str, int] = field(default_factory=dict)
+    """Outputs of layers, by name, that all shares are meant of, where the module has been pruned before; so a model
+    pruned in steps has the widths that one step would have given it. Layers that are not in it: as they are."""
 
     def __post_init__(self) -> None:
         for name, ratio in (("ratio", self.ratio), *self.ratios.items()):
@@ -71,7 +74,7 @@ def plan_pruning(
     traced = trace(module, input_shape)
     families, skipped = traced.families, dict(traced.skipped)
     scores = score_families(module, traced, wanted.importance)
-    shares = _shares(families, scores, wanted)
+    shares = _shares(traced, scores, wanted)
     bounds = Bounds(wanted.channel_multiple, wanted.most)
     chosen = choose(families, scores, shares, traced.widths, bounds)
     cuts = _cuts(module, traced, chosen)
@@ -95,6 +98,7 @@ def plan_pruning(
         weights_sha256=weights_sha256,
         parameters=(before.parameters, after.parameters),
         macs=(before.macs, after.macs),
+        moved=(before.moved, after.moved),
         rows=tuple(_row(name, before.layers[name], after.layers[name]) for name in _differing(before, after)),
         skipped=tuple(Skipped(layer=name, reason=skipped[name]) for name in sorted(skipped) if name not in changed),
         cuts=cuts,
@@ -125,8 +129,31 @@ def apply_plan(module: nn.Module, plan: PruningPlan) -> None:
     cut_layers(module, plan.cuts)
 
 
-def _shares(families: Sequence[Family], scores: Sequence[np.ndarray], request: PruneRequest) -> list[float]:
-    """Which share of each family is to go."""
+def _shares(traced: Traced, scores: Sequence[np.ndarray], request: PruneRequest) -> list[float]:
+    """Which share of what each family has left is to go."""
+    families = traced.families
+    left = [_left(family, traced.widths, request.of_widths) for family in families]
+    shares = _shares_of_all(families, scores, left, request)
+    return [_of_the_rest(min(share, request.most), part) for share, part in zip(shares, left, strict=True)]
+
+
+def _of_the_rest(share: float, left: float) -> float:
+    """A share of the whole as a share of what is left of it."""
+    return share if left == 1 else max(1 - (1 - share) / left, 0.0)
+
+
+def _left(family: Family, widths: Mapping[tuple[str, Side], int], before: Mapping[str, int]) -> float:
+    """How much of a family there still is of what shares are meant of."""
+    for member in family.members:
+        if member.side == "outputs" and member.layer in before:
+            return min(widths[member.layer, member.side] / before[member.layer], 1.0)
+    return 1.0
+
+
+def _shares_of_all(
+    families: Sequence[Family], scores: Sequence[np.ndarray], left: Sequence[float], request: PruneRequest
+) -> list[float]:
+    """Which share of each family, as it was in the beginning, is to be gone."""
     own = [_own_ratio(family, request.ratios) for family in families]
     known = {member.layer for family in families for member in family.members}
     for pattern in request.ratios:
@@ -135,7 +162,11 @@ def _shares(families: Sequence[Family], scores: Sequence[np.ndarray], request: P
     if request.scope == "layer":
         return [request.ratio if ratio is None else ratio for ratio in own]
     free = [index for index, ratio in enumerate(own) if ratio is None]
-    shares = dict(zip(free, wanted_globally([scores[index] for index in free], request.ratio), strict=True))
+    sizes = {index: len(scores[index]) for index in free}
+    total, there = sum(size / left[index] for index, size in sizes.items()), sum(sizes.values())
+    ratio = _of_the_rest(request.ratio, there / total) if free else 0.0
+    going = dict(zip(free, wanted_globally([scores[index] for index in free], ratio), strict=True))
+    shares = {index: 1 - (1 - share) * left[index] for index, share in going.items()}
     return [shares[index] if ratio is None else ratio for index, ratio in enumerate(own)]
 
 
@@ -196,12 +227,14 @@ class _Layer:
     outputs: int
     parameters: int
     macs: int
+    moved: int
 
 
 @dataclass(frozen=True)
 class _Measured:
     parameters: int
     macs: int
+    moved: int
     layers: dict[str, _Layer]
 
 
@@ -217,19 +250,21 @@ def _counted(network: nn.Module, input_shape: Sequence[int], cuts: Sequence[Laye
     cut_layers(network, cuts)
     layers: dict[str, _Layer] = {}
 
-    def count(name: str, layer: nn.Module, output: Tensor) -> None:
+    def count(name: str, layer: nn.Module, inputs_given: tuple[Tensor, ...], output: Tensor) -> None:
         if not isinstance(layer, (_ConvNd, nn.Linear)):
             return
         outputs = layer.out_channels if isinstance(layer, _ConvNd) else layer.out_features
         inputs = layer.in_channels if isinstance(layer, _ConvNd) else layer.in_features
         macs = output.numel() // outputs * layer.weight.numel() + (layers[name].macs if name in layers else 0)
+        moved = sum(tensor.numel() for tensor in (*inputs_given, layer.weight, output))
+        moved += layers[name].moved if name in layers else 0
         parameters = sum(parameter.numel() for parameter in layer.parameters())
-        layers[name] = _Layer(inputs, outputs, parameters, macs)
+        layers[name] = _Layer(inputs, outputs, parameters, macs, moved)
 
     for name, layer in network.named_modules():
-        layer.register_forward_hook(lambda layer, _, output, name=name: count(name, layer, output))
+        layer.register_forward_hook(lambda layer, given, output, name=name: count(name, layer, given, output))
     cost = measure_cost(network, input_shape)
-    return _Measured(cost.parameters, cost.macs, layers)
+    return _Measured(cost.parameters, cost.macs, cost.elements_moved, layers)
 
 
 def _differing(before: _Measured, after: _Measured) -> list[str]:
@@ -243,4 +278,5 @@ def _row(name: str, before: _Layer, after: _Layer) -> LayerRow:
         outputs=(before.outputs, after.outputs),
         parameters=(before.parameters, after.parameters),
         macs=(before.macs, after.macs),
+        moved=(before.moved, after.moved),
     )
