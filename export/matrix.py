@@ -99,9 +99,9 @@ def matrix_models() -> tuple[str, ...]:
     return (*MODELS, *(f"{_BACKBONE}+{name}" for name in ATTENTIONS if name not in used))
 
 
-def runtimes() -> tuple[str, ...]:
-    """The columns of the matrix, in their order."""
-    columns = [name for board in BOARDS for name in _runtimes_of(load_profile(board))]
+def runtimes(boards: Sequence[str] = BOARDS) -> tuple[str, ...]:
+    """The columns of the matrix that these boards fill, in their order."""
+    columns = [name for board in boards for name in _runtimes_of(load_profile(board))]
     return tuple(dict.fromkeys(columns))
 
 
@@ -115,16 +115,18 @@ def prepare(name: str, size: Size, threads: int) -> Trial:
     return Trial(model, to_onnx(model.module, model.clip), _made_up_data(model.clip, labels), threads)
 
 
-def try_model(name: str, size: Size, threads: int, on_step: Callable[[str], None]) -> list[Cell]:
-    """The whole line of the matrix, in the order of `runtimes` and `PRECISIONS`; `on_step(title)` before every part."""
+def try_model(
+    name: str, size: Size, threads: int, on_step: Callable[[str], None], boards: Sequence[str] = BOARDS
+) -> list[Cell]:
+    """A line of the matrix, in the order of `runtimes` and `PRECISIONS`; `on_step(title)` before every part."""
     start = time.perf_counter()
     on_step("ONNX")
     try:
         trial = prepare(name, size, threads)
     except EdgeactError as error:
-        return [_hole(runtime, one, str(error), start) for runtime in runtimes() for one in PRECISIONS]
+        return [_hole(runtime, one, str(error), start) for runtime in runtimes(boards) for one in PRECISIONS]
     cells = []
-    for board in BOARDS:
+    for board in boards:
         for precision in PRECISIONS:
             on_step(f"{board}, {precision}")
             cells += try_board(trial, board, precision)

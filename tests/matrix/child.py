@@ -1,4 +1,4 @@
-"""One model's line of the full matrix, in a process of its own: `python -m tests.matrix.child MODEL OUT.json`."""
+"""One model's line of the full matrix, in a process of its own: `tests.matrix.child MODEL OUT.json BOARD...`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edgeact.storage import write_text
 from tests.matrix.records import Line
 
 
-def main(name: str, out: str) -> None:
+def main(name: str, out: str, *boards: str) -> None:
     """Write the cells; what is under way goes to standard error."""
     spec = find_model(name)
-    cells = try_model(name, Size(), torch.get_num_threads(), note)
+    cells = try_model(name, Size(), torch.get_num_threads(), note, boards)
     line = Line(model=name, formula=str(spec.formula), clip=spec.clip, cells=tuple(cells))
     write_text(Path(out), line.model_dump_json())
 

@@ -10,7 +10,7 @@ from edgeact.clip import ClipSpec
 from edgeact.export.matrix import PRECISIONS, Cell, runtimes
 from edgeact.records import Machine, Record
 
-__all__ = ["Line", "Matrix", "markdown", "ordered"]
+__all__ = ["Line", "Matrix", "markdown", "ordered", "updated"]
 
 _INTRODUCTION = """\
 # Export matrix
@@ -94,3 +94,13 @@ def ordered(lines: Iterable[Line], names: tuple[str, ...]) -> tuple[Line, ...]:
     """The lines of `names`, in their order; of two for one model the later."""
     by_name = {line.model: line for line in lines}
     return tuple(by_name[name] for name in names if name in by_name)
+
+
+def updated(line: Line, newer: Line) -> Line:
+    """`line` with the cells that `newer` has; time and memory stay those of the whole line."""
+    if newer.failure:
+        return line
+    fresh = {cell.runtime for cell in newer.cells}
+    return line.model_copy(
+        update={"cells": (*newer.cells, *(cell for cell in line.cells if cell.runtime not in fresh))}
+    )
