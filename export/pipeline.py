@@ -65,6 +65,8 @@ class ExportRequest:
     """CPU threads to measure with; None: all."""
     compression: Compression | None = None
     """What is taken out of the model first; None: nothing."""
+    float_modules: tuple[str, ...] = ()
+    """Modules of the model whose layers stay in float in INT8, whatever it costs in time."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def _sources(job: _Job, report: Reporter) -> Sources:
         calibration=None if clips is None else Calibrator(master, clips),
         precisions=PRECISIONS[job.request.precision],
         on_step=report.on_step,
+        float_modules=job.request.float_modules,
         decisions=decisions,
     )
 
