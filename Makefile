@@ -38,5 +38,5 @@ clean: ## remove what the other targets made; the data in ~/.cache/edgeact stays
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
-		-e '.[video,onnxruntime,openvino,tensorrt-rtx,evaluate,export,report,dev]'
+		-e '.[video,onnxruntime,openvino,tensorrt-rtx,evaluate,export,search,cluster,report,dev]'
 	touch $@

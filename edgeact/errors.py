@@ -26,7 +26,8 @@
     │   └── BackendUnavailableError  8   a backend that is not installed or finds no device
     ├── GateError                    9   a comparison that did not pass
     │   ├── RegressionError          9   measured slower than the baseline allows
-    │   └── BaselineError           11   nothing was compared: no baseline, or one of another machine, model ...
+    │   ├── BaselineError           11   nothing was compared: no baseline, or one of another machine, model ...
+    │   └── BudgetError             12   a search found nothing within its budgets; what it found is written
     └── StorageError                10   the disk is full or not writable; nothing was lost
 
 A message says what, what was expected, what came, and what to do next.
@@ -40,6 +41,7 @@ from collections.abc import Iterable
 __all__ = [
     "BackendUnavailableError",
     "BaselineError",
+    "BudgetError",
     "BundleBombError",
     "BundleError",
     "BundlePathError",
@@ -210,6 +212,12 @@ class BaselineError(GateError):
     """A baseline that is absent or must not be compared with; its own code, as nothing is known to be slow."""
 
     exit_code = 11
+
+
+class BudgetError(GateError):
+    """A search found nothing within its budgets; a code of its own, as nothing is slower than it was."""
+
+    exit_code = 12
 
 
 class StorageError(EdgeactError):

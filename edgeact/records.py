@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgeact.clip import ClipSpec
+
 __all__ = [
     "SCHEMA_VERSION",
     "Accuracy",
@@ -29,6 +31,9 @@ __all__ = [
     "ParityLimits",
     "Precision",
     "Row",
+    "SearchRecipe",
+    "SearchRecord",
+    "SearchTrial",
     "Sensitivity",
     "Sensors",
     "Verdict",
@@ -252,3 +257,88 @@ class LatencyRecord(BundleRecord):
     sensors_before: Sensors | None = None
     sensors_after: Sensors | None = None
     notes: tuple[str, ...] = Field(default=(), description="what makes the numbers less sure: a moved clock, heat ...")
+
+
+class SearchRecipe(Record):
+    """What all trials of a search have in common: with a trial's choices it makes that trial's model again."""
+
+    source: str = Field(description="registry name or 'package.module:factory'")
+    weights: str | None = Field(description="path of the file; None: those that are shipped, or that the factory makes")
+    weights_sha256: str
+    labels: tuple[str, ...]
+    width: int | None
+    clip: ClipSpec = Field(description="the model's own")
+    data: str = Field(description="data set, as given")
+    data_digest: str = Field(description="of the videos accuracy was counted on")
+    calibration_clips: int
+    evaluation_videos: int
+    accept_poor_calibration: bool
+    seed: int
+    finetune_epochs: int
+    threads: int
+    channel_multiple: int
+    space_version: int
+    stages: dict[str, tuple[str, ...]] = Field(description="stage -> modules in it")
+    patterns: dict[str, tuple[str, ...]] = Field(description="stage that can be pruned -> patterns of its layers")
+
+
+class SearchTrial(Record):
+    """One configuration: what was chosen, and what came of it. Failed where `failure` says why."""
+
+    number: int = Field(ge=0)
+    ratios: dict[str, Fraction] = Field(description="stage -> share of its channels that goes")
+    int8: tuple[str, ...] = Field(description="stages in INT8; the others are in float")
+    clip_frames: int
+    size: int = Field(description="height and width of the crop, pixels")
+    failure: str = ""
+    artifact: str = ""
+    precision: Precision = "fp32"
+    backend: str = ""
+    size_bytes: int = Field(default=0, ge=0)
+    parameters: int = Field(default=0, ge=0)
+    macs: int = Field(default=0, ge=0)
+    weights_sha256: str = ""
+    latency: Latency | None = Field(default=None, description="measured; None: estimated, or failed")
+    latency_estimate_ms: float | None = Field(default=None, description="roofline estimate; never measured")
+    top1: Fraction | None = None
+    top1_interval: Interval | None = Field(default=None, description="Wilson 95 %")
+    drop: PairedDrop | None = Field(default=None, description="against the unpruned model in PyTorch FP32")
+    within_budgets: bool = False
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The measured median, else the estimate."""
+        return self.latency.p50_ms if self.latency else self.latency_estimate_ms
+
+
+class SearchRecord(Record):
+    """What `edgeact search` writes; latencies are all measured on `machine`, or all estimates for the target."""
+
+    schema_version: str = SCHEMA_VERSION
+    kind: Literal["search"] = "search"
+    created_utc: str
+    model: str
+    target: str
+    recipe: SearchRecipe
+    machine: Machine = Field(description="that timed the trials; where latency is estimated, that counted accuracy")
+    is_estimate: bool = Field(description="whether the target was not at hand, and every latency is an estimate")
+    dataset: str
+    split: str
+    count: int = Field(ge=1, description="videos accuracy was counted on")
+    reference_top1: Fraction = Field(description="of the unpruned model in PyTorch FP32")
+    max_ms: float | None
+    max_drop_points: float
+    wanted_trials: int
+    trials: tuple[SearchTrial, ...] = Field(description="those that are finished, by number")
+    front: tuple[int, ...] = Field(description="numbers of the trials that none is better than in both, fastest first")
+    chosen: int | None = Field(description="the fastest trial of the front within both budgets")
+    notes: tuple[str, ...] = ()
+
+    def trial(self, number: int) -> SearchTrial | None:
+        """The trial of that number, where it is finished."""
+        return next((trial for trial in self.trials if trial.number == number), None)
+
+    @property
+    def on_front(self) -> tuple[SearchTrial, ...]:
+        """The trials of the front."""
+        return tuple(trial for number in self.front if (trial := self.trial(number)))

@@ -28,6 +28,7 @@ from edgeact.cli.pruning import (
     show_plan,
 )
 from edgeact.cli.steps import STARTING, steps
+from edgeact.cli.trial import bundle_of_trial
 from edgeact.devices import load_profile
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ChannelOrder(str, Enum):
 
 
 def command(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Argument(help="Registry model or package.module:factory; default: the shipped model.")
     ] = None,
@@ -94,12 +96,18 @@ def command(
     finetune_lr: FinetuneRate = 1e-3,
     distill_temperature: DistillTemperature = 4.0,
     distill_features: DistillFeatures = 0.0,
+    trial: Annotated[
+        str | None, typer.Option(help="FILE.search.json:N: trial N of 'edgeact search', which decides all but --out.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Convert a model for a target, check every artifact against PyTorch, measure, and write one bundle.
 
     With --prune the model loses channels first; --finetune trains what is left. The plan is shown before that.
     """
+    if trial is not None:
+        _finish(bundle_of_trial(context, trial, out), json)
+        return
     pruning = PruneOptions(
         ratio=prune,
         layers=prune_layer,

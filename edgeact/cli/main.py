@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
-from edgeact.cli import attention, bench, data, evaluate, export, inspect, models, report, run, targets, train
+from edgeact.cli import attention, bench, data, evaluate, export, inspect, models, report, run, search, targets, train
 from edgeact.errors import EdgeactError, StorageError
 
 __all__ = ["app", "main"]
@@ -56,6 +56,7 @@ app.command("inspect")(inspect.command)
 app.command("models")(models.command)
 app.command("report")(report.command)
 app.command("run")(run.command)
+app.command("search")(search.command)
 app.command("targets")(targets.command)
 app.command("train")(train.command)
 

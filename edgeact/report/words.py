@@ -14,8 +14,10 @@ from edgeact.records import (
     Latency,
     LatencyRecord,
     Machine,
+    PairedDrop,
     Parity,
     Row,
+    SearchTrial,
 )
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "bytes_text",
     "class_text",
     "counts_text",
+    "drop_text",
     "latency_facts",
     "latency_text",
     "machine_facts",
@@ -34,6 +37,7 @@ __all__ = [
     "p50_text",
     "parity_text",
     "percent",
+    "stages_text",
     "tail_text",
     "threads_text",
     "top1_text",
@@ -203,6 +207,21 @@ def mistakes(
         if true != predicted and count
     ]
     return sorted(found, key=lambda mistake: (-mistake[2], mistake[0], mistake[1]))[:limit]
+
+
+def drop_text(drop: PairedDrop | None) -> str:
+    """Points of top-1 lost on the same videos; then the 95 % interval, the verdict and McNemar's p."""
+    if drop is None:
+        return NONE
+    interval = _interval(drop.interval, lambda points: f"{points:.1f}")
+    return f"{drop.drop_points:.1f} {interval}; {drop.verdict}, p = {drop.p_value:.2g}"
+
+
+def stages_text(trial: SearchTrial) -> str:
+    """What a trial of a search chose: channels taken out by stage, stages in INT8, the clip."""
+    gone = ", ".join(f"{stage} {percent(ratio)} %" for stage, ratio in trial.ratios.items() if ratio > 0)
+    int8 = ", ".join(trial.int8)
+    return f"{gone or 'nothing'}; {int8 or 'none'}; {trial.clip_frames}x{trial.size}"
 
 
 def _interval(interval: Interval, text: Callable[[float], str]) -> str:

@@ -1,0 +1,231 @@
+"""The search itself: asks the study what to try, has it tried, and tells the study what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgeact.calibration.datasets import LOADING_STEP, load_dataset
+from edgeact.calibration.executors import Executors
+from edgeact.devices import load_profile, probe_machine
+from edgeact.errors import DeviceError, EdgeactError, UsageError
+from edgeact.export.data import DEFAULT_DATA
+from edgeact.export.quantize.static import check_clips
+from edgeact.export.search.job import Loaded, SearchJob, loaded, reference_right, why_refused
+from edgeact.export.search.outcome import Outcome
+from edgeact.export.search.record import Judge, recipe_of
+from edgeact.export.search.space import ClipSize, Space, groups_of, prunable
+from edgeact.export.search.study import Asked, Budgets, Study, open_study
+from edgeact.export.search.trial import Prepared, Task, prepare, time_it
+from edgeact.progress import OnStep, titled
+from edgeact.records import Machine, SearchRecord, SearchTrial
+from edgeact.storage import write_text
+
+__all__ = ["SearchRequest", "SearchWatch", "search"]
+
+_POLL_S = 0.5
+_LEAST_FRAMES = 4
+_SIZE_STEP = 16
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What to search for whom, within which budgets, and where to keep it."""
+
+    job: SearchJob
+    study: Path
+    out: Path
+    trials: int = 30
+    """Finished ones in all, those of earlier calls among them."""
+    budgets: Budgets = field(default_factory=Budgets)
+    clip_frames: tuple[int, ...] | None = None
+    """Lengths to try beside the model's own; None: half of it."""
+    sizes: tuple[int, ...] | None = None
+    """Edges of the crop to try beside the model's own, pixels; None: three quarters of it."""
+
+
+@dataclass(frozen=True)
+class SearchWatch:
+    """Callbacks; each may be left out, and none is called while something is timed in this process."""
+
+    on_step: Callable[[str], None] = lambda _title: None
+    on_progress: OnStep = lambda _title, _done, _total: None
+    on_note: Callable[[str], None] = lambda _text: None
+    on_trial: Callable[[SearchRecord, SearchTrial], None] = lambda _record, _trial: None
+    """With the record of all finished trials, this one among them."""
+
+
+def search(request: SearchRequest, executors: Executors, watch: SearchWatch | None = None) -> SearchRecord:
+    """Search until so many trials are finished, here or in other processes on the same study; write the record.
+
+    Killed at any moment and called again it goes on: finished trials stay as they are, those under way are run again.
+    Raises UsageError for a study of another search, for random weights and for a target nothing is known of;
+    DatasetError where the data's labels are not the model's; DeviceError for a machine that is not the one of the
+    trials before; what `prepare` raises. The record and all finished trials are kept in every case.
+    """
+    told = watch or SearchWatch()
+    _check(request)
+    told.on_step("loading the model and the data")
+    load_dataset(request.job.data.spec or DEFAULT_DATA, titled(told.on_progress, LOADING_STEP))
+    base = loaded(request.job)
+    job = replace(request.job, weights_sha256=base.model.weights_sha256, data_digest=base.data_digest)
+    told.on_step("looking at what can be pruned")
+    space = _space(request, job, base, told)
+    recipe = recipe_of(job, space, base)
+    clips = [clip.name for clip in space.clips]
+    binding = {**recipe.model_dump(mode="json", exclude={"weights"}), "target": base.profile.id, "clips": clips}
+    with open_study(request.study, binding, space) as study:
+        reference = tuple(study.note("reference", lambda: reference_right(job, told.on_progress)))
+        judge = Judge(recipe, space, base, reference, request.budgets, request.trials)
+        run = _Run(request, job, study, judge, told)
+        if base.is_timed and executors.is_here:
+            run.check_machine(probe_machine())
+        return run.until_done(executors)
+
+
+def _check(request: SearchRequest) -> None:
+    if request.trials < 1:
+        raise UsageError(f"expected at least 1 trial, got {request.trials}")
+    budgets = request.budgets
+    if (budgets.max_ms is not None and not budgets.max_ms > 0) or budgets.max_drop_points < 0:
+        raise UsageError(
+            f"expected --max-ms above 0 and --max-drop from 0, got {budgets.max_ms} and {budgets.max_drop_points}"
+        )
+    load_profile(request.job.target)
+
+
+def _space(request: SearchRequest, job: SearchJob, base: Loaded, told: SearchWatch) -> Space:
+    profile, model = base.profile, base.model
+    if profile.supports_int8:
+        check_clips(len(base.data.calibration), accept_poor=job.data.accept_poor)
+    else:
+        told.on_note(f"no INT8 in this search: {profile.title} has none")
+    groups = groups_of(model.module)
+    found, multiple = prunable(model.module, model.clip.input_shape, groups, profile.channel_multiple_int8 or 1)
+    if not found:
+        told.on_note("no pruning in this search: no layer of the model can be pruned")
+    return Space(
+        groups=groups,
+        prunable=found,
+        channel_multiple=multiple,
+        int8=profile.supports_int8,
+        clips=_clips(request, job, base, told),
+    )
+
+
+def _clips(request: SearchRequest, job: SearchJob, base: Loaded, told: SearchWatch) -> tuple[ClipSize, ...]:
+    """The model's own first, then those it runs with."""
+    clip = base.model.clip
+    own = ClipSize(clip_frames=clip.clip_frames, size=clip.crop[0])
+    half, smaller = own.clip_frames // 2, own.size * 3 // 4 // _SIZE_STEP * _SIZE_STEP
+    frames = request.clip_frames if request.clip_frames is not None else (half,) if half >= _LEAST_FRAMES else ()
+    sizes = request.sizes if request.sizes is not None else (smaller,) if smaller else ()
+    if clip.crop[0] != clip.crop[1]:
+        sizes = ()
+    wanted = [
+        ClipSize(clip_frames=length, size=size)
+        for length in dict.fromkeys((own.clip_frames, *frames))
+        for size in dict.fromkeys((own.size, *sizes))
+    ]
+    accepted = [own]
+    for size in wanted[1:]:
+        if reason := why_refused(job, size):
+            told.on_note(f"clips of {size.name} are not tried: {reason}")
+        else:
+            accepted.append(size)
+    return tuple(accepted)
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A trial under way: being prepared, or, with what that came to, being timed."""
+
+    asked: Asked
+    task: Task
+    prepared: Prepared | None = None
+
+
+@dataclass(frozen=True)
+class _Run:
+    request: SearchRequest
+    job: SearchJob
+    study: Study
+    judge: Judge
+    told: SearchWatch
+
+    def until_done(self, executors: Executors) -> SearchRecord:
+        """Keep the executors busy until no trial is left to do anywhere."""
+        flights: dict[Future[Any], _Flight] = {}
+        while True:
+            while len(flights) < executors.slots and (asked := self.study.ask(self.request.trials)):
+                task = Task(self.job, self.judge.space, self.judge.space.config(asked.params))
+                self.told.on_step(f"trial {asked.number}: {task.config.told}")
+                flights[executors.work.submit(prepare, task)] = _Flight(asked, task)
+            if flights:
+                done, _ = wait(flights, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._advance(flights, future, executors)
+            elif self.study.is_waited_for:
+                self.told.on_step("waiting for another process's trials")
+                time.sleep(_POLL_S)
+            else:
+                return self._write()
+
+    def _advance(self, flights: dict[Future[Any], _Flight], future: Future[Any], executors: Executors) -> None:
+        """Time what has been prepared, store what has been timed."""
+        flight = flights.pop(future)
+        result = _result(future)
+        if isinstance(result, Prepared) and result.variants:
+            timing = executors.timing.submit(time_it, flight.task, result)
+            flights[timing] = replace(flight, prepared=result)
+            return
+        self._finish(flight.asked, result.outcome if isinstance(result, Prepared) else result)
+
+    def _finish(self, asked: Asked, outcome: Outcome) -> None:
+        if outcome.machine:
+            self.check_machine(outcome.machine)
+        if not outcome.failure:
+            outcome = outcome.model_copy(update={"drop_points": self.judge.drop(outcome).drop_points})
+        self.study.finish(asked, outcome, self.request.budgets)
+        record = self._write()
+        if trial := record.trial(asked.number):
+            self.told.on_trial(record, trial)
+
+    def _write(self) -> SearchRecord:
+        """After every trial, so that a search that was killed has its report as well."""
+        outcomes = self.study.outcomes()
+        configs = {number: self.judge.space.config(self.study.params(number)) for number in outcomes}
+        record = self.judge.record(outcomes, configs)
+        write_text(self.request.out, record.model_dump_json(indent=1) + "\n")
+        return record
+
+    def check_machine(self, machine: Machine) -> None:
+        """Raise DeviceError where trials before were timed on another kind of machine."""
+        first = self.study.note("machine", lambda: [machine.fingerprint, machine.processor, machine.cores])
+        if first[0] != machine.fingerprint:
+            raise DeviceError(
+                f"latencies of two kinds of machines cannot be compared: the study was begun on {first[1]}, "
+                f"{first[2]} cores, this one is {machine.processor}, {machine.cores} cores; go on there, or begin "
+                "another --study"
+            )
+
+
+def _result(future: Future[Any]) -> Prepared | Outcome:
+    """What a task came to; a task that kills the workers that run it is a failed trial, not the end of the search."""
+    try:
+        result: Prepared | Outcome = future.result()
+        return result
+    except EdgeactError:
+        raise
+    except (BrokenExecutor, CancelledError) as error:
+        raise DeviceError(
+            f"the executor broke down ({type(error).__name__}); finished trials are kept: start the search again"
+        ) from error
+    except Exception as error:  # Dask's, which is no dependency here, has no base to know it by
+        if type(error).__name__ != "KilledWorker":
+            raise
+        return Outcome(failure=f"the workers that ran it died, several in a row: {error}")
