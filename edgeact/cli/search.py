@@ -15,7 +15,7 @@ from rich.table import Table
 from edgeact.cli.numbers import parse_channels, parse_size
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
-from edgeact.devices import load_profile, usable_cores
+from edgeact.devices import load_profile, probe_machine
 from edgeact.errors import BudgetError, UsageError
 from edgeact.report.words import drop_text, ms, percent, stages_text
 
@@ -99,7 +99,7 @@ def command(
                 ),
                 data=DataPlan(data, calibration_clips, evaluation_videos, accept_poor_calibration, seed),
                 finetune_epochs=finetune_epochs,
-                threads=threads or usable_cores(),
+                threads=threads or probe_machine().cores,
             ),
             study=study or record_file.with_name(f"{name}-{target}.study.db"),
             out=record_file,
