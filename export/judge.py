@@ -12,7 +12,7 @@ from edgeact.export.models.cost import Cost
 from edgeact.export.targets.variant import Variant
 from edgeact.records import Accuracy, Parity, Row, Verdict
 
-__all__ = ["Terms", "Verdicts", "judge"]
+__all__ = ["Terms", "Verdicts", "inaccurate_int8", "judge"]
 
 _UNPROVEN = "accuracy not measured, so INT8 is not preferred: give --labels and --calib data with the model's labels"
 _PRUNE_LESS = "prune less (--prune, --prune-layer), train longer (--finetune-epochs, --prune-steps) "
@@ -69,7 +69,8 @@ def judge(variants: Sequence[Variant], measured: Measured, terms: Terms) -> Verd
     if not allowed:
         told = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
         raise ParityError(
-            f"nothing to ship: {told}; try a higher precision (--precision fp32 finds a layer that converts wrongly), "
+            f"nothing to ship: {told}; try a higher precision (--precision mixed leaves the layers in float that INT8 "
+            "damages most, --precision fp32 finds a layer that converts wrongly), "
             f"{_PRUNE_LESS if terms.counts_from_unpruned else ''}or allow a larger loss of accuracy (--max-drop)"
         )
     shipped = _shipped_of(allowed, measured, terms) if measured.latencies else allowed
@@ -80,6 +81,20 @@ def judge(variants: Sequence[Variant], measured: Measured, terms: Terms) -> Verd
         verdict, reason = _verdict(variant, measured, terms, names) if refusal is None else _rejected(refusal)
         rows.append(_row(variant, measured, terms, verdict, reason))
     return Verdicts(tuple(rows), names, bool(measured.latencies))
+
+
+def inaccurate_int8(variants: Sequence[Variant], measured: Measured, terms: Terms) -> tuple[str, ...]:
+    """Names of the INT8 variants that run, but are refused for their accuracy; none where PyTorch's own is refused."""
+    lost = _drop_points(measured, REFERENCE, terms)
+    if lost is not None and lost > terms.max_drop_points:
+        return ()
+    return tuple(
+        variant.artifact.name
+        for variant in variants
+        if variant.artifact.precision == "int8"
+        and variant.judged_name in measured.parities
+        and _refusal(variant, measured, terms)
+    )
 
 
 def _refusal(variant: Variant, measured: Measured, terms: Terms) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,15 @@ class Measured:
     drops: Mapping[str, PairedDrop] = field(default_factory=dict)
     """Video-level top-1 lost against UNPRUNED, on the same videos; empty where there is none, or no accuracy."""
 
+    def joined(self, other: Measured) -> Measured:
+        """This with what was measured of other variants, `other`; neither has latencies."""
+        return Measured(
+            {**self.parities, **other.parities},
+            {**self.failures, **other.failures},
+            {**self.accuracies, **other.accuracies},
+            drops={**self.drops, **other.drops},
+        )
+
     def agrees(self, variant: Variant) -> bool:
         """Whether the variant, or the graph it was built from, agrees with PyTorch within its limits."""
         parity = self.parities.get(variant.judged_name)
@@ -81,7 +90,13 @@ class Meter:
         if not agreeing:
             return found
         accuracies, drops = self._accuracies(agreeing)
-        return Measured(parities, failures, accuracies, self._latencies(agreeing) if with_latency else {}, drops)
+        found = Measured(parities, failures, accuracies, drops=drops)
+        return self.timed(variants, found) if with_latency else found
+
+    def timed(self, variants: Sequence[Variant], measured: Measured) -> Measured:
+        """`measured` with the latency of those of its variants that agree with PyTorch, and of PyTorch, in one run."""
+        agreeing = [variant for variant in variants if variant.checked_by and measured.agrees(variant)]
+        return replace(measured, latencies=self._latencies(agreeing)) if agreeing else measured
 
     def parities(self, variants: Sequence[Variant]) -> tuple[dict[str, Parity], dict[str, str]]:
         """Agreement with PyTorch by name, and why those that could not be run could not; all must have `checked_by`."""

@@ -26,10 +26,12 @@ from edgeact.export.data import RANDOM_DATA, DataPlan, ExportData, gather
 from edgeact.export.golden import GOLDEN_PATH, make_golden
 from edgeact.export.judge import Terms, Verdicts, judge
 from edgeact.export.measure import Meter
+from edgeact.export.mixing import with_mixed
 from edgeact.export.models.cost import Cost, measure_cost
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.static import check_clips
+from edgeact.export.quantize.study import Study
 from edgeact.export.reporter import Reporter
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources, Variant
@@ -41,6 +43,7 @@ PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "auto": ("int8", "fp16", "fp32"),
     "fp32": ("fp32",),
     "fp16": ("fp16",),
+    "mixed": ("int8",),
     "int8": ("int8",),
 }
 _UNTRAINED_CLIPS = 4  # of parity: random weights decide nothing, and rounding shows on any clip
@@ -57,12 +60,15 @@ class ExportRequest:
     source: str | nn.Module | None = None
     """Registry name, 'package.module:factory' or a module; None: the shipped model."""
     load: LoadRequest = field(default_factory=LoadRequest)
-    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "mixed", "int8"] = "auto"
+    """'mixed' is INT8 with layers left in float where its accuracy takes that; 'auto' tries it too."""
     data: DataPlan = field(default_factory=lambda: DataPlan(None))
     max_drop_points: float = 1.0
     """Points of top-1 an artifact may lose against PyTorch."""
     threads: int | None = None
     """CPU threads to measure with; None: all."""
+    sensitivity: bool = False
+    """Whether the damage of INT8 by layer is recorded though INT8 is accurate enough."""
     compression: Compression | None = None
     """What is taken out of the model first; None: nothing."""
     float_modules: tuple[str, ...] = ()
@@ -93,6 +99,7 @@ def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
     report = reporter or Reporter()
     _check_out(request.out)
     profile = load_profile(request.target)
+    _check_int8(request, profile)
     report.on_step("loading the model")
     model = load_model(request.source, request.load)
     for text in model.notes:
@@ -112,9 +119,19 @@ def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
         told = "; ".join(sources.decisions) or "it has no such precision"
         raise ConversionError(f"nothing to make for {profile.title} in {request.precision}: {told}")
     report.on_step("agreement with PyTorch")
-    verdicts = _judge(job, variants, report)
+    judged, verdicts = _judge(job, variants, sources, report)
     report.on_step("writing the bundle")
-    return _write(job, variants, verdicts, sources.decisions)
+    return _write(job, judged, verdicts, sources)
+
+
+def _check_int8(request: ExportRequest, profile: DeviceProfile) -> None:
+    asked = "--precision mixed" if request.precision == "mixed" else "--sensitivity" if request.sensitivity else None
+    if asked and not profile.supports_int8:
+        raise UsageError(f"{asked} is about INT8, which {profile.title} does not have; use --precision fp16")
+    if asked and "int8" not in PRECISIONS[request.precision]:
+        raise UsageError(f"{asked} is about INT8, which --precision {request.precision} leaves out; use auto or mixed")
+    if asked and request.data.spec == RANDOM_DATA:
+        raise UsageError(f"{asked} needs real clips, random ones show no damage; give --calib DATA")
 
 
 def _check_out(out: Path) -> None:
@@ -158,8 +175,16 @@ def _sources(job: _Job, report: Reporter) -> Sources:
         precisions=PRECISIONS[job.request.precision],
         on_step=report.on_step,
         float_modules=job.request.float_modules,
+        study=_study(job, report),
         decisions=decisions,
     )
+
+
+def _study(job: _Job, report: Reporter) -> Study | None:
+    """None where the clips are random: what INT8 does to those says nothing."""
+    if job.data.provenance.synthetic:
+        return None
+    return Study(job.request.max_drop_points, job.request.sensitivity, on_step=report.on_progress)
 
 
 def _check_calibration(request: ExportRequest, model: LoadedModel, data: ExportData) -> None:
@@ -168,7 +193,7 @@ def _check_calibration(request: ExportRequest, model: LoadedModel, data: ExportD
         return
     if not _is_foreign(request, model, data):
         check_clips(len(data.calibration), accept_poor=request.data.accept_poor)
-    elif request.precision == "int8":
+    elif request.precision != "auto" or request.sensitivity:
         raise CalibrationError(
             f"'{model.name}' was not trained on {data.provenance.dataset}; give clips of its own data with --calib DATA"
         )
@@ -189,32 +214,39 @@ def _calibration(job: _Job, decisions: list[str]) -> Clips | None:
     return job.data.calibration.inputs
 
 
-def _judge(job: _Job, variants: Sequence[Variant], report: Reporter) -> Verdicts:
+def _judge(
+    job: _Job, variants: Sequence[Variant], sources: Sources, report: Reporter
+) -> tuple[Sequence[Variant], Verdicts]:
+    """All variants, mixed INT8 among them where INT8 takes that, and what becomes of them."""
     # Only a CPU is timed here. A GPU, even one at hand, times the candidates when it loads the bundle: by then its own
     # TensorRT builds the engines, which need not be the one of this Python environment.
     with_latency = job.profile.family == "cpu" and is_at_hand(job.profile)
     unpruned = job.compressed.unpruned
     threads = job.request.threads or torch.get_num_threads()
     meter = Meter(job.model, job.data, threads, report.on_progress, unpruned, job.request.max_drop_points)
-    measured = meter.measure(variants, with_latency=with_latency)
+    measured = meter.measure(variants, with_latency=False)
     terms = Terms(
         profile=job.profile,
         cost=job.cost,
         reference_bytes=_size_bytes(job.model),
         max_drop_points=job.request.max_drop_points,
         trained=job.model.trained,
-        int8_asked=job.request.precision == "int8",
+        int8_asked=PRECISIONS[job.request.precision] == ("int8",),
         unpruned_bytes=_size_bytes(unpruned) if unpruned else None,
         counts_from_unpruned=job.compressed.counts_from_unpruned,
     )
-    return judge(variants, measured, terms)
+    if job.request.precision in ("auto", "mixed"):
+        variants, measured = with_mixed(variants, measured, sources, meter, terms)
+    if with_latency:
+        measured = meter.timed(variants, measured)
+    return variants, judge(variants, measured, terms)
 
 
 def _size_bytes(model: LoadedModel) -> int:
     return sum(tensor.nbytes for tensor in model.module.state_dict().values())
 
 
-def _write(job: _Job, variants: Sequence[Variant], verdicts: Verdicts, decisions: Sequence[str]) -> Bundle:
+def _write(job: _Job, variants: Sequence[Variant], verdicts: Verdicts, sources: Sources) -> Bundle:
     by_name = {variant.artifact.name: variant for variant in variants}
     shipped = [by_name[name] for name in verdicts.shipped]
     item = job.data.parity.items[0]
@@ -234,10 +266,10 @@ def _write(job: _Job, variants: Sequence[Variant], verdicts: Verdicts, decisions
         decide_on_device=not verdicts.timed,
         golden=golden,
         calibration=job.data.provenance if has_int8 else None,
-        decisions=tuple(decisions),
+        decisions=tuple(sources.decisions),
         tools=_tools(),
     )
-    bundle = write_bundle(job.request.out, draft, members, _measurements(job, verdicts))
+    bundle = write_bundle(job.request.out, draft, members, _measurements(job, verdicts, sources))
     _vouch_engines(bundle)
     return bundle
 
@@ -254,13 +286,14 @@ def _model_info(job: _Job) -> ModelInfo:
     )
 
 
-def _measurements(job: _Job, verdicts: Verdicts) -> Measurements:
+def _measurements(job: _Job, verdicts: Verdicts, sources: Sources) -> Measurements:
     return Measurements(
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=job.model.name,
         target=job.profile.id,
         machine=probe_machine(),
         rows=verdicts.rows,
+        sensitivity=tuple(sources.study.sensitivities.values()) if sources.study else (),
     )
 
 

@@ -43,6 +43,7 @@ class PrecisionChoice(str, Enum):
     auto = "auto"
     fp32 = "fp32"
     fp16 = "fp16"
+    mixed = "mixed"
     int8 = "int8"
 
 
@@ -77,6 +78,9 @@ def command(
     mean: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1, e.g. 0.5,0.5,0.5.")] = None,
     std: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1.")] = None,
     channel_order: Annotated[ChannelOrder | None, typer.Option(help="Of the input, of --mean and --std.")] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Record the damage of INT8 by layer, whatever comes of it.")
+    ] = False,
     max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 an artifact may lose.")] = 1.0,
     calibration_clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 64,
     evaluation_videos: Annotated[int, typer.Option(min=1, help="Videos to measure accuracy on.")] = 240,
@@ -153,6 +157,7 @@ def command(
             ),
             precision=precision.value,
             data=DataPlan(calib, calibration_clips, evaluation_videos, accept_poor_calibration, seed),
+            sensitivity=sensitivity,
             max_drop_points=max_drop,
             threads=threads,
             compression=pruning.compression(),

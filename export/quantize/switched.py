@@ -85,9 +85,9 @@ class SwitchedGraph:
         """Of all layers."""
         return tuple(layer.name for layer in self.layers)
 
-    def run(self, clip: Array, on: Collection[str]) -> Array:
-        """Logits `(1, classes)` of a clip."""
-        return self.resume(0, clip, on)
+    def run(self, clip: Array, on: Collection[str], biases: Mapping[str, Array] | None = None) -> Array:
+        """Logits `(1, classes)` of a clip; `biases` take the place of `self.biases`."""
+        return self.resume(0, clip, on, biases)
 
     def states(self, clip: Array, on: Collection[str]) -> list[Array]:
         """What every segment starts from, and the logits at the end."""
@@ -96,11 +96,17 @@ class SwitchedGraph:
             found.append(self.advance(index, found[-1], on)[0])
         return found
 
-    def resume(self, first: int, state: Array, on: Collection[str]) -> Array:
+    def resume(self, first: int, state: Array, on: Collection[str], biases: Mapping[str, Array] | None = None) -> Array:
         """Logits, from the state that segment `first` starts from."""
         for index in range(first, len(self._segments)):
-            state = self.advance(index, state, on)[0]
+            state = self.advance(index, state, on, biases)[0]
         return state
+
+    def fed(self, biases: Mapping[str, Array]) -> dict[str, Array]:
+        """What to give `run` for biases by the layers' names; the other layers keep their own."""
+        return dict(self.biases) | {
+            layer.bias: biases[layer.name] for layer in self.layers if layer.bias and layer.name in biases
+        }
 
     def advance(
         self, index: int, state: Array, on: Collection[str], biases: Mapping[str, Array] | None = None

@@ -9,8 +9,8 @@ from edgeact.export.convert.onnx import at_opset
 from edgeact.export.convert.openvino import to_openvino
 from edgeact.export.quantize.fold import fold_weights
 from edgeact.export.quantize.skip import module_layers, skip_list
-from edgeact.export.quantize.static import float_layers, quantize
 from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
+from edgeact.export.targets.int8 import int8_graph
 from edgeact.export.targets.variant import Sources, Variant, onnx_variant
 from edgeact.records import Precision
 
@@ -35,11 +35,12 @@ def cpu_variants(sources: Sources) -> list[Variant]:
     if "int8" in sources.precisions and sources.calibration is not None:
         sources.on_step(f"calibrating INT8 on {len(sources.calibration.clips)} clips")
         skip = module_layers(graph, sources.float_modules) | skip_list(graph, sources.profile)
-        ranges = sources.calibration.ranges_for(graph, skip)
-        data = fold_weights(quantize(graph, ranges, skip)).SerializeToString()
-        kept = float_layers(graph, skip)
-        sources.on_step("OpenVINO IR, INT8")
-        variants += [_ir_variant("openvino-int8", "int8", data, kept), onnx_variant("onnx-int8", "int8", data, kept)]
+        label = sources.label("int8")
+        quantized, kept = int8_graph(sources, sources.calibration, graph, skip, f"openvino-{label}")
+        data = fold_weights(quantized).SerializeToString()
+        sources.on_step(f"OpenVINO IR, {label}")
+        variants.append(_ir_variant(f"openvino-{label}", "int8", data, kept))
+        variants.append(onnx_variant(f"onnx-{label}", "int8", data, kept))
     return variants
 
 

@@ -19,7 +19,8 @@ from edgeact.export.convert.retype import with_float_quantizers
 from edgeact.export.convert.tensorrt_rtx import EngineBuild, check_and_build, supported_sms
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.skip import module_layers, skip_list
-from edgeact.export.quantize.static import float_layers, quantize
+from edgeact.export.quantize.static import quantize
+from edgeact.export.targets.int8 import int8_graph
 from edgeact.export.targets.variant import Sources, Variant, onnx_variant
 from edgeact.records import Precision
 
@@ -89,7 +90,7 @@ def desktop_variants(sources: Sources) -> list[Variant]:
     built = _variants(sources, flavour)
     engines: list[Variant] = []
     if sources.profile.sm in supported_sms():
-        engines = [_engine_variant(variant, build) for variant, build in built]
+        engines = [_engine_variant(sources, variant, build) for variant, build in built]
     else:
         sources.decisions.append(
             f"no engine ahead of time: TensorRT for RTX does not build for SM {sources.profile.sm}"
@@ -148,24 +149,24 @@ def _quantized(
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The graph in INT8, and its layers left in float: by the board's rule, or because a release refuses them."""
     skip = module_layers(model, sources.float_modules) | skip_list(model, sources.profile)
-    ranges = calibrator.ranges_for(model, skip)
-    quantized = quantize(model, ranges, skip)
+    plain = quantize(model, calibrator.ranges_for(model, skip), skip)
     refused = {
         finding.node: finding.message.removesuffix(_LEAVE_IN_FLOAT)
         for dialect in flavour.dialects
-        for finding in lint_graph(quantized, dialect, sm=sources.profile.sm)
+        for finding in lint_graph(plain, dialect, sm=sources.profile.sm)
         if finding.severity == "error" and finding.message.endswith(_LEAVE_IN_FLOAT)
     }
-    if refused:
-        skip = {**skip, **refused}
-        quantized = quantize(model, ranges, skip)
-    return quantized, float_layers(model, skip)
+    return int8_graph(sources, calibrator, model, {**skip, **refused}, _name(sources, flavour, "int8"))
+
+
+def _name(sources: Sources, flavour: _Flavour, precision: Precision) -> str:
+    return f"trt-{sources.label(precision)}" + ("" if flavour.typing == "weak" else "-strong")
 
 
 def _graph_variant(sources: Sources, flavour: _Flavour, graph: _Graph, data: bytes) -> Variant:
     """The artifact of a graph: the ONNX file, its recipe, and a build script for every release."""
     weak = flavour.typing == "weak"
-    name = f"trt-{graph.precision}" + ("" if weak else "-strong")
+    name = _name(sources, flavour, graph.precision)
     path = f"tensorrt/{name}.onnx"
     members: dict[str, tuple[Role, bytes]] = {path: ("graph", data)}
     members |= _recipe_members(sources, flavour, graph, f"tensorrt/{name}")
@@ -213,9 +214,9 @@ def _note(half: Fp16Result | None, weak: bool) -> str:
     return "; ".join(parts)
 
 
-def _engine_variant(variant: Variant, build: EngineBuild) -> Variant:
+def _engine_variant(sources: Sources, variant: Variant, build: EngineBuild) -> Variant:
     """The engine that the check of a graph made, as an artifact of its own."""
-    name = f"rtx-{variant.artifact.precision}-engine"
+    name = f"rtx-{sources.label(variant.artifact.precision)}-engine"
     path = f"engines/{name}.sm{build.sm.replace('.', '')}.engine"
     artifact = Artifact(
         name=name,

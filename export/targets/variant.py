@@ -16,6 +16,7 @@ from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile
 from edgeact.export.convert.ranges import largest_values
 from edgeact.export.quantize.calibrator import Calibrator
+from edgeact.export.quantize.study import Study
 from edgeact.records import Precision
 
 __all__ = ["Clips", "Sources", "Variant", "onnx_variant"]
@@ -71,8 +72,14 @@ class Sources:
     on_step: Callable[[str], None]
     float_modules: tuple[str, ...] = ()
     """Modules of the model whose layers stay in float in INT8, because whoever asks wants them there."""
+    study: Study | None = None
+    """How INT8 is tuned; None: Q/DQ by the ranges alone."""
     decisions: list[str] = field(default_factory=list)
     """What was decided on the way, in words; appended to."""
+
+    def label(self, precision: Precision) -> str:
+        """What artifacts of `precision` are called: INT8 with layers left in float for accuracy is 'mixed'."""
+        return "mixed" if precision == "int8" and self.study and self.study.mixed else precision
 
     @functools.cached_property
     def ranges(self) -> Mapping[str, float]:

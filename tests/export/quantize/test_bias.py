@@ -16,10 +16,7 @@ NAMES = ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"]
 
 def _mean_errors(case: Switched, biases: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """By layer, the mean error of its channels, behind the same layers before it."""
-    graph, errors = case.graph, []
-    fed = dict(graph.biases) | {
-        layer.bias: biases[layer.name] for layer in graph.layers if layer.bias and layer.name in biases
-    }
+    graph, errors, fed = case.graph, [], case.graph.fed(biases)
     floats, rounded = list(case.clips), list(case.clips)
     for index in range(len(graph.in_segments())):
         wanted = [graph.advance(index, state, ()) for state in floats]
