@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
 from edgeact.calibration.evaluation import in_model_labels
@@ -23,8 +22,9 @@ from edgeact.export.frames import PreparedVideos, prepare
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.prune.importance import accumulate_gradients
 from edgeact.export.prune.plan import PruningPlan
-from edgeact.export.prune.planning import PruneRequest, apply_plan, plan_pruning
+from edgeact.export.prune.planning import PruneRequest, apply_plan, count_units, plan_pruning
 from edgeact.export.prune.structure import cut_layers
+from edgeact.export.prune.trace import FamilyKey
 from edgeact.export.train import EpochResult, Progress, TrainingVideos, TrainPlan, centred_batches, fit
 from edgeact.export.weights import ModelCard, file_sha256, fill, read_weights, state_sha256, write_weights
 from edgeact.progress import titled
@@ -109,6 +109,8 @@ class _Job:
     request: FinetuneRequest
     dataset: Dataset
     videos: TrainingVideos
+    units: Mapping[FamilyKey, int]
+    """Of the unpruned model."""
     data_digest: str
     digest: str
 
@@ -139,7 +141,15 @@ def _job(model: LoadedModel, request: FinetuneRequest, avoid: Sequence[VideoItem
         prepare(items, model.clip, titled(report.on_step, "decoding the train videos")),
         _validation(dataset, model, report),
     )
-    return _Job(model, request, used, videos, data_digest, hashlib.sha256(repr(decisive).encode()).hexdigest()[:16])
+    return _Job(
+        model=model,
+        request=request,
+        dataset=used,
+        videos=videos,
+        units=count_units(model.module, model.clip.input_shape) if request.steps > 1 else {},
+        data_digest=data_digest,
+        digest=hashlib.sha256(repr(decisive).encode()).hexdigest()[:16],
+    )
 
 
 def _validation(dataset: Dataset, model: LoadedModel, report: Progress) -> PreparedVideos | None:
@@ -171,7 +181,7 @@ def _planned(module: nn.Module, job: _Job, part: float, step: tuple[int, int] = 
         wanted,
         ratio=_share(wanted.ratio, part),
         ratios={pattern: _share(ratio, part) for pattern, ratio in wanted.ratios.items()},
-        of_widths=_widths(job.model.module),
+        of_units=job.units,
     )
     if wanted.importance == "taylor":
         accumulate_gradients(module, centred_batches(_spread(job.videos.train), job.request.train))
@@ -187,14 +197,6 @@ def _planned(module: nn.Module, job: _Job, part: float, step: tuple[int, int] = 
 def _share(ratio: float, part: float) -> float:
     """Every step takes the same share of what is left: together they leave what one would have."""
     return ratio if part == 1 else 1 - (1 - ratio) ** part
-
-
-def _widths(module: nn.Module) -> dict[str, int]:
-    return {
-        name: layer.out_channels if isinstance(layer, _ConvNd) else layer.out_features
-        for name, layer in module.named_modules()
-        if isinstance(layer, (_ConvNd, nn.Linear))
-    }
 
 
 def _spread(videos: PreparedVideos) -> PreparedVideos:

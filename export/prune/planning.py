@@ -17,9 +17,9 @@ from edgeact.export.prune.importance import score_families
 from edgeact.export.prune.plan import IMPORTANCES, Importance, Kept, LayerCut, LayerRow, PruningPlan, Scope, Skipped
 from edgeact.export.prune.select import Bounds, Chosen, choose, wanted_globally
 from edgeact.export.prune.structure import cut_layers
-from edgeact.export.prune.trace import Family, Side, Traced, trace
+from edgeact.export.prune.trace import Family, FamilyKey, Side, Traced, trace
 
-__all__ = ["PruneRequest", "apply_plan", "plan_pruning"]
+__all__ = ["PruneRequest", "apply_plan", "count_units", "plan_pruning"]
 
 _TOLD_TO_STAY = "asked to stay"
 _ONE_MULTIPLE = "too few channels for the next lower multiple of {}"
@@ -42,9 +42,9 @@ class PruneRequest:
     """Widths come to multiples of it; a profile's `channel_multiple_int8` or `channel_multiple_fp16`."""
     most: float = 0.9
     """Largest share that goes of what hangs together, whatever the scope says."""
-    of_widths: Mapping[str, int] = field(default_factory=dict)
-    """Outputs of layers, by name, that all shares are meant of, where the module has been pruned before; so a model
-    pruned in steps has the widths that one step would have given it. Layers that are not in it: as they are."""
+    of_units: Mapping[FamilyKey, int] = field(default_factory=dict)
+    """What all shares are meant of, by `count_units` of the module before it was pruned in earlier steps: so steps come
+    to the widths that one step would have come to. What is not in it is meant as it is."""
 
     def __post_init__(self) -> None:
         for name, ratio in (("ratio", self.ratio), *self.ratios.items()):
@@ -74,7 +74,7 @@ def plan_pruning(
     traced = trace(module, input_shape)
     families, skipped = traced.families, dict(traced.skipped)
     scores = score_families(module, traced, wanted.importance)
-    shares = _shares(traced, scores, wanted)
+    shares = _shares(families, scores, wanted)
     bounds = Bounds(wanted.channel_multiple, wanted.most)
     chosen = choose(families, scores, shares, traced.widths, bounds)
     cuts = _cuts(module, traced, chosen)
@@ -129,10 +129,14 @@ def apply_plan(module: nn.Module, plan: PruningPlan) -> None:
     cut_layers(module, plan.cuts)
 
 
-def _shares(traced: Traced, scores: Sequence[np.ndarray], request: PruneRequest) -> list[float]:
+def count_units(module: nn.Module, input_shape: Sequence[int]) -> dict[FamilyKey, int]:
+    """How many channels, or groups of them, could be taken out one by one; by what they hang on."""
+    return {family.key: family.size for family in trace(module, input_shape).families}
+
+
+def _shares(families: Sequence[Family], scores: Sequence[np.ndarray], request: PruneRequest) -> list[float]:
     """Which share of what each family has left is to go."""
-    families = traced.families
-    left = [_left(family, traced.widths, request.of_widths) for family in families]
+    left = [family.size / request.of_units.get(family.key, family.size) for family in families]
     shares = _shares_of_all(families, scores, left, request)
     return [_of_the_rest(min(share, request.most), part) for share, part in zip(shares, left, strict=True)]
 
@@ -140,14 +144,6 @@ def _shares(traced: Traced, scores: Sequence[np.ndarray], request: PruneRequest)
 def _of_the_rest(share: float, left: float) -> float:
     """A share of the whole as a share of what is left of it."""
     return share if left == 1 else max(1 - (1 - share) / left, 0.0)
-
-
-def _left(family: Family, widths: Mapping[tuple[str, Side], int], before: Mapping[str, int]) -> float:
-    """How much of a family there still is of what shares are meant of."""
-    for member in family.members:
-        if member.side == "outputs" and member.layer in before:
-            return min(widths[member.layer, member.side] / before[member.layer], 1.0)
-    return 1.0
 
 
 def _shares_of_all(

@@ -24,10 +24,11 @@ from edgeact.export.prune.axes import map_axes
 from edgeact.export.prune.standins import Follower, standing_in
 from edgeact.extras import require
 
-__all__ = ["Family", "Member", "Traced", "trace"]
+__all__ = ["Family", "FamilyKey", "Member", "Traced", "trace"]
 
 Side = Literal["outputs", "inputs"]
 Indices = npt.NDArray[np.int64]
+FamilyKey = frozenset[tuple[str, Side, int]]
 
 _IS_OUTPUT = "they are the model's output"
 _IS_INPUT = "they are added to the model's input"
@@ -56,6 +57,11 @@ class Family:
     def size(self) -> int:
         """Number of units."""
         return len(self.buckets)
+
+    @property
+    def key(self) -> FamilyKey:
+        """What it hangs on; the same after some of its units are gone."""
+        return frozenset((member.layer, member.side, member.slots.shape[1]) for member in self.members)
 
     @property
     def bucket_count(self) -> int:
