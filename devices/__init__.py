@@ -1,6 +1,6 @@
 """Board profiles, the probe of the machine at hand, its sensors, and roofline estimates."""
 
-from edgeact.devices.probe import is_at_hand, probe_board, probe_machine, profiles_at_hand
+from edgeact.devices.probe import is_at_hand, probe_board, probe_machine, profiles_at_hand, usable_cores
 from edgeact.devices.profile import DeviceProfile, PowerMode, Provenance, TensorRtDialect
 from edgeact.devices.registry import ALIASES, list_profiles, load_profile, parse_profile
 from edgeact.devices.roofline import DENSE, GROUPED, Estimate, Utilisation, estimate_latency_ms
@@ -26,4 +26,5 @@ __all__ = [
     "probe_machine",
     "profiles_at_hand",
     "read_sensors",
+    "usable_cores",
 ]

@@ -16,7 +16,7 @@ from edgeact.devices.registry import jetpack_of_l4t, list_profiles, load_profile
 from edgeact.devices.sensors import read_sensors
 from edgeact.records import Machine
 
-__all__ = ["PACKAGES", "is_at_hand", "probe_board", "probe_machine", "profiles_at_hand"]
+__all__ = ["PACKAGES", "is_at_hand", "probe_board", "probe_machine", "profiles_at_hand", "usable_cores"]
 
 PACKAGES = (
     "edgeact",
@@ -72,7 +72,7 @@ def probe_machine(
     return Machine(
         processor=tegra.model if tegra else _processor(root),
         architecture=_architecture(),
-        cores=_usable_cores(),
+        cores=usable_cores(),
         memory_bytes=_memory_bytes(root),
         isa=_isa(root),
         operating_system=_operating_system(root, l4t),
@@ -162,7 +162,7 @@ def _architecture() -> str:
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """CPUs that this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgeact.calibration.ranges import MethodName, Ranges
+from edgeact.calibration.range_methods import MethodName
+from edgeact.calibration.ranges import Ranges
 from edgeact.export.convert.graph_view import GraphView, view
-from edgeact.export.quantize.ranges import collect_ranges, observe, quantized_tensors
+from edgeact.export.quantize.ranges import observe, quantized_tensors
 from edgeact.export.quantize.skip import float_everywhere
 
 __all__ = ["Calibrator"]
@@ -30,7 +31,9 @@ class Calibrator:
     @functools.cached_property
     def ranges(self) -> Ranges:
         """Those of `master`, of every layer that any target quantizes; observed on first use."""
-        return collect_ranges(self.master, self.clips, self.method, float_everywhere(self.master))
+        return observe(
+            self.master, quantized_tensors(self.master, float_everywhere(self.master)), self.clips, self.method
+        )
 
     def ranges_for(self, graph: onnx.ModelProto, skip: Collection[str]) -> Ranges:
         """The ranges `graph` needs, a graph made from `master` that computes the same function.

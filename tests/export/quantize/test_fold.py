@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from edgeact.export.convert.onnx import to_onnx
 from edgeact.export.models.registry import MODELS
@@ -21,6 +22,7 @@ def test_the_function_is_the_same_and_the_file_smaller(name: str) -> None:
     clip = resized_clip(spec.clip, clip_frames=4, size=32)
     rng = np.random.default_rng(0)
     clips = [rng.standard_normal(clip.input_shape, dtype=np.float32) for _ in range(4)]
+    torch.manual_seed(0)
     model = to_onnx(spec.build(spec.options(5, width=16, clip=clip)), clip)
     quantized = quantize(model, collect_ranges(model, clips), {})
     folded = fold_weights(quantized)

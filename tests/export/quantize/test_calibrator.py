@@ -1,0 +1,73 @@
+"""One calibration serves every graph of a model; only what a rewrite made anew is observed again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import pytest
+
+from edgeact.calibration.ranges import Ranges
+from edgeact.devices import load_profile
+from edgeact.export.convert.onnx import at_opset
+from edgeact.export.quantize import calibrator as module
+from edgeact.export.quantize.calibrator import Calibrator
+from edgeact.export.quantize.ranges import collect_ranges, observe, quantized_tensors
+from edgeact.export.quantize.skip import skip_list
+from edgeact.export.quantize.static import quantize
+from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
+from tests.export.convert.exported import exported, random_clips
+
+
+@pytest.fixture
+def observed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The names of the tensors of every observation that is made."""
+    made: list[list[str]] = []
+
+    def watched(model: onnx.ModelProto, layers: dict[str, str], *rest: Any) -> Ranges:
+        made.append(list(layers))
+        return observe(model, layers, *rest)
+
+    monkeypatch.setattr(module, "observe", watched)
+    return made
+
+
+def test_opsets_and_boards_share_one_calibration(observed: list[list[str]]) -> None:
+    case = exported("msf-r3d-fsam")
+    calibrator = Calibrator(case.graph, random_clips(case.clip, 4))
+    for board, opset in (("cpu", 17), ("jetson", 13), ("rtx-4090", 17)):
+        graph = at_opset(case.graph, opset)
+        skip = skip_list(graph, load_profile(board))
+        assert quantized_tensors(graph, skip).keys() <= calibrator.ranges_for(graph, skip).tensors.keys()
+    assert len(observed) == 1
+
+
+def test_what_a_rewrite_made_anew_is_observed_and_nothing_else(observed: list[list[str]]) -> None:
+    case = exported("msf-r3d-fsam")
+    clips = random_clips(case.clip, 4)
+    graph, applied = apply_rewrites(case.graph, REWRITES)
+    assert any(item.done for item in applied)
+    skip = skip_list(graph, load_profile("cpu"))
+    calibrator = Calibrator(case.graph, clips)
+    ranges = calibrator.ranges_for(graph, skip)
+    assert len(observed) == 2
+    own = quantized_tensors(graph, skip)
+    assert 0 < len(observed[1]) < len(own)
+    direct = collect_ranges(graph, clips, skip=skip)
+    for name, tensor in direct.tensors.items():
+        assert ranges.tensors[name].limit == pytest.approx(tensor.limit, rel=1e-4), name
+    quantize(graph, ranges, skip)
+
+
+def test_a_tensor_of_another_shape_is_another_tensor(observed: list[list[str]]) -> None:
+    """A rewrite that pads channels may keep the name."""
+    case = exported("cnn3d-gate")
+    calibrator = Calibrator(case.graph, random_clips(case.clip, 2))
+    wider = exported("cnn3d-gate", 16)
+    ranges = calibrator.ranges_for(wider.graph, ())
+    direct = collect_ranges(wider.graph, random_clips(case.clip, 2))
+    assert len(observed) == 2
+    assert {name: ranges.tensors[name].limit for name in observed[1]} == {
+        name: direct.tensors[name].limit for name in observed[1]
+    }
+    assert observed[1]
