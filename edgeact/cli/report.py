@@ -16,7 +16,9 @@ __all__ = ["command"]
 def command(
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Bundles, and records of 'edgeact bench --out' and 'evaluate --out'.", metavar="BUNDLE..."),
+        typer.Argument(
+            help="Bundles, and records of 'edgeact bench --out', 'evaluate --out' and 'search'.", metavar="BUNDLE..."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page: one HTML file that needs no network.")] = Path(
         "report.html"

@@ -126,28 +126,35 @@ def _run(request: SearchRequest, executors: Executors) -> SearchRecord:
 
     console = Console(stderr=True)
     if not (console.is_interactive and console.file.isatty()):
-        return search(request, executors, SearchWatch(_told, _ignored, note, _told_trial))
+        log = _Log()
+        return search(request, executors, SearchWatch(log.step, log.progress, note, log.trial))
     with Live(console=console, auto_refresh=False) as live:  # drawn when something happens, and so never while timing
         board = _Board(live)
         return search(request, executors, SearchWatch(board.step, board.progress, board.note, board.trial))
 
 
-def _told(title: str) -> None:
-    note(escape(title))
+class _Log:
+    """Elsewhere: a line for everything that begins, and for every trial."""
 
+    def __init__(self) -> None:
+        self._title = ""
 
-def _ignored(_title: str, _done: int, _total: int) -> None:
-    """In a log only what begins and what ends is of use."""
+    def step(self, title: str) -> None:
+        self._title = title
+        note(escape(title))
 
+    def progress(self, title: str, done: int, total: int) -> None:
+        if title != self._title:
+            self.step(title)
 
-def _told_trial(record: SearchRecord, trial: SearchTrial) -> None:
-    place = "on the front" if trial.number in record.front else "beaten"
-    done = f"{len(record.trials)} of {record.wanted_trials} finished"
-    if trial.failure:
-        note(escape(f"trial {trial.number} failed ({done}): {trial.failure}"))
-        return
-    latency = f"{_latency(trial)} ms{' (estimate)' if record.is_estimate else ''}"
-    note(escape(f"trial {trial.number}, {place} ({done}): {latency}, {drop_text(trial.drop)}"))
+    def trial(self, record: SearchRecord, trial: SearchTrial) -> None:
+        done = f"{len(record.trials)} of {record.wanted_trials} finished"
+        if trial.failure:
+            note(escape(f"trial {trial.number} failed ({done}): {trial.failure}"))
+            return
+        place = "on the front" if trial.number in record.front else "beaten"
+        latency = f"{_latency(trial)} ms{' (estimate)' if record.is_estimate else ''}"
+        note(escape(f"trial {trial.number}, {place} ({done}): {latency}, points lost {drop_text(trial.drop)}"))
 
 
 class _Board:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 
 from edgeact.extras import require
-from edgeact.report import scatter, summary, words
+from edgeact.report import damage, scatter, search, summary, words
 from edgeact.report.view import Report
 
 __all__ = ["render_html"]
@@ -28,7 +28,7 @@ def render_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, summary=summary)
+    environment.globals.update(damage=damage, words=words, summary=summary, search=search)
     style = resources.files("edgeact.report").joinpath("style.css").read_text(encoding="utf-8")
     layouts = [[scatter.lay_out(each.points, *size) for size in (_WIDE_PX, _NARROW_PX)] for each in report.scatters]
     records = {

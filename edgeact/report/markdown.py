@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from edgeact.report import summary, words
+from edgeact.report import damage, search, summary, words
 from edgeact.report.view import BundleView, Report
 
 __all__ = ["render_markdown"]
@@ -13,16 +13,20 @@ __all__ = ["render_markdown"]
 def render_markdown(report: Report) -> str:
     """The report as GitHub-flavoured Markdown, one document."""
     parts = [f"# edgeact report: {_cell(report.title)}"]
+    for found in report.searches:
+        parts += [f"## {_cell(search.search_title(found.record))}", _list(search.summarize_search(found.record))]
+        parts += _rows("### Front", search.front_rows(found))
+        parts += _rows("### All trials", search.trial_rows(found.record))
     for bundle in report.bundles:
         parts += _bundle(bundle)
-    parts += _records("Latency records", [words.latency_facts(record) for record in report.latency_records])
+    parts += _rows("## Latency records", [words.latency_facts(record) for record in report.latency_records])
     of_levels = [facts for record in report.accuracy_records for facts in words.accuracy_facts(record)]
-    parts += _records("Accuracy records", of_levels)
+    parts += _rows("## Accuracy records", of_levels)
     return "\n\n".join(parts) + "\n"
 
 
-def _records(title: str, rows: list[dict[str, str]]) -> list[str]:
-    return [f"## {title}", _table(list(rows[0]), ([*row.values()] for row in rows))] if rows else []
+def _rows(heading: str, rows: list[dict[str, str]]) -> list[str]:
+    return [heading, _table(list(rows[0]), ([*row.values()] for row in rows))] if rows else []
 
 
 def _bundle(bundle: BundleView) -> list[str]:
@@ -36,6 +40,10 @@ def _bundle(bundle: BundleView) -> list[str]:
         parts += ["### Variants", _variants(bundle)]
     for key in bundle.accuracy_keys:
         parts += _classes(bundle, key)
+    for sensitivity in bundle.measurements.sensitivity if bundle.measurements else ():
+        rows = (damage.cells(layer) for layer in damage.worst_first(sensitivity))
+        heading = f"### Damage of INT8 by layer: {_cell(sensitivity.artifact)}"
+        parts += [heading, _list(damage.sentences(sensitivity)), _table(damage.HEADS, rows)]
     parts += ["### What was measured where, and what is an estimate", _list(summary.measured_where(bundle))]
     if bundle.measurements:
         parts.append(_facts(words.machine_facts(bundle.measurements.machine)))

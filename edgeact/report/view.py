@@ -5,6 +5,7 @@ HTML, Markdown and JSON are three ways to write this one view.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
@@ -25,11 +26,13 @@ from edgeact.records import (
     Measurements,
     Precision,
     Row,
+    SearchRecord,
+    SearchTrial,
     Verdict,
 )
 from edgeact.report.words import accuracy_key
 
-__all__ = ["BundleView", "Point", "Report", "Scatter", "build_report", "read_inputs", "view_bundle"]
+__all__ = ["BundleView", "Point", "Report", "Scatter", "SearchView", "build_report", "read_inputs", "view_bundle"]
 
 
 class _View(BaseModel):
@@ -135,6 +138,17 @@ class BundleView(_View):
         }
 
 
+class SearchView(_View):
+    """One search, and the file its commands name."""
+
+    file: str
+    record: SearchRecord
+
+    def command(self, number: int) -> str:
+        """What exports one of its trials."""
+        return f"edgeact export --trial {shlex.quote(f'{self.file}:{number}')}"
+
+
 class Report(_View):
     """Everything that one report shows."""
 
@@ -142,6 +156,7 @@ class Report(_View):
     scatters: tuple[Scatter, ...]
     latency_records: tuple[LatencyRecord, ...] = ()
     accuracy_records: tuple[AccuracyRecord, ...] = ()
+    searches: tuple[SearchView, ...] = ()
 
     @property
     def title(self) -> str:
@@ -149,6 +164,7 @@ class Report(_View):
         names = [f"{bundle.manifest.model.name} for {bundle.manifest.target}" for bundle in self.bundles]
         records: tuple[_Record, ...] = (*self.latency_records, *self.accuracy_records)
         names = names or [f"{record.model} / {record.artifact}" for record in records]
+        names += [f"search of {search.record.model} for {search.record.target}" for search in self.searches]
         return ", ".join(dict.fromkeys(names))
 
 
@@ -162,13 +178,16 @@ def read_inputs(paths: Iterable[str | Path]) -> Report:
     """
     bundles: list[BundleView] = []
     records: list[_Record] = []
+    searches: list[SearchView] = []
     for path in map(Path, paths):
         record = _read_record(path)
-        if record:
+        if isinstance(record, SearchRecord):
+            searches.append(SearchView(file=str(path), record=record))
+        elif record:
             records.append(record)
         else:
             bundles.append(view_bundle(path))
-    return build_report(bundles, records)
+    return build_report(bundles, records, searches)
 
 
 def view_bundle(path: str | Path) -> BundleView:
@@ -183,12 +202,17 @@ def view_bundle(path: str | Path) -> BundleView:
     )
 
 
-def build_report(bundles: Iterable[BundleView], records: Iterable[_Record] = ()) -> Report:
+def build_report(
+    bundles: Iterable[BundleView], records: Iterable[_Record] = (), searches: Iterable[SearchView] = ()
+) -> Report:
     """Bring bundles and records into one report; the single latency samples stay in the records."""
     slim, known = tuple(_without_samples(bundle) for bundle in bundles), tuple(records)
+    searched = tuple(searches)
+    fronts = [_front_scatter(search) for search in searched]
     return Report(
         bundles=slim,
-        scatters=_scatters(slim),
+        searches=searched,
+        scatters=(*(front for front in fronts if front), *_scatters(slim)),
         latency_records=tuple(
             record.model_copy(
                 update={
@@ -203,9 +227,11 @@ def build_report(bundles: Iterable[BundleView], records: Iterable[_Record] = ())
     )
 
 
-def _read_record(path: Path) -> _Record | None:
+def _read_record(path: Path) -> _Record | SearchRecord | None:
     """The record in `path`; None where the file does not start as JSON does."""
-    adapter: TypeAdapter[_Record] = TypeAdapter(Annotated[_Record, Field(discriminator="kind")])
+    adapter: TypeAdapter[_Record | SearchRecord] = TypeAdapter(
+        Annotated[_Record | SearchRecord, Field(discriminator="kind")]
+    )
     try:
         with path.open("rb") as handle:
             if handle.read(1) != b"{":
@@ -263,6 +289,40 @@ def _scatters(bundles: tuple[BundleView, ...]) -> tuple[Scatter, ...]:
         for (estimated_for, fingerprint, _), members in groups.items()
     )
     return tuple(sorted(scatters, key=lambda scatter: scatter.estimated_for is not None))
+
+
+def _front_scatter(search: SearchView) -> Scatter | None:
+    """All trials of a search that came to something; None where none did."""
+    record = search.record
+    points = [(trial, latency) for trial in record.trials if (latency := trial.latency_ms) is not None]
+    if not points:
+        return None
+    return Scatter(
+        machine=record.machine,
+        estimated_for=record.target if record.is_estimate else None,
+        data=f"{record.dataset} {record.split}, videos; trials of the search of {record.model}",
+        points=tuple(point for trial, _ in points for point in _trial_point(search, trial)),
+    )
+
+
+def _trial_point(search: SearchView, trial: SearchTrial) -> tuple[Point, ...]:
+    record, latency = search.record, trial.latency
+    if trial.top1 is None or trial.top1_interval is None:
+        return ()
+    on_front: Verdict = "candidate" if trial.number in record.front else "rejected"
+    return (
+        Point(
+            label=f"trial {trial.number}" if trial.number in record.front else str(trial.number),
+            bundle=search.file,
+            precision=trial.precision,
+            verdict="chosen" if trial.number == record.chosen else on_front,
+            p50_ms=latency.p50_ms if latency else None,
+            p50_interval=latency.p50_interval if latency else None,
+            latency_estimate_ms=None if latency else trial.latency_estimate_ms,
+            top1=trial.top1,
+            top1_interval=trial.top1_interval,
+        ),
+    )
 
 
 def _one_level(accuracies: tuple[Accuracy, ...]) -> list[Accuracy]:

@@ -1,0 +1,69 @@
+"""A search of the network that tells colours apart, small enough for tests, and a process of its own for it.
+
+`python -m tests.export.search.making CLIPS FOLDER TRIALS` searches in FOLDER.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from edgeact.calibration.executors import open_executors
+from edgeact.export.data import DataPlan
+from edgeact.export.models.loading import LoadRequest
+from edgeact.export.search import Budgets, SearchJob, SearchRequest, search
+from edgeact.export.search.outcome import Outcome
+from edgeact.export.search.space import ClipSize, Group, Space
+from edgeact.records import Interval, Latency, SearchRecord
+from tests.export.colours import LABELS
+
+__all__ = ["SPACE", "latency", "outcome", "request_for", "run"]
+
+SPACE = Space(
+    groups=(Group(name="stem", modules=("stem",)), Group(name="body", modules=("body",))),
+    prunable={"stem": ("stem",), "body": ("body",)},
+    channel_multiple=1,
+    int8=True,
+    clips=(ClipSize(clip_frames=4, size=32), ClipSize(clip_frames=2, size=32)),
+)
+
+
+def request_for(clips: Path, folder: Path, trials: int, *, target: str = "cpu") -> SearchRequest:
+    """A search without fine-tuning that keeps its files in `folder`."""
+    load = LoadRequest(labels=LABELS, clip_frames=4, size=32, fps=8.0)
+    job = SearchJob(target, "tests.export.colours:colour_net", load, DataPlan(str(clips)), 0, 1)
+    budgets = Budgets(100.0, 1.0)
+    return SearchRequest(job, folder / "c.study.db", folder / "c.search.json", trials, budgets, (2,), ())
+
+
+def run(request: SearchRequest, executor: str = "local") -> SearchRecord:
+    """The search, here or on a cluster."""
+    with open_executors(executor, timing=True) as executors:
+        return search(request, executors)
+
+
+def latency(p50_ms: float) -> Latency:
+    """A measured latency."""
+    return Latency(
+        runs=9,
+        warmup_runs=1,
+        threads=1,
+        mean_ms=p50_ms,
+        min_ms=p50_ms,
+        max_ms=p50_ms,
+        p50_ms=p50_ms,
+        p90_ms=None,
+        p99_ms=None,
+        p50_interval=Interval(low=p50_ms, high=p50_ms),
+    )
+
+
+def outcome(latency_ms: float = 1.0, drop_points: float = 0.0, failure: str = "") -> Outcome:
+    """What a trial may have come to."""
+    if failure:
+        return Outcome(failure=failure)
+    return Outcome(artifact="made-up", latency=latency(latency_ms), drop_points=drop_points, right=(True, False))
+
+
+if __name__ == "__main__":
+    run(request_for(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,90 @@
+"""Who may time: nobody while others work here, and a lock dies with its holder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from edgeact.export.search.locks import MachineLock, is_held, locked
+
+_HOLDER = """
+import fcntl, sys, time
+handle = open(sys.argv[1], "w")
+fcntl.flock(handle, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_lock_is_held_until_its_holder_dies(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    assert not is_held(path)
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(path)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert is_held(path)
+    holder.kill()
+    holder.communicate()
+    assert not is_held(path)
+    with locked(path):
+        assert is_held(path)
+    assert not is_held(path)
+
+
+def test_work_is_shared_and_timing_is_alone(tmp_path: Path) -> None:
+    """Eight threads work and time at random: nothing else goes on while one of them times."""
+    inside: list[str] = []
+    worst: list[str] = []
+    guard = threading.Lock()
+
+    def act(kind: str, rounds: int) -> None:
+        lock = MachineLock(tmp_path)
+        for _ in range(rounds):
+            with lock.timing() if kind == "timing" else lock.working():
+                with guard:
+                    inside.append(kind)
+                    if "timing" in inside and len(inside) > 1:
+                        worst.append(str(inside))
+                time.sleep(0.002)
+                with guard:
+                    inside.remove(kind)
+
+    threads = [threading.Thread(target=act, args=(kind, 10)) for kind in ["timing", "working"] * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert worst == []
+
+
+def test_two_can_work_at_once(tmp_path: Path) -> None:
+    with MachineLock(tmp_path).working(), MachineLock(tmp_path).working():
+        assert is_held(tmp_path / "machine.lock")
+
+
+def test_who_waits_to_time_goes_before_those_who_come_to_work(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def time_it() -> None:
+        with MachineLock(tmp_path).timing():
+            order.append("timed")
+
+    def work() -> None:
+        with MachineLock(tmp_path).working():
+            order.append("worked")
+
+    with MachineLock(tmp_path).working():
+        timing = threading.Thread(target=time_it)
+        timing.start()
+        while not is_held(tmp_path / "queue.lock"):
+            time.sleep(0.005)
+        working = threading.Thread(target=work)
+        working.start()
+        time.sleep(0.1)
+        assert order == []
+    timing.join()
+    working.join()
+    assert order == ["timed", "worked"]
