@@ -177,10 +177,12 @@ def _finish(bundle: Bundle, json: bool) -> None:
         }
         emit_json(document)
         return
+    from edgeact.cli.layers import layers_shown
     from edgeact.cli.rows import rows_table
 
     if bundle.measurements:
         show(rows_table(bundle.measurements))
+    show(layers_shown(bundle.manifest, bundle.measurements))
     for decision in bundle.manifest.decisions:
         note(f"- {decision}")
     show(f"wrote {bundle.path} ({bundle.path.stat().st_size / 1e6:.1f} MB)")

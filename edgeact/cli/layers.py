@@ -1,0 +1,51 @@
+"""Which layers INT8 artifacts leave in float and why, and which INT8 damages most, as `export` ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from edgeact.bundle.manifest import Artifact, Manifest
+from edgeact.records import LayerDamage, Measurements, Sensitivity
+from edgeact.report import damage
+
+__all__ = ["layers_shown"]
+
+_WORST = 10
+_NAMED = 4  # layers of one reason; the bundle's report has them all
+
+
+def layers_shown(manifest: Manifest, measured: Measurements | None) -> RenderableType:
+    """For every artifact with layers in float their reasons, then a table of damage for every graph looked into."""
+    looked_into = measured.sensitivity if measured else ()
+    known = {one.layer: one for sensitivity in looked_into for one in sensitivity.layers}
+    lines = [line for artifact in manifest.artifacts for line in _lines(artifact, known)]
+    return Group(*lines, *(part for sensitivity in looked_into for part in _damage(sensitivity)))
+
+
+def _lines(artifact: Artifact, known: dict[str, LayerDamage]) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for layer, reason in artifact.float_layers.items():
+        name = damage.short_name(known[layer]) if layer in known else layer
+        reasons.setdefault(reason, []).append(name)
+    if reasons:
+        yield escape(f"{artifact.name} leaves {len(artifact.float_layers)} layers in float:")
+    for reason, names in reasons.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield escape(f"  {', '.join(names[:_NAMED])}{more}: {reason}")
+
+
+def _damage(sensitivity: Sensitivity) -> Iterator[RenderableType]:
+    worst = damage.worst_first(sensitivity)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for place, head in enumerate(damage.HEADS):
+        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+    for layer in worst[:_WORST]:
+        table.add_row(*map(escape, damage.cells(layer)))
+    yield escape(f"INT8 damage by layer, {sensitivity.artifact}: {' '.join(damage.sentences(sensitivity))}")
+    yield table
+    if len(worst) > _WORST:
+        yield f"the other {len(worst) - _WORST} layers do less; 'edgeact report' shows all"
