@@ -8,6 +8,7 @@ given, run in ONNX Runtime.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile, TensorRtDialect, load_profile
 from edgeact.errors import EdgeactError
 from edgeact.export.convert.onnx import to_onnx
+from edgeact.export.convert.tensorrt_rtx import check_and_build
 from edgeact.export.data import ExportData
 from edgeact.export.measure import Measured, Meter
 from edgeact.export.models.attention.registry import ATTENTIONS
@@ -126,28 +128,41 @@ def try_model(
     except EdgeactError as error:
         return [_hole(runtime, one, str(error), start) for runtime in runtimes(boards) for one in PRECISIONS]
     cells = []
-    for board in boards:
+    for profiles in _alike(boards):
         for precision in PRECISIONS:
-            on_step(f"{board}, {precision}")
-            cells += try_board(trial, board, precision)
+            on_step(f"{', '.join(profile.id for profile in profiles)}, {precision}")
+            cells += _try_profiles(trial, profiles, precision)
     columns = runtimes()
     return sorted(_merged(cells), key=lambda cell: (columns.index(cell.runtime), PRECISIONS.index(cell.precision)))
 
 
 def try_board(trial: Trial, board: str, precision: Precision) -> list[Cell]:
     """Export for one board in one precision and compare; a refusal becomes a hole with the tool's own words."""
-    return _try_profile(trial, load_profile(board), precision)
+    return _try_profiles(trial, [load_profile(board)], precision)
 
 
-def _try_profile(trial: Trial, profile: DeviceProfile, precision: Precision) -> list[Cell]:
+def _alike(boards: Sequence[str]) -> list[list[DeviceProfile]]:
+    """Neighbours that get the same graphs together: desktop GPUs of the same TensorRT releases."""
+    profiles = [load_profile(board) for board in boards]
+
+    def graphs(profile: DeviceProfile) -> tuple[object, ...]:
+        return (profile.tensorrt, profile.supports_int8) if profile.family == "desktop" else (profile.id,)
+
+    return [list(group) for _, group in itertools.groupby(profiles, graphs)]
+
+
+def _try_profiles(trial: Trial, profiles: Sequence[DeviceProfile], precision: Precision) -> list[Cell]:
+    """The first profile's cells, and those of the others, whose engines are compiled of the same graph."""
+    profile, *others = profiles
     start = time.perf_counter()
     try:
         variants = VARIANTS[profile.family](_sources(trial, profile, precision))
     except EdgeactError as error:
         if profile.family == "jetson" and len(profile.tensorrt) > 1:  # let no release answer for another's refusal
             alone = (profile.model_copy(update={"tensorrt": (dialect,)}) for dialect in profile.tensorrt)
-            return _merged(cell for one in alone for cell in _try_profile(trial, one, precision))
-        return [_hole(runtime, precision, str(error), start) for runtime in _runtimes_of(profile)]
+            return _merged(cell for one in alone for cell in _try_profiles(trial, [one], precision))
+        holes = [_hole(runtime, precision, str(error), start) for runtime in _runtimes_of(profile)]
+        return [*holes, *(cell for other in others for cell in _try_profiles(trial, [other], precision))]
     meter = Meter(trial.model, trial.data, trial.threads, lambda _title, _done, _total: None)
     measured = meter.measure(variants, with_latency=False)
     cells = [
@@ -155,7 +170,21 @@ def _try_profile(trial: Trial, profile: DeviceProfile, precision: Precision) -> 
         for variant in variants
         for runtime in _served(variant, profile, precision)
     ]
-    return _merged(cells)
+    engines = [cell for cell in cells if cell.runtime in _runtimes_of(profile)]
+    return _merged([*cells, *(_compiled(cell, variants, other) for cell in engines for other in others)])
+
+
+def _compiled(cell: Cell, variants: Sequence[Variant], profile: DeviceProfile) -> Cell:
+    """The cell of a GPU that gets the graph of `cell`'s: the same agreement, if its compiler takes it."""
+    start, (runtime,) = time.perf_counter(), _runtimes_of(profile)
+    engine = next(variant for variant in variants if variant.artifact.kind == "tensorrt-rtx-engine")
+    graph = next(variant for variant in variants if variant.artifact.name == engine.built_from)
+    try:
+        build = check_and_build(graph.member("graph") or b"", str(profile.sm), allow_tf32=cell.precision != "fp32")
+    except EdgeactError as error:
+        return _hole(runtime, cell.precision, str(error), start)
+    seconds = round(time.perf_counter() - start, 1)
+    return cell.model_copy(update={"runtime": runtime, "size_bytes": len(build.engine), "seconds": seconds})
 
 
 def _made_up_data(clip: ClipSpec, labels: tuple[str, ...]) -> ExportData:

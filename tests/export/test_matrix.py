@@ -62,6 +62,18 @@ def test_all_columns_of_a_model_are_filled(precision: Precision) -> None:
         assert all(any("attention gate" in reason for reason in cell.float_layers) for cell in found)
 
 
+def test_boards_tried_together_say_what_each_says_alone() -> None:
+    boards = ("rtx-3090", "rtx-5090")
+    together = matrix.try_model("cnn3d", NARROW, 1, lambda _title: None, boards)
+    alone = [cell for board in boards for one in PRECISIONS for cell in try_board(trial("cnn3d"), board, one)]
+
+    def told(cell: Cell) -> tuple[object, ...]:
+        return cell.runtime, cell.precision, cell.outcome, *sorted(cell.float_layers.items())
+
+    assert {told(cell) for cell in together} == {told(cell) for cell in alone}
+    assert {cell.runtime for cell in together} == {"onnxruntime", "tensorrt-rtx SM 8.6", "tensorrt-rtx SM 12.0"}
+
+
 def _ending_in(operator: str, *constants: float) -> Trial:
     """A trial whose graph ends in an operator that not every tool knows."""
     good = trial("cnn3d")
