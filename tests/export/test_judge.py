@@ -11,7 +11,7 @@ from edgeact.bundle import Artifact
 from edgeact.devices import load_profile
 from edgeact.errors import ParityError
 from edgeact.export.judge import Terms, judge
-from edgeact.export.measure import REFERENCE, Measured
+from edgeact.export.measure import REFERENCE, UNPRUNED, Measured
 from edgeact.export.models.cost import Cost
 from edgeact.export.targets.variant import Variant
 from edgeact.records import Accuracy, Interval, Latency, Parity, ParityLimits, Precision
@@ -219,3 +219,19 @@ def test_nothing_left_is_an_error_with_every_reason() -> None:
     assert caught.value.exit_code == 7
     for part in ("off: does not agree", "broken: does not run", "lossy: loses 50.0 points", "--max-drop"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("from_unpruned", [True, False])
+def test_a_loss_counts_from_the_model_before_pruning_where_it_was_trained_after(from_unpruned: bool) -> None:
+    """The pruned model itself is 5 points below the unpruned one, its graphs lose nothing more."""
+    terms = replace(TERMS, unpruned_bytes=9000, counts_from_unpruned=from_unpruned)
+    accuracies = {UNPRUNED: _accuracy(190), **dict.fromkeys((REFERENCE, "float"), _accuracy(180))}
+    measured = Measured({"float": _parity()}, {}, accuracies, {"float": _latency(3.0)})
+    if from_unpruned:
+        with pytest.raises(ParityError, match=r"float: loses 5\.0 points of top-1, 1\.0 are allowed.*prune less"):
+            judge([_variant("float")], measured, terms)
+        terms = replace(terms, max_drop_points=5.0)
+    rows = {row.artifact: row for row in judge([_variant("float")], measured, terms).rows}
+    assert list(rows) == [REFERENCE, UNPRUNED, "float"]
+    assert (rows[UNPRUNED].verdict, rows[UNPRUNED].size_bytes) == ("reference", 9000)
+    assert rows["float"].verdict == "chosen"
