@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float32]
 
 _SENSITIVITY_CLIPS = 16  # any prefix of the calibration clips is even over the classes
 _MIX_CLIPS = 32
-_BIAS_CLIPS = 32
+_BIAS_CLIPS = 16
 _FEWEST_CLIPS = 8  # fewer cannot be split into clips to correct biases on and clips that prove the gain
 _LEAST_GAIN_DB = 0.1
 
@@ -61,9 +61,7 @@ class Study:
             sensitivity, few = self.look_into(graph, clips, artifact), clips[:_MIX_CLIPS]
             plain = compare([graph.run(clip, ()) for clip in few], [graph.run(clip, graph.names) for clip in few])
             goal = goal_beyond(plain, LIMITS["int8"].snr_db, self.max_drop_points, self.raises)
-            found = mix(
-                graph, few, sensitivity, goal, titled(self.on_step, "mixed precision: sets of layers in float")
-            )
+            found = mix(graph, few, sensitivity, goal, titled(self.on_step, "mixed precision: sets of layers in float"))
             self.mixes[key] = found
             self.sensitivities[graph.names] = _with_mix(sensitivity, found)
         return self.mixes[key]
