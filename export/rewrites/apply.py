@@ -10,11 +10,14 @@ import onnx
 from edgeact.errors import ConversionError
 from edgeact.export.convert.onnx import drop_unused_initializers
 from edgeact.export.rewrites.base import Applied, Refusal, Rewrite
+from edgeact.export.rewrites.carried_halves import CarriedHalves
+from edgeact.export.rewrites.dead_taps import DeadTaps
+from edgeact.export.rewrites.one_pass_sums import OnePassSums
 from edgeact.export.rewrites.space_to_depth_stem import SpaceToDepthStem
 
 __all__ = ["REWRITES", "apply_rewrites"]
 
-REWRITES: tuple[Rewrite[Any], ...] = (SpaceToDepthStem(),)
+REWRITES: tuple[Rewrite[Any], ...] = (SpaceToDepthStem(), CarriedHalves(), OnePassSums(), DeadTaps())
 
 
 def apply_rewrites(model: onnx.ModelProto, rewrites: Sequence[Rewrite[Any]]) -> tuple[onnx.ModelProto, list[Applied]]:

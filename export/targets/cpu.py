@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import onnx
+
 from edgeact.bundle import Artifact
 from edgeact.export.convert.onnx import at_opset
 from edgeact.export.convert.openvino import to_openvino
+from edgeact.export.quantize.calibrator import Calibrator
+from edgeact.export.quantize.flow import integer_flow
 from edgeact.export.quantize.fold import fold_weights
+from edgeact.export.quantize.ranges import observe
 from edgeact.export.quantize.skip import module_layers, skip_list
 from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
 from edgeact.export.targets.int8 import int8_graph
@@ -37,11 +42,18 @@ def cpu_variants(sources: Sources) -> list[Variant]:
         skip = module_layers(graph, sources.float_modules) | skip_list(graph, sources.profile)
         label = sources.label("int8")
         quantized, kept = int8_graph(sources, sources.calibration, graph, skip, f"openvino-{label}")
-        data = fold_weights(quantized).SerializeToString()
+        data = fold_weights(_flowing(quantized, graph, sources.calibration)).SerializeToString()
         sources.on_step(f"OpenVINO IR, {label}")
         variants.append(_ir_variant(f"openvino-{label}", "int8", data, kept))
         variants.append(onnx_variant(f"onnx-{label}", "int8", data, kept))
     return variants
+
+
+def _flowing(quantized: onnx.ModelProto, graph: onnx.ModelProto, calibrator: Calibrator) -> onnx.ModelProto:
+    """The INT8 graph with its Q/DQ where a CPU's kernels want them."""
+    return integer_flow(
+        quantized, calibrator.ranges, lambda tensors: observe(graph, tensors, calibrator.clips, calibrator.method)
+    )
 
 
 def _ir_variant(name: str, precision: Precision, data: bytes, kept: Mapping[str, str] | None = None) -> Variant:
