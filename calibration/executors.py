@@ -21,7 +21,7 @@ TIMING = "timing"
 """The Dask resource of workers that may time: one a machine, on machines that are alike."""
 
 _ADDRESS = re.compile(r"dask://([\w.-]+|\[[0-9a-fA-F:]+\]):\d+")
-_CONNECT_S = 20
+_CONNECT_S = 10
 
 
 class SerialExecutor(Executor):

@@ -1,0 +1,301 @@
+"""Whole searches of a small network: resumed after a kill, spread over a cluster that loses a worker, and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgeact.calibration.executors import open_executors
+from edgeact.errors import CalibrationError, DatasetError, DeviceError, UsageError, WeightsError
+from edgeact.export.data import DataPlan
+from edgeact.export.models.loading import LoadRequest
+from edgeact.export.search import Budgets, SearchJob, SearchRequest, SearchWatch, export_trial, search
+from edgeact.export.search.candidate import build
+from edgeact.export.search.job import loaded, why_refused
+from edgeact.export.search.space import ClipSize
+from edgeact.export.search.trial import Task, prepare, time_it
+from edgeact.export.weights import read_weights, state_sha256
+from edgeact.records import SearchRecord
+from tests.export.search.making import SPACE, request_for, run
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Or these searches would wait for the timings of a search that a person runs beside the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("locks"))
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+
+
+@pytest.fixture(scope="module")
+def searched(colour_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchRequest, SearchRecord]:
+    """A search whose process was killed in its second trial, and that went on in this one."""
+    folder = tmp_path_factory.mktemp("search")
+    request = request_for(colour_videos, folder, 3)
+    command = [sys.executable, "-m", "tests.export.search.making", str(colour_videos), str(folder), "3"]
+    process = subprocess.Popen(command, cwd=CHECKOUT)
+    try:
+        _wait_for(lambda: request.out.exists(), process)
+        time.sleep(0.5)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = SearchRecord.model_validate_json(request.out.read_bytes())
+    record = run(request)
+    assert [trial for trial in record.trials if trial.number in {one.number for one in before.trials}] == list(
+        before.trials
+    )
+    return request, record
+
+
+def _wait_for(there: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not there():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_killed_search_goes_on_and_counts_nothing_twice(searched: tuple[SearchRequest, SearchRecord]) -> None:
+    request, record = searched
+    configs = [json.dumps([one.ratios, one.int8, one.clip_frames, one.size]) for one in record.trials]
+    assert len(record.trials) == len(set(configs)) == 3
+    assert all(not trial.failure for trial in record.trials)
+    assert SearchRecord.model_validate_json(request.out.read_bytes()).trials == record.trials
+
+
+def test_finished_it_does_nothing_more(searched: tuple[SearchRequest, SearchRecord]) -> None:
+    request, record = searched
+    told: list[int] = []
+    watch = SearchWatch(on_trial=lambda _record, trial: told.append(trial.number))
+    with open_executors() as executors:
+        again = search(request, executors, watch)
+    assert told == []
+    assert again.trials == record.trials
+
+
+def test_the_record_has_what_was_measured_and_how_sure_that_is(searched: tuple[SearchRequest, SearchRecord]) -> None:
+    _, record = searched
+    assert not record.is_estimate
+    assert record.reference_top1 == 1.0
+    for trial in record.trials:
+        assert trial.latency is not None
+        assert trial.latency_estimate_ms is None
+        assert trial.drop is not None
+        assert trial.drop.count == record.count
+        assert trial.drop.verdict in ("undecided", "loses")  # a few videos prove no point
+    front = record.on_front
+    assert front
+    assert record.chosen in record.front
+    assert any("too few to tell one point" in text for text in record.notes)
+
+
+def test_other_budgets_are_judged_anew_on_the_same_trials(searched: tuple[SearchRequest, SearchRecord]) -> None:
+    request, record = searched
+    with open_executors() as executors:
+        strict = search(replace(request, budgets=Budgets(1e-6, 0.0), out=request.out.with_name("s.json")), executors)
+    assert strict.chosen is None
+    assert [trial.latency for trial in strict.trials] == [trial.latency for trial in record.trials]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": "orin-nano-8gb"},
+        {"finetune_epochs": 2},
+        {"load": LoadRequest(labels=("a", "dark", "green", "red"), clip_frames=4, size=32, fps=8.0)},
+    ],
+)
+def test_the_study_of_another_search_is_refused_and_kept(
+    searched: tuple[SearchRequest, SearchRecord], change: dict[str, object]
+) -> None:
+    request, record = searched
+    job = replace(request.job, **change)  # type: ignore[arg-type]
+    with open_executors() as executors, pytest.raises((UsageError, DatasetError)) as caught:
+        search(replace(request, job=job), executors)
+    if "load" not in change:
+        assert "is the study of another search" in str(caught.value)
+    assert SearchRecord.model_validate_json(request.out.read_bytes()).trials == record.trials
+
+
+def test_a_trial_is_exported_as_it_was(searched: tuple[SearchRequest, SearchRecord], tmp_path: Path) -> None:
+    request, record = searched
+    trial = next(one for one in record.trials if any(one.ratios.values()))
+    bundle = export_trial(request.out, trial.number, tmp_path / "again.edgeact")
+    assert bundle.manifest.model.parameters == trial.parameters
+    assert bundle.manifest.model.macs == trial.macs
+    assert bundle.manifest.clip.input_shape == (1, 3, trial.clip_frames, trial.size, trial.size)
+    assert bundle.manifest.model.weights_sha256 == trial.weights_sha256
+    assert {artifact.precision for artifact in bundle.manifest.artifacts} == {trial.precision}
+    assert bundle.measurements is not None
+    assert trial.artifact in {row.artifact for row in bundle.measurements.rows}
+
+
+def test_what_is_no_trial_is_not_exported(searched: tuple[SearchRequest, SearchRecord], tmp_path: Path) -> None:
+    request, record = searched
+    with pytest.raises(UsageError, match="has no finished trial 99"):
+        export_trial(request.out, 99, tmp_path / "a.edgeact")
+    with pytest.raises(UsageError, match="cannot read"):
+        export_trial(tmp_path / "none.json", 0, tmp_path / "a.edgeact")
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(UsageError, match="is no record of edgeact search"):
+        export_trial(tmp_path / "x.json", 0, tmp_path / "a.edgeact")
+    recipe = record.recipe.model_copy(update={"weights_sha256": "0" * 64})
+    (tmp_path / "x.json").write_text(record.model_copy(update={"recipe": recipe}).model_dump_json())
+    with pytest.raises(WeightsError, match="a search of other weights"):
+        export_trial(tmp_path / "x.json", record.trials[0].number, tmp_path / "a.edgeact")
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[str, object]]:
+    """Two worker processes on this machine, both allowed to time."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        resources={"timing": 1},
+        dashboard_address=":0",
+        memory_limit=0,
+        silence_logs=50,
+    ) as made:
+        yield made.scheduler_address.replace("tcp://", "dask://"), made
+
+
+@pytest.mark.filterwarnings("ignore")  # of the cluster's own threads, when a worker is shot
+def test_a_cluster_that_loses_a_worker_loses_no_trial(
+    cluster: tuple[str, object], colour_videos: Path, tmp_path: Path
+) -> None:
+    address, made = cluster
+    request = request_for(colour_videos, tmp_path, 2)
+    shot: list[int] = []
+
+    def shoot() -> None:
+        victim = next(iter(made.workers.values()))  # type: ignore[attr-defined]
+        shot.append(victim.pid)
+        os.kill(victim.pid, signal.SIGKILL)
+
+    asked: list[str] = []
+
+    def on_step(title: str) -> None:
+        asked.append(title)
+        if title.startswith("trial") and not shot:
+            shot.append(0)
+            threading.Timer(3.0, shoot).start()  # both are in their first trial then
+
+    with open_executors(address, timing=True) as executors:
+        assert executors.slots == 2
+        record = search(request, executors, SearchWatch(on_step=on_step))
+    assert len(shot) == 2
+    configs = [json.dumps([one.ratios, one.int8, one.clip_frames]) for one in record.trials]
+    assert len(configs) == len(set(configs)) == 2
+    assert [trial.failure for trial in record.trials] == ["", ""]
+    assert [trial.number for trial in record.trials] == [0, 1]
+
+
+def test_fine_tuning_gives_the_same_weights_again(colour_videos: Path, tmp_path: Path, cache: Path) -> None:
+    job = replace(request_for(colour_videos, tmp_path, 1).job, finetune_epochs=1)
+    config = SPACE.config({**SPACE.first()[2], "clip": "2x32"})
+    first, second = (build(job, SPACE, config, tmp_path / f"{name}.safetensors") for name in ("one", "other"))
+    assert state_sha256(first.model.module) == state_sha256(second.model.module)
+    assert first.weights == tmp_path / "one.safetensors"
+    card = read_weights(tmp_path / "one.safetensors").card
+    assert card is not None
+    assert card.clip.input_shape == (1, 3, 2, 32, 32)
+    assert card.provenance["distilled_from"] == first.base.model.weights_sha256
+
+
+def test_estimates_are_called_that(colour_videos: Path) -> None:
+    """A board that is not here: nothing is timed, and a machine that is another one refuses to time for it."""
+    request = request_for(colour_videos, Path("unused"), 1, target="agx-orin-64gb")
+    config = SPACE.config(SPACE.first()[0])
+    task = Task(request.job, SPACE, config)
+    prepared = prepare(task)
+    assert prepared.variants == ()
+    assert prepared.outcome.latency is None
+    assert prepared.outcome.latency_estimate_ms is not None
+    assert time_it(task, prepared) == prepared.outcome
+
+
+def test_nothing_is_timed_for_a_board_that_is_elsewhere(colour_videos: Path) -> None:
+    request = request_for(colour_videos, Path("unused"), 1)
+    task = Task(request.job, SPACE, SPACE.config(SPACE.first()[0]))
+    prepared = prepare(task)
+    elsewhere = replace(task, job=replace(task.job, target="agx-orin-64gb"))
+    with pytest.raises(DeviceError, match="this machine is no"):
+        time_it(elsewhere, prepared)
+
+
+def test_data_with_other_labels_end_the_search(colour_videos: Path) -> None:
+    request = request_for(colour_videos, Path("unused"), 1)
+    odd = SPACE.model_copy(update={"prunable": {"stem": ("stem",)}})
+    job = replace(request.job, load=replace(request.job.load, labels=None))
+    config = SPACE.config(SPACE.first()[0]).model_copy(update={"clip": ClipSize(clip_frames=4, size=32)})
+    with pytest.raises(DatasetError, match="accuracy of every trial"):
+        prepare(Task(job, odd, config))  # wrong for every trial: no outcome of this one
+
+
+def test_other_weights_and_videos_on_a_worker_are_refused(colour_videos: Path) -> None:
+    job = request_for(colour_videos, Path("unused"), 1).job
+    with pytest.raises(WeightsError, match="other weights of 'colour_net' than the search"):
+        loaded(replace(job, weights_sha256="0" * 64))
+    with pytest.raises(Exception, match="other videos of 'folder' than the search"):
+        loaded(replace(job, data_digest="0" * 64))
+
+
+def test_clip_sizes_a_model_does_not_take_are_told(colour_videos: Path) -> None:
+    job = request_for(colour_videos, Path("unused"), 1).job
+    assert why_refused(job, ClipSize(clip_frames=2, size=16)) == ""
+    assert "possible" in why_refused(job, ClipSize(clip_frames=2, size=9000))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"trials": 0}, UsageError, "at least 1 trial"),
+        ({"budgets": Budgets(0.0, 1.0)}, UsageError, "--max-ms above 0"),
+        ({"budgets": Budgets(1.0, -1.0)}, UsageError, "--max-drop from 0"),
+    ],
+)
+def test_bad_requests(
+    colour_videos: Path, tmp_path: Path, change: dict[str, object], error: type[Exception], said: str
+) -> None:
+    with open_executors() as executors, pytest.raises(error, match=said):
+        search(replace(request_for(colour_videos, tmp_path, 1), **change), executors)  # type: ignore[arg-type]
+
+
+def test_random_weights_and_too_few_clips_are_refused(colour_videos: Path, tmp_path: Path) -> None:
+    random = SearchJob("cpu", "cnn3d", LoadRequest(random_weights=True, width=4, clip_frames=4, size=32))
+    few = replace(request_for(colour_videos, tmp_path, 1).job, data=DataPlan(str(colour_videos), calibration_clips=8))
+    for job, error, said in ((random, UsageError, "are random"), (few, CalibrationError, "at least 32 calibration")):
+        with open_executors() as executors, pytest.raises(error, match=said):
+            search(replace(request_for(colour_videos, tmp_path, 1), job=job), executors)
+
+
+def test_another_kind_of_machine_is_refused(searched: tuple[SearchRequest, SearchRecord], tmp_path: Path) -> None:
+    request, _ = searched
+    study = tmp_path / "c.study.db"
+    study.write_bytes(request.study.read_bytes())
+    with sqlite3.connect(study) as connection:
+        connection.execute(
+            "UPDATE study_user_attributes SET value_json = ? WHERE key = 'note machine'", ('["ffff", "Other CPU", 4]',)
+        )
+    connection.close()
+    with open_executors() as executors, pytest.raises(DeviceError, match="two kinds of machines"):
+        search(replace(request, study=study), executors)

@@ -1,0 +1,143 @@
+"""A search in the report: the front with its commands, what was measured, and what is an estimate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeact.clip import ClipSpec
+from edgeact.records import Interval, PairedDrop, SearchRecipe, SearchRecord, SearchTrial
+from edgeact.report import read_inputs, render_html, render_markdown
+from tests.report.making import make_latency, make_machine
+
+CLIP = ClipSpec(clip_frames=4, fps=8, resize=(36, 36), crop=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def _trial(number: int, ms: float, points: float, *, estimated: bool = False) -> SearchTrial:
+    drop = PairedDrop(
+        count=200,
+        reference_correct=180,
+        lost=6,
+        gained=4,
+        drop_points=points,
+        interval=Interval(low=points - 2, high=points + 2),
+        p_value=0.75,
+        max_drop_points=1.0,
+        verdict="undecided",
+        count_needed=4000,
+    )
+    return SearchTrial(
+        number=number,
+        ratios={"stem": 0.5, "head": 0.0},
+        int8=("stem",),
+        clip_frames=4,
+        size=32,
+        artifact="openvino-int8",
+        precision="int8",
+        backend="openvino",
+        size_bytes=1000,
+        latency=None if estimated else make_latency(ms),
+        latency_estimate_ms=ms if estimated else None,
+        top1=0.9 - points / 100,
+        top1_interval=Interval(low=0.8, high=0.95),
+        drop=drop,
+        within_budgets=points <= 1,
+    )
+
+
+def _record(*, estimated: bool = False) -> SearchRecord:
+    trials = (
+        _trial(0, 9.0, 0.0, estimated=estimated),
+        _trial(1, 4.0, 0.5, estimated=estimated),
+        _trial(2, 8.0, 2.0, estimated=estimated),
+        SearchTrial(number=3, ratios={}, int8=(), clip_frames=4, size=32, failure="it does not convert"),
+    )
+    recipe = SearchRecipe(
+        source="m",
+        weights=None,
+        weights_sha256="0" * 64,
+        labels=("a", "b"),
+        width=None,
+        clip=CLIP,
+        data="d",
+        data_digest="1" * 64,
+        calibration_clips=64,
+        evaluation_videos=200,
+        accept_poor_calibration=False,
+        seed=0,
+        finetune_epochs=2,
+        threads=2,
+        channel_multiple=4,
+        space_version=1,
+        stages={"stem": ("stem",), "head": ("head",)},
+        patterns={"stem": ("stem",)},
+    )
+    return SearchRecord(
+        created_utc="2026-01-01T00:00:00+00:00",
+        model="m",
+        target="orin-nano-8gb" if estimated else "intel-cpu",
+        recipe=recipe,
+        machine=make_machine(),
+        is_estimate=estimated,
+        dataset="clips",
+        split="test",
+        count=200,
+        reference_top1=0.9,
+        max_ms=5.0,
+        max_drop_points=1.0,
+        wanted_trials=5,
+        trials=trials,
+        front=(1, 0),
+        chosen=1,
+        notes=("200 videos are too few to tell one point of accuracy",),
+    )
+
+
+@pytest.fixture(params=[False, True], ids=["measured", "estimated"])
+def pages(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[bool, str, str]:
+    """Whether latencies are estimates; HTML; Markdown."""
+    path = tmp_path / "m.search.json"
+    path.write_text(_record(estimated=request.param).model_dump_json())
+    report = read_inputs([path])
+    return request.param, render_html(report), render_markdown(report)
+
+
+def test_every_point_of_the_front_has_its_command(pages: tuple[bool, str, str], tmp_path: Path) -> None:
+    _, html, markdown = pages
+    for number in (0, 1):
+        command = f"edgeact export --trial {tmp_path}/m.search.json:{number}"
+        assert f"<code>{command}</code>" in html
+        assert command in markdown.replace("\\", "")
+    assert f"m.search.json:{2}" not in html
+
+
+def test_estimates_are_called_that_wherever_a_latency_stands(pages: tuple[bool, str, str]) -> None:
+    estimated, html, markdown = pages
+    for page in (html, markdown):
+        assert ("≈ 4.00 ms estimate" in page) == estimated
+        assert ("none was measured" in page) == estimated
+        assert ("nothing else of the search running beside it" in page) != estimated
+    assert ("latency estimates for" in html) == estimated
+    assert "p50, ms per clip" in html or estimated
+
+
+def test_what_was_found_what_failed_and_what_is_not_sure(pages: tuple[bool, str, str]) -> None:
+    _, html, markdown = pages
+    for page in (html, markdown):
+        assert "4 of 5 trials are finished; 1 of them failed" in page
+        assert "The fastest within both is trial 1" in page
+        assert "failed: it does not convert" in page
+        assert "200 videos are too few" in page
+        assert "undecided, p = 0.75" in page
+    assert html.count('class="point int8') >= 3 * 2  # wide and narrow
+
+
+def test_a_search_without_a_measured_trial_has_no_picture(tmp_path: Path) -> None:
+    record = _record()
+    bare = record.model_copy(update={"trials": record.trials[3:], "front": (), "chosen": None})
+    path = tmp_path / "m.search.json"
+    path.write_text(bare.model_dump_json())
+    report = read_inputs([path])
+    assert report.scatters == ()
+    assert "No trial keeps both budgets." in render_html(report)
