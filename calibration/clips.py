@@ -1,10 +1,13 @@
-"""Network inputs from labelled videos: all windows of a video, or a sample spread over classes and source videos."""
+"""Network inputs from labelled videos: all windows of one, or a sample spread over classes, motion and groups."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +18,13 @@ from edgeact.errors import CalibrationError, VideoError
 from edgeact.progress import OnProgress
 from edgeact.video import VideoInfo, preprocess, probe_video, read_clips, window_starts
 
-__all__ = ["ClipSample", "oddities", "sample_clips", "spread", "video_inputs"]
+__all__ = ["ClipSample", "motion", "oddities", "sample_clips", "spread", "video_inputs"]
 
 Clips = npt.NDArray[np.float32]
 
+_Item = TypeVar("_Item")
+
+_READ_PER_TAKEN = 2
 _MISSING_FRAMES = 2  # containers often promise one or two frames more than they hold
 
 
@@ -37,6 +43,28 @@ class ClipSample:
     def classes(self) -> int:
         """Number of classes represented."""
         return len({item.label for item in self.items})
+
+    @property
+    def groups(self) -> int:
+        """Number of groups (persons, source videos) represented."""
+        return len({item.group for item in self.items})
+
+    @functools.cached_property
+    def motions(self) -> tuple[float, ...]:
+        """How much each clip moves, see `motion`."""
+        return tuple(motion(clip) for clip in self.inputs)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    clip: Clips
+    item: VideoItem
+    motion: float
+
+
+def motion(clip: Clips) -> float:
+    """Mean absolute difference of neighbouring frames of a network input `(1, 3, T, H, W)`; 0 for one frame."""
+    return float(np.abs(np.diff(clip, axis=2)).mean()) if clip.shape[2] > 1 else 0.0
 
 
 def video_inputs(item: VideoItem, clip: ClipSpec, info: VideoInfo) -> Iterator[Clips]:
@@ -64,32 +92,60 @@ def sample_clips(
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> ClipSample:
-    """Up to `count` clips, one a video, as even as possible over classes, then over groups.
+    """Up to `count` clips, one a video, as even as possible over classes, and within a class over motion and groups.
 
-    The window within a video is drawn at random; the same arguments give the same clips. Unreadable videos are
-    counted and replaced by the next in turn. `on_progress(clips, expected)` is called after every clip.
+    Twice as many clips are read, where there are so many videos; of a class with two or more, the slowest and the
+    fastest are in. The window within a video is drawn at random; the same arguments give the same clips, any prefix
+    of which is even over classes. Unreadable videos are counted and replaced by the next in turn.
+    `on_progress(clips, expected)` is called after every clip read.
     Raises CalibrationError where no clip at all could be read.
     """
-    rng = np.random.default_rng(seed)
-    inputs: list[Clips] = []
-    chosen: list[VideoItem] = []
     skipped: Counter[str] = Counter()
+    candidates = []
+    for candidate in itertools.islice(_readable(items, clip, seed, skipped), _READ_PER_TAKEN * count):
+        candidates.append(candidate)
+        if on_progress:
+            on_progress(len(candidates), min(_READ_PER_TAKEN * count, len(items)))
+    if not candidates:
+        raise CalibrationError(f"none of {len(items)} videos could be read; expected at least one clip")
+    quotas = Counter(candidate.item.label for candidate in candidates[:count])
+    chosen = []
+    for label, quota in sorted(quotas.items()):
+        chosen.append(_spread_over_motion([one for one in candidates if one.item.label == label], quota))
+    taken = _round_robin(chosen)
+    return ClipSample(tuple(one.clip for one in taken), tuple(one.item for one in taken), skipped)
+
+
+def _readable(items: Sequence[VideoItem], clip: ClipSpec, seed: int, skipped: Counter[str]) -> Iterator[_Candidate]:
+    """One window of every video that can be read, in the order of `spread`."""
+    rng = np.random.default_rng(seed)
     for item in spread(items, seed):
-        if len(inputs) >= count:
-            break
         try:
             starts = window_starts(probe_video(item.path).duration_s, clip)
             (frames,) = read_clips(item.path, clip, (starts[rng.integers(len(starts))],))
         except VideoError:
             skipped["unreadable"] += 1
             continue
-        inputs.append(preprocess(frames, clip))
-        chosen.append(item)
-        if on_progress:
-            on_progress(len(inputs), min(count, len(items)))
-    if not inputs:
-        raise CalibrationError(f"none of {len(items)} videos could be read; expected at least one clip")
-    return ClipSample(tuple(inputs), tuple(chosen), skipped)
+        network_input = preprocess(frames, clip)
+        yield _Candidate(network_input, item, motion(network_input))
+
+
+def _spread_over_motion(candidates: list[_Candidate], quota: int) -> list[_Candidate]:
+    """`quota` of one class's candidates, in their order: one from every stratum of motion, the ends themselves too.
+
+    Within a stratum the group that has given least so far is asked.
+    """
+    ranked = sorted(range(len(candidates)), key=lambda index: candidates[index].motion)
+    taken: list[int] = []
+    groups: Counter[str] = Counter()
+    strata = [list(map(int, stratum)) for stratum in np.array_split(ranked, quota)]
+    if quota > 1:
+        strata[0], strata[-1] = strata[0][:1], strata[-1][-1:]
+    for stratum in sorted(strata, key=len):  # the ends first, which leave no choice
+        index = min(stratum, key=lambda one: (groups[candidates[one].item.group], one))
+        taken.append(index)
+        groups[candidates[index].item.group] += 1
+    return [candidates[index] for index in sorted(taken)]
 
 
 def spread(items: Sequence[VideoItem], seed: int = 0) -> Iterator[VideoItem]:
@@ -103,6 +159,6 @@ def spread(items: Sequence[VideoItem], seed: int = 0) -> Iterator[VideoItem]:
     return iter(_round_robin(queues))
 
 
-def _round_robin(queues: list[list[VideoItem]]) -> list[VideoItem]:
+def _round_robin(queues: Sequence[Sequence[_Item]]) -> list[_Item]:
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeact.calibration.clips import motion as motion_of
 from edgeact.calibration.clips import sample_clips, spread, video_inputs
 from edgeact.calibration.datasets import VideoItem
 from edgeact.errors import CalibrationError, VideoError
@@ -75,10 +76,65 @@ def test_a_sample_takes_one_clip_a_video_and_tells_its_progress(videos: list[Vid
     sample = sample_clips(videos, make_clip(), 5, 3, lambda done, total: seen.append((done, total)))
     assert len(sample) == len(set(sample.items)) == 5
     assert sample.classes == 3
-    assert seen == [(count, 5) for count in range(1, 6)]
+    assert seen == [(count, 10) for count in range(1, 11)]
     again = sample_clips(videos, make_clip(), 5, 3)
     assert again.items == sample.items
     np.testing.assert_array_equal(np.stack(again.inputs), np.stack(sample.inputs))
+
+
+@pytest.fixture(scope="module")
+def paces(tmp_path_factory: pytest.TempPathFactory) -> list[VideoItem]:
+    """Two classes of twelve videos from three groups: discs of twelve paces, each video one window long."""
+    root = tmp_path_factory.mktemp("paces")
+    items = []
+    for label in range(2):
+        for pace in range(12):
+            path = root / f"{label}_{pace}.mp4"
+            write_video(path, _disc(pace, label), 8.0)
+            items.append(VideoItem(path, label, f"g{pace // 4}"))
+    return items
+
+
+def _disc(pace: int, label: int) -> list[np.ndarray]:
+    """Eight frames of a disc that moves `pace` pixels a frame."""
+    rows, columns = np.mgrid[:48, :128]
+    frames = []
+    for index in range(8):
+        inside = (rows - 24) ** 2 + (columns - 20 - index * pace) ** 2 < 12**2
+        frames.append(np.where(inside[..., None], 250, 20 + 30 * label).astype(np.uint8).repeat(3, axis=2))
+    return frames
+
+
+def test_a_sample_holds_the_slowest_the_fastest_and_what_lies_between(paces: list[VideoItem]) -> None:
+    clip = make_clip(resize=(48, 128), crop=(48, 128))
+    for seed in range(3):
+        sample = sample_clips(paces, clip, 12, seed)
+        assert Counter(item.label for item in sample.items) == {0: 6, 1: 6}
+        for label in range(2):
+            chosen = [item for item in sample.items if item.label == label]
+            found = sorted(int(item.path.stem.partition("_")[2]) for item in chosen)
+            assert (found[0], found[-1]) == (0, 11)
+            assert all(2 * index <= pace <= 2 * index + 1 for index, pace in enumerate(found))
+            assert sorted(Counter(item.group for item in chosen).values()) == [2, 2, 2]
+        assert all(item.label == index % 2 for index, item in enumerate(sample.items))
+        assert sample.motions == tuple(motion_of(array) for array in sample.inputs)
+        assert sample.groups == 3
+
+
+def test_the_motion_of_a_clip() -> None:
+    still = np.ones((1, 3, 4, 5, 6), np.float32)
+    assert motion_of(still) == 0
+    assert motion_of(still[:, :, :1]) == 0
+    moving = still * np.arange(4, dtype=np.float32).reshape(1, 1, 4, 1, 1)
+    assert motion_of(moving) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_few_clips_are_as_even_over_classes(paces: list[VideoItem], count: int) -> None:
+    sample = sample_clips(paces, make_clip(), count)
+    labels = Counter(item.label for item in sample.items)
+    assert len(sample) == len(set(sample.items)) == count
+    assert max(labels.values()) - min(labels[0], labels[1]) <= 1
 
 
 def test_no_more_than_there_are(videos: list[VideoItem]) -> None:
