@@ -51,7 +51,8 @@ def training_plan(epochs: int, seed: int) -> TrainPlan:
 def _tuned(job: SearchJob, base: Loaded, wanted: PruneRequest, out: Path, report: Progress | None) -> LoadedModel:
     plan = training_plan(job.finetune_epochs, job.data.seed)
     request = FinetuneRequest(wanted, job.data.spec or DEFAULT_DATA, train=plan)
-    return prune_and_finetune(base.model, request, out, report, avoid=base.data.evaluation)
+    avoid = base.data.evaluation + base.data.parity.items  # as an export has it
+    return prune_and_finetune(base.model, request, out, report, avoid)
 
 
 def _pruned(model: LoadedModel, wanted: PruneRequest, out: Path) -> LoadedModel:
