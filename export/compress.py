@@ -112,8 +112,8 @@ def compress(wanted: Compression | None, given: Given, report: Reporter) -> Comp
     is_tuned = wanted.finetune is not None
     if not is_tuned:
         report.on_note(_UNTUNED)
-    told = (_told(pruned.pruning[len(model.pruning) :]), *_training_told(pruned), _TUNED if is_tuned else _UNTUNED)
-    return Compressed(pruned, model, is_tuned, tuple(text for text in told if text))
+    training = (_training_told(pruned), _TUNED) if is_tuned else (_UNTUNED,)
+    return Compressed(pruned, model, is_tuned, (_told(pruned.pruning[len(model.pruning) :]), *training))
 
 
 def _multiple(given: Given) -> int:
@@ -143,11 +143,9 @@ def _told(plans: Sequence[PruningPlan]) -> str:
     )
 
 
-def _training_told(model: LoadedModel) -> tuple[str, ...]:
+def _training_told(model: LoadedModel) -> str:
     told = model.provenance
-    if "finetuned_on" not in told:
-        return ()
     return (
         f"fine-tuned on {told['finetuned_on']}, epochs: {told['finetune_epochs']}, distilled from the unpruned weights "
-        f"{told['distilled_from'][:12]} ({told['distillation']}), validation top-1 {told['validation_top1']}",
+        f"{told['distilled_from'][:12]} ({told['distillation']}), validation top-1 {told['validation_top1']}"
     )

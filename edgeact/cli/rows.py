@@ -33,15 +33,19 @@ def rows_table(measured: Measurements) -> RenderableType:
         if row.verdict != "reference":
             reasons.setdefault(row.reason, []).append(row.artifact)
     lines = [f"{escape(', '.join(names))}: {escape(reason)}" for reason, names in reasons.items()]
-    lines += [_drop(row.artifact, row.drop) for row in measured.rows if row.drop]
+    drops: dict[str, list[str]] = {}
+    for row in measured.rows:
+        if row.drop:
+            drops.setdefault(_drop(row.drop), []).append(row.artifact)
+    lines += [f"{escape(', '.join(names))} {text}" for text, names in drops.items()]
     return Group(escape(title), table, *lines)
 
 
-def _drop(name: str, drop: PairedDrop) -> str:
+def _drop(drop: PairedDrop) -> str:
     """What a pruned model's artifact loses, and how sure that is."""
     bounds = f"95 %: {drop.interval.low:+.1f} to {drop.interval.high:+.1f}"
     return (
-        f"{escape(name)} against the unpruned model on the same {drop.count} videos: {-drop.drop_points:+.1f} points "
+        f"against the unpruned model on the same {drop.count} videos: {-drop.drop_points:+.1f} points "
         f"of top-1; the drop's {bounds}; {drop.max_drop_points:g} allowed: {drop.verdict}"
     )
 

@@ -6,8 +6,9 @@
     write_weights(path, module, card.pruned_by(plan))
 
 From there `load_model(name, LoadRequest(weights=path))`, and with it every verb that takes weights, rebuilds the
-pruned model; `train` with it as initial weights fine-tunes it. For the importance 'taylor', `accumulate_gradients` goes
-first. The whole of the graph is in the plan: applying and rebuilding do not need torch-pruning.
+pruned model. `finetune.prune_and_finetune` does all of it in steps, each trained with the unpruned model as teacher;
+`latency.plan_latency` says what a plan gains in time. For the importance 'taylor', `accumulate_gradients` goes first.
+The whole of the graph is in the plan: applying and rebuilding do not need torch-pruning.
 """
 
 from edgeact.export.prune.importance import accumulate_gradients

@@ -83,15 +83,12 @@ def prune_and_finetune(
         _clear(out)
         report.on_note(f"'{out}' is finished: its weights are taken")
         return finished
-    stage = _resumed(model, out, job.digest)
+    if stage := _resumed(model, out, job.digest):
+        report.on_note(f"going on in step {stage.step} of {request.steps}")
+    else:
+        stage = _first_stage(job, out, on_plan)
     if stage is None:
-        whole = _planned(model.module, job, 1.0)
-        if on_plan:
-            on_plan(whole)
-        if not whole.cuts:
-            return model
-        first = _Stage(copy.deepcopy(model.module), card_of(model), 0)
-        stage = _next_stage(first, job, out, whole if request.steps == 1 else None)
+        return model
     for step in range(stage.step, request.steps + 1):
         if step > stage.step:
             stage = _next_stage(stage, job, out)
@@ -204,6 +201,17 @@ def _spread(videos: PreparedVideos) -> PreparedVideos:
     return replace(videos, files=videos.files[::every], labels=videos.labels[::every])
 
 
+def _first_stage(job: _Job, out: Path, on_plan: OnPlan | None) -> _Stage | None:
+    """Tell the plan, then prune; None where there is nothing to take out."""
+    whole = _planned(job.model.module, job, 1.0)
+    if on_plan:
+        on_plan(whole)
+    if not whole.cuts:
+        return None
+    unpruned = _Stage(copy.deepcopy(job.model.module), card_of(job.model), 0)
+    return _next_stage(unpruned, job, out, whole if job.request.steps == 1 else None)
+
+
 def _next_stage(stage: _Stage, job: _Job, out: Path, plan: PruningPlan | None = None) -> _Stage:
     """Prune, and write down where its training begins: nothing of it is planned anew when that is interrupted."""
     number, count = stage.step + 1, job.request.steps
@@ -237,12 +245,12 @@ def _tuned(stage: _Stage, job: _Job, out: Path, report: Progress) -> float | Non
 def _told(card: ModelCard, job: _Job, top1: float | None) -> ModelCard:
     """The card with how its weights were fine-tuned."""
     request = job.request
-    terms = request.distillation
+    terms, steps = request.distillation, request.steps
     weights = f"soft loss {terms.weight:g}, features {terms.feature_weight:g}"
     told = {
         "finetuned_on": f"{job.dataset.name}, {len(job.videos.train)} train videos",
         "finetune_data_digest": job.data_digest,
-        "finetune_epochs": f"{request.train.epochs} in each of {request.steps} steps",
+        "finetune_epochs": str(request.train.epochs) + (f" in each of {steps} steps" if steps > 1 else ""),
         "distilled_from": job.model.weights_sha256,
         "distillation": f"temperature {terms.temperature:g}, {weights}",
         "validation_top1": "not measured" if top1 is None else f"{top1:.4f}",
