@@ -48,21 +48,24 @@ class BenchRow(_Record):
     value: float
     unit: str
     limit: float | None = None
-    comparison: Literal["<="] = "<="
+    comparison: Literal["<=", ">="] = "<="
     passed: bool | None = Field(default=None, description="None: context, or the limit does not apply to this run")
     interval: Interval | None = Field(default=None, description="of the value")
     how: str = Field(description="what exactly was measured")
 
     @model_validator(mode="after")
     def _check(self) -> BenchRow:
-        if self.passed is not None and (self.limit is None or self.passed != (self.value <= self.limit)):
+        if self.passed is not None and (self.limit is None or self.passed != self._holds(self.limit)):
             raise ValueError(f"{self.name}: {self.value} {self.comparison} {self.limit} is not passed={self.passed}")
         return self
 
     def judged(self, limit: float, *, applies: bool) -> BenchRow:
         """This row as a claim; where the limit does not apply it is told, not judged."""
-        passed = self.value <= limit if applies else None
+        passed = self._holds(limit) if applies else None
         return BenchRow(**{**dict(self), "limit": limit, "passed": passed})
+
+    def _holds(self, limit: float) -> bool:
+        return self.value <= limit if self.comparison == "<=" else self.value >= limit
 
 
 class BenchFailure(_Record):

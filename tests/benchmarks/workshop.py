@@ -50,24 +50,27 @@ class Workshop:
         plan = DataPlan(self.settings.data, self.settings.calibration_clips)
         return gather(plan, self.model.labels, self.model.clip)
 
-    def export(self, target: str) -> Exported:
-        """Export the model for `target` in a fresh process, once."""
-        if target not in self._exports:
+    def export(self, target: str, prune: float | None = None) -> Exported:
+        """Export the model for `target` in a fresh process, once; with `prune` without that share of its channels."""
+        name = target if prune is None else f"{target}-pruned-{prune}"
+        if name not in self._exports:
             self.on_step("rendering the data set where it is not there yet")
             load_dataset(self.settings.data)  # so that no export pays for it
-            self.on_step(f"exporting for {target}")
-            path = self.folder / f"{target}.edgeact"
+            self.on_step(f"exporting for {target}{'' if prune is None else f', {prune:.0%} of the channels pruned'}")
+            path = self.folder / f"{name}.edgeact"
             arguments = (
                 *("export", MODEL, "--random-weights", "--width", str(self.settings.width), "--target", target),
                 *("--calib", self.settings.data, "--calibration-clips", str(self.settings.calibration_clips)),
                 *("--threads", str(self.settings.threads)),
+                *(() if prune is None else ("--prune", str(prune))),
             )
             child = run_child(
                 [Path(sys.executable).with_name("edgeact"), *arguments, "--out", path], cores=self.settings.threads
             )
-            self._require_same_weights(path)
-            self._exports[target] = Exported(path, child, " ".join(("edgeact", *arguments)))
-        return self._exports[target]
+            if prune is None:
+                self._require_same_weights(path)
+            self._exports[name] = Exported(path, child, " ".join(("edgeact", *arguments)))
+        return self._exports[name]
 
     def _require_same_weights(self, path: Path) -> None:
         made, here = open_bundle(path).manifest.model.weights_sha256, self.model.weights_sha256
