@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +19,7 @@ from edgeact.progress import OnProgress
 from edgeact.records import Accuracy, ClassAccuracy, Interval
 from edgeact.video import probe_video
 
-__all__ = ["DataSource", "Scores", "collect_scores", "summarize"]
+__all__ = ["DataSource", "Scores", "collect_scores", "require_videos", "score_videos", "summarize"]
 
 Array = npt.NDArray[np.float32]
 Run = Callable[[Array], Array]
@@ -58,6 +58,18 @@ class Scores:
         means = np.stack([probabilities[owner == video].mean(axis=0) for video in range(len(self.video_label))])
         return means, np.array(self.video_label)
 
+    @classmethod
+    def joined(cls, parts: Iterable[Scores]) -> Scores:
+        """Of all videos of `parts`, in their order: what one call over all of them would have given."""
+        whole = cls()
+        for part in parts:
+            whole.clip_video += [len(whole.video_label) + video for video in part.clip_video]
+            whole.clip_probabilities += part.clip_probabilities
+            whole.video_label += part.video_label
+            whole.skipped.update(part.skipped)
+            whole.handled.update(part.handled)
+        return whole
+
 
 def collect_scores(
     runs: Mapping[str, Run], items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress | None = None
@@ -67,6 +79,22 @@ def collect_scores(
     A video that cannot be read to its end is left out whole and counted in `Scores.skipped`, oddities of those used in
     `Scores.handled`; `on_progress(done, total)` counts videos. Raises DatasetError where none could be read.
     """
+    scores = score_videos(runs, items, clip, on_progress)
+    for score in scores.values():
+        require_videos(score, len(items))
+    return scores
+
+
+def require_videos(scores: Scores, wanted: int) -> None:
+    """Raise DatasetError where not one of `wanted` videos could be read."""
+    if not scores.video_label:
+        raise DatasetError(f"none of {wanted} videos could be read; expected at least one to measure accuracy on")
+
+
+def score_videos(
+    runs: Mapping[str, Run], items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress | None = None
+) -> dict[str, Scores]:
+    """What `collect_scores` gives, of a part of a data set: it may be that no video of that can be read."""
     scores = {name: Scores() for name in runs}
     waiting: list[_Video] = []
     for done, item in enumerate(items, start=1):
@@ -84,8 +112,6 @@ def collect_scores(
             waiting = []
         if on_progress:
             on_progress(done, len(items))
-    if any(not score.video_label for score in scores.values()):
-        raise DatasetError(f"none of {len(items)} videos could be read; expected at least one to measure accuracy on")
     return scores
 
 

@@ -24,6 +24,9 @@ def command(
     backend: Annotated[str | None, typer.Option(help="Which backend; default: the bundle's choice.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the record here (JSON).")] = None,
+    executor: Annotated[
+        str, typer.Option(help="local, or dask://HOST:PORT, with the bundle at the same path.")
+    ] = "local",
     trust_engines: Annotated[bool, typer.Option("--trust-engines", help="Open engines, which are code.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -31,9 +34,11 @@ def command(
     with steps() as shown, runtime_notes():
         shown.begin(STARTING)
         from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle
+        from edgeact.calibration.executors import open_executors
 
         plan = EvaluationPlan(data, split, videos, artifact, backend, threads, trust_engines)
-        record = evaluate_bundle(bundle, plan, shown.advance)
+        with open_executors(executor) as executors:
+            record = evaluate_bundle(bundle, plan, shown.advance, executors)
     if out:
         write_text(out, record.model_dump_json(indent=1) + "\n")
     if json:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edgeact.bundle import Bundle
+from edgeact.calibration import evaluation
+from edgeact.calibration.accuracy import Scores, require_videos, score_videos
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
 from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle, in_model_labels
-from edgeact.errors import BackendUnavailableError, DatasetError, UnknownNameError
+from edgeact.calibration.executors import Executors
+from edgeact.clip import ClipSpec
+from edgeact.errors import BackendUnavailableError, DatasetError, DeviceError, UnknownNameError
 from tests.bench.bundles import make_golden_bundle
 from tests.export.colours import write_colours
 from tests.runtime.making import LABELS
+
+Array = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +96,43 @@ def test_labels_the_model_does_not_know_are_named() -> None:
         in_model_labels(dataset, LABELS)
     known = Dataset("made", Path("/v"), ("blue", "green"), {"test": (item,)})
     assert in_model_labels(known, LABELS).splits["test"][0].label == LABELS.index("green")
+
+
+def test_dealt_out_to_other_processes_it_counts_the_same(
+    bundle: Bundle, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In chunks of five, one of which has no video that can be read."""
+    monkeypatch.setattr(evaluation, "_CHUNK", 5)
+    plan = EvaluationPlan(f"folder:{videos}?test=0.5&val=0", threads=1)
+    told: list[tuple[int, int]] = []
+    whole = evaluate_bundle(bundle.path, plan)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        executors = Executors(pool, pool, 2)
+        parts = evaluate_bundle(bundle.path, plan, lambda title, *step: told.append(step), executors)
+    assert parts.model_copy(update={"created_utc": whole.created_utc, "machine": whole.machine}) == whole
+    assert (12, 12) in told
+
+
+def test_scores_are_joined_in_order_though_a_part_has_none(videos: Path) -> None:
+    items = load_dataset(f"folder:{videos}?test=0.5&val=0").split("test")
+    broken = [VideoItem(videos / "no.mp4", 0, "nobody")]
+    clip = ClipSpec(clip_frames=4, fps=8, resize=(32, 32), crop=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
+
+    def run(array: Array) -> Array:
+        return array.mean(axis=(0, 2, 3, 4))
+
+    whole = score_videos({"a": run}, [*items[:3], *broken, *items[3:]], clip)["a"]
+    parts = [score_videos({"a": run}, part, clip)["a"] for part in (items[:3], broken, items[3:])]
+    joined = Scores.joined(parts)
+    for own, expected in ((joined.videos(), whole.videos()), (joined.clips(), whole.clips())):
+        assert np.array_equal(own[0], expected[0])
+        assert np.array_equal(own[1], expected[1])
+    assert joined.skipped == whole.skipped == {"unreadable": 1}
+    with pytest.raises(DatasetError, match="none of 1 videos could be read"):
+        require_videos(parts[1], 1)
+
+
+def test_another_bundle_at_the_same_path_is_refused(bundle: Bundle, videos: Path) -> None:
+    items = load_dataset(f"folder:{videos}?test=0.5&val=0").split("test")
+    with pytest.raises(DeviceError, match="another bundle"):
+        evaluation._evaluate_part(bundle.path, "0" * 64, EvaluationPlan(str(videos)), items[:1])
