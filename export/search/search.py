@@ -101,7 +101,7 @@ def _check(request: SearchRequest) -> None:
 def _space(request: SearchRequest, job: SearchJob, base: Loaded, told: SearchWatch) -> Space:
     profile, model = base.profile, base.model
     if profile.supports_int8:
-        check_clips(len(base.data.calibration), accept_poor=job.data.accept_poor)
+        check_clips(len(base.data.calibration), base.data.calibration.classes, accept_poor=job.data.accept_poor)
     else:
         told.on_note(f"no INT8 in this search: {profile.title} has none")
     groups = groups_of(model.module)

@@ -18,7 +18,7 @@ import torch
 
 from edgeact.calibration.accuracy import collect_scores
 from edgeact.devices import is_at_hand, load_profile, probe_machine
-from edgeact.errors import ConversionError, DeviceError, ModelError
+from edgeact.errors import CalibrationError, ConversionError, DeviceError, ModelError
 from edgeact.export.convert.onnx import to_onnx
 from edgeact.export.measure import Meter, open_variant, time_variants
 from edgeact.export.models.cost import measure_cost
@@ -26,7 +26,7 @@ from edgeact.export.models.loading import LoadedModel
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.search.candidate import Candidate, build
 from edgeact.export.search.estimate import estimate_ms
-from edgeact.export.search.job import Loaded, SearchJob, right_of
+from edgeact.export.search.job import Loaded, SearchJob, loaded, right_of
 from edgeact.export.search.locks import MachineLock
 from edgeact.export.search.outcome import Outcome
 from edgeact.export.search.space import Config, Space
@@ -75,10 +75,11 @@ def prepare(task: Task) -> Prepared:
     """
     with MachineLock().working(), tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(task.job.threads)
+        loaded(task.job, task.config.clip)  # what is wrong with that is wrong for every trial
         try:
             candidate = build(task.job, task.space, task.config, Path(folder) / "weights.safetensors")
             variants = _agreeing(task, candidate)
-        except (ConversionError, ModelError) as error:
+        except (CalibrationError, ConversionError, ModelError) as error:
             return Prepared(Outcome(failure=str(error)))
         return _counted(task, candidate, variants)
 

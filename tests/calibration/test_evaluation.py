@@ -119,7 +119,8 @@ def test_scores_are_joined_in_order_though_a_part_has_none(videos: Path) -> None
     clip = ClipSpec(clip_frames=4, fps=8, resize=(32, 32), crop=(32, 32), mean=(0, 0, 0), std=(1, 1, 1))
 
     def run(array: Array) -> Array:
-        return array.mean(axis=(0, 2, 3, 4))
+        means: Array = array.mean(axis=(0, 2, 3, 4))
+        return means
 
     whole = score_videos({"a": run}, [*items[:3], *broken, *items[3:]], clip)["a"]
     parts = [score_videos({"a": run}, part, clip)["a"] for part in (items[:3], broken, items[3:])]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from edgeact.calibration.executors import open_executors
 from edgeact.export.data import DataPlan
 from edgeact.export.models.loading import LoadRequest
@@ -15,9 +17,9 @@ from edgeact.export.search import Budgets, SearchJob, SearchRequest, search
 from edgeact.export.search.outcome import Outcome
 from edgeact.export.search.space import ClipSize, Group, Space
 from edgeact.records import Interval, Latency, SearchRecord
-from tests.export.colours import LABELS
+from tests.export.colours import LABELS, ColourNet
 
-__all__ = ["SPACE", "latency", "outcome", "request_for", "run"]
+__all__ = ["SPACE", "latency", "outcome", "request_for", "run", "unexportable"]
 
 SPACE = Space(
     groups=(Group(name="stem", modules=("stem",)), Group(name="body", modules=("body",))),
@@ -40,6 +42,17 @@ def run(request: SearchRequest, executor: str = "local") -> SearchRecord:
     """The search, here or on a cluster."""
     with open_executors(executor, timing=True) as executors:
         return search(request, executors)
+
+
+class _Unexportable(ColourNet):
+    def forward(self, clip: Tensor) -> Tensor:
+        logits = super().forward(clip)
+        return logits if float(logits.sum()) > 0 else logits + 0  # a graph has no such branch
+
+
+def unexportable() -> nn.Module:
+    """A module that runs in PyTorch only."""
+    return _Unexportable()
 
 
 def latency(p50_ms: float) -> Latency:

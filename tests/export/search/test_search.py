@@ -242,13 +242,22 @@ def test_nothing_is_timed_for_a_board_that_is_elsewhere(colour_videos: Path) -> 
         time_it(elsewhere, prepared)
 
 
-def test_data_with_other_labels_end_the_search(colour_videos: Path) -> None:
-    request = request_for(colour_videos, Path("unused"), 1)
-    odd = SPACE.model_copy(update={"prunable": {"stem": ("stem",)}})
-    job = replace(request.job, load=replace(request.job.load, labels=None))
-    config = SPACE.config(SPACE.first()[0]).model_copy(update={"clip": ClipSize(clip_frames=4, size=32)})
+def test_a_configuration_that_cannot_be_is_a_failed_trial(colour_videos: Path) -> None:
+    job = request_for(colour_videos, Path("unused"), 1).job
+    config = SPACE.config(SPACE.first()[0])
+    broken = replace(job, source="tests.export.search.making:unexportable")
+    prepared = prepare(Task(broken, SPACE, config))
+    assert "cannot be converted to ONNX" in prepared.outcome.failure
+    assert prepared.variants == ()
+
+
+def test_what_is_wrong_for_every_trial_ends_the_search(colour_videos: Path) -> None:
+    job = request_for(colour_videos, Path("unused"), 1).job
+    config = SPACE.config(SPACE.first()[0])
     with pytest.raises(DatasetError, match="accuracy of every trial"):
-        prepare(Task(job, odd, config))  # wrong for every trial: no outcome of this one
+        prepare(Task(replace(job, load=replace(job.load, labels=None)), SPACE, config))
+    with pytest.raises(WeightsError, match="other weights"):
+        prepare(Task(replace(job, weights_sha256="0" * 64), SPACE, config))
 
 
 def test_other_weights_and_videos_on_a_worker_are_refused(colour_videos: Path) -> None:
