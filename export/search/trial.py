@@ -111,8 +111,14 @@ def time_it(task: Task, prepared: Prepared) -> Outcome:
 
 
 def _agreeing(task: Task, candidate: Candidate) -> list[Variant]:
-    """The variants that this machine can run, and that agree with the candidate's PyTorch."""
-    variants = [variant for variant in _variants(task, candidate) if variant.checked_by]
+    """The variants that this machine can run, and that agree with the candidate's PyTorch.
+
+    Only those of the backend that the target prefers: an export looks at the others too, a search need not each time.
+    """
+    able = [variant for variant in _variants(task, candidate) if variant.checked_by]
+    order = candidate.base.profile.backends
+    best = min((order.index(one.artifact.backends[0]) for one in able if one.artifact.backends[0] in order), default=0)
+    variants = [variant for variant in able if order[best] == variant.artifact.backends[0]]
     meter = Meter(candidate.model, candidate.base.data, task.job.threads, lambda _title, _done, _total: None)
     parities, failures = meter.parities(variants)
     agreeing = [one for one in variants if one.artifact.name in parities and parities[one.artifact.name].passed]
@@ -134,7 +140,7 @@ def _variants(task: Task, candidate: Candidate) -> list[Variant]:
         profile=profile,
         samples=data.calibration.inputs[:_RANGE_CLIPS],
         calibration=Calibrator(master, data.calibration.inputs) if int8 else None,
-        precisions=("int8",) if int8 else ("fp16", "fp32"),
+        precisions=("int8",) if int8 else ("fp16",),
         on_step=lambda _title: None,
         float_modules=tuple(module for modules in kept.values() for module in modules) if int8 else (),
     )
