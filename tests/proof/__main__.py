@@ -15,7 +15,7 @@ from edgeact.cli.output import note
 from edgeact.devices import probe_machine
 from edgeact.devices.probe import PACKAGES
 from edgeact.storage import cache_folder, write_text
-from tests.proof.measure import cost_rows, trained_rows
+from tests.proof.measure import cost_rows, timed_again, trained_rows
 from tests.proof.plan import COSTS, DATA, SUBJECTS
 from tests.proof.records import Proof, markdown
 from tests.proof.training import trained_weights
@@ -28,13 +28,18 @@ def command(
     rounds: Annotated[int, typer.Option(min=3)] = 40,
     record: Annotated[Path, typer.Option(help="The JSON record.")] = _RECORD,
     table: Annotated[Path, typer.Option(help="The same as Markdown.")] = _TABLE,
+    time_again: Annotated[bool, typer.Option("--time-again", help="Keep the record's accuracies.")] = False,
 ) -> None:
     """Train every subject that has no weights yet (hours in all on two cores), then measure all of them."""
     weights_folder = folder or cache_folder() / "proof"
     weights_folder.mkdir(parents=True, exist_ok=True)
     weights = {subject: trained_weights(subject, weights_folder, note) for subject in SUBJECTS}
     with tempfile.TemporaryDirectory() as work:
-        trained = trained_rows(weights, load_dataset(DATA), Path(work), rounds, note)
+        if time_again:
+            before = Proof.model_validate_json(record.read_text(encoding="utf-8")).trained
+            trained = timed_again(before, weights, Path(work), rounds, note)
+        else:
+            trained = trained_rows(weights, load_dataset(DATA), Path(work), rounds, note)
     proof = Proof(
         created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         machine=probe_machine((*PACKAGES, "onnx")),
