@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -26,6 +24,6 @@ def test_openvino_s_product_gives_the_numbers_of_the_integers() -> None:
 
 
 def test_a_share_is_judged_from_below() -> None:
-    row = BenchRow(name="rate", value=0.7, unit="", comparison=">=", how=str(Path("here")))
+    row = BenchRow(name="rate", value=0.7, unit="", comparison=">=", how="a test")
     assert row.judged(0.9, applies=True).passed is False
     assert row.judged(0.6, applies=True).passed is True
