@@ -27,7 +27,7 @@ def summarize_search(record: SearchRecord) -> tuple[str, ...]:
         f"PyTorch FP32 is right on {percent(record.reference_top1)} %.",
         f"Latency: every one is an estimate from the peak rates of {record.target}, and none was measured."
         if record.is_estimate
-        else f"Latency: measured on {machine_name(record.machine)}, {record.recipe.threads} threads, nothing else of "
+        else f"Latency: measured on {machine_name(record.machine)}, threads: {record.recipe.threads}, nothing else of "
         "the search running beside it.",
     ]
     return (*sentences, *(f"{note[0].upper()}{note[1:]}." for note in record.notes))

@@ -219,7 +219,10 @@ def drop_text(drop: PairedDrop | None) -> str:
 
 def stages_text(trial: SearchTrial) -> str:
     """What a trial of a search chose: channels taken out by stage, stages in INT8, the clip."""
+    shares = set(trial.ratios.values())
     gone = ", ".join(f"{stage} {percent(ratio)} %" for stage, ratio in trial.ratios.items() if ratio > 0)
+    if len(trial.ratios) > 1 and len(shares) == 1 and gone:
+        gone = f"{percent(shares.pop())} % of all"
     int8 = ", ".join(trial.int8)
     return f"{gone or 'nothing'}; {int8 or 'none'}; {trial.clip_frames}x{trial.size}"
 
