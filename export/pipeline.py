@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
+import onnx
 import torch
 from torch import nn
 
@@ -175,16 +176,22 @@ def _sources(job: _Job, report: Reporter) -> Sources:
         precisions=PRECISIONS[job.request.precision],
         on_step=report.on_step,
         float_modules=job.request.float_modules,
-        study=_study(job, report),
+        study=_study(job, master, report),
         decisions=decisions,
     )
 
 
-def _study(job: _Job, report: Reporter) -> Study | None:
+def _study(job: _Job, master: onnx.ModelProto, report: Reporter) -> Study | None:
     """None where the clips are random: what INT8 does to those says nothing."""
     if job.data.provenance.synthetic:
         return None
-    return Study(job.request.max_drop_points, job.request.sensitivity, on_step=report.on_progress)
+    parameters = {tensor.name for tensor in master.graph.initializer}
+    return Study(
+        max_drop_points=job.request.max_drop_points,
+        with_sensitivity=job.request.sensitivity,
+        parameters={node.name: name for node in master.graph.node for name in node.input[1:2] if name in parameters},
+        on_step=report.on_progress,
+    )
 
 
 def _check_calibration(request: ExportRequest, model: LoadedModel, data: ExportData) -> None:

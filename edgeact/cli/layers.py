@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from edgeact.bundle.manifest import Artifact, Manifest
+from edgeact.bundle.manifest import Manifest
 from edgeact.records import LayerDamage, Measurements, Sensitivity
 from edgeact.report import damage
 
@@ -19,20 +19,23 @@ _NAMED = 4  # layers of one reason; the bundle's report has them all
 
 
 def layers_shown(manifest: Manifest, measured: Measurements | None) -> RenderableType:
-    """For every artifact with layers in float their reasons, then a table of damage for every graph looked into."""
+    """The layers in float and their reasons, alike ones once, then the damage in every graph looked into."""
     looked_into = measured.sensitivity if measured else ()
     known = {one.layer: one for sensitivity in looked_into for one in sensitivity.layers}
-    lines = [line for artifact in manifest.artifacts for line in _lines(artifact, known)]
+    alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for artifact in manifest.artifacts:
+        alike.setdefault(tuple(artifact.float_layers.items()), []).append(artifact.name)
+    lines = [line for kept, names in alike.items() for line in _lines(names, dict(kept), known)]
     return Group(*lines, *(part for sensitivity in looked_into for part in _damage(sensitivity)))
 
 
-def _lines(artifact: Artifact, known: dict[str, LayerDamage]) -> Iterator[str]:
+def _lines(artifacts: list[str], float_layers: dict[str, str], known: dict[str, LayerDamage]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
-    for layer, reason in artifact.float_layers.items():
+    for layer, reason in float_layers.items():
         name = damage.short_name(known[layer]) if layer in known else layer
         reasons.setdefault(reason, []).append(name)
     if reasons:
-        yield escape(f"{artifact.name} leaves {len(artifact.float_layers)} layers in float:")
+        yield escape(f"{len(float_layers)} layers stay in float in {', '.join(artifacts)}:")
     for reason, names in reasons.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         yield escape(f"  {', '.join(names[:_NAMED])}{more}: {reason}")

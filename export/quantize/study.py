@@ -21,7 +21,7 @@ __all__ = ["Study"]
 Array = npt.NDArray[np.float32]
 
 _SENSITIVITY_CLIPS = 16  # any prefix of the calibration clips is even over the classes
-_MIX_CLIPS = 32
+_MIX_CLIPS = 24
 _BIAS_CLIPS = 16
 _FEWEST_CLIPS = 8  # fewer cannot be split into clips to correct biases on and clips that prove the gain
 _LEAST_GAIN_DB = 0.1
@@ -39,6 +39,8 @@ class Study:
     """Whether layers are left in float until the accuracy budget is kept."""
     raises: int = 0
     """How many mixes were refused already."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Layer -> the name of its weight in the model, which a rewritten graph may not have."""
     on_step: OnStep = lambda _title, _done, _total: None
     sensitivities: dict[tuple[str, ...], Sensitivity] = field(default_factory=dict)
     """By the names of the graph's layers in INT8."""
@@ -51,7 +53,7 @@ class Study:
         if graph.names not in self.sensitivities:
             on_progress = titled(self.on_step, "INT8 damage by layer")
             found = measure_sensitivity(graph, clips[:_SENSITIVITY_CLIPS], artifact, on_progress)
-            self.sensitivities[graph.names] = found
+            self.sensitivities[graph.names] = self._with_parameters(found)
         return self.sensitivities[graph.names]
 
     def mix_for(self, graph: SwitchedGraph, clips: Sequence[Array], artifact: str) -> Mix:
@@ -77,6 +79,13 @@ class Study:
         if key not in self._biases:
             self._biases[key] = self._corrected(graph, clips, on)
         return self._biases[key]
+
+    def _with_parameters(self, found: Sensitivity) -> Sensitivity:
+        layers = tuple(
+            layer.model_copy(update={"weight": self.parameters.get(layer.layer, layer.weight)})
+            for layer in found.layers
+        )
+        return found.model_copy(update={"layers": layers})
 
     def _corrected(
         self, graph: SwitchedGraph, clips: Sequence[Array], on: Collection[str]
