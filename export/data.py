@@ -14,9 +14,10 @@ from edgeact.calibration.accuracy import DataSource
 from edgeact.calibration.clips import ClipSample, sample_clips, spread
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
 from edgeact.calibration.evaluation import in_model_labels
+from edgeact.calibration.range_methods import MethodName
 from edgeact.clip import ClipSpec
 from edgeact.errors import CalibrationError, DatasetError
-from edgeact.export.quantize.static import METHOD
+from edgeact.export.quantize.static import describe
 from edgeact.progress import OnStep, titled
 
 __all__ = ["DEFAULT_DATA", "RANDOM_DATA", "DataPlan", "ExportData", "ExportSplit", "gather", "split_for_export"]
@@ -30,7 +31,7 @@ _CARVED = 3  # one group of so many calibrates where a data set has one split on
 
 @dataclass(frozen=True)
 class DataPlan:
-    """Which data set, and how much of it."""
+    """Which data set, how much of it, and how ranges are taken from it."""
 
     spec: str | None
     """None: the project's own stick-actions; 'random': random clips to calibrate on, the rest from stick-actions."""
@@ -39,6 +40,7 @@ class DataPlan:
     accept_poor: bool = False
     """Go on with random clips, or with too few."""
     seed: int = 0
+    method: MethodName = "minmax"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSte
         clips=len(calibration),
         videos=len(calibration),
         classes=calibration.classes,
-        method=METHOD,
+        groups=calibration.groups,
+        method=describe(plan.method),
         seed=plan.seed,
     )
     return ExportData(calibration, provenance, parity, chosen, dataset.labels, source, note)
@@ -157,7 +160,7 @@ def _random(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSt
         clips=len(inputs),
         videos=0,
         classes=0,
-        method=METHOD,
+        method=describe(plan.method),
         seed=plan.seed,
         synthetic=True,
     )

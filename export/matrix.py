@@ -33,7 +33,7 @@ from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.settle import made_up_clips
 from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.quantize.static import METHOD
+from edgeact.export.quantize.static import describe
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Sources, Variant
 from edgeact.records import Parity, Precision, Record
@@ -196,7 +196,7 @@ def _made_up_data(clip: ClipSpec, labels: tuple[str, ...]) -> ExportData:
         clips=_CALIBRATION_CLIPS,
         videos=0,
         classes=0,
-        method=METHOD,
+        method=describe("minmax"),
         seed=1,
         synthetic=True,
     )

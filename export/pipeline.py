@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 import edgeact
-from edgeact.bundle import Bundle, BundleDraft, ModelInfo, vouch, write_bundle
+from edgeact.bundle import Bundle, BundleDraft, Calibration, ModelInfo, vouch, write_bundle
 from edgeact.bundle.manifest import Role
 from edgeact.calibration.clips import ClipSample
+from edgeact.calibration.range_cache import RangeCache
 from edgeact.devices import DeviceProfile, is_at_hand, load_profile, probe_machine
 from edgeact.errors import CalibrationError, ConversionError, UsageError
 from edgeact.export.compress import Compressed, Compression, Given, compress
@@ -36,6 +37,7 @@ from edgeact.export.quantize.study import Study
 from edgeact.export.reporter import Reporter
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources, Variant
+from edgeact.progress import titled
 from edgeact.records import Measurements, Precision
 
 __all__ = ["PRECISIONS", "ExportRequest", "Reporter", "export"]
@@ -119,6 +121,7 @@ def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
     if not variants:
         told = "; ".join(sources.decisions) or "it has no such precision"
         raise ConversionError(f"nothing to make for {profile.title} in {request.precision}: {told}")
+    _tell_ranges(sources, variants, report)
     report.on_step("agreement with PyTorch")
     judged, verdicts = _judge(job, variants, sources, report)
     report.on_step("writing the bundle")
@@ -172,13 +175,28 @@ def _sources(job: _Job, report: Reporter) -> Sources:
         clip=job.model.clip,
         profile=job.profile,
         samples=(job.data.parity if job.data.provenance.synthetic else job.data.calibration).inputs[:_RANGE_CLIPS],
-        calibration=None if clips is None else Calibrator(master, clips),
+        calibration=None if clips is None else _calibrator(job, master, clips, report),
         precisions=PRECISIONS[job.request.precision],
         on_step=report.on_step,
         float_modules=job.request.float_modules,
         study=_study(job, master, report),
         decisions=decisions,
     )
+
+
+def _calibrator(job: _Job, master: onnx.ModelProto, clips: Clips, report: Reporter) -> Calibrator:
+    on_progress = titled(report.on_progress, "activation ranges")
+    return Calibrator(master, clips, job.request.data.method, RangeCache(), on_progress)
+
+
+def _tell_ranges(sources: Sources, variants: Sequence[Variant], report: Reporter) -> None:
+    """Whether more clips would move the INT8 ranges, where there are any."""
+    if sources.calibration and any(variant.artifact.precision == "int8" for variant in variants):
+        ranges = sources.calibration.ranges
+        told = f"INT8 by {ranges.method} ranges: {ranges.summary}"
+        sources.decisions.append(told)
+        if ranges.unsettled:
+            report.on_note(told)
 
 
 def _study(job: _Job, master: onnx.ModelProto, report: Reporter) -> Study | None:
@@ -199,7 +217,7 @@ def _check_calibration(request: ExportRequest, model: LoadedModel, data: ExportD
     if "int8" not in PRECISIONS[request.precision]:
         return
     if not _is_foreign(request, model, data):
-        check_clips(len(data.calibration), accept_poor=request.data.accept_poor)
+        check_clips(len(data.calibration), data.calibration.classes, accept_poor=request.data.accept_poor)
     elif request.precision != "auto" or request.sensitivity:
         raise CalibrationError(
             f"'{model.name}' was not trained on {data.provenance.dataset}; give clips of its own data with --calib DATA"
@@ -272,13 +290,21 @@ def _write(job: _Job, variants: Sequence[Variant], verdicts: Verdicts, sources: 
         preferred=verdicts.shipped,
         decide_on_device=not verdicts.timed,
         golden=golden,
-        calibration=job.data.provenance if has_int8 else None,
+        calibration=_provenance(job, sources) if has_int8 else None,
         decisions=tuple(sources.decisions),
         tools=_tools(),
     )
     bundle = write_bundle(job.request.out, draft, members, _measurements(job, verdicts, sources))
     _vouch_engines(bundle)
     return bundle
+
+
+def _provenance(job: _Job, sources: Sources) -> Calibration:
+    if sources.calibration is None:
+        return job.data.provenance
+    ranges = sources.calibration.ranges
+    settling = {"settled_after": ranges.settled_after, "unsettled": len(ranges.unsettled)}
+    return job.data.provenance.model_copy(update=settling)
 
 
 def _model_info(job: _Job) -> ModelInfo:

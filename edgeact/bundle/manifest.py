@@ -23,7 +23,7 @@ __all__ = [
     "Role",
 ]
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -85,9 +85,12 @@ class Calibration(Part):
     clips: int = Field(ge=0)
     videos: int = Field(ge=0)
     classes: int = Field(ge=0)
+    groups: int = Field(default=0, ge=0, description="persons or source videos; 0: not told")
     method: str
     seed: int
     synthetic: bool = Field(default=False, description="random clips, allowed only by an explicit flag")
+    settled_after: int | None = Field(default=None, description="clips after which no range moved; None: some did")
+    unsettled: int = Field(default=0, ge=0, description="ranges that the second half of the clips still moved")
 
 
 class Golden(Part):

@@ -138,8 +138,10 @@ def _calibration(draft: BundleDraft) -> str:
     if found is None:
         return "none: no INT8"
     source = f"{found.clips} clips of {found.videos} videos, {found.classes} classes, {found.dataset} {found.split}"
+    settled = "" if found.settled_after is None else f", settled after {found.settled_after} clips"
+    settled = f", {found.unsettled} ranges not settled" if found.unsettled else settled
     synthetic = "SYNTHETIC clips; " if found.synthetic else ""
-    return f"{synthetic}{source} ({found.data_digest[:12]}), {found.method}, seed {found.seed}"
+    return f"{synthetic}{source} ({found.data_digest[:12]}), {found.method}{settled}, seed {found.seed}"
 
 
 def _artifacts(bundle: Bundle) -> RenderableType:

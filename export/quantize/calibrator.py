@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+import hashlib
+import inspect
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 
-from edgeact.calibration.range_methods import MethodName
-from edgeact.calibration.ranges import Ranges
+import edgeact
+from edgeact.calibration.histogram import count
+from edgeact.calibration.range_cache import RangeCache, RangeKey, digest_clips, digest_names
+from edgeact.calibration.range_methods import MethodName, minmax
+from edgeact.calibration.ranges import Ranges, settled
 from edgeact.export.convert.graph_view import GraphView, view
 from edgeact.export.quantize.ranges import observe, quantized_tensors
 from edgeact.export.quantize.skip import float_everywhere
+from edgeact.progress import OnProgress
 
 __all__ = ["Calibrator"]
+
+# The code that observes, too: a version may lie behind it while it is worked on.
+_PARTS = (count, minmax, settled, observe)
+_CODE = digest_names(inspect.getsource(sys.modules[part.__module__]) for part in _PARTS)
+_VERSIONS = {
+    "edgeact": f"{edgeact.__version__} ({_CODE[:16]})",
+    "numpy": np.__version__,
+    "onnxruntime": onnxruntime.__version__,
+}
 
 
 @dataclass(frozen=True)
@@ -26,14 +43,17 @@ class Calibrator:
     master: onnx.ModelProto
     """FP32; not to be changed."""
     clips: Sequence[npt.NDArray[np.float32]]
+    """Not to be changed."""
     method: MethodName = "minmax"
+    cache: RangeCache | None = None
+    """Where ranges observed before may be; None: observe."""
+    on_progress: OnProgress | None = None
+    """Called with the clips done while they are observed."""
 
     @functools.cached_property
     def ranges(self) -> Ranges:
         """Those of `master`, of every layer that any target quantizes; observed on first use."""
-        return observe(
-            self.master, quantized_tensors(self.master, float_everywhere(self.master)), self.clips, self.method
-        )
+        return self.observed(self.master, quantized_tensors(self.master, float_everywhere(self.master)))
 
     def ranges_for(self, graph: onnx.ModelProto, skip: Collection[str]) -> Ranges:
         """The ranges `graph` needs, a graph made from `master` that computes the same function.
@@ -47,8 +67,33 @@ class Calibrator:
         }
         if not missing:
             return self.ranges
-        added = observe(graph, missing, self.clips, self.method)
+        added = self.observed(graph, missing)
         return self.ranges.model_copy(update={"tensors": {**self.ranges.tensors, **added.tensors}})
+
+    def observed(self, graph: onnx.ModelProto, layers: Mapping[str, str]) -> Ranges:
+        """The ranges of the tensors named in `layers` (tensor -> layer), from the cache where they are there."""
+        if self.cache is None:
+            return observe(graph, layers, self.clips, self.method, self.on_progress)
+        key = self._key(graph, layers)
+        ranges = self.cache.get(key)
+        if ranges is None:
+            ranges = observe(graph, layers, self.clips, self.method, self.on_progress)
+            self.cache.put(key, ranges)
+        return ranges
+
+    def _key(self, graph: onnx.ModelProto, layers: Mapping[str, str]) -> RangeKey:
+        return RangeKey(
+            graph_sha256=hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest(),
+            tensors_sha256=digest_names(f"{name} {layer}" for name, layer in layers.items()),
+            clips_sha256=self._clips_sha256,
+            clips=len(self.clips),
+            method=self.method,
+            versions=_VERSIONS,
+        )
+
+    @functools.cached_property
+    def _clips_sha256(self) -> str:
+        return digest_clips(self.clips)
 
     @functools.cached_property
     def _view(self) -> GraphView:

@@ -18,14 +18,15 @@ import onnx
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
 
+from edgeact.calibration.range_methods import MethodName
 from edgeact.calibration.ranges import Ranges
 from edgeact.errors import CalibrationError, ConversionError
 from edgeact.export.quantize.ranges import QUANTIZED_OPS, quantized_tensors
 
-__all__ = ["METHOD", "MIN_CLIPS", "SMALLEST_SCALE", "check_clips", "float_layers", "quantize"]
+__all__ = ["MIN_CLASSES", "MIN_CLIPS", "SMALLEST_SCALE", "check_clips", "describe", "float_layers", "quantize"]
 
-METHOD = "static, symmetric int8, min-max ranges; weights per channel, activations per tensor"
 MIN_CLIPS = 32
+MIN_CLASSES = 2
 # Just above FP16's smallest normal number, 2**-14: an FP16 graph holds its scales in FP16, with fewer digits below.
 SMALLEST_SCALE = 6.2e-5
 _EXTRA_OPTIONS: dict[str, Any] = {
@@ -37,8 +38,18 @@ _EXTRA_OPTIONS: dict[str, Any] = {
 }
 
 
-def check_clips(count: int, *, accept_poor: bool) -> None:
-    """Raise CalibrationError for fewer than MIN_CLIPS clips unless the user accepts it."""
+def describe(method: MethodName) -> str:
+    """What the provenance of a bundle calls the quantization with ranges by `method`."""
+    return f"static, symmetric int8, {method} ranges; weights per channel, activations per tensor"
+
+
+def check_clips(count: int, classes: int, *, accept_poor: bool) -> None:
+    """Raise CalibrationError for fewer than MIN_CLIPS clips, or those of one class, unless the user accepts it."""
+    if classes < MIN_CLASSES and not accept_poor:
+        raise CalibrationError(
+            f"expected calibration clips of at least {MIN_CLASSES} classes, got {classes}; give data of all classes, "
+            "or --accept-poor-calibration to go on with ranges that may be far off"
+        )
     if count < MIN_CLIPS and not accept_poor:
         raise CalibrationError(
             f"expected at least {MIN_CLIPS} calibration clips, got {count}; give a larger data set, "

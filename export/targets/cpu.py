@@ -12,7 +12,6 @@ from edgeact.export.convert.openvino import to_openvino
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.flow import integer_flow
 from edgeact.export.quantize.fold import fold_weights
-from edgeact.export.quantize.ranges import observe
 from edgeact.export.quantize.skip import module_layers, skip_list
 from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
 from edgeact.export.targets.int8 import int8_graph
@@ -51,9 +50,7 @@ def cpu_variants(sources: Sources) -> list[Variant]:
 
 def _flowing(quantized: onnx.ModelProto, graph: onnx.ModelProto, calibrator: Calibrator) -> onnx.ModelProto:
     """The INT8 graph with its Q/DQ where a CPU's kernels want them."""
-    return integer_flow(
-        quantized, calibrator.ranges, lambda tensors: observe(graph, tensors, calibrator.clips, calibrator.method)
-    )
+    return integer_flow(quantized, calibrator.ranges, lambda tensors: calibrator.observed(graph, tensors))
 
 
 def _ir_variant(name: str, precision: Precision, data: bytes, kept: Mapping[str, str] | None = None) -> Variant:

@@ -6,7 +6,17 @@ import hashlib
 import json
 from pathlib import Path
 
-from edgeact.bundle import Artifact, Bundle, BundleDraft, Calibration, Golden, Manifest, ModelInfo, write_bundle
+from edgeact.bundle import (
+    FORMAT_VERSION,
+    Artifact,
+    Bundle,
+    BundleDraft,
+    Calibration,
+    Golden,
+    Manifest,
+    ModelInfo,
+    write_bundle,
+)
 from edgeact.bundle.manifest import Role
 from edgeact.clip import ClipSpec
 from edgeact.records import (
@@ -167,8 +177,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def write_golden() -> None:
     """Renew the committed files after a deliberate change of the format: `python -m tests.bundle.making`."""
-    make(GOLDEN / "bundle-1.0.edgeact", measured=False)
-    make(GOLDEN / "measured-1.0.edgeact")
+    make(GOLDEN / f"bundle-{FORMAT_VERSION}.edgeact", measured=False)
+    make(GOLDEN / f"measured-{FORMAT_VERSION}.edgeact")
     schema = json.dumps(Manifest.model_json_schema(), indent=2, sort_keys=True)
     (GOLDEN / "manifest.schema.json").write_text(schema + "\n", encoding="utf-8")
 

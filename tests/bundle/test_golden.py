@@ -6,16 +6,22 @@ import hashlib
 import json
 from pathlib import Path
 
-from edgeact.bundle import Manifest, open_bundle
+import pytest
+
+from edgeact.bundle import FORMAT_VERSION, Manifest, open_bundle
 from tests.bundle import making
 
-RENEW = "a deliberate change of the format: raise FORMAT_VERSION, say so in docs/format.md, run tests.bundle.making"
-SHA256 = "c2df9c17342ed803d119c97a3305a547a8443f28c2af757ebd222c373d24b1a4"
+RE157ee850982ee3f728411dcaca0170bd52e98275ca7dcbb67ab6d05ba4d93c32 = "a deliberate change of the format: raise FORMAT_VERSION, say so in docs/format.md, run tests.bundle.making"
+SHA256 = {
+    "1.0": "c2df9c17342ed803d119c97a3305a547a8443f28c2af757ebd222c373d24b1a4",
+    "1.1": "157ee850982ee3f728411dcaca0170bd52e98275ca7dcbb67ab6d05ba4d93c32",
+}
 
 
-def test_the_committed_bundle_is_read() -> None:
-    path = making.GOLDEN / "bundle-1.0.edgeact"
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
+@pytest.mark.parametrize("version", SHA256)
+def test_the_committed_bundle_is_read(version: str) -> None:
+    path = making.GOLDEN / f"bundle-{version}.edgeact"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[version]
     bundle = open_bundle(path)
     assert bundle.measurements is None
     assert bundle.manifest.model_dump(exclude={"members", "format_version"}) == making.draft().model_dump()
@@ -23,15 +29,18 @@ def test_the_committed_bundle_is_read() -> None:
         assert bundle.read(name) == content
 
 
-def test_committed_measurements_are_read() -> None:
-    assert open_bundle(making.GOLDEN / "measured-1.0.edgeact").measurements == making.measurements()
+@pytest.mark.parametrize("version", SHA256)
+def test_committed_measurements_are_read(version: str) -> None:
+    found = open_bundle(making.GOLDEN / f"measured-{version}.edgeact").measurements
+    assert found
+    assert found == making.measurements().model_copy(update={"schema_version": found.schema_version})
 
 
 def test_the_writer_makes_the_committed_bytes(tmp_path: Path) -> None:
     made = making.make(tmp_path / "a.edgeact", measured=False).path.read_bytes()
-    assert hashlib.sha256(made).hexdigest() == SHA256, RENEW
+    assert hashlib.sha256(made).hexdigest() == SHA256[FORMAT_VERSION], RE157ee850982ee3f728411dcaca0170bd52e98275ca7dcbb67ab6d05ba4d93c32
 
 
 def test_the_schema_is_the_committed_one() -> None:
     committed = json.loads((making.GOLDEN / "manifest.schema.json").read_text(encoding="utf-8"))
-    assert Manifest.model_json_schema() == committed, RENEW
+    assert Manifest.model_json_schema() == committed, RE157ee850982ee3f728411dcaca0170bd52e98275ca7dcbb67ab6d05ba4d93c32

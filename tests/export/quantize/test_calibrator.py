@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
+from edgeact.calibration.range_cache import RangeCache
+from edgeact.calibration.range_methods import MethodName
 from edgeact.calibration.ranges import Ranges
 from edgeact.devices import load_profile
 from edgeact.export.convert.onnx import at_opset
@@ -71,3 +77,26 @@ def test_a_tensor_of_another_shape_is_another_tensor(observed: list[list[str]]) 
         name: direct.tensors[name].limit for name in observed[1]
     }
     assert observed[1]
+
+
+def test_a_second_calibration_comes_from_the_cache(observed: list[list[str]], tmp_path: Path) -> None:
+    case = exported("cnn3d-gate")
+    clips = random_clips(case.clip, 4)
+
+    def calibrate(clips: Sequence[NDArray[np.float32]], method: MethodName = "minmax", width: int = 8) -> Ranges:
+        return Calibrator(exported("cnn3d-gate", width).graph, clips, method, RangeCache(tmp_path)).ranges
+
+    first = calibrate(clips)
+    assert calibrate(clips) == first
+    assert len(observed) == 1
+    (entry,) = tmp_path.iterdir()
+    entry.write_text(entry.read_text().replace('"clips":4', '"clips":5'))
+    assert calibrate(clips) == first
+    assert len(observed) == 2
+    calibrate(clips[::-1])
+    calibrate(clips[:3])
+    calibrate([clips[0], clips[1], clips[2], clips[3] * np.float32(1.001)])
+    calibrate(clips, "mse")
+    calibrate(clips, width=16)
+    assert len(observed) == 7
+    assert len(list(tmp_path.iterdir())) == 6

@@ -19,7 +19,7 @@ from edgeact.export.convert.openvino import to_openvino
 from edgeact.export.convert.tensorrt_rtx import parse_only
 from edgeact.export.quantize.ranges import collect_ranges
 from edgeact.export.quantize.skip import skip_list
-from edgeact.export.quantize.static import MIN_CLIPS, SMALLEST_SCALE, check_clips, float_layers, quantize
+from edgeact.export.quantize.static import MIN_CLASSES, MIN_CLIPS, SMALLEST_SCALE, check_clips, float_layers, quantize
 from tests.export.convert.exported import Exported, exported, random_clips, run_onnx
 from tests.export.convert.graphs import graph, node
 
@@ -189,12 +189,14 @@ def test_a_layer_that_was_not_calibrated_is_told() -> None:
 
 
 def test_too_few_clips_need_acceptance() -> None:
-    check_clips(MIN_CLIPS, accept_poor=False)
-    check_clips(1, accept_poor=True)
+    check_clips(MIN_CLIPS, MIN_CLASSES, accept_poor=False)
+    check_clips(1, 1, accept_poor=True)
     with pytest.raises(
         CalibrationError, match=f"at least {MIN_CLIPS} calibration clips, got {MIN_CLIPS - 1}.*--accept-poor"
     ):
-        check_clips(MIN_CLIPS - 1, accept_poor=False)
+        check_clips(MIN_CLIPS - 1, MIN_CLASSES, accept_poor=False)
+    with pytest.raises(CalibrationError, match=r"at least 2 classes, got 1; give data of all classes.*--accept-poor"):
+        check_clips(MIN_CLIPS, 1, accept_poor=False)
 
 
 def test_nothing_is_printed_and_logging_stays_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
