@@ -23,6 +23,8 @@ LARGE = 1e6  # a step of INT8 for the largest feature is far above those that te
 class HurtHead(ColourNet):
     """Features that say nothing of colours are made large before the head, which takes them back."""
 
+    gain: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("gain", torch.ones(16))
