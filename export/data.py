@@ -20,7 +20,16 @@ from edgeact.errors import CalibrationError, DatasetError
 from edgeact.export.quantize.static import describe
 from edgeact.progress import OnStep, titled
 
-__all__ = ["DEFAULT_DATA", "RANDOM_DATA", "DataPlan", "ExportData", "ExportSplit", "gather", "split_for_export"]
+__all__ = [
+    "DEFAULT_DATA",
+    "RANDOM_DATA",
+    "DataPlan",
+    "ExportData",
+    "ExportSplit",
+    "gather",
+    "gather_calibration",
+    "split_for_export",
+]
 
 # Rendered into the user's cache on first use; its persons are split as those of the shipped weights' training were.
 DEFAULT_DATA = "stick-actions?train=192&val=24&test=480&seed=0"
@@ -76,33 +85,64 @@ def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSte
     """
     if plan.spec == RANDOM_DATA:
         return _random(plan, labels, clip, on_step)
-    dataset, note = load_dataset(plan.spec or DEFAULT_DATA, titled(on_step, LOADING_STEP)), None
-    try:
-        dataset = in_model_labels(dataset, labels)
-    except DatasetError as error:
-        note = f"accuracy not measured: {error}"
-    split = split_for_export(dataset)
-    calibration = sample_clips(
-        split.calibration, clip, plan.calibration_clips, plan.seed, titled(on_step, "calibration clips")
-    )
+    loaded = _load(plan, labels, on_step)
+    dataset, split, note = loaded.dataset, loaded.split, loaded.foreign
+    calibration, provenance = _calibration(loaded, plan, clip, on_step)
     parity = sample_clips(split.evaluation, clip, _PARITY_CLIPS, plan.seed, titled(on_step, "parity clips"))
     chosen = tuple(itertools.islice(spread(split.evaluation, plan.seed), plan.evaluation_videos))
     source = None
     if note is None:
         source = DataSource(dataset.name, split.evaluation_name, _digest(dataset, chosen), tuple(labels))
         note = _untested(dataset, split)
+    return ExportData(calibration, provenance, parity, chosen, dataset.labels, source, note)
+
+
+def gather_calibration(
+    plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnStep | None = None
+) -> tuple[ClipSample, Calibration, tuple[str, ...]]:
+    """The calibration clips that `gather` would find and their provenance alone, and the labels of their data set."""
+    if plan.spec == RANDOM_DATA:
+        return *_random_calibration(plan, clip), tuple(labels)
+    loaded = _load(plan, labels, on_step)
+    return *_calibration(loaded, plan, clip, on_step), loaded.dataset.labels
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    dataset: Dataset
+    """In the model's labels, where it has them."""
+    split: ExportSplit
+    foreign: str | None
+    """Why its labels are not the model's; None where they are."""
+
+
+def _load(plan: DataPlan, labels: Sequence[str], on_step: OnStep | None) -> _Loaded:
+    dataset, foreign = load_dataset(plan.spec or DEFAULT_DATA, titled(on_step, LOADING_STEP)), None
+    try:
+        dataset = in_model_labels(dataset, labels)
+    except DatasetError as error:
+        foreign = f"accuracy not measured: {error}"
+    return _Loaded(dataset, split_for_export(dataset), foreign)
+
+
+def _calibration(
+    loaded: _Loaded, plan: DataPlan, clip: ClipSpec, on_step: OnStep | None
+) -> tuple[ClipSample, Calibration]:
+    dataset, split = loaded.dataset, loaded.split
+    progress = titled(on_step, "calibration clips")
+    sample = sample_clips(split.calibration, clip, plan.calibration_clips, plan.seed, progress)
     provenance = Calibration(
         dataset=dataset.name,
         split=split.calibration_name,
-        data_digest=_digest(dataset, calibration.items),
-        clips=len(calibration),
-        videos=len(calibration),
-        classes=calibration.classes,
-        groups=calibration.groups,
+        data_digest=_digest(dataset, sample.items),
+        clips=len(sample),
+        videos=len(sample),
+        classes=sample.classes,
+        groups=sample.groups,
         method=describe(plan.method),
         seed=plan.seed,
     )
-    return ExportData(calibration, provenance, parity, chosen, dataset.labels, source, note)
+    return sample, provenance
 
 
 def split_for_export(dataset: Dataset) -> ExportSplit:
@@ -145,12 +185,17 @@ def _digest(dataset: Dataset, items: tuple[VideoItem, ...]) -> str:
 
 
 def _random(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnStep | None) -> ExportData:
+    calibration, provenance = _random_calibration(plan, clip)
+    real = gather(replace(plan, spec=None, calibration_clips=1), labels, clip, on_step)
+    return replace(real, calibration=calibration, provenance=provenance)
+
+
+def _random_calibration(plan: DataPlan, clip: ClipSpec) -> tuple[ClipSample, Calibration]:
     if not plan.accept_poor:
         raise CalibrationError(
             "random clips calibrate nothing: expected real videos (--calib DATA); "
             "give --accept-poor-calibration to go on all the same"
         )
-    real = gather(replace(plan, spec=None, calibration_clips=1), labels, clip, on_step)
     rng = np.random.default_rng(plan.seed)
     inputs = tuple(rng.standard_normal(clip.input_shape, dtype=np.float32) for _ in range(plan.calibration_clips))
     provenance = Calibration(
@@ -164,4 +209,4 @@ def _random(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSt
         seed=plan.seed,
         synthetic=True,
     )
-    return replace(real, calibration=ClipSample(inputs, ()), provenance=provenance)
+    return ClipSample(inputs, ()), provenance

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeact.cli.calibrate import MethodChoice
 from edgeact.cli.numbers import parse_channels, parse_size
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.pruning import (
@@ -84,6 +85,9 @@ def command(
     max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 an artifact may lose.")] = 1.0,
     calibration_clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 64,
     evaluation_videos: Annotated[int, typer.Option(min=1, help="Videos to measure accuracy on.")] = 240,
+    calib_method: Annotated[
+        MethodChoice, typer.Option(help="How INT8 ranges are taken; see 'edgeact calibrate'.")
+    ] = MethodChoice.minmax,
     accept_poor_calibration: Annotated[
         bool, typer.Option("--accept-poor-calibration", help="Go on with too few or random clips.")
     ] = False,
@@ -156,7 +160,9 @@ def command(
                 seed=seed,
             ),
             precision=precision.value,
-            data=DataPlan(calib, calibration_clips, evaluation_videos, accept_poor_calibration, seed),
+            data=DataPlan(
+                calib, calibration_clips, evaluation_videos, accept_poor_calibration, seed, calib_method.value
+            ),
             sensitivity=sensitivity,
             max_drop_points=max_drop,
             threads=threads,

@@ -16,7 +16,21 @@ from rich.console import Console
 from rich.markup import escape
 
 import edgeact
-from edgeact.cli import attention, bench, data, evaluate, export, inspect, models, report, run, search, targets, train
+from edgeact.cli import (
+    attention,
+    bench,
+    calibrate,
+    data,
+    evaluate,
+    export,
+    inspect,
+    models,
+    report,
+    run,
+    search,
+    targets,
+    train,
+)
 from edgeact.errors import EdgeactError, StorageError
 
 __all__ = ["app", "main"]
@@ -49,6 +63,7 @@ def root(
 
 app.command("attention")(attention.command)
 app.command("bench")(bench.command)
+app.command("calibrate")(calibrate.command)
 app.command("data")(data.command)
 app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
