@@ -64,7 +64,7 @@ class Judge:
             trials=trials,
             front=tuple(trial.number for trial in front),
             chosen=chosen.number if chosen else None,
-            notes=tuple(_notes(front, self.base)),
+            notes=tuple(_notes(front, self.base, len(self.reference))),
         )
 
     def trial(self, number: int, config: Config, outcome: Outcome) -> SearchTrial:
@@ -106,13 +106,14 @@ def _wilson(right: Sequence[bool]) -> Interval:
     return Interval(low=float(interval.low), high=float(interval.high))
 
 
-def _notes(front: Iterable[SearchTrial], base: Loaded) -> Iterable[str]:
+def _notes(front: Iterable[SearchTrial], base: Loaded, count: int) -> Iterable[str]:
     drops = [trial.drop for trial in front if trial.drop]
-    needed = round(statistics.median(drop.count_needed for drop in drops)) if drops else 0
-    if drops and needed > drops[0].count:
+    open_ones = [drop for drop in drops if drop.verdict == "undecided"]
+    needed = round(statistics.median(drop.count_needed for drop in open_ones)) if open_ones else 0
+    if needed > count:
         yield (
-            f"{drops[0].count} videos are too few to tell one point of accuracy: models that differ as these do take "
-            f"about {needed} (--evaluation-videos)"
+            f"{count} videos are too few to tell one point of accuracy, {len(open_ones)} of the front stay "
+            f"undecided: models that differ as these do take about {needed} (--evaluation-videos)"
         )
     if drops:
         yield _OPTIMISTIC
