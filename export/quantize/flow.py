@@ -231,9 +231,9 @@ def _insert(model: onnx.ModelProto, name: str, step: _Step) -> None:
     restored, scale, zero = (f"{name}_{part}" for part in ("DequantizeLinear_Output", "scale", "zero_point"))
     readers = [node for node in graph.node if name in node.input]
     _rename(readers, name, restored)
-    kept = [tensor for tensor in graph.initializer if tensor.name not in (scale, zero)]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    for index in reversed(range(len(graph.initializer))):  # one by one: a new list would copy all weights, every time
+        if graph.initializer[index].name in (scale, zero):
+            del graph.initializer[index]
     graph.initializer.append(numpy_helper.from_array(np.array(step.scale, np.float32), scale))
     kind = TensorProto.UINT8 if step.unsigned else TensorProto.INT8
     graph.initializer.append(helper.make_tensor(zero, kind, [], [0]))
