@@ -222,7 +222,7 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str | None, told: str
 
 def test_a_record_of_another_major_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "base.json").write_text(make_record(schema_version="2.0").model_dump_json())
-    with pytest.raises(BaselineError, match=r"expected record version 1\.0, got 2\.0"):
+    with pytest.raises(BaselineError, match=r"expected record version 1\.\d+, got 2\.0"):
         read_record(tmp_path / "base.json")
 
 
