@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from edgeact.clip import ClipSpec
-from edgeact.export.matrix import PRECISIONS, Cell, runtimes
+from edgeact.export.matrix import PRECISIONS, Cell, matrix_models, runtimes
 from edgeact.records import Machine, Record
 
 __all__ = ["Line", "Matrix", "markdown", "ordered", "updated"]
@@ -60,8 +60,14 @@ def markdown(matrix: Matrix) -> str:
     holes = [f"* **{letter}** {reason}" for reason, letter in reasons.items()]
     machine = matrix.machine
     versions = ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items()))
-    told = f"Last run: {machine.processor}, {machine.cores} cores. {versions}. Time and memory are one process a model."
-    return "\n".join([_INTRODUCTION, *rows, "", *(holes or ["There is no hole."]), "", told, ""])
+    told = (
+        f"Last run: {machine.processor}, {machine.cores} cores. {versions}. Time and memory are one process a model, on "
+        "one core or two and beside other work: they say what is possible, not how fast it is."
+    )
+    done = {line.model for line in matrix.lines}
+    missing = ", ".join(f"`{name}`" for name in matrix_models() if name not in done)
+    notes = [*(holes or ["There is no hole."]), *([f"Not run yet: {missing}."] if missing else [])]
+    return "\n".join([_INTRODUCTION, *rows, "", *notes, "", told, ""])
 
 
 def _text(line: Line, column: str, reasons: dict[str, str]) -> str:
