@@ -61,8 +61,8 @@ def markdown(matrix: Matrix) -> str:
     machine = matrix.machine
     versions = ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items()))
     told = (
-        f"Last run: {machine.processor}, {machine.cores} cores. {versions}. Time and memory are one process a model, on "
-        "one core or two and beside other work: they say what is possible, not how fast it is."
+        f"Last run: {machine.processor}, {machine.cores} cores. {versions}. Time and memory are one process a model, "
+        "on one core or two and beside other work: they say what is possible, not how fast it is."
     )
     done = {line.model for line in matrix.lines}
     missing = ", ".join(f"`{name}`" for name in matrix_models() if name not in done)
