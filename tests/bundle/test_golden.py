@@ -11,7 +11,7 @@ import pytest
 from edgeact.bundle import FORMAT_VERSION, Manifest, open_bundle
 from tests.bundle import making
 
-RE157ee850982ee3f728411dcaca0170bd52e98275ca7dcbb67ab6d05ba4d93c32 = "a deliberate change of the format: raise FORMAT_VERSION, say so in docs/format.md, run tests.bundle.making"
+RENEW = "a deliberate change of the format: raise FORMAT_VERSION, say so in docs/format.md, run tests.bundle.making"
 SHA256 = {
     "1.0": "c2df9c17342ed803d119c97a3305a547a8443f28c2af757ebd222c373d24b1a4",
     "1.1": "157ee850982ee3f728411dcaca0170bd52e98275ca7dcbb67ab6d05ba4d93c32",
@@ -38,9 +38,9 @@ def test_committed_measurements_are_read(version: str) -> None:
 
 def test_the_writer_makes_the_committed_bytes(tmp_path: Path) -> None:
     made = making.make(tmp_path / "a.edgeact", measured=False).path.read_bytes()
-    assert hashlib.sha256(made).hexdigest() == SHA256[FORMAT_VERSION], RE157ee850982ee3f728411dcaca0170bd52e98275ca7dcbb67ab6d05ba4d93c32
+    assert hashlib.sha256(made).hexdigest() == SHA256[FORMAT_VERSION], RENEW
 
 
 def test_the_schema_is_the_committed_one() -> None:
     committed = json.loads((making.GOLDEN / "manifest.schema.json").read_text(encoding="utf-8"))
-    assert Manifest.model_json_schema() == committed, RE157ee850982ee3f728411dcaca0170bd52e98275ca7dcbb67ab6d05ba4d93c32
+    assert Manifest.model_json_schema() == committed, RENEW
