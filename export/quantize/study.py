@@ -23,6 +23,7 @@ Array = npt.NDArray[np.float32]
 _SENSITIVITY_CLIPS = 16  # any prefix of the calibration clips is even over the classes
 _MIX_CLIPS = 24
 _BIAS_CLIPS = 16
+_PROVING_CLIPS = 8  # and as many at most that prove the gain: every one runs through the float graph three times
 _FEWEST_CLIPS = 8  # fewer cannot be split into clips to correct biases on and clips that prove the gain
 _LEAST_GAIN_DB = 0.1
 
@@ -92,7 +93,7 @@ class Study:
     ) -> tuple[Mapping[str, Array], str]:
         if len(clips) < _FEWEST_CLIPS:
             return {}, f"biases not corrected: {len(clips)} calibration clips are too few to prove a gain"
-        held_back = len(clips) // 4
+        held_back = min(len(clips) // 4, _PROVING_CLIPS)
         used, others = clips[:-held_back][:_BIAS_CLIPS], clips[-held_back:]
         found = corrected_biases(graph, used, on, titled(self.on_step, "bias correction"))
         floats = [graph.run(clip, ()) for clip in others]
