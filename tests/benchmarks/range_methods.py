@@ -1,0 +1,121 @@
+"""`python -m tests.benchmarks.range_methods`: the shipped model in INT8 by every range method, on equal held-out clips.
+
+The graph is that of the CPU target, without bias correction or layers left in float for accuracy, in OpenVINO; the
+reference is PyTorch. One clip a video, of videos whose persons nobody calibrated or trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+
+from edgeact.calibration.clips import sample_clips
+from edgeact.calibration.datasets import load_dataset
+from edgeact.calibration.evaluation import in_model_labels
+from edgeact.calibration.parity import compare_logits
+from edgeact.calibration.range_methods import METHODS
+from edgeact.calibration.ranges import Ranges
+from edgeact.devices import load_profile, probe_machine
+from edgeact.export.convert.onnx import to_onnx
+from edgeact.export.data import DEFAULT_DATA, split_for_export
+from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
+from edgeact.export.quantize.calibrator import Calibrator
+from edgeact.export.targets import VARIANTS
+from edgeact.export.targets.variant import Sources
+from edgeact.records import Parity
+
+__all__ = ["Outcome", "compare", "table"]
+
+_CLIPS = (32, 64, 128)
+_HELD_OUT = 480
+
+Clips = Sequence[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method on one number of calibration clips."""
+
+    clips: int
+    ranges: Ranges
+    parity: Parity
+    correct: int
+
+    def cells(self, count: int, reference: int) -> tuple[str, ...]:
+        """Of the table; `reference` of `count` clips are right in PyTorch."""
+        clipped = max(tensor.clipped for tensor in self.ranges.tensors.values())
+        return (
+            str(self.clips),
+            self.ranges.method,
+            f"{self.parity.snr_db:.1f} dB",
+            f"{self.parity.top1_agreement:.1%}",
+            f"{self.correct / count:.1%}",
+            f"{100 * (self.correct - reference) / count:+.1f}",
+            f"{clipped:.3%}" if clipped else "0",
+            f"{len(self.ranges.unsettled)} of {len(self.ranges.tensors)}",
+        )
+
+
+def compare(model: LoadedModel, calibration: Clips, held_out: Clips, labels: Sequence[int]) -> Iterator[Outcome]:
+    """Every method on the clips given, against PyTorch on `held_out`, whose classes are `labels`."""
+    reference = _in_pytorch(model, held_out)
+    master = to_onnx(model.module, model.clip)
+    for method in METHODS:
+        calibrator = Calibrator(master, calibration, method)
+        logits = _in_int8(model, calibrator, held_out)
+        parity = compare_logits(reference, logits, "int8")
+        yield Outcome(len(calibration), calibrator.ranges, parity, _correct(logits, labels))
+
+
+def table() -> str:
+    """The comparison on the shipped model, as Markdown."""
+    model = load_model(None, LoadRequest())
+    split = split_for_export(in_model_labels(load_dataset(DEFAULT_DATA), model.labels))
+    held_out = sample_clips(split.evaluation, model.clip, _HELD_OUT)
+    labels = [item.label for item in held_out.items]
+    right = _correct(_in_pytorch(model, held_out.inputs), labels)
+    titles = ("clips", "method", "SNR", "same top-1", "top-1", "points", "most clipped", "not settled")
+    lines = [f"| {' | '.join(titles)} |", f"| {' | '.join('---' for _ in titles)} |"]
+    for clips in _CLIPS:
+        sample = sample_clips(split.calibration, model.clip, clips)
+        for outcome in compare(model, sample.inputs, held_out.inputs, labels):
+            lines.append(f"| {' | '.join(outcome.cells(len(labels), right))} |")
+    machine = probe_machine(("openvino", "torch"))
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    told = f"PyTorch is right on {right / len(labels):.1%} of the {len(labels)} held-out clips"
+    return "\n".join([*lines, "", f"{told}. {machine.processor}; {versions}."])
+
+
+def _in_pytorch(model: LoadedModel, clips: Clips) -> NDArray[np.float32]:
+    with torch.no_grad():
+        return np.concatenate([model.module(torch.from_numpy(clip)).numpy() for clip in clips])
+
+
+def _in_int8(model: LoadedModel, calibrator: Calibrator, clips: Clips) -> NDArray[np.float32]:
+    sources = Sources(
+        master=calibrator.master,
+        clip=model.clip,
+        profile=load_profile("cpu"),
+        samples=calibrator.clips[:1],
+        calibration=calibrator,
+        precisions=("int8",),
+        on_step=lambda _title: None,
+    )
+    variant = next(one for one in VARIANTS["cpu"](sources) if "openvino" in one.artifact.backends)
+    graph, weights = variant.member("graph"), variant.member("weights")
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(graph, weights), "CPU")
+    return np.concatenate([compiled(clip)[0] for clip in clips])
+
+
+def _correct(logits: NDArray[np.float32], labels: Sequence[int]) -> int:
+    return int((logits.argmax(axis=1) == np.asarray(labels)).sum())
+
+
+if __name__ == "__main__":
+    print(table())
