@@ -33,9 +33,10 @@ wheel: $(STAMP) ## build the wheel from the commit and try it in a bare environm
 	sh scripts/try_wheel.sh $(BIN)/python
 
 clean: ## remove what the other targets made; the data in ~/.cache/edgeact stays
-	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+		edgeact/runtime/native/libedgeact_native.so
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard edgeact/runtime/native/csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
 		-e '.[video,onnxruntime,openvino,tensorrt-rtx,evaluate,export,search,cluster,report,dev]'

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.metadata
 import importlib.util
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +23,21 @@ def check(truth: bool, what: str) -> None:
     """End the program where it is not so."""
     if not truth:
         sys.exit(f"wheel: {what}")
+
+
+def native(package: Path) -> str:
+    """What the wheel says it is for; its native engine must be there and load exactly where it names a machine."""
+    wheel = importlib.metadata.distribution("edgeact").read_text("WHEEL") or ""
+    tags = [line.removeprefix("Tag: ") for line in wheel.splitlines() if line.startswith("Tag: ")]
+    able = (sys.platform, platform.machine(), platform.libc_ver()[0]) == ("linux", "x86_64", "glibc")
+    has = able and not os.environ.get("EDGEACT_NO_NATIVE")
+    check(tags == ["py3-none-manylinux_2_28_x86_64" if has else "py3-none-any"], f"its tags are {tags}")
+    libraries = [path for path in package.rglob("*.so") if path.is_file()]
+    check([path.name for path in libraries] == ["libedgeact_native.so"] * has, f"it has the libraries {libraries}")
+    for library in libraries:
+        ctypes.CDLL(str(library))
+    check(not [*package.rglob("*.c"), *package.rglob("*.h")], "C sources travelled in it")
+    return tags[0]
 
 
 def main() -> None:
@@ -37,6 +56,7 @@ def main() -> None:
     check(len(boards) == len(edgeact.devices.list_profiles()) > 10, f"only {len(boards)} boards travelled in the wheel")
     check(command("targets", "jetson").returncode == 0, "edgeact targets jetson failed")
     files = {path.name for path in Path(str(edgeact.__file__)).parent.rglob("*") if path.is_file()}
+    tag = native(Path(str(edgeact.__file__)).parent)
     for name in ("py.typed", "page.html.j2", "style.css", "orin-nano-8gb.toml"):
         check(name in files, f"{name} did not travel in the wheel")
     check("msf-r3d-fsam" in command("inspect", "sample.edgeact").stdout, "edgeact inspect does not show the sample")
@@ -52,7 +72,7 @@ def main() -> None:
         check(
             says_how and "Traceback" not in done.stderr, f"edgeact {arguments[0]} without its extra says: {done.stderr}"
         )
-    print(f"wheel: edgeact {edgeact.__version__} works without any extra, {len(boards)} boards, {len(files)} files")
+    print(f"wheel: edgeact {shown.split()[1]}-{tag} works without any extra, {len(boards)} boards, {len(files)} files")
 
 
 if __name__ == "__main__":

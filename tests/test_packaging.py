@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import functools
+import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -23,6 +26,8 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 JETSON = {"platform_machine": "aarch64", "sys_platform": "linux", "python_version": "3.10"}
+ABLE = (sys.platform, platform.machine(), platform.libc_ver()[0]) == ("linux", "x86_64", "glibc")
+HAS_NATIVE = ABLE and not os.environ.get("EDGEACT_NO_NATIVE")
 
 
 @functools.cache
@@ -86,7 +91,8 @@ def test_every_file_that_is_no_module_travels_in_the_wheel() -> None:
     for package in _setuptools()["packages"]:
         folder = _folder(package)
         told = {path for pattern in patterns.get(package, []) for path in folder.glob(pattern)}
-        there = {path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")}
+        made = (".py", ".pyc", ".so")  # the last by setup.py, which puts it into the wheel itself
+        there = {path for path in folder.iterdir() if path.is_file() and path.suffix not in made}
         assert there <= told, f"{package} has files that package-data does not name"
         if package != "edgeact.export.models":  # its pattern names a folder
             assert told == there
@@ -97,6 +103,25 @@ def test_every_file_that_is_no_module_travels_in_the_wheel() -> None:
 )
 def test_every_pattern_of_data_files_finds_some(package: str, pattern: str) -> None:
     assert list(_folder(package).glob(pattern))
+
+
+@pytest.mark.skipif(not HAS_NATIVE, reason="the native engine is for Linux on x86-64, and can be left out")
+def test_the_native_engine_is_built_loads_and_keeps_its_promises() -> None:
+    """As `pip install -e .` leaves it: for C libraries down to the tag's, the same bytes from any folder."""
+    library = _folder("edgeact.runtime.native") / "libedgeact_native.so"
+    assert library.is_file(), "it is built by: make .venv/installed"
+    ctypes.CDLL(str(library))
+    content = library.read_bytes()
+    needs = {tuple(map(int, found)) for found in re.findall(rb"GLIBC_(\d+)\.(\d+)", content)}
+    assert needs
+    assert max(needs) <= (2, 28)
+    assert str(ROOT).encode() not in content
+
+
+def test_only_the_native_engine_needs_a_compiler() -> None:
+    requires = [Requirement(text) for text in _pyproject()["build-system"]["requires"]]
+    assert [one.name for one in requires if one.marker is None or one.marker.evaluate(JETSON)] == ["setuptools"]
+    assert [str(one.specifier) for one in requires if one.name == "ziglang"] == ["==0.17.0"]  # same bytes: exact
 
 
 @pytest.mark.parametrize("name", ["calibration", "devices", "export"])
