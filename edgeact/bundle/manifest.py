@@ -28,7 +28,7 @@ FORMAT_VERSION = "1.1"
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Role = Literal["graph", "weights", "engine", "recipe", "golden-video", "golden-logits", "other"]
-Kind = Literal["onnx", "openvino-ir", "tensorrt-recipe", "tensorrt-rtx-engine"]
+Kind = Literal["onnx", "openvino-ir", "tensorrt-recipe", "tensorrt-rtx-engine", "native-program"]
 
 
 class Part(BaseModel):

@@ -97,6 +97,8 @@ class Sum:
     terms: tuple[Piece, ...]
     """Each as wide as the range."""
     relu: bool
+    onto: bool = False
+    """Add to what earlier convolutions have stored there."""
 
 
 @dataclass(eq=False)

@@ -207,7 +207,7 @@ class _Placing:
                     for one, start in places
                     if start <= first < start + one.piece.count
                 )
-                part = Sum(total.first + first, total.first + last, total.to, total.at + first, total.times, terms, total.relu)
+                part = Sum(total.first + first, total.first + last, total.to, total.at + first, total.times, terms, total.relu, total.onto)
                 yield self._float_store(op, part) if result is None else self._store(op, part, result)
 
     def _store(self, op: ConvOp, part: Sum, result: _Place) -> Store:
@@ -234,6 +234,7 @@ class _Placing:
             is_float=to[2],
             relu=op.relu,
             relu_sum=part.relu,
+            onto=part.onto,
             summands=tuple(summands),
             scale=self._tensor((op.scale[part.first : part.last] * factor).astype(np.float32)),
             bias=self._tensor((op.bias[part.first : part.last] * factor).astype(np.float32)),

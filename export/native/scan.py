@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -413,6 +413,8 @@ class _Scan:
         op = max(computed, key=self.ops.index, default=None)
         if op is None or self.ops.index(op) < max((self._written(part.value) for part in parts), default=0):
             raise ConversionError("the native engine adds to what a convolution makes, and only while it makes it")
+        if not raw and self._add_in_turn(parts, makers, total):
+            return
         if not raw:
             own = [part for part in parts if part.value is op.value]
             first = own[0].first
@@ -421,6 +423,37 @@ class _Scan:
         rest = tuple(part for part in parts if part not in own)
         times = float(max(len(own), 1))
         op.sums.append(Sum(first, first + total.last - total.first, total.to, total.at, times, rest, total.relu))
+
+    def _add_in_turn(self, parts: list[Piece], makers: Mapping[int, ConvOp], total: Sum) -> bool:
+        """Have each convolution add its own outputs to what is there; whether that is possible: nothing is negative.
+
+        The first one stores its outputs with all other features, so the later ones, whose kernels are small, have
+        little to do beside their products.
+        """
+        signed = any(part.value.zero for part in parts) or isinstance(total.to, Array) or total.to.zero
+        made = {id(part.value): makers[id(part.value)] for part in parts if id(part.value) in makers}
+        order = sorted(made.values(), key=self.ops.index)
+        if signed or len(order) < 2:
+            return False
+        own = {id(op.value): [part for part in parts if part.value is op.value] for op in order}
+        if any(part != same[0] for same in own.values() for part in same):
+            return False
+        rest = tuple(part for part in parts if id(part.value) not in own)
+        first = next((at for at, op in enumerate(order) if self.ops.index(op) > self._last_written(rest)), None)
+        if first is None:
+            return False
+        width = total.last - total.first
+        for op in order[first:]:
+            part, *more = own[id(op.value)]
+            terms = tuple((*rest, *(own[id(one.value)][0] for one in order[:first]))) if op is order[first] else ()
+            if len(terms) > 2 or (terms and first and any(len(own[id(one.value)]) > 1 for one in order[:first])):
+                return False
+            sum_ = Sum(part.first, part.first + width, total.to, total.at, 1.0 + len(more), terms, True, op is not order[first])
+            op.sums.append(sum_)
+        return True
+
+    def _last_written(self, parts: Sequence[Piece]) -> int:
+        return max((self._written(part.value) for part in parts), default=-1)
 
     def _written(self, value: Value) -> int:
         """Place of the last operation that writes it."""

@@ -1,4 +1,4 @@
-"""Variants for CPUs: OpenVINO IR and ONNX."""
+"""Variants for CPUs: OpenVINO IR, ONNX, and in INT8 a program of the native engine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Mapping
 import onnx
 
 from edgeact.bundle import Artifact
+from edgeact.errors import ConversionError
 from edgeact.export.convert.onnx import at_opset
 from edgeact.export.convert.openvino import to_openvino
+from edgeact.export.native.place import place
+from edgeact.export.native.scan import scan
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.flow import integer_flow
 from edgeact.export.quantize.fold import fold_weights
@@ -17,6 +20,7 @@ from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
 from edgeact.export.targets.int8 import int8_graph
 from edgeact.export.targets.variant import Sources, Variant, onnx_variant
 from edgeact.records import Precision
+from edgeact.runtime import get_backend
 
 __all__ = ["cpu_variants"]
 
@@ -45,7 +49,33 @@ def cpu_variants(sources: Sources) -> list[Variant]:
         sources.on_step(f"OpenVINO IR, {label}")
         variants.append(_ir_variant(f"openvino-{label}", "int8", data, kept))
         variants.append(onnx_variant(f"onnx-{label}", "int8", data, kept))
+        variants += _native_variants(sources, f"native-{label}", data, kept)
     return variants
+
+
+def _native_variants(sources: Sources, name: str, data: bytes, kept: Mapping[str, str]) -> list[Variant]:
+    """The program of the same graph; none, which is told, where the engine lacks a layer or cannot run here."""
+    reason = get_backend("native").why_unavailable()
+    if reason is None:
+        try:
+            ops, logits = scan(onnx.load_from_string(data))
+            program, tensors = place(ops, logits)
+        except ConversionError as error:
+            reason = str(error)
+    if reason is not None:
+        sources.decisions.append(f"no {name}: {reason}")
+        return []
+    paths = (f"native/{name}.json", f"native/{name}.bin")
+    artifact = Artifact(
+        name=name,
+        kind="native-program",
+        precision="int8",
+        backends=("native",),
+        members=paths,
+        float_layers=dict(kept),
+    )
+    graph = program.model_dump_json(exclude_defaults=True).encode()
+    return [Variant(artifact, {paths[0]: ("graph", graph), paths[1]: ("weights", tensors)}, "native")]
 
 
 def _flowing(quantized: onnx.ModelProto, graph: onnx.ModelProto, calibrator: Calibrator) -> onnx.ModelProto:

@@ -14,6 +14,7 @@ __all__ = ["BACKENDS", "Backend", "BackendSession", "FakeBackend", "OpenRequest"
 
 BACKENDS: Mapping[str, str] = MappingProxyType(
     {
+        "native": "edgeact.runtime.backends.native:NativeBackend",
         "onnxruntime": "edgeact.runtime.backends.onnxruntime:OnnxRuntimeBackend",
         "openvino": "edgeact.runtime.backends.openvino:OpenVinoBackend",
         "tensorrt": "edgeact.runtime.backends.tensorrt:TensorRtBackend",

@@ -27,7 +27,7 @@ class OpenRequest:
     """Everything a backend needs to open one artifact; the bytes are already verified against the manifest."""
 
     graph: bytes = field(repr=False)
-    """ONNX model, OpenVINO IR (XML) or, for kind 'tensorrt-rtx-engine', an engine that somebody vouched for."""
+    """ONNX model, OpenVINO IR (XML), native program (JSON) or, for kind 'tensorrt-rtx-engine', an engine that somebody vouched for."""
     kind: Kind
     precision: Precision
     """'fp32' is computed in FP32; the others leave the library its speed-ups (BF16, TF32) for what is in float."""
@@ -36,7 +36,7 @@ class OpenRequest:
     output_size: int
     """Number of classes."""
     weights: bytes | None = field(default=None, repr=False)
-    """The IR's weights; None for every other kind."""
+    """Weights of the IR or of the native program; None for every other kind."""
     recipe: bytes | None = field(default=None, repr=False)
     """The TensorRT build recipe (JSON); None where the artifact has none."""
     input_name: str = "clip"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgeact.errors import BackendUnavailableError
 from edgeact.runtime.native import library as native
+from edgeact.runtime.native.memory import Memory
 from edgeact.runtime.native.packing import Layout, layouts, packed_weights, windows_of, zero_point_bias
 from edgeact.runtime.native.program import (
     Binary,
@@ -33,7 +34,6 @@ __all__ = ["Engine"]
 
 Array = npt.NDArray[np.float32]
 
-_ALIGNMENT = 64
 _KINDS = ("input", "conv", "pool", "binary", "unary", "reduce", "dense", "small-conv", "round", "restore")
 _BINARY = ("mul", "add", "sub", "div", "max")
 _UNARY = ("relu", "sigmoid", "tanh", "sqrt", "exp", "copy")
@@ -47,7 +47,8 @@ class Engine:
     def __init__(self, program: Program, tensors: Tensors, threads: int, instructions: str) -> None:
         """Raises BackendUnavailableError where no threads can be started."""
         self._tensors = tensors
-        self._kept: list[Any] = []  # everything the engine points to
+        self._memory = Memory()
+        self._kept: list[Any] = []  # everything else the engine points to
         self._layouts = layouts(program, tensors)
         self._features = [self._placed(program, index) for index in range(len(program.features))]
         self._arrays = [self._zeros(int(np.prod(size)) * 4).view(np.float32) for size in program.arrays]
@@ -87,10 +88,10 @@ class Engine:
 
     def _zeros(self, count: int, value: int = 0) -> npt.NDArray[np.uint8]:
         """Aligned memory that lives as long as the engine."""
-        whole = np.full(count + _ALIGNMENT, value, np.uint8)
-        start = -whole.ctypes.data % _ALIGNMENT
-        self._kept.append(whole)
-        return whole[start : start + count]
+        memory = self._memory.take(count)
+        if value:
+            memory[:] = value
+        return memory
 
     def _kept_copy(self, values: npt.NDArray[np.generic]) -> int:
         """The address of an aligned copy."""
@@ -173,6 +174,7 @@ class Engine:
             relu=store.relu,
             relu_sum=store.relu_sum,
             is_float=store.is_float,
+            onto=store.onto,
             summands=len(store.summands),
             summand=summands,
             scale=self._kept_copy(scale),

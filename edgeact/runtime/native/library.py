@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 library_file = Path(__file__).with_name("libedgeact_native.so")
+_VERSION = 1
 _INSTRUCTIONS = {0: None, 1: "avx512-vnni", 2: "amx-int8"}
 
 
@@ -63,6 +64,7 @@ class StoreAt(Structure):
         ("relu", c_int32),
         ("relu_sum", c_int32),
         ("is_float", c_int32),
+        ("onto", c_int32),
         ("summands", c_int32),
         ("summand", SummandAt * 2),
         ("scale", c_void_p),
@@ -209,6 +211,8 @@ class StepAt(Structure):
 def library() -> Any:
     """The loaded library; raises OSError where it is not built or does not load."""
     loaded = ctypes.CDLL(str(library_file))
+    if not hasattr(loaded, "ea_version") or loaded.ea_version() != _VERSION:
+        raise OSError(f"{library_file.name} was built from other sources; install edgeact again")
     loaded.ea_instructions.restype = c_int
     loaded.ea_open.argtypes, loaded.ea_open.restype = (c_int, c_int), c_void_p
     loaded.ea_run.argtypes, loaded.ea_run.restype = (c_void_p, POINTER(StepAt), c_int, POINTER(c_double)), None

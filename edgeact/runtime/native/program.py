@@ -99,6 +99,7 @@ class Store(_Part):
     is_float: bool = False
     relu: bool
     relu_sum: bool = False
+    onto: bool = Field(default=False, description="add to the features that lie there, up to 255; not in float")
     summands: tuple[Summand, ...] = Field(default=(), max_length=2)
     scale: Index
     bias: Index
@@ -303,6 +304,8 @@ def _store_fits(program: Program, tensors: Tensors, step: Conv, store: Store, ou
         features = program.features[index]
         if features.size != step.out or channel + count > features.channels:
             return False
+    if store.onto and (store.is_float or program.features[store.to].zero != 0):
+        return False
     if store.is_float:
         *size, channels = program.arrays[store.to]
         return tuple(size) == step.out and store.channel + count <= channels

@@ -10,6 +10,10 @@
 
 #define EA_PUBLIC __attribute__((visibility("default")))
 
+/* Of these structures; library.py expects the same. */
+enum { EA_VERSION = 1 };
+EA_PUBLIC int ea_version(void);
+
 enum { EA_VNNI = 1, EA_AMX = 2 };
 
 /* Features (time, height, width, channel); `data` is the first value inside the margin of padding. Strides in bytes. */
@@ -28,12 +32,15 @@ typedef struct {
     float scale;
 } ea_summand;
 
-/* Where output channels [first, last) go: relu(acc * scale + bias) + summands, again relu, to uint8 or float32. */
+/* Where output channels [first, last) go: relu(acc * scale + bias) + summands, again relu, to uint8 or
+ * float32. */
 typedef struct {
     int32_t first, last;
     const ea_features *to;
     int32_t channel;
-    int32_t relu, relu_sum, is_float, summands;
+    int32_t relu, relu_sum, is_float;
+    int32_t onto; /* added to the bytes that lie there */
+    int32_t summands;
     ea_summand summand[2];
     const float *scale, *bias; /* one for each of [first, last) */
 } ea_store;
@@ -140,12 +147,7 @@ int ea_chunks(const ea_step *step);
 void ea_do(const ea_step *step, int chunk, int instructions);
 int ea_conv_chunks(const ea_conv *conv);
 void ea_conv_do(const ea_conv *conv, int chunk, int instructions);
-/* 16 or 32 outputs of up to EA_POSITIONS pixels that lie `step` bytes apart, to sums (tiles, EA_POSITIONS, 16). */
-enum { EA_POSITIONS = 64 };
-void ea_products_amx(const ea_conv *conv, const uint8_t *from, int64_t step, int positions, int tile, int tiles,
-                     int32_t *sums);
-void ea_products_vnni(const ea_conv *conv, const uint8_t *from, int64_t step, int positions, int tile, int tiles,
-                      int32_t *sums);
+enum { EA_POSITIONS = 64, EA_SUMS = 1024 }; /* pixels computed together at most; sums, at 16 an output tile */
 void ea_tiles_begin(void);
 void ea_tiles_end(void);
 

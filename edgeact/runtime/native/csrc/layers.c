@@ -1,6 +1,7 @@
 /* Everything but convolutions: rounding the clip, pooling, and the small float parts of attention and classifier. */
 #include "engine.h"
 
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,26 +13,46 @@ static inline uint8_t rounded(float value, int zero)
     return (uint8_t)((int)(value + no_fraction - no_fraction) + zero);
 }
 
-/* One row of the result. */
+enum { ROW = 1024 };
+
+/* `width` bytes a pixel. */
+static void dealt_out(const uint8_t *line, int count, int width, uint8_t *out, int64_t step)
+{
+    if (width == 2) { /* space to depth, in one move a pixel */
+        for (const uint8_t *end = line + count; line < end; line += 2, out += step)
+            memcpy(out, line, 2);
+        return;
+    }
+    for (const uint8_t *end = line + count; line < end; line += width, out += step)
+        for (int k = 0; k < width; k++)
+            out[k] = line[k];
+}
+
+/* One row of the result; rounded in vectors first, then dealt out to channels. */
 static void input_row(const ea_input *in, int chunk)
 {
     const ea_features *to = in->to;
     int time = chunk / to->size[1], row = chunk % to->size[1];
-    int bt = in->block[0], bh = in->block[1], bw = in->block[2];
+    int bt = in->block[0], bh = in->block[1], bw = in->block[2], pixels = to->size[2] * bw;
     int64_t frame = (int64_t)in->size[1] * in->size[2];
+    uint8_t line[ROW];
     for (int c = 0, channel = 0; c < in->channels; c++)
         for (int i = 0; i < bt; i++)
             for (int j = 0; j < bh; j++, channel += bw) {
                 const float *from = in->from + ((int64_t)c * in->size[0] + time * bt + i) * frame +
                                     (int64_t)(row * bh + j) * in->size[2];
                 uint8_t *out = to->data + time * to->time + row * to->row + channel;
-                for (int pixel = 0; pixel < to->size[2]; pixel++)
-                    for (int k = 0; k < bw; k++)
-                        out[pixel * to->pixel + k] = rounded(from[pixel * bw + k] * in->scale, to->zero);
+                for (int begin = 0; begin < pixels; begin += ROW / bw * bw) {
+                    int count = pixels - begin < ROW / bw * bw ? pixels - begin : ROW / bw * bw;
+                    for (int pixel = 0; pixel < count; pixel++)
+                        line[pixel] = rounded(from[begin + pixel] * in->scale, to->zero);
+                    dealt_out(line, count, bw, out, to->pixel);
+                    out += count / bw * to->pixel;
+                }
             }
 }
 
-/* One row of the result: the largest of what lies inside. */
+/* One row of the result: the largest of what lies inside, 64 channels at a time. */
 static void pool_row(const ea_pool *pool, int chunk)
 {
     const ea_features *from = pool->from, *to = pool->to;
@@ -44,14 +65,17 @@ static void pool_row(const ea_pool *pool, int chunk)
             high[axis] = end > from->size[axis] ? from->size[axis] : end;
         }
         uint8_t *out = to->data + at[0] * to->time + at[1] * to->row + at[2] * to->pixel;
-        memset(out, 0, to->channels);
-        for (int t = low[0]; t < high[0]; t++)
-            for (int h = low[1]; h < high[1]; h++)
-                for (int w = low[2]; w < high[2]; w++) {
-                    const uint8_t *in = from->data + t * from->time + h * from->row + w * from->pixel;
-                    for (int c = 0; c < to->channels; c++)
-                        out[c] = in[c] > out[c] ? in[c] : out[c];
-                }
+        for (int c = 0; c < to->channels; c += 64) {
+            __mmask64 mask = to->channels - c < 64 ? (1ull << (to->channels - c)) - 1 : ~0ull;
+            __m512i largest = _mm512_setzero_si512();
+            for (int t = low[0]; t < high[0]; t++)
+                for (int h = low[1]; h < high[1]; h++)
+                    for (int w = low[2]; w < high[2]; w++) {
+                        const uint8_t *in = from->data + t * from->time + h * from->row + w * from->pixel + c;
+                        largest = _mm512_max_epu8(largest, _mm512_maskz_loadu_epi8(mask, in));
+                    }
+            _mm512_mask_storeu_epi8(out + c, mask, largest);
+        }
     }
 }
 

@@ -14,18 +14,41 @@ struct ea_engine {
     const ea_step *steps;
     int count;
     atomic_int run;        /* number of the run; negative: stop */
-    atomic_int *next;      /* chunk to take next, one counter a step */
+    atomic_int *next;      /* chunk to take next, of every step and every thread's share of it */
     atomic_int *left;      /* chunks of a step that are not done */
     int capacity;
     atomic_int sleeping;
     atomic_int at_work;    /* helpers that still look at the steps of this run */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    pthread_t *ids;
+    struct ea_helper *helpers;
 };
 
+typedef struct ea_helper {
+    ea_engine *engine;
+    int thread;
+    pthread_t id;
+} ea_helper;
+
+/* A chunk of the thread's own share of a step, or when that is done of another's; -1 when there is none. A thread has the
+ * same share of all steps, so most of what it reads it has written itself, into its own cache. */
+static int taken(ea_engine *engine, int index, int thread, int chunks)
+{
+    for (int which = 0; which < engine->threads; which++) {
+        int whose = (thread + which) % engine->threads;
+        int end = (int)((int64_t)chunks * (whose + 1) / engine->threads);
+        atomic_int *next = &engine->next[index * engine->threads + whose];
+        if (atomic_load_explicit(next, memory_order_relaxed) < end) {
+            int chunk = atomic_fetch_add(next, 1);
+            if (chunk < end)
+                return chunk;
+        }
+    }
+    return -1;
+}
+
 /* Take chunks of every step until there are none; a step begins when the one before is done. */
-static void work(ea_engine *engine, double *us)
+static void work(ea_engine *engine, int thread, double *us)
 {
     struct timespec before, after;
     if (us)
@@ -33,7 +56,7 @@ static void work(ea_engine *engine, double *us)
     for (int index = 0; index < engine->count; index++) {
         const ea_step *step = &engine->steps[index];
         int chunks = ea_chunks(step), chunk;
-        while ((chunk = atomic_fetch_add(&engine->next[index], 1)) < chunks) {
+        while ((chunk = taken(engine, index, thread, chunks)) >= 0) {
             ea_do(step, chunk, engine->instructions);
             atomic_fetch_sub(&engine->left[index], 1);
         }
@@ -54,7 +77,8 @@ static void work(ea_engine *engine, double *us)
 
 static void *help(void *argument)
 {
-    ea_engine *engine = argument;
+    ea_helper *helper = argument;
+    ea_engine *engine = helper->engine;
     int seen = 0;
     if (engine->instructions == EA_AMX)
         ea_tiles_begin();
@@ -75,7 +99,7 @@ static void *help(void *argument)
         if (run < 0)
             break;
         seen = run;
-        work(engine, NULL);
+        work(engine, helper->thread, NULL);
         atomic_fetch_sub(&engine->at_work, 1);
     }
     if (engine->instructions == EA_AMX)
@@ -99,12 +123,15 @@ ea_engine *ea_open(int threads, int instructions)
         return NULL;
     engine->threads = 1;
     engine->instructions = instructions;
-    engine->ids = calloc(threads, sizeof *engine->ids);
+    engine->helpers = calloc(threads, sizeof *engine->helpers);
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_cond_init(&engine->wake, NULL);
-    for (; engine->ids && engine->threads < threads; engine->threads++)
-        if (pthread_create(&engine->ids[engine->threads], NULL, help, engine) != 0)
+    for (; engine->helpers && engine->threads < threads; engine->threads++) {
+        ea_helper *helper = &engine->helpers[engine->threads];
+        *helper = (ea_helper){.engine = engine, .thread = engine->threads};
+        if (pthread_create(&helper->id, NULL, help, helper) != 0)
             break;
+    }
     if (engine->threads < threads) {
         ea_close(engine);
         return NULL;
@@ -117,22 +144,24 @@ void ea_run(ea_engine *engine, const ea_step *steps, int count, double *us)
     if (count > engine->capacity) {
         free(engine->next);
         free(engine->left);
-        engine->next = calloc(count, sizeof *engine->next);
+        engine->next = calloc((size_t)count * engine->threads, sizeof *engine->next);
         engine->left = calloc(count, sizeof *engine->left);
         engine->capacity = count;
     }
     engine->steps = steps;
     engine->count = count;
     for (int index = 0; index < count; index++) {
-        atomic_store(&engine->next[index], 0);
-        atomic_store(&engine->left[index], ea_chunks(&steps[index]));
+        int chunks = ea_chunks(&steps[index]);
+        for (int thread = 0; thread < engine->threads; thread++)
+            atomic_store(&engine->next[index * engine->threads + thread], (int)((int64_t)chunks * thread / engine->threads));
+        atomic_store(&engine->left[index], chunks);
     }
     atomic_store(&engine->at_work, engine->threads - 1);
     int run = atomic_load(&engine->run);
     start(engine, run == INT32_MAX ? 1 : run + 1);
     if (engine->instructions == EA_AMX)
         ea_tiles_begin();
-    work(engine, us);
+    work(engine, 0, us);
     if (engine->instructions == EA_AMX)
         ea_tiles_end(); /* the caller's thread goes on with other work */
     while (atomic_load_explicit(&engine->at_work, memory_order_acquire) > 0)
@@ -143,10 +172,10 @@ void ea_close(ea_engine *engine)
 {
     start(engine, -1);
     for (int index = 1; index < engine->threads; index++)
-        pthread_join(engine->ids[index], NULL);
+        pthread_join(engine->helpers[index].id, NULL);
     pthread_cond_destroy(&engine->wake);
     pthread_mutex_destroy(&engine->mutex);
-    free(engine->ids);
+    free(engine->helpers);
     free(engine->next);
     free(engine->left);
     free(engine);

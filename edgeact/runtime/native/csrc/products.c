@@ -1,5 +1,5 @@
 /* Integer products of a convolution, by AMX tiles or by AVX-512 VNNI; both read the same packed weights. */
-#include "engine.h"
+#include "products.h"
 
 #include <cpuid.h>
 #include <immintrin.h>
@@ -12,8 +12,10 @@
 
 enum { WINDOW = 64, TILE_BYTES = 1024 };
 
+int ea_version(void) { return EA_VERSION; }
+
 /* Plain integer code: it runs before anybody knows what the processor has. */
-int ea_instructions(void)
+__attribute__((target("arch=x86-64"))) int ea_instructions(void)
 {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     enum { OSXSAVE = 1 << 27, AVX512_STATE = 0xe6, TILE_STATE = 0x60000, VNNI = 1 << 11, AMX = 3 << 24 };
@@ -46,10 +48,12 @@ FOR_AMX void ea_tiles_begin(void)
 
 FOR_AMX void ea_tiles_end(void) { _tile_release(); }
 
-/* 32 pixels by 32 outputs: 4 tiles of sums, 4 loads for 4 products. */
-FOR_AMX static void square(const ea_conv *conv, const uint8_t *from, int64_t step, const int8_t *weights, int32_t *sums)
+/* Four tiles of sums: 4 loads for 4 products. */
+FOR_AMX static void square(const ea_conv *conv, const uint8_t *from, int64_t step, const int8_t *weights, int32_t *sums,
+                           ea_rest *rest)
 {
     const int8_t *second = weights + (int64_t)conv->windows * TILE_BYTES;
+    int between = (rest->left + conv->windows - 1) / conv->windows;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -66,16 +70,19 @@ FOR_AMX static void square(const ea_conv *conv, const uint8_t *from, int64_t ste
         _tile_dpbusd(3, 5, 7);
         weights += TILE_BYTES;
         second += TILE_BYTES;
+        ea_rest_do(rest, between);
     }
     _tile_stored(0, sums, WINDOW);
     _tile_stored(1, sums + 16 * 16, WINDOW);
-    _tile_stored(2, sums + EA_POSITIONS * 16, WINDOW);
-    _tile_stored(3, sums + EA_POSITIONS * 16 + 16 * 16, WINDOW);
+    _tile_stored(2, sums + 32 * 16, WINDOW);
+    _tile_stored(3, sums + 48 * 16, WINDOW);
 }
 
-/* 64 pixels by 16 outputs: 5 loads for 4 products. */
-FOR_AMX static void column(const ea_conv *conv, const uint8_t *from, int64_t step, const int8_t *weights, int32_t *sums)
+/* Up to four tiles of sums of the same 16 outputs: 5 loads for 4 products. */
+FOR_AMX static void column(const ea_conv *conv, const uint8_t *from, int64_t step, const int8_t *weights, int positions,
+                           int32_t *sums, ea_rest *rest)
 {
+    int between = (rest->left + conv->windows - 1) / conv->windows;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -87,27 +94,31 @@ FOR_AMX static void column(const ea_conv *conv, const uint8_t *from, int64_t ste
         _tile_dpbusd(0, 4, 6);
         _tile_loadd(5, a + 16 * step, step);
         _tile_dpbusd(1, 5, 6);
-        _tile_loadd(4, a + 32 * step, step);
-        _tile_dpbusd(2, 4, 6);
-        _tile_loadd(5, a + 48 * step, step);
-        _tile_dpbusd(3, 5, 6);
+        if (positions > 32) {
+            _tile_loadd(4, a + 32 * step, step);
+            _tile_dpbusd(2, 4, 6);
+            _tile_loadd(5, a + 48 * step, step);
+            _tile_dpbusd(3, 5, 6);
+        }
         weights += TILE_BYTES;
+        ea_rest_do(rest, between);
     }
     _tile_stored(0, sums, WINDOW);
     _tile_stored(1, sums + 16 * 16, WINDOW);
-    _tile_stored(2, sums + 32 * 16, WINDOW);
-    _tile_stored(3, sums + 48 * 16, WINDOW);
+    if (positions > 32) {
+        _tile_stored(2, sums + 32 * 16, WINDOW);
+        _tile_stored(3, sums + 48 * 16, WINDOW);
+    }
 }
 
-FOR_AMX void ea_products_amx(const ea_conv *conv, const uint8_t *from, int64_t step, int positions, int tile, int tiles,
-                             int32_t *sums)
+FOR_AMX void ea_products_amx(const ea_conv *conv, const uint8_t *from, int64_t step, int tile, int tiles, int positions,
+                             int32_t *sums, ea_rest *rest)
 {
     const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
     if (tiles == 2)
-        for (int done = 0; done < positions; done += 32)
-            square(conv, from + done * step, step, weights, sums + done * 16);
+        square(conv, from, step, weights, sums, rest);
     else
-        column(conv, from, step, weights, sums);
+        column(conv, from, step, weights, positions, sums, rest);
 }
 
 /* 8 pixels by 16 outputs times `tiles`, inlined with a constant. */
@@ -135,17 +146,30 @@ FOR_VNNI static inline __attribute__((always_inline)) void eight(const ea_conv *
     }
     for (int tile = 0; tile < tiles; tile++)
         for (int pixel = 0; pixel < 8; pixel++)
-            _mm512_storeu_si512(sums + tile * EA_POSITIONS * 16 + pixel * 16, sum[tile][pixel]);
+            _mm512_store_si512(sums + tile * (EA_SUMS / 2) + pixel * 16, sum[tile][pixel]);
 }
 
-FOR_VNNI void ea_products_vnni(const ea_conv *conv, const uint8_t *from, int64_t step, int positions, int tile,
-                               int tiles, int32_t *sums)
+FOR_VNNI static void eight_by_two(const ea_conv *conv, const uint8_t *from, int64_t step, const int8_t *weights,
+                                  int32_t *sums)
+{
+    eight(conv, from, step, weights, 2, sums);
+}
+
+FOR_VNNI static void eight_by_one(const ea_conv *conv, const uint8_t *from, int64_t step, const int8_t *weights,
+                                  int32_t *sums)
+{
+    eight(conv, from, step, weights, 1, sums);
+}
+
+void ea_products_vnni(const ea_conv *conv, const uint8_t *from, int64_t step, int tile, int tiles, int positions,
+                      int32_t *sums, ea_rest *rest)
 {
     const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
+    ea_rest_do(rest, rest->left);
     for (int done = 0; done < positions; done += 8) {
         if (tiles == 2)
-            eight(conv, from + done * step, step, weights, 2, sums + done * 16);
+            eight_by_two(conv, from + done * step, step, weights, sums + done * 16);
         else
-            eight(conv, from + done * step, step, weights, 1, sums + done * 16);
+            eight_by_one(conv, from + done * step, step, weights, sums + done * 16);
     }
 }
