@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -153,8 +154,8 @@ class _Placing:
     def _emit(self, op: Op) -> None:
         match op:
             case InputOp():
-                (to,) = self._located(Piece(op.to, 0, op.to.channels))
-                step = Input(to=to.features, channels=op.channels, size=op.size, block=op.block, step=op.to.step)
+                (lies,) = self._located(Piece(op.to, 0, op.to.channels))
+                step = Input(to=lies.features, channels=op.channels, size=op.size, block=op.block, step=op.to.step)
                 self.steps.append(step)
             case ConvOp():
                 self.steps.append(self._conv(op))
@@ -173,7 +174,8 @@ class _Placing:
         stores = []
         if op.value is not None:
             for one in self.places.get(id(op.value), []):
-                stores.append(self._store(op, Sum(one.piece.first, one.piece.last, op.value, one.piece.first, 1, (), False), one))
+                first, last = one.piece.first, one.piece.last
+                stores.append(self._store(op, Sum(first, last, op.value, first, 1, (), False), one))
         if op.array is not None:
             stores.append(self._float_store(op, Sum(0, len(op.weights), op.array, 0, 1, (), False)))
         for total in op.sums:
@@ -184,8 +186,20 @@ class _Placing:
             stride=op.stride,
             pad=op.pad,
             out=op.out,
-            stores=tuple(stores),
+            stores=tuple(self._merged(stores)),
         )
+
+    def _merged(self, stores: list[Store]) -> list[Store]:
+        """The same with neighbours that only differ in their outputs as one: fewer, wider stores."""
+        done: list[Store] = []
+        for store in sorted(stores, key=lambda one: (one.is_float, one.to, one.first)):
+            if done and _continues(done[-1], store):
+                joint = done.pop()
+                scale = self._tensor(np.concatenate([self.tensors[one.scale] for one in (joint, store)]))
+                bias = self._tensor(np.concatenate([self.tensors[one.bias] for one in (joint, store)]))
+                store = joint.model_copy(update={"last": store.last, "scale": scale, "bias": bias})
+            done.append(store)
+        return done
 
     def _sum_stores(self, op: ConvOp, total: Sum) -> Iterator[Store]:
         """The stores of a sum, cut wherever one of its terms or its result goes on elsewhere."""
@@ -200,14 +214,15 @@ class _Placing:
                 low, high = max(0, result.piece.first - total.at), min(count, result.piece.last - total.at)
             cuts = {low, high, *(start for places in located for _, start in places if low < start < high)}
             edges = sorted(cuts) if low < high else []
-            for first, last in zip(edges, edges[1:], strict=False):
+            for first, last in pairwise(edges):
                 terms = tuple(
                     Piece(one.piece.value, one.piece.first + first - start, one.piece.first + last - start)
                     for places in located
                     for one, start in places
                     if start <= first < start + one.piece.count
                 )
-                part = Sum(total.first + first, total.first + last, total.to, total.at + first, total.times, terms, total.relu, total.onto)
+                begin, end, at = total.first + first, total.first + last, total.at + first
+                part = Sum(begin, end, total.to, at, total.times, terms, total.relu, total.onto)
                 yield self._float_store(op, part) if result is None else self._store(op, part, result)
 
     def _store(self, op: ConvOp, part: Sum, result: _Place) -> Store:
@@ -267,3 +282,19 @@ class _Placing:
         if op.kind == "dense":
             return Dense(array=inputs[0], weights=weights, bias=bias, to=to)
         return SmallConv(array=inputs[0], weights=weights, bias=bias, pad=op.part.pad, to=to)
+
+
+def _continues(before: Store, store: Store) -> bool:
+    """Whether `store` goes on where `before` ends, in outputs, places and summands."""
+    count = before.last - before.first
+    moved = before.model_copy(
+        update={
+            "first": store.first,
+            "last": store.last,
+            "channel": before.channel + count,
+            "summands": tuple(one.model_copy(update={"channel": one.channel + count}) for one in before.summands),
+            "scale": store.scale,
+            "bias": store.bias,
+        }
+    )
+    return before.last == store.first and moved == store

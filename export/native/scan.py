@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -191,13 +192,9 @@ class _Scan:
             op.weights, op.scale, op.bias = op.weights[kept], op.scale[kept], op.bias[kept]
         op.value = Value(value.name, value.size, len(kept), value.step, value.zero)
         places = {channel: index for index, channel in enumerate(kept.tolist())}
-        singles = _singles(op.inputs)
-        return joined(
-            [
-                singles[carried[channel]] if channel in carried else Piece(op.value, places[channel], places[channel] + 1)
-                for channel in range(value.channels)
-            ]
-        )
+        read, made = _singles(op.inputs), _singles([Piece(op.value, 0, len(kept))])
+        channels = range(value.channels)
+        return joined([read[carried[one]] if one in carried else made[places[one]] for one in channels])
 
     # Layers
 
@@ -425,35 +422,28 @@ class _Scan:
         op.sums.append(Sum(first, first + total.last - total.first, total.to, total.at, times, rest, total.relu))
 
     def _add_in_turn(self, parts: list[Piece], makers: Mapping[int, ConvOp], total: Sum) -> bool:
-        """Have each convolution add its own outputs to what is there; whether that is possible: nothing is negative.
+        """Have two convolutions add in turn, where the last one would have two summands; whether that was possible.
 
-        The first one stores its outputs with all other features, so the later ones, whose kernels are small, have
-        little to do beside their products.
+        The first one stores its outputs with the other summand, and the last one, which in MSL has a small kernel and
+        little time beside its products, adds to these bytes. Nothing may be negative: bytes are added up to 255.
         """
-        signed = any(part.value.zero for part in parts) or isinstance(total.to, Array) or total.to.zero
-        made = {id(part.value): makers[id(part.value)] for part in parts if id(part.value) in makers}
-        order = sorted(made.values(), key=self.ops.index)
-        if signed or len(order) < 2:
+        if isinstance(total.to, Array) or total.to.zero or any(part.value.zero for part in parts):
             return False
-        own = {id(op.value): [part for part in parts if part.value is op.value] for op in order}
-        if any(part != same[0] for same in own.values() for part in same):
+        order = sorted({makers[id(part.value)] for part in parts if id(part.value) in makers}, key=self.ops.index)
+        if len(order) < 2 or len(set(parts)) < 3:
             return False
-        rest = tuple(part for part in parts if id(part.value) not in own)
-        first = next((at for at, op in enumerate(order) if self.ops.index(op) > self._last_written(rest)), None)
-        if first is None:
+        first, last = order[-2:]
+        rest = tuple(part for part in parts if part.value not in (first.value, last.value))
+        if self.ops.index(first) <= max((self._written(part.value) for part in rest), default=-1):
             return False
         width = total.last - total.first
-        for op in order[first:]:
-            part, *more = own[id(op.value)]
-            terms = tuple((*rest, *(own[id(one.value)][0] for one in order[:first]))) if op is order[first] else ()
-            if len(terms) > 2 or (terms and first and any(len(own[id(one.value)]) > 1 for one in order[:first])):
+        for op, terms in ((first, rest), (last, ())):
+            own = [part for part in parts if part.value is op.value]
+            if any(part != own[0] for part in own):
                 return False
-            sum_ = Sum(part.first, part.first + width, total.to, total.at, 1.0 + len(more), terms, True, op is not order[first])
-            op.sums.append(sum_)
+            begin, times, onto = own[0].first, float(len(own)), op is last
+            op.sums.append(Sum(begin, begin + width, total.to, total.at, times, terms, total.relu, onto))
         return True
-
-    def _last_written(self, parts: Sequence[Piece]) -> int:
-        return max((self._written(part.value) for part in parts), default=-1)
 
     def _written(self, value: Value) -> int:
         """Place of the last operation that writes it."""
@@ -527,7 +517,7 @@ def _runs(channels: int, terms: list[list[Piece]]) -> list[tuple[int, int]]:
             if before.value is not after.value or before.last != after.first:
                 cuts.add(channel)
     edges = sorted(cuts)
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def _size4(name: str, shape: tuple[int, ...]) -> Size4:

@@ -14,7 +14,7 @@ from edgeact.errors import BackendUnavailableError, ModelError
 from edgeact.runtime.backends.base import Array, BackendSession, OpenRequest
 from edgeact.runtime.native import library as native
 from edgeact.runtime.native.engine import Engine
-from edgeact.runtime.native.program import read_program
+from edgeact.runtime.native.reading import read_program
 
 __all__ = ["NativeBackend"]
 

@@ -161,7 +161,7 @@ class Engine:
         )
 
     def _store(self, program: Program, step: Conv, store: Store, shift: npt.NDArray[np.float32]) -> Any:
-        scale, bias = self._tensors[store.scale], self._tensors[store.bias]
+        scale, bias = (self._tensors[index].astype(np.float32) for index in (store.scale, store.bias))
         summands = (native.SummandAt * 2)()
         for index, one in enumerate(store.summands):
             summands[index] = native.SummandAt(self._at(one.features), one.channel, one.scale)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgeact.errors import ModelError
 from edgeact.runtime.native.program import Conv, Features, Program, Size3, Tensors
 
 __all__ = ["Layout", "Windows", "layouts", "packed_weights", "windows_of"]
@@ -14,6 +15,7 @@ __all__ = ["Layout", "Windows", "layouts", "packed_weights", "windows_of"]
 WINDOW = 64
 """Bytes of the input that one product step takes: a row of an AMX tile."""
 _OUTPUTS = 16
+_LARGEST = 1 << 31  # bytes of one buffer
 _POSITIONS = 64  # the engine computes so many pixels at once, the last ones of a line in vain
 
 
@@ -43,16 +45,25 @@ class Windows:
 
 
 def layouts(program: Program, tensors: Tensors) -> list[Layout]:
-    """One for each of the program's features: the margin that its convolutions need, pixels where they take least."""
+    """One for each of the program's features: the margin that its convolutions need, pixels where they take least.
+
+    Raises ModelError where one takes 2 GiB or more: distances within it have 32 bits.
+    """
     readers: dict[int, list[Conv]] = {}
     for step in program.steps:
         if isinstance(step, Conv):
             readers.setdefault(step.features, []).append(step)
     kernels = [tensor.shape for tensor in tensors]
-    return [
-        _layout(features, [(conv, kernels[conv.weights]) for conv in readers.get(index, [])])
-        for index, features in enumerate(program.features)
-    ]
+    found = []
+    for index, features in enumerate(program.features):
+        layout = _layout(features, [(conv, kernels[conv.weights]) for conv in readers.get(index, [])])
+        if layout.bytes >= _LARGEST:
+            raise ModelError(
+                f"features {index} of the native program take {layout.bytes} bytes with their margins, "
+                f"the engine takes less than {_LARGEST}; export it for smaller clips, or use another artifact"
+            )
+        found.append(layout)
+    return found
 
 
 def _layout(features: Features, readers: list[tuple[Conv, tuple[int, ...]]]) -> Layout:
@@ -110,13 +121,11 @@ def windows_of(conv: Conv, kernel: tuple[int, ...], layout: Layout) -> Windows:
     starts = (first // rows - conv.pad[0]) * layout.time + (first % rows - conv.pad[1]) * layout.row
     offsets = starts[:, None] + begins - conv.pad[2] * layout.pixel
     index = np.where(in_row < 0, -1, first[:, None, None] * taps * inputs + in_row)
-    return Windows(
-        offsets.reshape(-1).astype(np.int32), np.tile(quads, frames * rows), index.reshape(-1, WINDOW)
-    )
+    return Windows(offsets.reshape(-1).astype(np.int32), np.tile(quads, frames * rows), index.reshape(-1, WINDOW))
 
 
 def packed_weights(weights: npt.NDArray[np.generic], windows: Windows) -> npt.NDArray[np.int8]:
-    """int8 (tiles of 16 outputs, windows, 16, 16, 4): 4 inputs of 16 outputs side by side; zeros where there is none."""
+    """int8 (tiles of 16 outputs, windows, 16, 16, 4): 4 inputs of 16 outputs side by side; zeros for none."""
     outputs = len(weights)
     tiles = -(-outputs // _OUTPUTS)
     flat = np.zeros((tiles * _OUTPUTS, int(np.prod(weights.shape[1:])) + 1), np.int8)
@@ -127,12 +136,11 @@ def packed_weights(weights: npt.NDArray[np.generic], windows: Windows) -> npt.ND
 
 def zero_point_bias(weights: npt.NDArray[np.generic], zero: int) -> npt.NDArray[np.float32]:
     """What inputs stored with a zero point add to every sum, float32 (outputs,)."""
-    return (weights.reshape(len(weights), -1).astype(np.int64).sum(1) * zero).astype(np.float32)
+    sums: npt.NDArray[np.int64] = weights.reshape(len(weights), -1).sum(1, dtype=np.int64)
+    return (sums * zero).astype(np.float32)
 
 
 def out_size(size: Size3, kernel: Size3, stride: Size3, pads: tuple[int, ...]) -> Size3:
     """ONNX's size of a result, rounded down; `pads` are before and behind."""
-    found = [
-        (one + pads[axis] + pads[axis + 3] - kernel[axis]) // stride[axis] + 1 for axis, one in enumerate(size)
-    ]
+    found = [(one + pads[axis] + pads[axis + 3] - kernel[axis]) // stride[axis] + 1 for axis, one in enumerate(size)]
     return found[0], found[1], found[2]
