@@ -74,7 +74,7 @@ def _native_variants(sources: Sources, name: str, data: bytes, kept: Mapping[str
         members=paths,
         float_layers=dict(kept),
     )
-    graph = program.model_dump_json(exclude_defaults=True).encode()
+    graph = program.model_dump_json().encode()
     return [Variant(artifact, {paths[0]: ("graph", graph), paths[1]: ("weights", tensors)}, "native")]
 
 

@@ -10,7 +10,6 @@ stored(const ea_slice *s, const int32_t *sum, const ea_run_of_pixels *run, int b
     const int full = kind & 1, is_float = kind & 2, summands = kind >> 2 & 3, onto = kind >> 4;
     const __m512 scale = s->scale, bias = s->bias, lowest = s->lowest, lowest_sum = s->lowest_sum;
     const __m512 factor[2] = {s->factor[0], s->factor[1]};
-    const __m512i zero = s->zero;
     const __mmask16 mask = s->mask;
     const int64_t pixel = s->pixel, added_pixel[2] = {s->added_pixel[0], s->added_pixel[1]};
     const uint8_t *added[2] = {0, 0};
@@ -34,7 +33,7 @@ stored(const ea_slice *s, const int32_t *sum, const ea_run_of_pixels *run, int b
             _mm512_mask_storeu_ps(to, mask, value);
             continue;
         }
-        __m128i rounded = _mm512_cvtusepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(value), zero));
+        __m128i rounded = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(value));
         if (onto) {
             __m128i there = full ? _mm_loadu_si128((const __m128i *)to) : _mm_maskz_loadu_epi8(mask, to);
             rounded = _mm_adds_epu8(rounded, there);
@@ -82,9 +81,8 @@ static int sliced(ea_slice *s, const ea_store *store, int time, int tile)
         return 0;
     const ea_features *to = store->to;
     int channel = tile * 16 + low - store->first; /* of the store's own */
-    float shift = 0, bottom = store->is_float ? -INFINITY : (float)-to->zero;
-    if (store->relu_sum || (!store->summands && store->relu))
-        bottom = 0;
+    float shift = (float)to->zero;
+    int is_relu = store->relu_sum || (!store->summands && store->relu);
     s->kind = store->onto * 16 + store->summands * 4 + store->is_float * 2 + (high - low == 16);
     s->mask = (__mmask16)((1u << (high - low)) - 1);
     s->sum = low;
@@ -99,12 +97,11 @@ static int sliced(ea_slice *s, const ea_store *store, int time, int tile)
         s->factor[which] = _mm512_set1_ps(store->summand[which].scale);
         shift -= store->summand[which].scale * (float)from->zero;
     }
-    /* What zero points of summands add goes off before: max(x, 0) + shift = max(x + shift, shift). */
+    /* The zero points, of summands and of the result, are added first: max(x, 0) + shift = max(x + shift, shift). */
     s->scale = _mm512_maskz_loadu_ps(s->mask, store->scale + channel);
     s->bias = _mm512_add_ps(_mm512_maskz_loadu_ps(s->mask, store->bias + channel), _mm512_set1_ps(shift));
     s->lowest = _mm512_set1_ps(store->relu ? shift : -INFINITY);
-    s->lowest_sum = _mm512_set1_ps(bottom);
-    s->zero = _mm512_set1_epi32(to->zero);
+    s->lowest_sum = _mm512_set1_ps(is_relu ? (float)to->zero : store->is_float ? -INFINITY : 0);
     return 1;
 }
 

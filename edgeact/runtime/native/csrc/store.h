@@ -14,7 +14,6 @@ typedef struct {
 /* A store as far as it concerns one tile of 16 outputs. */
 typedef struct {
     __m512 scale, bias, lowest, lowest_sum, factor[2];
-    __m512i zero;
     __mmask16 mask;
     uint8_t *to; /* at the frame's first pixel, as are the summands */
     const uint8_t *added[2];
