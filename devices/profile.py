@@ -11,7 +11,7 @@ __all__ = ["DeviceProfile", "PowerMode", "Provenance", "TensorRtDialect"]
 
 Count = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
-BackendName = Literal["tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"]
+BackendName = Literal["tensorrt", "tensorrt-rtx", "native", "openvino", "onnxruntime"]
 
 _NAMED_BY_US = frozenset({"id", "title", "family"})
 

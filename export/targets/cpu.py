@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import onnx
 
 from edgeact.bundle import Artifact
+from edgeact.bundle.canonical import encode
 from edgeact.errors import ConversionError
 from edgeact.export.convert.onnx import at_opset
 from edgeact.export.convert.openvino import to_openvino
@@ -74,8 +75,7 @@ def _native_variants(sources: Sources, name: str, data: bytes, kept: Mapping[str
         members=paths,
         float_layers=dict(kept),
     )
-    graph = program.model_dump_json().encode()
-    return [Variant(artifact, {paths[0]: ("graph", graph), paths[1]: ("weights", tensors)}, "native")]
+    return [Variant(artifact, {paths[0]: ("graph", encode(program)), paths[1]: ("weights", tensors)}, "native")]
 
 
 def _flowing(quantized: onnx.ModelProto, graph: onnx.ModelProto, calibrator: Calibrator) -> onnx.ModelProto:

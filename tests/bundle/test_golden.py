@@ -15,6 +15,7 @@ RENEW = "a deliberate change of the format: raise FORMAT_VERSION, say so in docs
 SHA256 = {
     "1.0": "c2df9c17342ed803d119c97a3305a547a8443f28c2af757ebd222c373d24b1a4",
     "1.1": "157ee850982ee3f728411dcaca0170bd52e98275ca7dcbb67ab6d05ba4d93c32",
+    "1.2": "5e78e7f9f533b7b7e90edf1aa362940bce053500deaf179965ab0255cece96de",
 }
 
 
