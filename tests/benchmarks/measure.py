@@ -20,6 +20,7 @@ from edgeact.export.convert.onnx import to_onnx
 from edgeact.records import Latency
 from edgeact.runtime import BackendSession, FallbackWarning, OpenRequest, Recognizer, get_backend, load, softmax
 from edgeact.video import read_clips, write_video
+from tests.benchmarks.accuracy import accuracy
 from tests.benchmarks.processes import ROOT, run_child
 from tests.benchmarks.rate import rate
 from tests.benchmarks.records import BenchRow
@@ -33,13 +34,13 @@ from tests.benchmarks.subjects import (
     require_sane,
     torch_subject,
 )
+from tests.benchmarks.weights import PRUNING
 from tests.benchmarks.workshop import Workshop
 
 __all__ = ["BENCHMARKS", "time_in_turns"]
 
 EXPORT_TARGETS = ("cpu", "rtx-4090", "jetson")
 _TIMES_FASTER, _TIMES_FASTER_PRUNED, _TIMES_FASTER_THAN_PYTORCH = 1.6, 4.0, 90.0
-_PRUNED = 0.5
 _MEMORY_SHARE = 0.5
 _PREDICT_OVERHEAD_PERCENT = 3.0
 _EXPORT_S, _EXPORT_GB = 90.0, 4.0
@@ -52,25 +53,26 @@ _SANITY_CLIPS = 4
 
 def latency(shop: Workshop) -> list[BenchRow]:
     """The CPU bundle and a pruned one against OpenVINO INT8 by NNCF's defaults, and against what else there is."""
-    bundle, pruned = shop.export("cpu").path, shop.export("cpu", _PRUNED).path
+    bundle, pruned = shop.export("cpu").path, shop.export("cpu", pruned=True).path
     shop.on_step("quantizing the peer with NNCF's defaults")
     clips = shop.data.parity.inputs[:_SANITY_CLIPS]
     with _load(bundle, shop.settings.threads) as recognizer, _load(pruned, shop.settings.threads) as smaller:
         subjects = [*_peers(shop), bundle_subject(recognizer)]
         snr_db = {one.name: require_sane(one, subjects[0], clips) for one in subjects[1:]}
         # Another function than PyTorch's unpruned one: its own export has held it against its own module.
-        subjects.append(replace(bundle_subject(smaller), name=f"bundle, {_PRUNED:.0%} of the channels pruned"))
+        subjects.append(replace(bundle_subject(smaller), name="pruned bundle"))
         shop.on_step(f"timing {len(subjects)} subjects in turns")
         taken = time_in_turns(subjects, clips[0], shop.settings.rounds)
     return [
-        *_claims(taken, subjects, applies=shop.settings.limits_apply),
+        *_claims(taken, subjects, shop),
         *(_context_row(one, taken[one.name], snr_db.get(one.name)) for one in subjects),
     ]
 
 
-def _claims(taken: Mapping[str, Latency], subjects: Sequence[Subject], *, applies: bool) -> list[BenchRow]:
+def _claims(taken: Mapping[str, Latency], subjects: Sequence[Subject], shop: Workshop) -> list[BenchRow]:
     peer, ours, pruned = "OpenVINO INT8 by NNCF defaults", "bundle", subjects[-1].name
-    weights = "random weights: accuracy not measured here, see docs/models.md"
+    applies = shop.settings.limits_apply
+    weights = " ".join(PRUNING) + ("" if shop.settings.trained else "; random weights: accuracy not measured")
     claims = (
         (peer, ours, _TIMES_FASTER, subjects[-2].how),
         (peer, pruned, _TIMES_FASTER_PRUNED, weights),
@@ -240,6 +242,7 @@ BENCHMARKS: dict[str, Callable[[Workshop], list[BenchRow]]] = {
     "import": import_time,
     "export": export,
     "latency": latency,
+    "accuracy": accuracy,
     "rate": rate,
     "predict": predict,
     "memory": memory,

@@ -26,13 +26,23 @@ class BenchSettings(_Record):
     width: int = Field(ge=1)
     data: str
     calibration_clips: int = Field(ge=1)
+    trained: bool = Field(default=False, description="whether the weights are those of tests/benchmarks/weights.py")
 
     @classmethod
     def full(cls, rounds: int = 40, threads: int = 2) -> BenchSettings:
         """The paper's width and the exporter's own default data."""
         from edgeact.export.data import DEFAULT_DATA
+        from tests.benchmarks.weights import pruned_weights, trained_weights
 
-        return cls(limits_apply=True, rounds=rounds, threads=threads, width=64, data=DEFAULT_DATA, calibration_clips=96)
+        return cls(
+            limits_apply=True,
+            rounds=rounds,
+            threads=threads,
+            width=64,
+            data=DEFAULT_DATA,
+            calibration_clips=96,
+            trained=None not in (trained_weights(), pruned_weights()),
+        )
 
     @classmethod
     def quick(cls, rounds: int = 5, threads: int = 2) -> BenchSettings:
@@ -98,6 +108,8 @@ class BenchReport(_Record):
         notes = []
         if not self.settings.limits_apply:
             notes.append(f"QUICK RUN at width {self.settings.width}: the limits do not apply, nothing was judged")
+        if not self.settings.trained:
+            notes.append("the weights are random: no accuracy (python -m tests.benchmarks.weights trains them)")
         if self.load_average is not None and self.load_average > 0.5:
             notes.append(
                 f"the machine was busy before the run (load {self.load_average:.1f}): only ratios mean something"

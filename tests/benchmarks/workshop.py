@@ -15,10 +15,9 @@ from edgeact.export.data import DataPlan, ExportData, gather
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from tests.benchmarks.processes import ChildRun, run_child
 from tests.benchmarks.records import BenchSettings
+from tests.benchmarks.weights import MODEL, PRUNING, pruned_weights, trained_weights
 
-__all__ = ["MODEL", "Exported", "Workshop"]
-
-MODEL = "msf-r3d-fsam"
+__all__ = ["Exported", "Workshop"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,9 @@ class Workshop:
 
     @cached_property
     def model(self) -> LoadedModel:
-        """The PyTorch model, with the very weights of the bundles: seed 0 makes both."""
+        """The PyTorch model, with the very weights of the bundles: trained, or seed 0 makes both."""
+        if self.settings.trained:
+            return load_model(MODEL, LoadRequest(weights=trained_weights()))
         return load_model(MODEL, LoadRequest(random_weights=True, width=self.settings.width))
 
     @cached_property
@@ -50,27 +51,31 @@ class Workshop:
         plan = DataPlan(self.settings.data, self.settings.calibration_clips)
         return gather(plan, self.model.labels, self.model.clip)
 
-    def export(self, target: str, prune: float | None = None) -> Exported:
-        """Export the model for `target` in a fresh process, once; with `prune` without that share of its channels."""
-        name = target if prune is None else f"{target}-pruned-{prune}"
+    def export(self, target: str, *, pruned: bool = False) -> Exported:
+        """Export the model for `target` in a fresh process, once; pruned in the same way with and without training."""
+        name = f"{target}-pruned" if pruned else target
         if name not in self._exports:
             self.on_step("rendering the data set where it is not there yet")
             load_dataset(self.settings.data)  # so that no export pays for it
-            self.on_step(f"exporting for {target}{'' if prune is None else f', {prune:.0%} of the channels pruned'}")
+            self.on_step(f"exporting for {target}{', pruned' if pruned else ''}")
             path = self.folder / f"{name}.edgeact"
             arguments = (
-                *("export", MODEL, "--random-weights", "--width", str(self.settings.width), "--target", target),
+                *("export", MODEL, *self._weights(pruned), "--target", target),
                 *("--calib", self.settings.data, "--calibration-clips", str(self.settings.calibration_clips)),
                 *("--threads", str(self.settings.threads)),
-                *(() if prune is None else ("--prune", str(prune))),
             )
             child = run_child(
                 [Path(sys.executable).with_name("edgeact"), *arguments, "--out", path], cores=self.settings.threads
             )
-            if prune is None:
+            if not pruned:
                 self._require_same_weights(path)
             self._exports[name] = Exported(path, child, " ".join(("edgeact", *arguments)))
         return self._exports[name]
+
+    def _weights(self, pruned: bool) -> tuple[str, ...]:
+        if self.settings.trained:
+            return ("--weights", str(pruned_weights() if pruned else trained_weights()))
+        return ("--random-weights", "--width", str(self.settings.width), *(PRUNING if pruned else ()))
 
     def _require_same_weights(self, path: Path) -> None:
         made, here = open_bundle(path).manifest.model.weights_sha256, self.model.weights_sha256

@@ -1,0 +1,82 @@
+"""`python -m tests.benchmarks.weights`: the trained weights behind the benchmarks' accuracy, made once, resumed if cut.
+
+Full size, and three quarters of the channels pruned and taught by the unpruned model: more than an hour on two cores.
+They lie in the user's cache; without them the benchmarks take random weights and measure no accuracy.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeact.cli.output import note
+from edgeact.export.train import Progress, TrainPlan
+from edgeact.export.training import TrainRequest, train
+from edgeact.storage import cache_folder
+from tests.benchmarks.processes import run_child
+
+__all__ = ["DATA", "MODEL", "PRUNING", "pruned_weights", "trained_weights"]
+
+MODEL = "msf-r3d-fsam"
+DATA = "stick-actions?train=3600&val=360&test=2400&seed=0"
+PRUNING = ("--prune", "0.75", "--prune-multiple", "4")
+_FINETUNING = ("--finetune", DATA, "--finetune-epochs", "5")
+_FPS = 6.0
+
+
+@dataclass(frozen=True)
+class _Phase:
+    name: str
+    size: int
+    resize: tuple[int, int]
+    epochs: int
+    learning_rate: float
+
+
+# Small pictures first: a third of the pixels, a third of the time.
+_PHASES = (
+    _Phase(f"{MODEL}-64", 64, (70, 74), 5, 1.2e-3),
+    _Phase(MODEL, 112, (122, 130), 2, 4e-4),
+)
+
+
+def trained_weights() -> Path | None:
+    """Of the full-size model; None where nobody trained them."""
+    return _if_there(_folder() / f"{MODEL}.safetensors")
+
+
+def pruned_weights() -> Path | None:
+    """Of the same, pruned and trained further."""
+    return _if_there(_folder() / "pruned.pruned.safetensors")
+
+
+def make() -> None:
+    """Train what is not there yet."""
+    before = None
+    for phase in _PHASES:
+        out = _folder() / f"{phase.name}.safetensors"
+        if not out.is_file():
+            note(f"training {out}")
+            plan = TrainPlan(epochs=phase.epochs, learning_rate=phase.learning_rate)
+            request = TrainRequest(MODEL, DATA, out, plan, size=phase.size, resize=phase.resize, fps=_FPS, init=before)
+            train(request, Progress(on_epoch=lambda result: note(f"epoch {result.epoch + 1}: {result}")))
+        before = out
+    if pruned_weights() is None:
+        note("pruning, and training what is left")
+        command = ("export", MODEL, "--weights", str(before), *PRUNING, *_FINETUNING)
+        made = ("--target", "cpu", "--precision", "int8", "--calib", DATA, "--threads", "2")
+        out = _folder() / "pruned.edgeact"
+        run_child([Path(sys.executable).with_name("edgeact"), *command, *made, "--out", out], cores=2)
+
+
+def _folder() -> Path:
+    return cache_folder() / "bench"
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+if __name__ == "__main__":
+    make()
