@@ -56,8 +56,8 @@ def read_program(graph: bytes, weights: bytes) -> tuple[Program, Tensors]:
 
 def _tensor(ref: TensorRef, weights: bytes) -> npt.NDArray[np.generic]:
     count = math.prod(ref.shape)
-    if count == 0:
-        raise ValueError("a tensor is empty")
+    if count == 0 or count > len(weights):
+        raise ValueError("a tensor is empty or goes beyond the file")
     tensor = np.frombuffer(weights, ref.dtype, count, ref.offset).reshape(ref.shape)
     if ref.dtype == "float32" and not np.isfinite(tensor).all():
         raise ValueError("a tensor is not finite")
