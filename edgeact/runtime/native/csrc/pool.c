@@ -18,7 +18,8 @@ struct ea_engine {
     atomic_int *left;      /* chunks of a step that are not done */
     int capacity;
     atomic_int sleeping;
-    atomic_int at_work;    /* helpers that still look at the steps of this run */
+    atomic_int open;       /* the run that helpers may join: one that wakes up late must not hold up the rest */
+    atomic_int at_work;    /* helpers that joined it */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     struct ea_helper *helpers;
@@ -99,7 +100,9 @@ static void *help(void *argument)
         if (run < 0)
             break;
         seen = run;
-        work(engine, helper->thread, NULL);
+        atomic_fetch_add(&engine->at_work, 1);
+        if (atomic_load(&engine->open) == run)
+            work(engine, helper->thread, NULL);
         atomic_fetch_sub(&engine->at_work, 1);
     }
     if (engine->instructions == EA_AMX)
@@ -156,15 +159,17 @@ void ea_run(ea_engine *engine, const ea_step *steps, int count, double *us)
             atomic_store(&engine->next[index * engine->threads + thread], (int)((int64_t)chunks * thread / engine->threads));
         atomic_store(&engine->left[index], chunks);
     }
-    atomic_store(&engine->at_work, engine->threads - 1);
     int run = atomic_load(&engine->run);
-    start(engine, run == INT32_MAX ? 1 : run + 1);
+    run = run == INT32_MAX ? 1 : run + 1;
+    atomic_store(&engine->open, run);
+    start(engine, run);
     if (engine->instructions == EA_AMX)
         ea_tiles_begin();
     work(engine, 0, us);
     if (engine->instructions == EA_AMX)
         ea_tiles_end(); /* the caller's thread goes on with other work */
-    while (atomic_load_explicit(&engine->at_work, memory_order_acquire) > 0)
+    atomic_store(&engine->open, 0);
+    while (atomic_load(&engine->at_work) > 0)
         _mm_pause();
 }
 
