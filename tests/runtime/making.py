@@ -17,6 +17,7 @@ from edgeact.bundle import Artifact, Bundle, BundleDraft, ModelInfo, write_bundl
 from edgeact.bundle.manifest import Role
 from edgeact.clip import ClipSpec
 from edgeact.runtime import OpenRequest
+from edgeact.runtime.native.program import Conv, Dense, Features, Input, Program, Reduce, Store, join_tensors
 
 LABELS = ("dark", "red", "green", "blue")
 CLIP = ClipSpec(clip_frames=4, fps=8.0, resize=(18, 20), crop=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -69,6 +70,46 @@ def request(graph: bytes | None = None, **changes: Any) -> OpenRequest:
         "threads": 1,
     }
     return OpenRequest(**{**arguments, **changes})
+
+
+def tiny_native(seed: int = 0) -> tuple[bytes, bytes]:
+    """The network of `tiny_onnx` as a native program and its tensors: 8-bit weights and features."""
+    initializers = {
+        one.name: numpy_helper.to_array(one) for one in onnx.load_from_string(tiny_onnx(seed)).graph.initializer
+    }
+    kernel, step = initializers["kernel"].transpose(0, 2, 3, 4, 1), 0.04
+    scale = np.abs(kernel).reshape(len(kernel), -1).max(1) / 127
+    tensors = [
+        np.round(kernel / scale.reshape(-1, 1, 1, 1, 1)).astype(np.int8),
+        scale.astype(np.float32) * np.float32(step),
+        np.zeros(len(kernel), np.float32),
+        np.ascontiguousarray(initializers["head"].T),
+        np.zeros(len(LABELS), np.float32),
+    ]
+    refs, data = join_tensors(tensors)
+    size = (CLIP.clip_frames, *CLIP.crop)
+    store = Store(first=0, last=8, to=0, channel=0, is_float=True, relu=True, scale=1, bias=2)
+    program = Program(
+        features=(Features(size=size, channels=3, zero=128),),
+        arrays=((*size, 8), (1, 1, 1, 8), (1, 1, 1, len(LABELS))),
+        tensors=refs,
+        steps=(
+            Input(to=0, channels=3, size=size, block=(1, 1, 1), step=step),
+            Conv(features=0, weights=0, stride=(1, 1, 1), pad=(1, 1, 1), out=size, stores=(store,)),
+            Reduce(op="mean", array=0, over=(True, True, True, False), to=1),
+            Dense(array=1, weights=3, bias=4, to=2),
+        ),
+        logits=2,
+    )
+    return program.model_dump_json().encode(), data
+
+
+def tiny_request(backend: str, seed: int = 0) -> OpenRequest:
+    """The network of `tiny_onnx` in a form that `backend` opens."""
+    if backend == "native":
+        graph, weights = tiny_native(seed)
+        return request(graph, kind="native-program", precision="int8", weights=weights)
+    return request(tiny_onnx(seed))
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,15 @@ from edgeact.export.pipeline import PRECISIONS
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources
+from edgeact.runtime import get_backend
 
+WHY_NO_ENGINE = get_backend("native").why_unavailable()
+NATIVE = [] if WHY_NO_ENGINE else ["native-int8"]
 NAMES = {
-    "auto": ["openvino-fp32", "onnx-fp32", "openvino-fp16", "openvino-int8", "onnx-int8"],
+    "auto": ["openvino-fp32", "onnx-fp32", "openvino-fp16", "openvino-int8", "onnx-int8", *NATIVE],
     "fp32": ["openvino-fp32", "onnx-fp32"],
     "fp16": ["openvino-fp16"],
-    "int8": ["openvino-int8", "onnx-int8"],
+    "int8": ["openvino-int8", "onnx-int8", *NATIVE],
 }
 
 
@@ -46,6 +49,8 @@ def test_every_variant_agrees_with_pytorch(
     assert all(measured.agrees(variant) for variant in variants)
     assert all(pair[1].top1 == 1.0 for pair in measured.accuracies.values())
     assert any("space-to-depth" in decision for decision in sources.decisions)
+    told = [decision for decision in sources.decisions if decision.startswith("no native-int8: ")]
+    assert told == ([f"no native-int8: {WHY_NO_ENGINE}"] if WHY_NO_ENGINE and "int8" in NAMES[precision][-1] else [])
 
 
 def test_without_clips_there_is_no_int8(
