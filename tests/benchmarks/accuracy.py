@@ -24,14 +24,14 @@ from tests.benchmarks.subjects import nncf_default_int8
 from tests.benchmarks.weights import DATA
 from tests.benchmarks.workshop import Workshop
 
-__all__ = ["accuracy"]
+__all__ = ["NAMES", "OURS", "PEER", "PRUNED", "accuracy", "claims"]
 
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
 
 _REAL = ROOT.parent / "shared" / "data" / "ut_interaction"
 _SAME_POINTS, _DROP_POINTS, _DROP_HIGH_POINTS = 0.5, 1.0, 2.0
-_PEER, _OURS, _PRUNED = "OpenVINO INT8 by NNCF defaults", "bundle", "pruned bundle"
+NAMES = PEER, OURS, PRUNED = "OpenVINO INT8 by NNCF defaults", "bundle", "pruned bundle"
 
 
 def accuracy(shop: Workshop) -> list[BenchRow]:
@@ -46,10 +46,10 @@ def accuracy(shop: Workshop) -> list[BenchRow]:
         load(str(shop.export("cpu", pruned=True).path), threads=threads) as pruned,
     ):
         peer = nncf_default_int8(graph, shop.data.calibration.inputs, threads)
-        runs = {_PEER: peer.run, _OURS: _runner(ours), _PRUNED: _runner(pruned)}
+        runs = {PEER: peer.run, OURS: _runner(ours), PRUNED: _runner(pruned)}
         drops = _drops(shop, runs)
-        rows = _claims(drops, applies=shop.settings.limits_apply)
-        return [*rows, *_on_real_clips(shop, {_OURS: runs[_OURS], _PRUNED: runs[_PRUNED]})]
+        rows = claims(drops, applies=shop.settings.limits_apply)
+        return [*rows, *_on_real_clips(shop, {OURS: runs[OURS], PRUNED: runs[PRUNED]})]
 
 
 def _runner(recognizer: Recognizer) -> Run:
@@ -63,7 +63,7 @@ def _drops(shop: Workshop, runs: Mapping[str, Run]) -> dict[str, PairedDrop]:
     right = {name: _right(score) for name, score in collect_scores(runs, items, shop.model.clip).items()}
     reference = _right_in_pytorch(shop, items)
     drops = {name: compare_paired(reference, own, _DROP_POINTS) for name, own in right.items()}
-    return {**drops, "peer": compare_paired(right[_PEER], right[_OURS], _SAME_POINTS)}
+    return {**drops, "peer": compare_paired(right[PEER], right[OURS], _SAME_POINTS)}
 
 
 def _right(scores: Scores) -> NDArray[np.bool_]:
@@ -92,8 +92,9 @@ def _in_pytorch(shop: Workshop) -> Run:
     return run
 
 
-def _claims(drops: Mapping[str, PairedDrop], *, applies: bool) -> list[BenchRow]:
-    same, pruned = drops["peer"], drops[_PRUNED]
+def claims(drops: Mapping[str, PairedDrop], *, applies: bool) -> list[BenchRow]:
+    """What is judged, three rows, then what every subject of NAMES loses; `drops` has 'peer' beside them."""
+    same, pruned = drops["peer"], drops[PRUNED]
     high = pruned.interval.high
     claims = (
         ("top-1 that the bundle loses against the peer", same.drop_points, _told(same), _SAME_POINTS),
@@ -104,7 +105,7 @@ def _claims(drops: Mapping[str, PairedDrop], *, applies: bool) -> list[BenchRow]
         BenchRow(name=name, value=value, unit="points", how=how).judged(limit, applies=applies)
         for name, value, how, limit in claims
     ]
-    for name in (_PEER, _OURS, _PRUNED):
+    for name in NAMES:
         drop, title = drops[name], f"top-1 lost against PyTorch, {name}"
         rows.append(
             BenchRow(name=title, value=drop.drop_points, unit="points", interval=drop.interval, how=_told(drop))
