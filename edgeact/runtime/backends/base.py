@@ -27,7 +27,7 @@ class OpenRequest:
     """Everything a backend needs to open one artifact; the bytes are already verified against the manifest."""
 
     graph: bytes = field(repr=False)
-    """ONNX model, OpenVINO IR (XML), native program (JSON) or, for kind 'tensorrt-rtx-engine', an engine that somebody vouched for."""
+    """ONNX model, OpenVINO IR (XML), native program (JSON), or an engine that somebody vouched for."""
     kind: Kind
     precision: Precision
     """'fp32' is computed in FP32; the others leave the library its speed-ups (BF16, TF32) for what is in float."""
