@@ -232,8 +232,8 @@ def _release(dialect: TensorRtDialect) -> str:
 def _served(variant: Variant, profile: DeviceProfile, precision: Precision) -> Sequence[str]:
     """The columns a variant is for; a desktop's FP16 graph is also what ONNX Runtime is tried with in FP16."""
     kind, recipe = variant.artifact.kind, variant.member("recipe")
-    if profile.family == "cpu":
-        return variant.artifact.backends
+    if profile.family == "cpu":  # the native engine takes some models only, and they are tested by themselves
+        return [name for name in variant.artifact.backends if name in _runtimes_of(profile)]
     if profile.family == "desktop":
         if kind == "tensorrt-rtx-engine":
             return (f"tensorrt-rtx SM {profile.sm}",)

@@ -51,29 +51,33 @@ class Workshop:
         plan = DataPlan(self.settings.data, self.settings.calibration_clips)
         return gather(plan, self.model.labels, self.model.clip)
 
-    def export(self, target: str, *, pruned: bool = False) -> Exported:
-        """Export the model for `target` in a fresh process, once; pruned in the same way with and without training."""
-        name = f"{target}-pruned" if pruned else target
+    def export(self, target: str, *, pruned: bool = False, trained: bool | None = None) -> Exported:
+        """Export the model for `target` in a fresh process, once; pruned in the same way with and without training.
+
+        The weights are the trained ones where there are any; `trained=False` takes random ones all the same.
+        """
+        trained = self.settings.trained if trained is None else trained
+        name = "-".join((target, *(("pruned",) if pruned else ()), "trained" if trained else "random"))
         if name not in self._exports:
             self.on_step("rendering the data set where it is not there yet")
             load_dataset(self.settings.data)  # so that no export pays for it
             self.on_step(f"exporting for {target}{', pruned' if pruned else ''}")
             path = self.folder / f"{name}.edgeact"
             arguments = (
-                *("export", MODEL, *self._weights(pruned), "--target", target),
+                *("export", MODEL, *self._weights(pruned, trained), "--target", target),
                 *("--calib", self.settings.data, "--calibration-clips", str(self.settings.calibration_clips)),
                 *("--threads", str(self.settings.threads)),
             )
             child = run_child(
                 [Path(sys.executable).with_name("edgeact"), *arguments, "--out", path], cores=self.settings.threads
             )
-            if not pruned:
+            if not pruned and trained == self.settings.trained:
                 self._require_same_weights(path)
             self._exports[name] = Exported(path, child, " ".join(("edgeact", *arguments)))
         return self._exports[name]
 
-    def _weights(self, pruned: bool) -> tuple[str, ...]:
-        if self.settings.trained:
+    def _weights(self, pruned: bool, trained: bool) -> tuple[str, ...]:
+        if trained:
             return ("--weights", str(pruned_weights() if pruned else trained_weights()))
         return ("--random-weights", "--width", str(self.settings.width), *(PRUNING if pruned else ()))
 
