@@ -42,6 +42,7 @@ __all__ = ["BENCHMARKS", "time_in_turns"]
 EXPORT_TARGETS = ("cpu", "rtx-4090", "jetson")
 _TIMES_FASTER, _TIMES_FASTER_PRUNED, _TIMES_FASTER_THAN_PYTORCH = 1.6, 4.0, 90.0
 _MEMORY_SHARE = 0.5
+_PRUNED = "pruned bundle"
 _PREDICT_OVERHEAD_PERCENT = 3.0
 _EXPORT_S, _EXPORT_GB = 90.0, 4.0
 _IMPORT_S, _IMPORT_RUNS = 0.3, 7
@@ -58,14 +59,17 @@ def latency(shop: Workshop) -> list[BenchRow]:
     clips = shop.data.parity.inputs[:_SANITY_CLIPS]
     with _load(bundle, shop.settings.threads) as recognizer, _load(pruned, shop.settings.threads) as smaller:
         subjects = [*_peers(shop), bundle_subject(recognizer)]
-        snr_db = {one.name: require_sane(one, subjects[0], clips) for one in subjects[1:]}
+        agreement = {
+            one.name: f"{require_sane(one, subjects[0], clips):.1f} dB against PyTorch" for one in subjects[1:]
+        }
+        agreement |= {subjects[0].name: "the reference", _PRUNED: "its accuracy is measured by itself"}
         # Another function than PyTorch's unpruned one: its own export has held it against its own module.
-        subjects.append(replace(bundle_subject(smaller), name="pruned bundle"))
+        subjects.append(replace(bundle_subject(smaller), name=_PRUNED))
         shop.on_step(f"timing {len(subjects)} subjects in turns")
         taken = time_in_turns(subjects, clips[0], shop.settings.rounds)
     return [
         *_claims(taken, subjects, shop),
-        *(_context_row(one, taken[one.name], snr_db.get(one.name)) for one in subjects),
+        *(_context_row(one, taken[one.name], agreement[one.name]) for one in subjects),
     ]
 
 
@@ -287,12 +291,11 @@ def _ratio(name: str, baseline: Latency, candidate: Latency, how: str) -> BenchR
     return BenchRow(name=name, value=candidate.p50_ms / baseline.p50_ms, unit="", interval=bounds, how=how)
 
 
-def _context_row(subject: Subject, taken: Latency, snr_db: float | None) -> BenchRow:
-    agreement = f"; {snr_db:.1f} dB against PyTorch" if snr_db is not None else "; the reference"
+def _context_row(subject: Subject, taken: Latency, agreement: str) -> BenchRow:
     return BenchRow(
         name=f"latency, {subject.name}",
         value=taken.p50_ms,
         unit="ms",
         interval=taken.p50_interval,
-        how=subject.how + agreement,
+        how=f"{subject.how}; {agreement}",
     )
