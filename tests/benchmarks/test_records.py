@@ -15,6 +15,8 @@ from edgeact.records import Interval, Machine
 from tests.benchmarks.records import BenchFailure, BenchReport, BenchRow, BenchSettings
 from tests.benchmarks.tables import console_table, markdown
 
+_TRAINED = BenchSettings.full().model_copy(update={"trained": True})
+
 
 def _row(value: float = 0.9, name: str = "ours / peer") -> BenchRow:
     return BenchRow(name=name, value=value, unit="", how="in turns")
@@ -33,7 +35,7 @@ def _report(*rows: BenchRow, **changes: object) -> BenchReport:
         created_utc="2026-01-01T00:00:00+00:00",
         machine=machine,
         load_average=0.1,
-        settings=BenchSettings.full(),
+        settings=_TRAINED,
         rows=rows,
     )
     return report.model_copy(update=changes)
@@ -108,6 +110,7 @@ def test_markdown_keeps_its_columns_whatever_the_text() -> None:
     ("changes", "expected"),
     [
         ({"settings": BenchSettings.quick()}, "QUICK RUN at width 8: the limits do not apply"),
+        ({"settings": BenchSettings.quick()}, "the weights are random: no accuracy"),
         ({"load_average": 3.2}, "the machine was busy before the run (load 3.2)"),
         ({"failures": (BenchFailure(benchmark="demo", reason="no Makefile"),)}, "demo was not measured: no Makefile"),
     ],
