@@ -22,7 +22,6 @@ __all__ = [
     "RestoreOp",
     "RoundOp",
     "Sum",
-    "Term",
     "Value",
     "joined",
 ]
@@ -52,10 +51,6 @@ class Piece:
         """How many channels."""
         return self.last - self.first
 
-    def part(self, first: int, last: int) -> Piece:
-        """Channels [first, last) of this piece."""
-        return Piece(self.value, self.first + first, self.first + last)
-
 
 def joined(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
     """The same channels in as few pieces as can be."""
@@ -74,14 +69,6 @@ class Array:
 
     size: Size4
     constant: npt.NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
-class Term:
-    """A piece that is added, channel by channel, to outputs [first, first + its channels) of a sum."""
-
-    first: int
-    piece: Piece
 
 
 @dataclass(eq=False)

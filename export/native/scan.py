@@ -43,7 +43,7 @@ _REDUCE = {
     "GlobalMaxPool": "max",
 }
 _SAME = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout")
-_LARGEST_SMALL_CONV = 4_000_000  # multiply-accumulates; a float convolution of more belongs to another backend
+_LARGEST_FLOAT = 4_000_000  # multiply-accumulates; a float layer of more belongs to another backend
 
 Pieces = tuple[Piece, ...]
 
@@ -148,7 +148,7 @@ class _Scan:
             self._pieces[out] = (Piece(value, 0, value.channels),)
             self._blocks[out] = (1, 1, 1)
         elif name in self._raw and self._raw[name].value is None:
-            self._pieces[out] = self._rounded(self._raw[name], value)
+            self._pieces[out] = self._rounded(name, value)
         elif name in self._sums and name not in self._arrays:
             if not self._is_inner(name, out):
                 self._add_up(name, value)
@@ -165,7 +165,7 @@ class _Scan:
             raise _none(node, "it needs one step for all channels and a zero point of 0")
         *size, channels = self._shape(node.input[0])
         kind = 0 if zero.dtype == np.uint8 else 128
-        return Value(node.input[0], (size[0], size[1], size[2]), channels, float(scale), kind)
+        return Value(node.input[0], (size[0], size[1], size[2]), channels, float(scale.item()), kind)
 
     def _is_inner(self, name: str, rounded: str) -> bool:
         """Whether a sum is rounded only to be added to something else: it is added unrounded instead."""
@@ -184,9 +184,10 @@ class _Scan:
         elif self.graph.constant(name) is None:
             raise _none(node, "it reads what nothing has rounded")
 
-    def _rounded(self, op: ConvOp, value: Value) -> Pieces:
-        """All outputs, rounded; those that an identity only hands on are the pieces that it reads."""
-        carried = _carried(op, value)
+    def _rounded(self, name: str, value: Value) -> Pieces:
+        """All outputs, rounded; those that an identity only hands on, to nobody else, are the pieces that it reads."""
+        op = self._raw[name]
+        carried = _carried(op, value) if len(self._readers[name]) == 1 and op.array is None else {}
         kept = np.array([channel for channel in range(value.channels) if channel not in carried])
         if carried:
             op.weights, op.scale, op.bias = op.weights[kept], op.scale[kept], op.bias[kept]
@@ -268,7 +269,7 @@ class _Scan:
         source, out = self.array(node.input[0]), self._shape(node.output[0])
         if set(stride) != {1} or out[:3] != source.size[:3]:
             raise _none(node, "in float it has only convolutions that keep the size")
-        if np.prod(out) * weights[0].size > _LARGEST_SMALL_CONV:
+        if np.prod(out) * weights[0].size > _LARGEST_FLOAT:
             raise _none(node, "it is left in float and too large for that")
         weights = np.ascontiguousarray(self._real_weights(node).transpose(0, 2, 3, 4, 1))
         part = FloatPart(weights, self._bias(node, len(weights)), _three(pads[:3]))
@@ -279,6 +280,8 @@ class _Scan:
         if not plain or not attribute(node, "transB", 0) or attribute(node, "transA", 0):
             raise _none(node, "it has only Gemm with transposed weights")
         weights = self._real_weights(node)
+        if weights.size > _LARGEST_FLOAT:
+            raise _none(node, "it is computed in float and too large for that")
         part = FloatPart(weights, self._bias(node, len(weights)))
         source = self.array(node.input[0])
         if source.size[:3] != (1, 1, 1):
@@ -394,7 +397,11 @@ class _Scan:
         channels = to.channels if isinstance(to, Value) else to.size[3]
         if len(raw) > 1 or len(terms) > 3:
             raise ConversionError(f"the native engine adds up one convolution and two features at most, not '{name}'")
-        if raw:  # it stores last, when everything else is there
+        if raw:  # it stores last, when everything else is there; nothing may have read it before
+            if raw[0].value is not None or raw[0].array is not None or raw[0].sums:
+                raise ConversionError(
+                    f"the native engine cannot add '{raw[0].name}' unrounded and use it elsewhere, too"
+                )
             self.ops.remove(raw[0])
             self.ops.append(raw[0])
         singles = [_singles(one) for one in pieces]
