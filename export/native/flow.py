@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "Sum",
     "Value",
     "joined",
+    "singles",
 ]
 
 
@@ -50,6 +51,11 @@ class Piece:
     def count(self) -> int:
         """How many channels."""
         return self.last - self.first
+
+
+def singles(pieces: Iterable[Piece]) -> list[Piece]:
+    """The same channels, one piece each."""
+    return [Piece(piece.value, channel, channel + 1) for piece in pieces for channel in range(piece.first, piece.last)]
 
 
 def joined(pieces: Sequence[Piece]) -> tuple[Piece, ...]:

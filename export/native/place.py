@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from edgeact.errors import ConversionError
 from edgeact.export.native.flow import (
     Array,
     ArrayOp,
@@ -21,6 +22,7 @@ from edgeact.export.native.flow import (
     Sum,
     Value,
     joined,
+    singles,
 )
 from edgeact.runtime.native.program import (
     Binary,
@@ -74,6 +76,9 @@ class _Placing:
             self._demand(op)
         for op in self.ops:
             self._demand_read(op)
+        for op in reversed(self.ops):  # what a pool hands on may come from another pool
+            if isinstance(op, PoolOp):
+                self._pools(op)
         for op in self.ops:
             self._emit(op)
         last = self._array(logits)
@@ -154,21 +159,44 @@ class _Placing:
     def _emit(self, op: Op) -> None:
         match op:
             case InputOp():
-                (lies,) = self._located(Piece(op.to, 0, op.to.channels))
+                (lies,) = self._wholes(op.to)
+                if lies.channel or self.features[lies.features].channels != op.to.channels:
+                    raise _cut(op.to)
                 step = Input(to=lies.features, channels=op.channels, size=op.size, block=op.block, step=op.to.step)
                 self.steps.append(step)
             case ConvOp():
                 self.steps.append(self._conv(op))
             case PoolOp():
-                source, to = self._view(op.inputs), self._view((Piece(op.to, 0, op.to.channels),))
-                self.steps.append(Pool(features=source, to=to, kernel=op.kernel, stride=op.stride, pad=op.pad))
+                self.steps += self._pools(op)
             case RoundOp():
-                to = self._view((Piece(op.to, 0, op.to.channels),))
-                self.steps.append(Round(array=self._array(op.array), to=to, step=op.to.step))
+                array = self._array(op.array)
+                for lies in self._wholes(op.to):
+                    self.steps.append(Round(array=array, to=lies.features, channel=lies.channel, step=op.to.step))
             case RestoreOp():
                 self.steps += self._restores(op)
             case ArrayOp():
                 self.steps.append(self._arithmetic(op))
+
+    def _wholes(self, value: Value) -> list[_Place]:
+        """Where it lies, if that is everywhere as a whole: only convolutions write channels one by one."""
+        places = self.places[id(value)]
+        if any(one.piece.count != value.channels for one in places):
+            raise _cut(value)
+        return places
+
+    def _pools(self, op: PoolOp) -> list[Pool]:
+        """One pool for each way in which its result is read, each of what it reads in that order."""
+        inputs = singles(op.inputs)
+        steps = []
+        for pieces, to in list(self.views.items()):
+            own = [piece.value is op.to for piece in pieces]
+            if not any(own):
+                continue
+            if not all(own):
+                raise _cut(op.to)
+            source = self._view(tuple(one for piece in pieces for one in inputs[piece.first : piece.last]))
+            steps.append(Pool(features=source, to=to, kernel=op.kernel, stride=op.stride, pad=op.pad))
+        return steps
 
     def _conv(self, op: ConvOp) -> Conv:
         stores = []
@@ -282,6 +310,10 @@ class _Placing:
         if op.kind == "dense":
             return Dense(array=inputs[0], weights=weights, bias=bias, to=to)
         return SmallConv(array=inputs[0], weights=weights, bias=bias, pad=op.part.pad, to=to)
+
+
+def _cut(value: Value) -> ConversionError:
+    return ConversionError(f"the native engine writes '{value.name}' as a whole only, and parts of it are read")
 
 
 def _continues(before: Store, store: Store) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,12 @@ import onnx
 import pytest
 from onnx import NodeProto
 
-from edgeact.calibration.ranges import Ranges
 from edgeact.errors import ConversionError
 from edgeact.export.native.flow import ArrayOp, ConvOp, InputOp, Op, PoolOp, RestoreOp, RoundOp
 from edgeact.export.native.place import place
 from edgeact.export.native.scan import scan
-from edgeact.export.quantize.flow import integer_flow
-from edgeact.export.quantize.fold import fold_weights
-from edgeact.export.quantize.ranges import collect_ranges, observe
-from edgeact.export.quantize.static import quantize
 from tests.export.convert.graphs import graph, node
+from tests.export.native.making import integer
 from tests.export.rewrites.running import run as run_onnx
 from tests.runtime.native.making import INSTRUCTIONS, NEEDS_ENGINE, run
 
@@ -38,12 +33,7 @@ def _int8(nodes: list[NodeProto], **constants: Any) -> onnx.ModelProto:
     rng, names = np.random.default_rng(0), {name for one in nodes for name in one.input if name.startswith("w")}
     weights = {name: rng.normal(0, 0.1, (8, 8, 3, 3, 3)).astype(np.float32) for name in sorted(names)}
     model = graph(nodes, {**weights, **constants}, shape=SHAPE)
-    ranges = collect_ranges(model, CLIPS)
-
-    def observed(tensors: Mapping[str, str]) -> Ranges:
-        return observe(model, tensors, CLIPS, "minmax")
-
-    return fold_weights(integer_flow(quantize(model, ranges, {}), ranges, observed))
+    return integer(model, CLIPS)
 
 
 def _ops(model: onnx.ModelProto, kind: type[Op]) -> list[Any]:
@@ -186,3 +176,32 @@ def test_grouped_convolutions_are_refused() -> None:
     nodes = [*STEM, node("Conv", ["u", "narrow"], ["v"], "apart", group=2, **CENTRED), *_head("v")]
     with pytest.raises(ConversionError, match="layer 'apart': it has no grouped or dilated convolution"):
         scan(_int8(nodes, narrow=narrow))
+
+
+@NEEDS_ENGINE
+def test_a_sum_behind_a_relu_is_made_before_it_is_added() -> None:
+    nodes = [
+        *STEM,
+        node("Conv", ["u", "w1"], ["c"], "second", **CENTRED),
+        node("Conv", ["c", "w2"], ["d"], "third", **CENTRED),
+        node("Relu", ["d"], ["z"], "third's relu"),
+        node("Add", ["c", "u"], ["sum"], "add"),
+        node("Relu", ["sum"], ["r"], "relu of the sum"),
+        node("Add", ["r", "z"], ["total"], "add again"),
+        node("Conv", ["total", "w3"], ["last"], "fourth", **CENTRED),
+        *_head("last"),
+    ]
+    _agrees(_int8(nodes))
+
+
+@NEEDS_ENGINE
+def test_what_a_pool_leaves_can_be_read_in_parts() -> None:
+    nodes = [
+        *STEM,
+        node("MaxPool", ["u"], ["p"], "pool", kernel_shape=[1, 2, 2], strides=[1, 2, 2]),
+        node("Split", ["p", "halves"], ["p1", "p2"], "split", axis=1),
+        node("Concat", ["p2", "p1"], ["turned"], "join", axis=1),
+        node("Conv", ["turned", "w1"], ["last"], "second", **CENTRED),
+        *_head("last"),
+    ]
+    _agrees(_int8(nodes, halves=np.array([3, 5], np.int64)))
