@@ -32,6 +32,7 @@ FamilyKey = frozenset[tuple[str, Side, int]]
 
 _IS_OUTPUT = "they are the model's output"
 _IS_INPUT = "they are added to the model's input"
+_MISCOUNTED = "they meet '{}', whose channels the dependency graph miscounts"
 _NOT_REACHED = "the dependency graph does not reach it"
 
 
@@ -216,6 +217,10 @@ class _Channels:
         ask = self.graph.get_out_channels if side == "outputs" else self.graph.get_in_channels
         return int(ask(slot.node))
 
+    def is_lost(self, side: Side, slot: _Slot) -> bool:
+        """Whether the graph names channels that the layer does not have: a split of which a part is empty does so."""
+        return max(self.numbers[slot], default=-1) >= self.width(slot, side)
+
     def obstacle(self, slot: _Slot) -> str | None:
         """Why channels that come by here must stay."""
         layer = slot.node.module
@@ -233,12 +238,22 @@ class _Channels:
         return None
 
 
-def _families(channels: _Channels, module: nn.Module, skipped: dict[str, str]) -> Traced:
-    labels = channels.components()
-    obstacles: dict[int, str] = {}
+def _obstacles(channels: _Channels, labels: Indices) -> dict[int, str]:
+    """Why channels must stay, by their component."""
+    found: dict[int, str] = {}
     for slot, numbers in channels.numbers.items():
         if reason := channels.obstacle(slot):
-            obstacles.update(dict.fromkeys(labels[list(numbers.values())].tolist(), reason))
+            found.update(dict.fromkeys(labels[list(numbers.values())].tolist(), reason))
+    for name, side, slot in channels.members():
+        if channels.is_lost(side, slot):
+            numbers = channels.numbers[slot]
+            found.update(dict.fromkeys(labels[list(numbers.values())].tolist(), _MISCOUNTED.format(name)))
+    return found
+
+
+def _families(channels: _Channels, module: nn.Module, skipped: dict[str, str]) -> Traced:
+    labels = channels.components()
+    obstacles = _obstacles(channels, labels)
     units: dict[int, dict[tuple[str, Side], list[int]]] = defaultdict(dict)
     handlers: dict[tuple[str, Side], Any] = {}
     widths: dict[tuple[str, Side], int] = {}

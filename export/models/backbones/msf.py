@@ -56,14 +56,14 @@ class MultiLevelSplit(nn.Module):
         convs = [layer for layer in self.branches.modules() if isinstance(layer, nn.Conv3d)]
         sizes = [conv.in_channels - carry for conv, carry in zip(convs, [0, *self.carries], strict=True)]
         first, *pieces = torch.split(x, [x.shape[1] - sum(sizes), *sizes], dim=1)
-        outputs, carried = [first], None
+        outputs: list[Tensor] = [first]
+        carried: Tensor | None = None
         for index, (branch, piece) in enumerate(zip(self.branches, pieces, strict=True)):
             y = branch(piece if carried is None else torch.cat([piece, carried], dim=1))
-            if index < len(self.carries):
+            kept, carried = y, None
+            if index < len(self.carries) and self.carries[index]:  # a split into all and nothing is no split
                 kept, carried = torch.split(y, [y.shape[1] - self.carries[index], self.carries[index]], dim=1)
-                outputs.append(kept)
-            else:
-                outputs.append(y)
+            outputs.append(kept)
         return torch.cat(outputs, dim=1)
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "WIDTH",
     "Careless",
     "Gated",
+    "Hollow",
     "Mixed",
     "Shuffled",
     "Stubborn",
@@ -48,11 +49,11 @@ MIXES_NEIGHBOURS = ("eca", "eam")
 
 
 @functools.cache
-def settled(formula: str) -> nn.Module:
+def settled(formula: str, width: int = WIDTH) -> nn.Module:
     """The narrow model with live activations; shared, so prune a copy."""
     torch.manual_seed(0)
     spec = find_model(formula)
-    module = spec.build(spec.options(5, width=WIDTH, clip=CLIP)).eval()
+    module = spec.build(spec.options(5, width=width, clip=CLIP)).eval()
     settle(module, CLIP)
     return module
 
@@ -149,3 +150,19 @@ class Careless(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(N, 3, T, H, W)` -> `(N, 3)`."""
         return torch.relu(x + self.same(torch.relu(self.inner(x)))).mean(dim=(2, 3, 4))
+
+
+class Hollow(nn.Module):
+    """Splits off no channels at all, and joins these with others: torch-pruning counts one there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv3d(3, 1, 3), nn.Conv3d(3, 8, 3), nn.Conv3d(8, 8, 3, padding=1)
+        self.head = nn.Linear(9, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, T, H, W)` -> `(N, 4)`."""
+        kept, nothing = torch.split(torch.relu(self.first(x)), [1, 0], dim=1)
+        x = torch.relu(self.third(torch.cat([torch.relu(self.second(x)), nothing], dim=1)))
+        logits: Tensor = self.head(torch.cat([kept, x], dim=1).mean(dim=(2, 3, 4)))
+        return logits

@@ -62,6 +62,17 @@ def test_any_pruning_runs_is_told_rightly_and_comes_back_from_its_file(formula: 
     _check_file(formula, pruned, plan, outputs)
 
 
+@pytest.mark.parametrize("formula", MODELS)
+@torch.no_grad()
+def test_the_narrowest_models_are_pruned_where_they_have_anything_left(formula: str) -> None:
+    original = settled(formula, width=4)  # pieces of one channel, halves of none
+    plan = plan_pruning(original, CLIP.input_shape, PruneRequest(0.5))
+    pruned = copy.deepcopy(original)
+    apply_plan(pruned, plan)
+    assert plan.parameters[1] < plan.parameters[0]
+    _check_silence(formula, original, plan, pruned(clips()))
+
+
 def _check_silence(formula: str, original: torch.nn.Module, plan: PruningPlan, outputs: torch.Tensor) -> None:
     """Channels that are zero can go: the outputs are the same."""
     if any(f"+{name}" in formula for name in MIXES_NEIGHBOURS):

@@ -18,7 +18,7 @@ from edgeact.errors import ModelError, UsageError
 from edgeact.export.models.cost import count_parameters
 from edgeact.export.models.registry import MODELS
 from edgeact.export.prune import PruneRequest, PruningPlan, accumulate_gradients, apply_plan, plan_pruning, silence
-from tests.export.prune.networks import CLIP, Careless, Gated, Mixed, Shuffled, Stubborn, clips, settled
+from tests.export.prune.networks import CLIP, Careless, Gated, Hollow, Mixed, Shuffled, Stubborn, clips, settled
 
 SHAPE = (1, 3, 4, 8, 8)
 
@@ -181,6 +181,19 @@ def test_channels_that_cannot_be_followed_stay() -> None:
     plan = plan_pruning(Shuffled(), SHAPE, PruneRequest(0.5))
     assert {row.layer: row.outputs for row in plan.rows} == {"next": (6, 3), "head": (4, 4)}
     assert any("does not follow" in skipped.reason for skipped in plan.skipped if skipped.layer == "conv")
+
+
+@torch.no_grad()
+def test_what_a_split_into_all_and_nothing_confuses_is_named_and_stays() -> None:
+    torch.manual_seed(0)
+    original = Hollow().eval()
+    plan = plan_pruning(original, SHAPE, PruneRequest(0.5))
+    assert {row.layer: row.outputs for row in plan.rows if row.outputs[0] != row.outputs[1]} == {"third": (8, 4)}
+    assert any("miscounts" in skipped.reason for skipped in plan.skipped if skipped.layer == "first")
+    pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
+    apply_plan(pruned, plan)
+    silence(silent, plan.cuts)
+    torch.testing.assert_close(pruned(torch.ones(SHAPE)), silent(torch.ones(SHAPE)))
 
 
 def test_inputs_and_outputs_stay() -> None:
