@@ -180,6 +180,8 @@ def _verdict(variant: Variant, measured: Measured, terms: Terms, shipped: Sequen
         return "chosen", _chosen_words(variant, measured, terms)
     ratio = measured.latencies[name].p50_ms / measured.latencies[shipped[0]].p50_ms
     slower = f"{ratio:.2f} times the latency of {shipped[0]}"
+    if ratio > 1 and (why := measured.reasons.get(name)):
+        slower = f"{slower}: {why}"
     if _is_unproven(variant, measured, terms):
         slower = f"{slower}; {_UNPROVEN}"
         return ("candidate", slower) if name in shipped else _rejected(slower)

@@ -52,6 +52,8 @@ class Measured:
     """Empty where the target is not at hand."""
     drops: Mapping[str, PairedDrop] = field(default_factory=dict)
     """Video-level top-1 lost against UNPRUNED, on the same videos; empty where there is none, or no accuracy."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why variants take longer than the fastest; empty where nothing was timed."""
 
     def joined(self, other: Measured) -> Measured:
         """This with what was measured of other variants, `other`; neither has latencies."""

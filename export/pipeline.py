@@ -34,6 +34,7 @@ from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.static import check_clips
 from edgeact.export.quantize.study import Study
+from edgeact.export.reasons import explained
 from edgeact.export.reporter import Reporter
 from edgeact.export.targets import VARIANTS
 from edgeact.export.targets.variant import Clips, Sources, Variant
@@ -263,7 +264,7 @@ def _judge(
     if job.request.precision in ("auto", "mixed"):
         variants, measured = with_mixed(variants, measured, sources, meter, terms)
     if with_latency:
-        measured = meter.timed(variants, measured)
+        measured = explained(meter.timed(variants, measured), variants, meter, job.profile)
     return variants, judge(variants, measured, terms)
 
 

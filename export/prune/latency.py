@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +23,9 @@ from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile, estimate_latency_ms, is_at_hand
 from edgeact.export.convert.onnx import to_onnx
 from edgeact.export.models.cost import Cost
+from edgeact.export.profiling import median_times, openvino_request
 from edgeact.export.prune.plan import PlanLatency, PruningPlan
 from edgeact.export.prune.planning import apply_plan
-from edgeact.extras import require
 from edgeact.progress import TIMED_STEP, OnStep
 from edgeact.records import Precision
 from edgeact.runtime import OpenRequest, Session, get_backend
@@ -117,13 +116,7 @@ class _Profile:
 
 def _profiled(graphs: Sequence[onnx.ModelProto], clip: np.ndarray, threads: int) -> list[_Profile]:
     """Medians over several runs, in turns, of what every node of the compiled graphs takes."""
-    openvino = require("openvino", "export")
-    core = openvino.Core()
-    settings = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True, "INFERENCE_NUM_THREADS": threads}
-    requests = [
-        core.compile_model(core.read_model(graph.SerializeToString()), "CPU", settings).create_infer_request()
-        for graph in graphs
-    ]
+    requests = [openvino_request(graph.SerializeToString(), b"", _PRECISION, threads) for graph in graphs]
     taken: list[list[Any]] = [[] for _ in graphs]
     for run in range(_WARMUP_RUNS + _PROFILED_RUNS):
         for request, infos in zip(requests, taken, strict=True):
@@ -133,19 +126,14 @@ def _profiled(graphs: Sequence[onnx.ModelProto], clip: np.ndarray, threads: int)
 
 
 def _profile(owners: Mapping[str, str], infos: Sequence[Any]) -> _Profile:
-    times: dict[str, list[float]] = defaultdict(list)
-    kinds: dict[str, str] = {}
-    for info in infos:
-        times[info.node_name].append(info.real_time.total_seconds() * 1e3)
-        kinds[info.node_name] = info.exec_type.rpartition("_")[2]
-    medians = {name: statistics.median(each) for name, each in times.items()}
+    nodes = median_times(infos)
     layers: dict[str, float] = defaultdict(float)
     found: set[str] = set()
-    for name, ms in medians.items():
-        if owner := owners.get(name.partition("/")[0]):
-            layers[owner] += ms
-            found.add(kinds[name])
-    return _Profile(layers, sum(medians.values()), frozenset(found - {"undef"}))
+    for node in nodes:
+        if owner := owners.get(node.name.partition("/")[0]):
+            layers[owner] += node.ms
+            found.add(node.precision)
+    return _Profile(layers, sum(node.ms for node in nodes), frozenset(found - {"undef"}))
 
 
 def _owners(graph: onnx.ModelProto) -> dict[str, str]:

@@ -65,7 +65,9 @@ def test_the_fastest_within_the_budget_is_chosen_and_each_other_backend_keeps_it
     variants = [_variant("a"), _variant("b"), _variant("c", "onnxruntime"), _variant("d", "onnxruntime")]
     times = {"a": 2.0, "b": 1.0, "c": 3.0, "d": 8.0}
     measured = Measured(
-        {name: _parity() for name in times}, latencies={name: _latency(time) for name, time in times.items()}
+        {name: _parity() for name in times},
+        latencies={name: _latency(time) for name, time in times.items()},
+        reasons={"c": "no kernel"},
     )
     verdicts = judge(variants, measured, TERMS)
     assert verdicts.shipped == ("b", "c")
@@ -79,7 +81,7 @@ def test_the_fastest_within_the_budget_is_chosen_and_each_other_backend_keeps_it
     ]
     reasons = {row.artifact: row.reason for row in verdicts.rows}
     assert reasons["a"] == "2.00 times the latency of b"
-    assert reasons["c"].startswith("3.00 times the latency of b; kept for machines")
+    assert reasons["c"].startswith("3.00 times the latency of b: no kernel; kept for machines")
     assert all(row.latency_estimate_ms is None for row in verdicts.rows)
 
 
