@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 import edgeact
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, load_dataset
+from edgeact.clip import ClipSpec
 from edgeact.errors import DatasetError, UsageError
+from edgeact.export.convert.onnx import to_onnx
 from edgeact.export.frames import PreparedVideos, prepare
 from edgeact.export.models.foreign import complete, contract, translated
 from edgeact.export.models.options import ModelOptions
 from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
 from edgeact.export.prune.structure import cut_layers
-from edgeact.export.train import Progress, TrainingVideos, TrainPlan, fit
+from edgeact.export.quantize.aware import int8_layers, rounding
+from edgeact.export.train import Progress, TrainingVideos, TrainPlan, centred_batches, fit, predict_labels
 from edgeact.export.weights import ModelCard, Weights, fill, read_weights, write_weights
 from edgeact.progress import titled
 
 __all__ = ["TrainRequest", "train"]
+
+_RANGE_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,12 @@ class TrainRequest:
     """(height, width) before the crop, pixels."""
     fps: float | None = None
     init: Path | None = None
+    int8: bool = False
+    """Train with the rounding of INT8, from the initial weights; their answers in float change as well."""
+
+    def __post_init__(self) -> None:
+        if self.int8 and self.init is None:
+            raise UsageError("training for INT8 adapts trained weights to its rounding; give them with --init")
 
 
 def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
@@ -82,7 +96,8 @@ def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
     }
     state = request.out.with_suffix(".training")
     videos = TrainingVideos(prepared["train"], prepared.get("val"))
-    result = fit(module, videos, request.plan, state, report)
+    with _rounding(request, module, clip, videos, report):
+        result = fit(module, videos, request.plan, state, report)
     top1 = "not measured" if result.validation_top1 is None else f"{result.validation_top1:.4f}"
     made = ModelCard(
         model=spec.name,
@@ -95,6 +110,7 @@ def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
             "data_digest": dataset.digest("train", titled(report.on_step, "hashing the videos")),
             "initial_weights": initial.sha256 if initial else "random",
             **({"initial_weights_notes": "; ".join(notes)} if notes else {}),
+            **({"rounding": "INT8"} if request.int8 else {}),
             "validation_top1": top1,
         },
     )
@@ -103,6 +119,25 @@ def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
     write_weights(request.out, module, made)
     state.unlink(missing_ok=True)
     return made
+
+
+@contextlib.contextmanager
+def _rounding(
+    request: TrainRequest, module: nn.Module, clip: ClipSpec, videos: TrainingVideos, report: Progress
+) -> Iterator[None]:
+    """The rounding of INT8, where it is asked for; what it costs before the training is told."""
+    if not request.int8:
+        yield
+        return
+    layers = int8_layers(module, to_onnx(module.eval(), clip))
+    batches = itertools.islice(centred_batches(videos.train, request.plan), _RANGE_BATCHES)
+    with rounding(module, layers, (clips for clips, _ in batches)):
+        told = f"{len(layers)} layers are rounded to INT8 while they train"
+        if videos.validation is not None:
+            right = predict_labels(module, videos.validation, request.plan) == np.array(videos.validation.labels)
+            told += f"; before, they validate at {right.mean():.1%}"
+        report.on_note(told)
+        yield
 
 
 def _start_from(initial: Weights, spec: ModelSpec, options: ModelOptions, module: nn.Module) -> tuple[str, ...]:

@@ -32,6 +32,9 @@ def command(
     resize: Annotated[str | None, typer.Option(help="HxW before the crop, e.g. 128x171.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of a clip.")] = None,
     init: Annotated[Path | None, typer.Option(help="Start from these weights.")] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Round as INT8 does while training, from --init; a few epochs at a low --lr.")
+    ] = False,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror at random; wrong where left and right matter.")] = False,
     single_frame: Annotated[bool, typer.Option("--single-frame", help="Baseline: one frame repeated.")] = False,
     seed: Annotated[int, typer.Option()] = 0,
@@ -67,6 +70,7 @@ def command(
             resize=parse_size(resize) if resize is not None else None,
             fps=fps,
             init=init,
+            int8=int8,
         )
         card = train(request, Progress(shown.advance, on_epoch, note))
     if json:

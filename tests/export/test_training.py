@@ -86,6 +86,35 @@ def test_training_starts_from_weights_and_their_card(request_: TrainRequest, tmp
     assert all(torch.allclose(before.tensors[name], after.tensors[name], atol=1e-6) for name in learned)
 
 
+def test_weights_are_trained_on_with_the_rounding_of_int8(request_: TrainRequest, tmp_path: Path) -> None:
+    train(request_)
+    notes: list[str] = []
+    plan = replace(request_.plan, epochs=1, learning_rate=1e-4)
+    later = replace(request_, out=tmp_path / "aware.safetensors", init=request_.out, plan=plan, int8=True)
+    card = train(later, Progress(on_note=notes.append))
+    assert card.provenance["rounding"] == "INT8"
+    assert notes[0].startswith("3 layers are rounded to INT8 while they train; before, they validate at ")
+    before, after = read_weights(request_.out).tensors, read_weights(later.out).tensors
+    assert list(before) == list(after)
+    assert any(not torch.equal(before[name], tensor) for name, tensor in after.items())
+    assert load_model("cnn3d", LoadRequest(weights=later.out)).provenance["rounding"] == "INT8"
+
+
+def test_a_training_in_float_does_not_go_on_in_int8(request_: TrainRequest, tmp_path: Path) -> None:
+    train(request_)
+    later = replace(request_, out=tmp_path / "later.safetensors", init=request_.out)
+
+    def interrupt(_result: EpochResult) -> None:
+        raise _InterruptedError
+
+    with pytest.raises(_InterruptedError):
+        train(later, Progress(on_epoch=interrupt))
+    with pytest.raises(UsageError, match="belongs to a training of another model"):
+        train(replace(later, int8=True))
+    with pytest.raises(UsageError, match="give them with --init"):
+        replace(later, init=None, int8=True)
+
+
 def test_a_classifier_of_other_classes_is_trained_anew(request_: TrainRequest, tmp_path: Path) -> None:
     clip = replace(request_, plan=replace(request_.plan, epochs=1))
     first = train(clip)
