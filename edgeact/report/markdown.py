@@ -59,6 +59,7 @@ def _bundle(bundle: BundleView) -> list[str]:
 def _variants(bundle: BundleView) -> str:
     heads = ["artifact", "runs on", "precision", "size", "parity with PyTorch"]
     heads += [f"top-1, {key}" for key in bundle.accuracy_keys]
+    heads += [words.DROP_HEAD] if bundle.has_drops else []
     heads += ["latency p50", "p90", "verdict", "reason"]
     rows = (
         [
@@ -68,6 +69,7 @@ def _variants(bundle: BundleView) -> str:
             words.bytes_text(row.size_bytes),
             str(words.parity_text(row.parity)),
             *(str(words.top1_text(bundle.accuracy(row, key))) for key in bundle.accuracy_keys),
+            *([words.drop_text(row.drop)] if bundle.has_drops else []),
             str(words.latency_text(row)),
             words.tail_text(row.latency.p90_ms if row.latency else None),
             row.verdict,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeact.records import SearchRecord, SearchTrial
 from edgeact.report.view import SearchView
-from edgeact.report.words import bytes_text, drop_text, machine_name, ms, percent, stages_text
+from edgeact.report.words import DROP_HEAD, bytes_text, drop_text, machine_name, ms, percent, stages_text
 
 __all__ = ["front_rows", "search_title", "summarize_search", "trial_rows"]
 
@@ -61,7 +61,7 @@ def _cells(record: SearchRecord, trial: SearchTrial) -> dict[str, str]:
         "trial": str(trial.number),
         "latency": _latency(trial),
         "top-1": top1,
-        "points lost, 95 %; McNemar": drop_text(trial.drop),
+        DROP_HEAD: drop_text(trial.drop),
         "pruned; INT8; clip": stages_text(trial),
         "artifact": f"{trial.artifact} {bytes_text(trial.size_bytes)}" if trial.artifact else "n/a",
         "place": place,

@@ -96,6 +96,11 @@ class BundleView(_View):
         """Every data set, split and level that a variant's accuracy was counted over, in order of appearance."""
         return tuple(dict.fromkeys(accuracy_key(accuracy) for row in self.rows for accuracy in row.accuracy))
 
+    @property
+    def has_drops(self) -> bool:
+        """Whether a variant's loss of accuracy against the unpruned model was counted."""
+        return any(row.drop for row in self.rows)
+
     def accuracy(self, row: Row, key: str) -> Accuracy | None:
         """The accuracy of `row` over what `key` names."""
         return next((accuracy for accuracy in row.accuracy if accuracy_key(accuracy) == key), None)

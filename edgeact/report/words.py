@@ -21,6 +21,7 @@ from edgeact.records import (
 )
 
 __all__ = [
+    "DROP_HEAD",
     "Text",
     "accuracy_facts",
     "accuracy_key",
@@ -207,6 +208,9 @@ def mistakes(
         if true != predicted and count
     ]
     return sorted(found, key=lambda mistake: (-mistake[2], mistake[0], mistake[1]))[:limit]
+
+
+DROP_HEAD = "points lost, 95 %; McNemar"
 
 
 def drop_text(drop: PairedDrop | None) -> str:

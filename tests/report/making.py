@@ -13,6 +13,7 @@ from edgeact.records import (
     Latency,
     Machine,
     Measurements,
+    PairedDrop,
     Parity,
     ParityLimits,
     Row,
@@ -77,6 +78,22 @@ def make_parity(*, passed: bool = True) -> Parity:
     """A parity record that passed, or one that did not."""
     limits = ParityLimits(max_abs_error=None, snr_db=15, top1_agreement=0.97)
     return Parity(clips=64, max_abs_error=0.31, snr_db=24.6, top1_agreement=0.984, limits=limits, passed=passed)
+
+
+def make_drop(points: float) -> PairedDrop:
+    """A loss against the unpruned model of which 200 videos decide nothing."""
+    return PairedDrop(
+        count=200,
+        reference_correct=180,
+        lost=6,
+        gained=4,
+        drop_points=points,
+        interval=Interval(low=points - 2, high=points + 2),
+        p_value=0.75,
+        max_drop_points=1.0,
+        verdict="undecided",
+        count_needed=4000,
+    )
 
 
 def make_rows(labels: tuple[str, ...] = LABELS) -> tuple[Row, ...]:

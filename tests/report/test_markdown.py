@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from edgeact.report import build_report, render_markdown, words
+from edgeact.report import build_report, render_html, render_markdown, words
 from tests.bench.making import make_record
-from tests.report.making import make_accuracy_record, make_estimated_rows, make_rows, make_view
+from tests.report.making import make_accuracy_record, make_drop, make_estimated_rows, make_rows, make_view
 
 
 def _table(text: str, first_head: str) -> list[list[str]]:
@@ -23,6 +23,16 @@ def test_the_table_says_what_the_records_say() -> None:
         assert str(words.latency_text(row)).replace("[", "\\[") in line
         if row.latency:
             assert f"{words.ms(row.latency.p90_ms or 0)} ms" in line
+
+
+def test_what_was_lost_against_the_unpruned_model_stands_beside_the_accuracy() -> None:
+    rows = tuple(row.model_copy(update={"drop": make_drop(1.0)}) for row in make_rows())
+    report = build_report([make_view(rows=rows)])
+    told = words.drop_text(make_drop(1.0))
+    assert told.startswith("1.0 ")
+    assert render_markdown(report).replace("\\[", "[").count(f"| {told} |") == len(rows)
+    assert render_html(report).count(told) == len(rows)
+    assert words.DROP_HEAD not in render_html(build_report([make_view()]))
 
 
 def test_text_of_the_records_cannot_break_out_of_its_cell() -> None:

@@ -7,26 +7,14 @@ from pathlib import Path
 import pytest
 
 from edgeact.clip import ClipSpec
-from edgeact.records import Interval, PairedDrop, SearchRecipe, SearchRecord, SearchTrial
+from edgeact.records import Interval, SearchRecipe, SearchRecord, SearchTrial
 from edgeact.report import read_inputs, render_html, render_markdown
-from tests.report.making import make_latency, make_machine
+from tests.report.making import make_drop, make_latency, make_machine
 
 CLIP = ClipSpec(clip_frames=4, fps=8, resize=(36, 36), crop=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def _trial(number: int, ms: float, points: float, *, estimated: bool = False) -> SearchTrial:
-    drop = PairedDrop(
-        count=200,
-        reference_correct=180,
-        lost=6,
-        gained=4,
-        drop_points=points,
-        interval=Interval(low=points - 2, high=points + 2),
-        p_value=0.75,
-        max_drop_points=1.0,
-        verdict="undecided",
-        count_needed=4000,
-    )
     return SearchTrial(
         number=number,
         ratios={"stem": 0.5, "head": 0.0},
@@ -41,7 +29,7 @@ def _trial(number: int, ms: float, points: float, *, estimated: bool = False) ->
         latency_estimate_ms=ms if estimated else None,
         top1=0.9 - points / 100,
         top1_interval=Interval(low=0.8, high=0.95),
-        drop=drop,
+        drop=make_drop(points),
         within_budgets=points <= 1,
     )
 
