@@ -125,49 +125,27 @@ def _expected(part: _Part, real: Doubles, added: list[Doubles], base: Doubles) -
     return _Expected(real, base if part.kind == "onto" else np.zeros_like(base), low, high)
 
 
-def _built(case: _Case) -> tuple[Any, list[tuple[_Part, Doubles, _Expected]]]:
-    """The program, and for each part what lies around it and what has to come out."""
+Wanted = tuple[_Part, Doubles, _Expected]
+"""A part, what lies around its outputs, and what has to come out."""
+
+
+def _built(case: _Case) -> tuple[Any, list[Wanted]]:
+    """The program, and what has to come out of its parts."""
     rng, made = np.random.default_rng(case.seed), Building()
     values = random_bytes(rng, *case.size, case.channel + case.inputs + case.behind)
     weights = rng.integers(-127, 128, (case.outputs, *case.kernel, case.inputs), np.int8)
     source = made.holding(values, case.zero)
     read = values[..., case.channel : case.channel + case.inputs].astype(np.float64) - case.zero
     sums = _sums(case, read, weights.astype(np.float64))
-    spread = max(float(np.abs(sums).max()) / 4, 1.0)
     stores, expected, width = [], [], sum(part.before + part.behind + part.last - part.first for part in case.parts)
     result, at = made.array((*case.out, width)), 0
     for part in case.parts:
-        count = part.last - part.first
-        scale = (rng.uniform(20, 150, count) / spread).astype(np.float32)
-        bias = rng.uniform(-50, 50, count).astype(np.float32)
-        there = random_bytes(rng, *case.out, part.before + count + part.behind)
-        zero = 128 if part.kind == "signed" else 0
-        summands, added = [], []
-        for one_zero in part.summands:
-            one, factor = random_bytes(rng, *case.out, count + 3), float(rng.uniform(-1, 1))
-            summands.append(Summand(features=made.holding(one, one_zero), channel=2, scale=factor))
-            added.append((one[..., 2 : 2 + count].astype(np.float64) - one_zero) * factor)
-        to = result if part.kind == "float" else made.holding(there, zero)
-        stores.append(
-            Store(
-                first=part.first,
-                last=part.last,
-                to=to,
-                channel=at + part.before if part.kind == "float" else part.before,
-                is_float=part.kind == "float",
-                relu=part.relu,
-                relu_sum=part.relu_sum,
-                onto=part.kind == "onto",
-                summands=tuple(summands),
-                scale=made.tensor(scale),
-                bias=made.tensor(bias),
-            )
-        )
-        around = there.astype(np.float64) - zero
-        real = sums[..., part.first : part.last] * scale + bias
-        lies = around[..., part.before : part.before + count]
-        expected.append((part, around, _expected(part, real, added, lies)))
-        at += around.shape[3]
+        store, wanted = _stored(case, part, sums, made, rng)
+        if part.kind == "float":
+            store = store.model_copy(update={"to": result, "channel": at + part.before})
+        stores.append(store)
+        expected.append(wanted)
+        at += wanted[1].shape[3]
     made.steps.append(
         Conv(
             features=source,
@@ -179,6 +157,43 @@ def _built(case: _Case) -> tuple[Any, list[tuple[_Part, Doubles, _Expected]]]:
             stores=tuple(stores),
         )
     )
+    _restore(made, stores, expected, result)
+    return made.made(result), expected
+
+
+def _stored(case: _Case, part: _Part, sums: Doubles, made: Building, rng: np.random.Generator) -> tuple[Store, Wanted]:
+    """A part of the outputs, stored to features of its own."""
+    count, spread = part.last - part.first, max(float(np.abs(sums).max()) / 4, 1.0)
+    scale = (rng.uniform(20, 150, count) / spread).astype(np.float32)
+    bias = rng.uniform(-50, 50, count).astype(np.float32)
+    there = random_bytes(rng, *case.out, part.before + count + part.behind)
+    zero = 128 if part.kind == "signed" else 0
+    summands, added = [], []
+    for one_zero in part.summands:
+        one, factor = random_bytes(rng, *case.out, count + 3), float(rng.uniform(-1, 1))
+        summands.append(Summand(features=made.holding(one, one_zero), channel=2, scale=factor))
+        added.append((one[..., 2 : 2 + count].astype(np.float64) - one_zero) * factor)
+    store = Store(
+        first=part.first,
+        last=part.last,
+        to=0 if part.kind == "float" else made.holding(there, zero),
+        channel=part.before,
+        is_float=part.kind == "float",
+        relu=part.relu,
+        relu_sum=part.relu_sum,
+        onto=part.kind == "onto",
+        summands=tuple(summands),
+        scale=made.tensor(scale),
+        bias=made.tensor(bias),
+    )
+    around = there.astype(np.float64) - zero
+    real = sums[..., part.first : part.last] * scale + bias
+    lies = around[..., part.before : part.before + count]
+    return store, (part, around, _expected(part, real, added, lies))
+
+
+def _restore(made: Building, stores: list[Store], expected: list[Wanted], result: int) -> None:
+    """Bring what was stored to features into the result."""
     at = 0
     for store, (part, around, _) in zip(stores, expected, strict=True):
         channels = around.shape[3]
@@ -187,10 +202,9 @@ def _built(case: _Case) -> tuple[Any, list[tuple[_Part, Doubles, _Expected]]]:
                 Restore(features=store.to, channel=0, channels=channels, step=1, to=result, to_channel=at)
             )
         at += channels
-    return made.made(result), expected
 
 
-def _check(found: npt.NDArray[np.float32], expected: list[tuple[_Part, Doubles, _Expected]]) -> None:
+def _check(found: npt.NDArray[np.float32], expected: list[Wanted]) -> None:
     at = 0
     for part, around, wanted in expected:
         got, inside = found[..., at : at + around.shape[3]].astype(np.float64), slice(part.before, -part.behind or None)
