@@ -47,7 +47,8 @@ def reasons(variant: Variant, nodes: Sequence[NodeTime]) -> list[str]:
     """What the profile of a variant says of its time; empty where it says nothing."""
     if variant.checked_by == "native":
         return [] if instructions() == "amx-int8" else [f"its kernels here are of {instructions()}, not of AMX"]
-    products = [node for node in nodes if any(part in node.kind.lower() for part in _PRODUCTS)]
+    working = [node for node in nodes if node.kind not in _MOVING]
+    products = [node for node in working if any(part in node.kind.lower() for part in _PRODUCTS)]
     told = [_kernels(variant, products)] if products else []
     total = sum(node.ms for node in nodes)
     moving: Counter[str] = Counter()

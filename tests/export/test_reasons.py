@@ -37,6 +37,11 @@ CASES: dict[str, tuple[Precision, list[NodeTime], list[str]]] = {
         [CONV, NodeTime("s", "VariadicSplit", "i8", 1.0), NodeTime("t", "Concat", "i8", 3.0)],
         ["40% of its time is copies and changes of layout or precision (Concat, VariadicSplit)"],
     ),
+    "a Convert is no convolution": (
+        "int8",
+        [CONV, NodeTime("v", "Convert", "f32", 2.0), NodeTime("w", "Convert", "f32", 2.0)],
+        ["40% of its time is copies and changes of layout or precision (Convert)"],
+    ),
     "few copies": ("int8", [CONV, NodeTime("s", "Reorder", "i8", 0.1)], []),
     "no profile": ("int8", [], []),
 }
