@@ -56,7 +56,7 @@ def load(
     trust = functools.partial(require_trust, bundle, trust_engines=trust_engines)
     usable, rejected = candidates(bundle.manifest, artifact, backend, trust)
     session, choice = _open_first(bundle, usable, rejected, options)
-    return Recognizer(bundle.manifest, session, choice)
+    return Recognizer(bundle.manifest, session, choice, threads)
 
 
 def open_artifact(bundle: Bundle, artifact: Artifact, backend: Backend, options: OpenOptions) -> Session:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from edgeact.runtime.prediction import Prediction, StageTimes, WindowResult, sof
 from edgeact.runtime.session import Session
 from edgeact.runtime.stream import stream_windows
 
+if TYPE_CHECKING:
+    from edgeact.video import Preprocessor
+
 __all__ = ["Recognizer"]
 
 Image = NDArray[np.uint8]
@@ -34,13 +38,13 @@ class Recognizer:
     prediction overwrites. What it returns belongs to the caller. Use it as a context manager or call `close`.
     """
 
-    def __init__(self, manifest: Manifest, session: Session, choice: Choice) -> None:
+    def __init__(self, manifest: Manifest, session: Session, choice: Choice, threads: int | None = None) -> None:
         self.manifest = manifest
         self.choice = choice
         self.session = session
-        self._input = np.empty(manifest.clip.input_shape, dtype=np.float32)
         self._lock = threading.Lock()
-        self._preprocess: Callable[..., Array] | None = None  # OpenCV is loaded by the first prediction only
+        self._threads = threads or os.cpu_count() or 1
+        self._preprocess: Preprocessor | None = None  # made by the first prediction: it loads OpenCV
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -60,19 +64,21 @@ class Recognizer:
         """
         if order not in ("rgb", "bgr"):
             raise UsageError(f"order: expected 'rgb' or 'bgr', got '{order}'")
-        if self._preprocess is None:
-            require("cv2", "video")
-            from edgeact.video import preprocess
-
-            self._preprocess = preprocess
         with self._lock:
+            preprocess = self._preprocess = self._preprocess or self._preprocessor()
             started_ns = time.perf_counter_ns()
-            self._preprocess(frames, self.clip, self._input, order=order)
+            clip = preprocess(frames, order=order)
             prepared_ns = time.perf_counter_ns()
-            logits, inference_ms = self.session.run(self._input, known_finite=True)
+            logits, inference_ms = self.session.run(clip, known_finite=True)
         scores = softmax(logits[0])
         total_ms = (time.perf_counter_ns() - started_ns) / 1e6
         return Prediction(self.labels, scores, StageTimes((prepared_ns - started_ns) / 1e6, inference_ms, total_ms))
+
+    def _preprocessor(self) -> Preprocessor:
+        require("cv2", "video")
+        from edgeact.video import Preprocessor
+
+        return Preprocessor(self.clip, threads=self._threads)
 
     def logits(self, clip: Array) -> Array:
         """Logits float32 (classes,) of one preprocessed clip, float32 (1, 3, T, H, W); for evaluation and parity."""
@@ -94,6 +100,10 @@ class Recognizer:
     def close(self) -> None:
         """Release the model; a later call raises UsageError."""
         self.session.close()
+        with self._lock:
+            if self._preprocess is not None:
+                self._preprocess.close()
+                self._preprocess = None
 
     def __enter__(self) -> Recognizer:
         return self

@@ -56,10 +56,13 @@ class Session:
         with self._lock:
             if self._inner is None:
                 raise UsageError("the session is closed; load the bundle again")
-            with self._mapped("running the model"):
-                started_ns = time.perf_counter_ns()
+            started_ns = time.perf_counter_ns()
+            try:
                 logits = self._inner.run(clip)
-                inference_ms = (time.perf_counter_ns() - started_ns) / 1e6
+            except Exception as error:
+                self._raise(error, "running the model")
+                raise
+            inference_ms = (time.perf_counter_ns() - started_ns) / 1e6
         return Run(self._checked_logits(logits), inference_ms)
 
     def close(self) -> None:
@@ -109,17 +112,22 @@ class Session:
 
     @contextlib.contextmanager
     def _mapped(self, action: str) -> Iterator[None]:
-        """Turn the library's own errors into DeviceError; anything else is a bug and stays what it is."""
         try:
             yield
-        except EdgeactError:
+        except Exception as error:
+            self._raise(error, action)
             raise
-        except (ImportError, OSError) as error:
+
+    def _raise(self, error: Exception, action: str) -> None:
+        """Raise the library's own errors as DeviceError; return where it is ours or a bug, and stays what it is."""
+        if isinstance(error, EdgeactError):
+            return
+        if isinstance(error, (ImportError, OSError)):
             raise BackendUnavailableError(
                 f"{self.backend} is installed but does not load: {error}; install it again, with the libraries it needs"
             ) from error
-        except MemoryError as error:
+        if isinstance(error, MemoryError):
             raise DeviceError(f"{self.backend}: out of memory while {action}; choose a smaller artifact") from error
-        except self._library_errors as error:
+        if isinstance(error, self._library_errors):
             text = " ".join(str(error).split())
             raise DeviceError(f"{self.backend} failed while {action}: {type(error).__name__}: {text}") from error

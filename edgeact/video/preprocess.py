@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import cv2
@@ -14,7 +16,7 @@ from edgeact.clip import ClipSpec
 from edgeact.errors import InputError
 from edgeact.video.frame import Image
 
-__all__ = ["preprocess", "resize_frame"]
+__all__ = ["Preprocessor", "preprocess", "resize_frame"]
 
 _INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
@@ -33,17 +35,71 @@ def preprocess(
     owns and may reuse, and returns it; without `out` a new array. Raises InputError where the frames or `out` are
     not of the shape and dtype stated.
     """
-    _check_frames(frames, clip)
-    out = np.empty(clip.input_shape, np.float32) if out is None else _checked_out(out, clip)
-    height, width = clip.crop
-    resized, planes = np.empty((*clip.resize, 3), np.uint8), _planes((clip.clip_frames, height, width))
-    channels = planes if order == clip.channel_order else planes[::-1]
-    for index, frame in enumerate(frames):
-        cv2.split(_cropped(resize_frame(frame, clip, resized), clip), [channel[index] for channel in channels])
-    # A table of 256 values is exact and, applied to a whole channel at once, as fast as multiply and add.
-    for channel, table in enumerate(_tables(clip.mean, clip.std)):
-        cv2.LUT(planes[channel].reshape(-1, width), table, out[0, channel].reshape(-1, width))
-    return out
+    return Preprocessor(clip, out)(frames, order=order)
+
+
+class Preprocessor:
+    """`preprocess` for one clip contract, again and again into one buffer; one call at a time.
+
+    All views are made once, and the frames are halved between two threads: beside a model that fills the caches, each
+    object that Python touches anew costs time, and each byte that one core writes and another one reads.
+    """
+
+    def __init__(self, clip: ClipSpec, out: NDArray[np.float32] | None = None, *, threads: int = 1) -> None:
+        """Into `out`, float32 of the clip's shape, which the caller owns; InputError where it is another.
+
+        Of `threads` at most two are used, the caller's among them.
+        """
+        self._clip = clip
+        self.out = np.empty(clip.input_shape, np.float32) if out is None else _checked_out(out, clip)
+        planes, half = _planes((clip.clip_frames, *clip.crop)), (clip.clip_frames + 1) // 2
+        cuts = (half,) if threads > 1 and clip.clip_frames > 1 else ()
+        edges = (0, *cuts, clip.clip_frames)
+        self._parts = [_Part(clip, planes, self.out, slice(*edge)) for edge in itertools.pairwise(edges)]
+        self._pool = ThreadPoolExecutor(1, "edgeact-preprocess") if cuts else None
+
+    def __call__(self, frames: Image | Sequence[Image], *, order: Literal["rgb", "bgr"] = "rgb") -> NDArray[np.float32]:
+        """Frames as `preprocess` takes them; the result is `out`, good until the next call."""
+        _check_frames(frames, self._clip)
+        first, *rest = self._parts
+        others = [self._pool.submit(part.fill, frames, order) for part in rest] if self._pool else []
+        try:
+            first.fill(frames, order)
+        finally:  # nobody writes to the buffer any more when this returns, or raises
+            for other in others:
+                other.result()
+        return self.out
+
+    def close(self) -> None:
+        """End the second thread; a preprocessor of one needs no end."""
+        if self._pool:
+            self._pool.shutdown()
+
+
+class _Part:
+    """Frames `when` of a clip, with the memory that one thread works in."""
+
+    def __init__(self, clip: ClipSpec, planes: Sequence[Image], out: NDArray[np.float32], when: slice) -> None:
+        self._clip, self._when, width = clip, when, clip.crop[1]
+        self._resized: Image = np.empty((*clip.resize, 3), np.uint8)
+        self._cropped = _cropped(self._resized, clip)
+        as_given = [[plane[index] for plane in planes] for index in range(when.start, when.stop)]
+        self._channels = {clip.channel_order: as_given}
+        self._channels["bgr" if clip.channel_order == "rgb" else "rgb"] = [each[::-1] for each in as_given]
+        self._levels = [
+            (plane[when].reshape(-1, width), table, channel[when].reshape(-1, width))
+            for plane, table, channel in zip(planes, _tables(clip.mean, clip.std), out[0], strict=True)
+        ]
+
+    def fill(self, frames: Image | Sequence[Image], order: Literal["rgb", "bgr"]) -> None:
+        """Write its frames, of all of a clip, to the output."""
+        for index, channels in enumerate(self._channels[order], start=self._when.start):
+            frame = frames[index]
+            is_resized = resize_frame(frame, self._clip, self._resized) is not frame
+            cv2.split(self._cropped if is_resized else _cropped(frame, self._clip), channels)
+        # A table of 256 values is exact and, applied to a whole channel at once, as fast as multiply and add.
+        for plane, table, channel in self._levels:
+            cv2.LUT(plane, table, channel)
 
 
 def resize_frame(frame: Image, clip: ClipSpec, out: Image | None = None) -> Image:

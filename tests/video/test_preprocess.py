@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Literal
 
 import cv2
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import InputError
-from edgeact.video import Image, preprocess
+from edgeact.video import Image, Preprocessor, preprocess
 from tests.video.clips import make_clip
 
 FLAGS = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
@@ -116,6 +117,36 @@ def test_a_sequence_may_hold_frames_of_several_sizes() -> None:
     small, large = random_frames(1, 20, 20)[0], random_frames(1, 90, 70)[0]
     result = preprocess([small, large], clip)
     np.testing.assert_array_equal(result[:, :, 1], preprocess([large, large], clip)[:, :, 0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.sampled_from([(36, 44), (32, 40), (20, 30)]),
+    st.sampled_from(["rgb", "bgr"]),
+    st.booleans(),
+)
+def test_two_threads_and_kept_memory_change_nothing(
+    count: int, size: tuple[int, int], order: Literal["rgb", "bgr"], is_buffer: bool
+) -> None:
+    clip = make_clip(count)
+    reused = Preprocessor(clip, threads=2)
+    for seed in range(2):
+        frames = random_frames(count, *size, seed)
+        given_frames = deque(frames) if is_buffer else frames  # a deque has no slices
+        found = reused(given_frames, order=order)
+        assert found is reused.out
+        np.testing.assert_array_equal(found, preprocess(frames, clip, order=order))
+    reused.close()
+
+
+def test_one_wrong_frame_leaves_a_preprocessor_as_good_as_before() -> None:
+    clip, frames = make_clip(), random_frames(8, 36, 40)
+    reused = Preprocessor(clip, threads=2)
+    with pytest.raises(InputError, match="frame 7"):
+        reused([*frames[:7], np.zeros((9, 9), np.uint8)])
+    np.testing.assert_array_equal(reused(frames), preprocess(frames, clip))
+    reused.close()
 
 
 @pytest.mark.parametrize(
