@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,10 +34,11 @@ def explained(measured: Measured, variants: Sequence[Variant], meter: Meter, pro
     timed = [variant for variant in variants if variant.artifact.name in measured.latencies]
     found = {}
     for variant in sorted(timed, key=lambda one: measured.latencies[one.artifact.name].p50_ms)[1:]:
-        nodes: list[NodeTime] = []
-        with contextlib.suppress(*get_backend(str(variant.checked_by)).errors()):  # it ran: its profile is an extra
-            nodes = profile_nodes(variant, meter.data.parity.inputs[0], meter.threads)
-        told = [*reasons(variant, nodes), *_narrow(meter.model.module, variant.artifact.precision, profile)]
+        try:
+            told = reasons(variant, profile_nodes(variant, meter.data.parity.inputs[0], meter.threads))
+        except get_backend(str(variant.checked_by)).errors() as error:  # it ran when it was timed: tell, and go on
+            told = [f"it could not be profiled ({type(error).__name__})"]
+        told += _narrow(meter.model.module, variant.artifact.precision, profile)
         found[variant.artifact.name] = ", ".join(told)
     return replace(measured, reasons=found)
 

@@ -58,7 +58,7 @@ def test_onnx_runtime_reformats_for_int8() -> None:
     assert any("changes of layout or precision" in told for told in reasons(slow, profile_nodes(slow, CLIP, 1)))
 
 
-def test_all_but_the_fastest_are_explained_and_what_cannot_be_profiled_by_its_channels(
+def test_all_but_the_fastest_are_explained_and_what_cannot_be_profiled_is_told(
     colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto
 ) -> None:
     meter = Meter(colours, colour_data, 1, lambda _title, _done, _total: None)
@@ -74,4 +74,4 @@ def test_all_but_the_fastest_are_explained_and_what_cannot_be_profiled_by_its_ch
     narrow = "1 of 2 convolutions have channel counts off the multiple of 16"
     assert set(found) == {"slower", "broken"}
     assert found["slower"].endswith(f", {narrow}")
-    assert found["broken"] == narrow
+    assert found["broken"] == f"it could not be profiled (InvalidProtobuf), {narrow}"
