@@ -11,7 +11,7 @@ from edgeact.report.view import Report
 __all__ = ["render_html"]
 
 _WIDE_PX = (760, 420)
-_NARROW_PX = (340, 360)
+_NARROW_PX = (340, 440)
 _CONFUSION_CLASSES = 30  # a larger table is a picture of nothing: its most frequent mistakes are listed instead
 
 

@@ -14,6 +14,7 @@ __all__ = ["Label", "Layout", "Mark", "Tick", "lay_out"]
 _CHARACTER_PX = 6.9  # of the 12 px label font, wide enough for the system fonts of all platforms
 _LINE_PX = 15.0
 _MARK_PX = 8.0
+_ROUNDS = 8  # of placing all labels
 _LOG_FROM = 8.0  # a latency range wider than this gets a logarithmic axis
 
 
@@ -192,13 +193,20 @@ def _log_values(low: float, high: float, wanted: int) -> list[float]:
 
 
 def _place_labels(bars: Sequence[Bars], texts: Sequence[str], plot: Box) -> list[Label]:
-    """Give each label, from the top point down, the place that is near and covers little of what is there already."""
-    solid = [bar.boxes[0] for bar in bars]
+    """Give each label, from the top point down, the place that is near and covers little of what is there already.
+
+    What was placed first knew nothing of what came after: all choose again until none moves.
+    """
+    marks = [bar.boxes[0] for bar in bars]
     labels: dict[int, Label] = {}
-    for index in sorted(range(len(bars)), key=lambda index: (bars[index].y, bars[index].x)):
-        options = _candidates(bars[index], texts[index])
-        labels[index] = min(options, key=lambda option: _cost(option, index, bars, solid, plot))
-        solid.append(labels[index].box)
+    for _ in range(_ROUNDS):
+        before = dict(labels)
+        for index in sorted(range(len(bars)), key=lambda index: (bars[index].y, bars[index].x)):
+            solid = [*marks, *(label.box for other, label in labels.items() if other != index)]
+            options = _candidates(bars[index], texts[index])
+            labels[index] = min(options, key=lambda option: _cost(option, index, bars, solid, plot))
+        if labels == before:
+            break
     return [labels[index] for index in range(len(bars))]
 
 
@@ -217,7 +225,8 @@ def _candidates(bar: Bars, text: str) -> list[Label]:
 def _cost(label: Label, index: int, bars: Sequence[Bars], solid: Sequence[Box], plot: Box) -> float:
     """Square pixels covered, weighed: much for marks, labels and the outside, little for error bars and distance.
 
-    A place that is nearer to another point than to its own costs as much as a long way.
+    A place that is nearer to another point than to its own costs as much as a long way; touching a mark or a label is
+    worse than any way.
     """
     box, own = label.box, bars[index]
     outside = (box.right - box.left) * (box.bottom - box.top) - box.overlap(plot)
@@ -225,4 +234,4 @@ def _cost(label: Label, index: int, bars: Sequence[Bars], solid: Sequence[Box], 
     crossed = sum(box.overlap(other) for bar in bars for other in bar.boxes[1:])
     distance = box.distance(own.x, own.y)
     is_ambiguous = any(box.distance(bar.x, bar.y) < distance for bar in bars)
-    return 10 * covered + 10 * outside + crossed + 0.5 * distance + 40 * is_ambiguous
+    return 10 * covered + 10 * outside + crossed + 0.5 * distance + 40 * is_ambiguous + 150 * (covered > 0)

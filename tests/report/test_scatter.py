@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeact.records import Interval
-from edgeact.report.scatter import lay_out
+from edgeact.report.scatter import Mark, lay_out
 from edgeact.report.view import Point
 
-SIZES = [(760, 420), (340, 360)]
+SIZES = [(760, 420), (340, 440)]
 
 
 def make_point(latency_ms: float, top1: float, *, is_estimate: bool = False) -> Point:
@@ -75,7 +77,18 @@ def test_labels_do_not_overlap_each_other_nor_a_mark(
     latencies: list[float], size: tuple[int, int], is_estimate: bool
 ) -> None:
     some = [make_point(value, 0.95 - 0.004 * index, is_estimate=is_estimate) for index, value in enumerate(latencies)]
-    marks = lay_out(some, *size).marks
+    _assert_no_overlap(lay_out(some, *size).marks)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("size", SIZES)
+def test_a_dozen_labels_in_clusters_do_not_overlap(size: tuple[int, int], seed: int) -> None:
+    draw = random.Random(seed)
+    near = [draw.choice([5, 6.2, 10, 30, 100]) * draw.uniform(0.98, 1.02) for _ in range(12)]
+    _assert_no_overlap(lay_out([make_point(value, draw.uniform(0.92, 0.94)) for value in near], *size).marks)
+
+
+def _assert_no_overlap(marks: Sequence[Mark]) -> None:
     for one, other in itertools.combinations(marks, 2):
         assert one.label.box.overlap(other.label.box) == 0
     for one, other in itertools.product(marks, marks):
