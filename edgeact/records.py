@@ -60,6 +60,10 @@ class Interval(Record):
     low: float
     high: float
 
+    def overlaps(self, other: Interval) -> bool:
+        """Whether they share a value: what they surround is then not told apart."""
+        return self.low <= other.high and other.low <= self.high
+
 
 class Machine(Record):
     """The machine and software a number belongs to; two records are comparable when `fingerprint` is equal."""

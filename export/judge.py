@@ -79,6 +79,8 @@ def judge(variants: Sequence[Variant], measured: Measured, terms: Terms) -> Verd
     for variant in variants:
         refusal = refusals.get(variant.artifact.name)
         verdict, reason = _verdict(variant, measured, terms, names) if refusal is None else _rejected(refusal)
+        if verdict == "chosen":
+            reason += _level_words(names[0], [one.artifact.name for one in allowed], measured)
         rows.append(_row(variant, measured, terms, verdict, reason))
     return Verdicts(tuple(rows), names, bool(measured.latencies))
 
@@ -179,7 +181,8 @@ def _verdict(variant: Variant, measured: Measured, terms: Terms, shipped: Sequen
     if name == shipped[0]:
         return "chosen", _chosen_words(variant, measured, terms)
     ratio = measured.latencies[name].p50_ms / measured.latencies[shipped[0]].p50_ms
-    slower = f"{ratio:.2f} times the latency of {shipped[0]}"
+    level = " (their intervals overlap)" if _is_level(name, shipped[0], measured) else ""
+    slower = f"{ratio:.2f} times the latency of {shipped[0]}{level}"
     if ratio > 1 and (why := measured.reasons.get(name)):
         slower = f"{slower}: {why}"
     if _is_unproven(variant, measured, terms):
@@ -200,6 +203,16 @@ def _chosen_words(variant: Variant, measured: Measured, terms: Terms) -> str:
     if not terms.trained or terms.int8_asked or variant.artifact.precision == "int8":
         return f"fastest on this machine; {_unknown_accuracy(terms)}"
     return f"fastest float artifact on this machine; {_UNPROVEN}"
+
+
+def _level_words(chosen: str, allowed: Sequence[str], measured: Measured) -> str:
+    """Which others may be as fast, for all that the measurement tells; empty where none or nothing was timed."""
+    level = [name for name in allowed if name != chosen and _is_level(name, chosen, measured)]
+    return f"; not told apart from {', '.join(level)}: the intervals of their latency overlap" if level else ""
+
+
+def _is_level(name: str, other: str, measured: Measured) -> bool:
+    return measured.latencies[name].p50_interval.overlaps(measured.latencies[other].p50_interval)
 
 
 def _unknown_accuracy(terms: Terms) -> str:

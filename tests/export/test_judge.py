@@ -85,6 +85,22 @@ def test_the_fastest_within_the_budget_is_chosen_and_each_other_backend_keeps_it
     assert all(row.latency_estimate_ms is None for row in verdicts.rows)
 
 
+def test_the_fastest_names_those_that_the_measurement_does_not_tell_from_it() -> None:
+    variants = [_variant(name) for name in ("a", "b", "c", "inaccurate")]
+    wide = {"a": Interval(low=0.9, high=1.3), "b": Interval(low=1.2, high=1.6), "c": Interval(low=2.0, high=2.1)}
+    wide["inaccurate"] = wide["a"]
+    measured = Measured(
+        {name: _parity(name != "inaccurate") for name in wide},
+        latencies={
+            name: _latency((of.low + of.high) / 2).model_copy(update={"p50_interval": of}) for name, of in wide.items()
+        },
+    )
+    reasons = {row.artifact: row.reason for row in judge(variants, measured, TERMS).rows}
+    assert reasons["a"].endswith("; not told apart from b: the intervals of their latency overlap")
+    assert reasons["b"] == "1.27 times the latency of a (their intervals overlap)"
+    assert reasons["c"] == "1.86 times the latency of a"
+
+
 def test_faster_is_no_excuse_for_a_loss_of_accuracy() -> None:
     variants = [_variant("float"), _variant("int8", precision="int8")]
     measured = Measured(
