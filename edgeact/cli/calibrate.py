@@ -11,7 +11,20 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from edgeact.cli.numbers import parse_channels, parse_size
+from edgeact.cli.loading import (
+    ChannelOrder,
+    ClipFrames,
+    Fps,
+    Labels,
+    Mean,
+    ModelOptions,
+    RandomWeights,
+    Resize,
+    Size,
+    Std,
+    Weights,
+    Width,
+)
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
 from edgeact.storage import write_text
@@ -53,16 +66,17 @@ def command(
     sort: Annotated[Sorting, typer.Option(help="By the graph's order, by what is clipped, or by what still moved.")] = (
         Sorting.layer
     ),
-    weights: Annotated[Path | None, typer.Option(help=".safetensors, or a .pt/.pth state dict.")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Try it without weights.")] = False,
-    labels: Annotated[Path | None, typer.Option(help="Text file, one label a line.")] = None,
-    width: Annotated[int | None, typer.Option(help="Channels of the first stage.")] = None,
-    clip_frames: Annotated[int | None, typer.Option(min=1, help="Frames in a clip.")] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="Height and width of the input, pixels.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second of a clip.")] = None,
-    resize: Annotated[str | None, typer.Option(help="HxW before the crop, e.g. 128x171.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1, e.g. 0.5,0.5,0.5.")] = None,
-    std: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1.")] = None,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
+    labels: Labels = None,
+    width: Width = None,
+    clip_frames: ClipFrames = None,
+    size: Size = None,
+    fps: Fps = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    channel_order: ChannelOrder = None,
     accept_poor_calibration: Annotated[
         bool, typer.Option("--accept-poor-calibration", help="Go on with too few or random clips.")
     ] = False,
@@ -73,31 +87,17 @@ def command(
 
     An export of the same model with the same clips finds these ranges in the cache.
     """
+    loading = ModelOptions(
+        weights, labels, width, clip_frames, size, fps, resize, mean, std, channel_order, random_weights, seed
+    )
     with steps() as shown:
         shown.begin(STARTING)
         from edgeact.export.calibrate import calibrate
         from edgeact.export.data import DataPlan
-        from edgeact.export.models.loading import LoadRequest, read_labels
-        from edgeact.export.models.spec import Pixels
         from edgeact.export.reporter import Reporter
 
-        load = LoadRequest(
-            weights=weights,
-            labels=read_labels(labels) if labels else None,
-            width=width,
-            clip_frames=clip_frames,
-            size=size,
-            fps=fps,
-            resize=parse_size(resize) if resize is not None else None,
-            pixels=Pixels(
-                mean=parse_channels("--mean", mean) if mean is not None else None,
-                std=parse_channels("--std", std) if std is not None else None,
-            ),
-            random_weights=random_weights,
-            seed=seed,
-        )
         plan = DataPlan(data, clips, accept_poor=accept_poor_calibration, seed=seed, method=method.value)
-        record = calibrate(model, load, plan, Reporter(shown.begin, shown.advance, note))
+        record = calibrate(model, loading.request(), plan, Reporter(shown.begin, shown.advance, note))
     if out:
         write_text(out, record.model_dump_json(indent=1) + "\n")
     if json:

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeact.cli.calibrate import MethodChoice
-from edgeact.cli.numbers import parse_channels, parse_size
+from edgeact.cli.loading import (
+    ChannelOrder,
+    ClipFrames,
+    Fps,
+    Labels,
+    Mean,
+    ModelOptions,
+    RandomWeights,
+    Resize,
+    Size,
+    Std,
+    Weights,
+    Width,
+)
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.pruning import (
     DistillFeatures,
@@ -35,7 +48,7 @@ from edgeact.devices import load_profile
 if TYPE_CHECKING:
     from edgeact.bundle import Bundle
 
-__all__ = ["ChannelOrder", "PrecisionChoice", "command"]
+__all__ = ["PrecisionChoice", "command"]
 
 
 class PrecisionChoice(str, Enum):
@@ -46,13 +59,6 @@ class PrecisionChoice(str, Enum):
     fp16 = "fp16"
     mixed = "mixed"
     int8 = "int8"
-
-
-class ChannelOrder(str, Enum):
-    """What `--channel-order` takes."""
-
-    rgb = "rgb"
-    bgr = "bgr"
 
 
 def command(
@@ -68,17 +74,17 @@ def command(
         str | None, typer.Option(help="Data to calibrate and check on, e.g. 'folder:/clips'; see docs/data.md.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Default: MODEL-TARGET.edgeact here.")] = None,
-    weights: Annotated[Path | None, typer.Option(help=".safetensors, or a .pt/.pth state dict.")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Try the conversion alone.")] = False,
-    labels: Annotated[Path | None, typer.Option(help="Text file, one label a line.")] = None,
-    width: Annotated[int | None, typer.Option(help="Channels of the first stage.")] = None,
-    clip_frames: Annotated[int | None, typer.Option(min=1, help="Frames in a clip.")] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="Height and width of the input, pixels.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second of a clip.")] = None,
-    resize: Annotated[str | None, typer.Option(help="HxW before the crop, e.g. 128x171.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1, e.g. 0.5,0.5,0.5.")] = None,
-    std: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1.")] = None,
-    channel_order: Annotated[ChannelOrder | None, typer.Option(help="Of the input, of --mean and --std.")] = None,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
+    labels: Labels = None,
+    width: Width = None,
+    clip_frames: ClipFrames = None,
+    size: Size = None,
+    fps: Fps = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    channel_order: ChannelOrder = None,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Record the damage of INT8 by layer, whatever comes of it.")
     ] = False,
@@ -130,12 +136,13 @@ def command(
         features=distill_features,
         seed=seed,
     )
+    loading = ModelOptions(
+        weights, labels, width, clip_frames, size, fps, resize, mean, std, channel_order, random_weights, seed
+    )
     with steps() as shown:
         shown.begin(STARTING)
         load_profile(target)  # a name mistyped is told before the slow imports
         from edgeact.export.data import DataPlan
-        from edgeact.export.models.loading import LoadRequest, read_labels
-        from edgeact.export.models.spec import Pixels
         from edgeact.export.pipeline import ExportRequest, Reporter, export
 
         name = (model or "msf-r3d-fsam").rpartition(":")[2]
@@ -143,22 +150,7 @@ def command(
             target=target,
             out=out or Path(f"{name}-{target}.edgeact"),
             source=model,
-            load=LoadRequest(
-                weights=weights,
-                labels=read_labels(labels) if labels else None,
-                width=width,
-                clip_frames=clip_frames,
-                size=size,
-                fps=fps,
-                resize=parse_size(resize) if resize is not None else None,
-                pixels=Pixels(
-                    mean=parse_channels("--mean", mean) if mean is not None else None,
-                    std=parse_channels("--std", std) if std is not None else None,
-                    channel_order=channel_order.value if channel_order else None,
-                ),
-                random_weights=random_weights,
-                seed=seed,
-            ),
+            load=loading.request(),
             precision=precision.value,
             data=DataPlan(
                 calib, calibration_clips, evaluation_videos, accept_poor_calibration, seed, calib_method.value

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from edgeact.cli.numbers import parse_channels, parse_size
+from edgeact.cli.loading import ChannelOrder, Fps, Labels, Mean, ModelOptions, Resize, Std, Weights, Width
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
 from edgeact.devices import load_profile, probe_machine
@@ -48,13 +48,14 @@ def command(
         str | None, typer.Option(help="Height and width of the input, e.g. 112,80: the model's own, then others.")
     ] = None,
     finetune_epochs: Annotated[int, typer.Option(min=0, help="Of every pruned model; 0: none.")] = 2,
-    weights: Annotated[Path | None, typer.Option(help=".safetensors, or a .pt/.pth state dict.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Text file, one label a line.")] = None,
-    width: Annotated[int | None, typer.Option(help="Channels of the first stage.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second of a clip.")] = None,
-    resize: Annotated[str | None, typer.Option(help="HxW before the crop, e.g. 128x171.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1, e.g. 0.5,0.5,0.5.")] = None,
-    std: Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1.")] = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    width: Width = None,
+    fps: Fps = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    channel_order: ChannelOrder = None,
     calibration_clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 64,
     evaluation_videos: Annotated[int, typer.Option(min=1, help="Videos to compare accuracy on.")] = 480,
     accept_poor_calibration: Annotated[
@@ -73,30 +74,18 @@ def command(
         shown.begin(STARTING)
         from edgeact.calibration.executors import open_executors
         from edgeact.export.data import DataPlan
-        from edgeact.export.models.loading import LoadRequest, read_labels
-        from edgeact.export.models.spec import Pixels
         from edgeact.export.search import Budgets, SearchJob, SearchRequest
 
         frames, sizes = _numbers("--clip-frames", clip_frames), _numbers("--size", size)
+        first = (frames[0] if frames else None, sizes[0] if sizes else None)
+        loading = ModelOptions(weights, labels, width, *first, fps, resize, mean, std, channel_order)
         name = (model or "msf-r3d-fsam").rpartition(":")[2]
         record_file = out or Path(f"{name}-{target}.search.json")
         request = SearchRequest(
             job=SearchJob(
                 target=target,
                 source=model,
-                load=LoadRequest(
-                    weights=weights,
-                    labels=read_labels(labels) if labels else None,
-                    width=width,
-                    clip_frames=frames[0] if frames else None,
-                    size=sizes[0] if sizes else None,
-                    fps=fps,
-                    resize=parse_size(resize) if resize is not None else None,
-                    pixels=Pixels(
-                        mean=parse_channels("--mean", mean) if mean is not None else None,
-                        std=parse_channels("--std", std) if std is not None else None,
-                    ),
-                ),
+                load=loading.request(),
                 data=DataPlan(data, calibration_clips, evaluation_videos, accept_poor_calibration, seed),
                 finetune_epochs=finetune_epochs,
                 threads=threads or probe_machine().cores,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeact.cli.loading import ClipFrames, Fps, Resize, Size, Width
 from edgeact.cli.numbers import parse_size
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
@@ -26,11 +27,11 @@ def command(
     epochs: Annotated[int, typer.Option(min=1)] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 16,
     learning_rate: Annotated[float, typer.Option("--lr")] = 2e-3,
-    width: Annotated[int | None, typer.Option(help="Channels of the first stage; 64 in the papers.")] = None,
-    clip_frames: Annotated[int | None, typer.Option(min=1)] = None,
-    size: Annotated[int | None, typer.Option(help="Height and width of the input, pixels.")] = None,
-    resize: Annotated[str | None, typer.Option(help="HxW before the crop, e.g. 128x171.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second of a clip.")] = None,
+    width: Width = None,
+    clip_frames: ClipFrames = None,
+    size: Size = None,
+    resize: Resize = None,
+    fps: Fps = None,
     init: Annotated[Path | None, typer.Option(help="Start from these weights.")] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Round as INT8 does while training, from --init; a few epochs at a low --lr.")
