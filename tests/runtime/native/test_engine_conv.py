@@ -259,3 +259,21 @@ def test_as_many_stores_as_a_pair_of_tiles_may_have(name: str) -> None:
     case = _Case(3, (1, 4, 4), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 4, 4), 128, 0, 16, 0, 32, parts)
     made, expected = _built(case)
     _check(run(made, name=name).reshape(*case.out, -1), expected)
+
+
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+@pytest.mark.parametrize("width", [16, 17, 40])
+@pytest.mark.parametrize("rows", [1, 4, 5])
+@pytest.mark.parametrize("outputs", [16, 40])
+def test_strided_rows_are_computed_two_and_two_while_they_are_narrow(
+    outputs: int, rows: int, width: int, name: str
+) -> None:
+    """Up to 16 pixels go beside those of the next row, which an odd number of rows leaves empty."""
+    out, size = (2, rows, width), (3, 2 * rows, 2 * width)
+    part = _Part(1, outputs, "bytes", True, False, (0,), 2, 3)
+    case = _Case(4, size, (3, 3, 3), (2, 2, 2), (1, 1, 1), out, 0, 1, 20, 2, outputs, (part,))
+    made, expected = _built(case)
+    for memory in (Before, After):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "Memory", memory)
+            _check(run(made, threads=2, name=name).reshape(*out, -1), expected)

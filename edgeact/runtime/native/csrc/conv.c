@@ -3,10 +3,11 @@
 
 enum { PART = 256, LARGE_WEIGHTS = 768 << 10 };
 
-/* Pixels that lie equally far apart: all of a frame where the stride is 1 (the margin between two rows is computed and
- * thrown away), else a row. */
+/* Pixels that are computed together: all of a frame where the stride is 1 (the margin between two rows is computed and
+ * thrown away), else a row, or two of at most EA_HALF pixels, which would leave half of a block empty. */
 typedef struct {
-    int flat;
+    int flat, paired;
+    int rows; /* of lines in a frame */
     int lines, length; /* how many, and pixels in each, those of margins among them */
     int pitch;         /* pixels from one row of `flat` lines to the next */
     int64_t step;      /* bytes */
@@ -19,8 +20,10 @@ static plan planned(const ea_conv *conv)
     plan p;
     p.flat = conv->stride[1] == 1 && conv->stride[2] == 1;
     p.pitch = (int)(conv->from->row / conv->from->pixel);
-    p.lines = p.flat ? conv->out[0] : conv->out[0] * conv->out[1];
-    p.length = p.flat ? (conv->out[1] - 1) * p.pitch + conv->out[2] : conv->out[2];
+    p.paired = !p.flat && conv->out[2] <= EA_HALF;
+    p.rows = p.flat ? 1 : p.paired ? (conv->out[1] + 1) / 2 : conv->out[1];
+    p.lines = conv->out[0] * p.rows;
+    p.length = p.flat ? (conv->out[1] - 1) * p.pitch + conv->out[2] : p.paired ? 2 * EA_HALF : conv->out[2];
     p.step = conv->from->pixel * conv->stride[2];
     p.by_outputs = (int64_t)conv->tiles * conv->windows * 1024 > LARGE_WEIGHTS && conv->tiles > 2;
     p.parts = (p.length + PART - 1) / PART;
@@ -33,12 +36,13 @@ int ea_conv_chunks(const ea_conv *conv)
     return p.by_outputs ? (conv->tiles + 1) / 2 : p.lines * p.parts;
 }
 
-/* The output pixels among positions [begin, begin + count) of a line; the rest are margins. */
-static int runs_of(const ea_conv *conv, const plan *p, int line, int begin, int count, ea_run_of_pixels *runs)
+/* The output pixels among positions [begin, begin + count) of a line that begins in `first`; the rest are margins. */
+static int runs_of(const ea_conv *conv, const plan *p, int first, int begin, int count, ea_run_of_pixels *runs)
 {
     if (!p->flat) {
-        runs[0] = (ea_run_of_pixels){line % conv->out[1], begin, count, 0};
-        return 1;
+        runs[0] = (ea_run_of_pixels){first, begin, p->paired ? conv->out[2] : count, 0};
+        runs[1] = (ea_run_of_pixels){first + 1, begin, conv->out[2], EA_HALF};
+        return p->paired && first + 1 < conv->out[1] ? 2 : 1;
     }
     int found = 0;
     for (int position = begin; position < begin + count;) {
@@ -62,23 +66,26 @@ static void line_done(const ea_conv *conv, const plan *p, int line, int begin, i
     int32_t sums[2][EA_SUMS] __attribute__((aligned(64)));
     ea_sliced sliced[PAIRS];
     ea_rest rest[2];
-    int which = 0, pairs = 0, most = EA_SUMS / 16 / (last - tile > 1 ? 2 : 1);
-    int time = p->flat ? line : line / conv->out[1], row = p->flat ? 0 : line % conv->out[1];
-    const uint8_t *from = conv->from->data + time * conv->stride[0] * conv->from->time +
-                          (int64_t)row * conv->stride[1] * conv->from->row;
+    int which = 0, pairs = 0, most = EA_SUMS / 16 / (last - tile > 1 || p->paired ? 2 : 1);
+    int time = line / p->rows, row = line % p->rows * (p->paired ? 2 : 1);
+    int64_t down = conv->stride[1] * conv->from->row;
+    const uint8_t *from = conv->from->data + time * conv->stride[0] * conv->from->time + row * down;
+    ea_block block = {.step = p->step, .positions = most, .second = EA_HALF * p->step};
+    if (p->paired)
+        block.second = row + 1 < conv->out[1] ? down : 0;
     for (int first = tile; first < last; first += 2)
         ea_slice_stores(&sliced[pairs++], conv, time, first, last - first > 1 ? 2 : 1, most);
     rest[1].left = 0;
     for (int position = begin; position < end; position += most) {
         int count = end - position < most ? end - position : most;
-        const uint8_t *first = from + position * p->step;
+        block.from = from + position * p->step;
         for (int pair = 0; pair < pairs; pair++, which = !which) {
             int begins = tile + pair * 2, tiles = last - begins > 1 ? 2 : 1;
             if (instructions == EA_AMX)
-                ea_products_amx(conv, first, p->step, begins, tiles, most, sums[which], &rest[!which]);
+                ea_products_amx(conv, &block, begins, tiles, sums[which], &rest[!which]);
             else
-                ea_products_vnni(conv, first, p->step, begins, tiles, most, sums[which], &rest[!which]);
-            rest[which].run_count = runs_of(conv, p, line, position, count, rest[which].runs);
+                ea_products_vnni(conv, &block, begins, tiles, sums[which], &rest[!which]);
+            rest[which].run_count = runs_of(conv, p, row, position, count, rest[which].runs);
             ea_rest_begin(&rest[which], &sliced[pair], sums[which]);
         }
     }

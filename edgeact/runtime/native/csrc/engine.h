@@ -147,7 +147,8 @@ int ea_chunks(const ea_step *step);
 void ea_do(const ea_step *step, int chunk, int instructions);
 int ea_conv_chunks(const ea_conv *conv);
 void ea_conv_do(const ea_conv *conv, int chunk, int instructions);
-enum { EA_POSITIONS = 64, EA_SUMS = 1024 }; /* pixels computed together at most; sums, at 16 an output tile */
+/* Pixels computed together at most, and those of one AMX tile; sums, at 16 an output tile. */
+enum { EA_POSITIONS = 64, EA_HALF = 16, EA_SUMS = 1024 };
 void ea_tiles_begin(void);
 void ea_tiles_end(void);
 

@@ -227,12 +227,13 @@ static void small_conv_row(const ea_small_conv *op, int chunk)
 static void round_row(const ea_round *op, int chunk)
 {
     const ea_features *to = op->to;
-    int t = chunk / to->size[1], h = chunk % to->size[1];
-    const float *from = op->from + (int64_t)chunk * to->size[2] * op->channels;
-    for (int w = 0; w < to->size[2]; w++, from += op->channels) {
+    int t = chunk / to->size[1], h = chunk % to->size[1], channels = op->channels, zero = to->zero;
+    float scale = op->scale; /* all of these in registers: a byte that is stored may be any of them to a compiler */
+    const float *from = op->from + (int64_t)chunk * to->size[2] * channels;
+    for (int w = 0; w < to->size[2]; w++, from += channels) {
         uint8_t *out = to->data + t * to->time + h * to->row + w * to->pixel + op->channel;
-        for (int c = 0; c < op->channels; c++)
-            out[c] = rounded(from[c] * op->scale, to->zero);
+        for (int c = 0; c < channels; c++)
+            out[c] = rounded(from[c] * scale, zero);
     }
 }
 
@@ -240,11 +241,11 @@ static void restore_row(const ea_restore *op, int chunk)
 {
     const ea_features *from = op->from;
     int t = chunk / from->size[1], h = chunk % from->size[1];
-    float *out = op->to + (int64_t)chunk * from->size[2] * op->to_channels + op->to_channel;
-    for (int w = 0; w < from->size[2]; w++, out += op->to_channels) {
+    float *out = op->to + (int64_t)chunk * from->size[2] * op->to_channels + op->to_channel, scale = op->scale;
+    for (int w = 0, zero = from->zero; w < from->size[2]; w++, out += op->to_channels) {
         const uint8_t *in = from->data + t * from->time + h * from->row + w * from->pixel + op->channel;
         for (int c = 0; c < op->channels; c++)
-            out[c] = (float)(in[c] - from->zero) * op->scale;
+            out[c] = (float)(in[c] - zero) * scale;
     }
 }
 

@@ -49,9 +49,9 @@ FOR_AMX void ea_tiles_begin(void)
 FOR_AMX void ea_tiles_end(void) { _tile_release(); }
 
 /* Four tiles of sums: 4 loads for 4 products. */
-FOR_AMX static void square(const ea_conv *conv, const uint8_t *from, int64_t step, const int8_t *weights, int32_t *sums,
-                           ea_rest *rest)
+FOR_AMX static void square(const ea_conv *conv, const ea_block *block, const int8_t *weights, int32_t *sums, ea_rest *rest)
 {
+    const int64_t step = block->step, behind = block->second;
     const int8_t *second = weights + (int64_t)conv->windows * TILE_BYTES;
     int between = (rest->left + conv->windows - 1) / conv->windows;
     _tile_zero(0);
@@ -59,11 +59,11 @@ FOR_AMX static void square(const ea_conv *conv, const uint8_t *from, int64_t ste
     _tile_zero(2);
     _tile_zero(3);
     for (int window = 0; window < conv->windows; window++) {
-        const uint8_t *a = from + conv->offsets[window];
+        const uint8_t *a = block->from + conv->offsets[window];
         _tile_loadd(6, weights, WINDOW);
         _tile_loadd(4, a, step);
         _tile_dpbusd(0, 4, 6);
-        _tile_loadd(5, a + 16 * step, step);
+        _tile_loadd(5, a + behind, step);
         _tile_dpbusd(1, 5, 6);
         _tile_loadd(7, second, WINDOW);
         _tile_dpbusd(2, 4, 7);
@@ -79,22 +79,22 @@ FOR_AMX static void square(const ea_conv *conv, const uint8_t *from, int64_t ste
 }
 
 /* Up to four tiles of sums of the same 16 outputs: 5 loads for 4 products. */
-FOR_AMX static void column(const ea_conv *conv, const uint8_t *from, int64_t step, const int8_t *weights, int positions,
-                           int32_t *sums, ea_rest *rest)
+FOR_AMX static void column(const ea_conv *conv, const ea_block *block, const int8_t *weights, int32_t *sums, ea_rest *rest)
 {
+    const int64_t step = block->step, behind = block->second;
     int between = (rest->left + conv->windows - 1) / conv->windows;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
     for (int window = 0; window < conv->windows; window++) {
-        const uint8_t *a = from + conv->offsets[window];
+        const uint8_t *a = block->from + conv->offsets[window];
         _tile_loadd(6, weights, WINDOW);
         _tile_loadd(4, a, step);
         _tile_dpbusd(0, 4, 6);
-        _tile_loadd(5, a + 16 * step, step);
+        _tile_loadd(5, a + behind, step);
         _tile_dpbusd(1, 5, 6);
-        if (positions > 32) {
+        if (block->positions > 32) {
             _tile_loadd(4, a + 32 * step, step);
             _tile_dpbusd(2, 4, 6);
             _tile_loadd(5, a + 48 * step, step);
@@ -105,20 +105,19 @@ FOR_AMX static void column(const ea_conv *conv, const uint8_t *from, int64_t ste
     }
     _tile_stored(0, sums, WINDOW);
     _tile_stored(1, sums + 16 * 16, WINDOW);
-    if (positions > 32) {
+    if (block->positions > 32) {
         _tile_stored(2, sums + 32 * 16, WINDOW);
         _tile_stored(3, sums + 48 * 16, WINDOW);
     }
 }
 
-FOR_AMX void ea_products_amx(const ea_conv *conv, const uint8_t *from, int64_t step, int tile, int tiles, int positions,
-                             int32_t *sums, ea_rest *rest)
+FOR_AMX void ea_products_amx(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_rest *rest)
 {
     const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
     if (tiles == 2)
-        square(conv, from, step, weights, sums, rest);
+        square(conv, block, weights, sums, rest);
     else
-        column(conv, from, step, weights, positions, sums, rest);
+        column(conv, block, weights, sums, rest);
 }
 
 /* 8 pixels by 16 outputs times `tiles`, inlined with a constant. */
@@ -161,15 +160,16 @@ FOR_VNNI static void eight_by_one(const ea_conv *conv, const uint8_t *from, int6
     eight(conv, from, step, weights, 1, sums);
 }
 
-void ea_products_vnni(const ea_conv *conv, const uint8_t *from, int64_t step, int tile, int tiles, int positions,
-                      int32_t *sums, ea_rest *rest)
+void ea_products_vnni(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_rest *rest)
 {
     const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
+    const int64_t step = block->step, behind = block->second - EA_HALF * step;
     ea_rest_do(rest, rest->left);
-    for (int done = 0; done < positions; done += 8) {
+    for (int done = 0; done < block->positions; done += 8) {
+        const uint8_t *from = block->from + done * step + (done < EA_HALF ? 0 : behind);
         if (tiles == 2)
-            eight_by_two(conv, from + done * step, step, weights, sums + done * 16);
+            eight_by_two(conv, from, step, weights, sums + done * 16);
         else
-            eight_by_one(conv, from + done * step, step, weights, sums + done * 16);
+            eight_by_one(conv, from, step, weights, sums + done * 16);
     }
 }
