@@ -23,6 +23,7 @@ from edgeact.export.models.foreign import complete, contract, translated
 from edgeact.export.models.options import ModelOptions
 from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
+from edgeact.export.prune.plan import PruningPlan
 from edgeact.export.prune.structure import cut_layers
 from edgeact.export.quantize.aware import int8_layers, rounding
 from edgeact.export.train import Progress, TrainingVideos, TrainPlan, centred_batches, fit, predict_labels
@@ -71,6 +72,49 @@ def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
     spec = find_model(request.model)
     dataset = load_dataset(request.data, titled(report.on_step, LOADING_STEP))
     initial = translated(read_weights(request.init)) if request.init else None
+    start = _started(request, spec, dataset.labels, initial)
+    for note in start.notes:
+        report.on_note(note)
+    prepared = _prepared(request, dataset, start.clip, report)
+    state = request.out.with_suffix(".training")
+    videos = TrainingVideos(prepared["train"], prepared.get("val"))
+    with _rounding(request, start.module, start.clip, videos, report):
+        result = fit(start.module, videos, request.plan, state, report)
+    card = ModelCard(
+        model=spec.name,
+        width=start.width,
+        labels=dataset.labels,
+        clip=start.clip,
+        provenance={
+            "paper": spec.paper,
+            **_provenance(request.plan, dataset, prepared),
+            "data_digest": dataset.digest("train", titled(report.on_step, "hashing the videos")),
+            "initial_weights": initial.sha256 if initial else "random",
+            **({"initial_weights_notes": "; ".join(start.notes)} if start.notes else {}),
+            **({"rounding": "INT8"} if request.int8 else {}),
+            "validation_top1": "not measured" if result.validation_top1 is None else f"{result.validation_top1:.4f}",
+        },
+    )
+    for plan in start.pruning:
+        card = card.pruned_by(plan)
+    write_weights(request.out, start.module, card)
+    state.unlink(missing_ok=True)
+    return card
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is trained, before its first step."""
+
+    module: nn.Module
+    clip: ClipSpec
+    width: int
+    pruning: tuple[PruningPlan, ...]
+    notes: tuple[str, ...]
+
+
+def _started(request: TrainRequest, spec: ModelSpec, labels: tuple[str, ...], initial: Weights | None) -> _Start:
+    """The module as its initial weights have it, cut as they were, or at random."""
     card = initial.card if initial else None
     clip = resized_clip(
         contract(initial, spec.clip),
@@ -79,46 +123,25 @@ def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
         resize=request.resize,
         fps=request.fps,
     )
-    options = spec.options(len(dataset.labels), width=request.width or (card.width if card else None), clip=clip)
+    options = spec.options(len(labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.plan.seed)
     module = spec.build(options)
-    for plan in card.pruning if card else ():
+    pruning = tuple(card.pruning) if card else ()
+    for plan in pruning:
         cut_layers(module, plan.cuts)
     notes = _start_from(initial, spec, options, module) if initial else ()
-    for note in notes:
-        report.on_note(note)
+    return _Start(module, clip, options.width, pruning, notes)
+
+
+def _prepared(request: TrainRequest, dataset: Dataset, clip: ClipSpec, report: Progress) -> dict[str, PreparedVideos]:
+    """The videos of 'train', and of 'val' where there are any, decoded."""
     splits = {name: dataset.splits[name] for name in ("train", "val") if dataset.splits.get(name)}
     if "train" not in splits:
         raise DatasetError(f"'{request.data}' has no 'train' split; it has {', '.join(dataset.splits)}")
-    prepared = {
+    return {
         name: prepare(items, clip, titled(report.on_step, f"decoding the {name} videos"))
         for name, items in splits.items()
     }
-    state = request.out.with_suffix(".training")
-    videos = TrainingVideos(prepared["train"], prepared.get("val"))
-    with _rounding(request, module, clip, videos, report):
-        result = fit(module, videos, request.plan, state, report)
-    top1 = "not measured" if result.validation_top1 is None else f"{result.validation_top1:.4f}"
-    made = ModelCard(
-        model=spec.name,
-        width=options.width,
-        labels=dataset.labels,
-        clip=clip,
-        provenance={
-            "paper": spec.paper,
-            **_provenance(request.plan, dataset, prepared),
-            "data_digest": dataset.digest("train", titled(report.on_step, "hashing the videos")),
-            "initial_weights": initial.sha256 if initial else "random",
-            **({"initial_weights_notes": "; ".join(notes)} if notes else {}),
-            **({"rounding": "INT8"} if request.int8 else {}),
-            "validation_top1": top1,
-        },
-    )
-    for plan in card.pruning if card else ():
-        made = made.pruned_by(plan)
-    write_weights(request.out, module, made)
-    state.unlink(missing_ok=True)
-    return made
 
 
 @contextlib.contextmanager
