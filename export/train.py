@@ -21,6 +21,7 @@ from edgeact.clip import ClipSpec
 from edgeact.errors import UsageError, WeightsError
 from edgeact.export.distill import Lesson, Teacher
 from edgeact.export.frames import PreparedVideos
+from edgeact.export.weights import state_sha256
 from edgeact.progress import OnProgress, OnStep, titled
 from edgeact.storage import atomic_write
 
@@ -310,11 +311,11 @@ def _is_right_in_bf16(module: nn.Module, clips: Tensor) -> bool:
 
 
 def _fingerprint(module: nn.Module, data: PreparedVideos, plan: TrainPlan, teacher: Teacher | None) -> str:
-    """Tells whether two trainings are the same, whatever folder their videos lie in."""
-    shapes = [(name, tuple(tensor.shape)) for name, tensor in module.state_dict().items()]
+    """Tells whether two trainings are the same, by where they begin, whatever folder their videos lie in."""
     changed = [name for name, layer in module.named_modules() if "forward" in vars(layer)]  # they round, for example
     extra = (*((teacher.digest,) if teacher else ()), *changed)
-    described = (shapes, data.clip.model_dump_json(), data.labels, sorted(asdict(plan).items()), *extra)
+    videos = (data.clip.model_dump_json(), data.labels, data.sampled_sha256())
+    described = (state_sha256(module), videos, sorted(asdict(plan).items()), *extra)
     return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
@@ -327,8 +328,8 @@ def _resume(
     state = _read_state(state_file, _device_of(module))
     if state["fingerprint"] != fingerprint:
         raise UsageError(
-            f"'{state_file}' belongs to a training of another model, on other data, with other settings or another "
-            "teacher; repeat those settings, or remove the file to begin anew"
+            f"'{state_file}' belongs to a training of another model, from other weights, on other data, with other "
+            "settings or another teacher; repeat those settings, or remove the file to begin anew"
         )
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])

@@ -219,6 +219,7 @@ def _next_stage(stage: _Stage, job: _Job, out: Path, plan: PruningPlan | None = 
     apply_plan(stage.module, plan)
     card = stage.card.pruned_by(plan) if plan.cuts else stage.card
     card = card.model_copy(update={"provenance": {**card.provenance, _JOB: job.digest, _STEP: str(number)}})
+    _training_file(out, number).unlink(missing_ok=True)  # of another pruning, whose state file somebody took away
     write_weights(_state_file(out), stage.module, card)
     _training_file(out, stage.step).unlink(missing_ok=True)
     return _Stage(stage.module, card, number)

@@ -87,11 +87,11 @@ def test_an_interrupted_training_ends_bit_identical(
 
     with pytest.raises(_InterruptedError):
         fit(resumed, TrainingVideos(few), plan, tmp_path / "state", Progress(on_step, on_epoch))
-    fresh = _module(seed=9, name=name)
+    fresh = _module(name=name)
     torch.manual_seed(12345)
     assert fit(fresh, TrainingVideos(few), plan, tmp_path / "state") == expected
     assert _equal(fresh, whole)
-    assert fit(_module(seed=5, name=name), TrainingVideos(few), plan, tmp_path / "state") == expected
+    assert fit(_module(name=name), TrainingVideos(few), plan, tmp_path / "state") == expected
 
 
 def test_seeds_differ(videos: PreparedVideos, tmp_path: Path) -> None:
@@ -102,14 +102,15 @@ def test_seeds_differ(videos: PreparedVideos, tmp_path: Path) -> None:
     assert not _equal(one, other)
 
 
-@pytest.mark.parametrize("change", ["plan", "model", "labels", "clip"])
+@pytest.mark.parametrize("change", ["plan", "model", "weights", "labels", "clip", "videos"])
 def test_the_state_of_another_training_is_refused(change: str, videos: PreparedVideos, tmp_path: Path) -> None:
     plan = replace(PLAN, epochs=1)
     fit(_module(), TrainingVideos(videos), plan, tmp_path / "state")
-    module = _module(name="cnn3d") if change == "model" else _module()
+    module = {"model": _module(name="cnn3d"), "weights": _module(seed=9)}.get(change, _module())
     data = {
         "labels": replace(videos, labels=videos.labels[::-1]),
         "clip": replace(videos, clip=CLIP.model_copy(update={"fps": 5.0})),
+        "videos": replace(videos, files=videos.files[::-1]),
     }.get(change, videos)
     wanted = replace(plan, learning_rate=1e-3) if change == "plan" else plan
     with pytest.raises(UsageError, match=r"state' belongs to a training of another model.*remove the file"):

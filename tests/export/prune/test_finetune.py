@@ -162,6 +162,26 @@ def test_killed_anywhere_it_goes_on_to_the_same_weights(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "w.safetensors", "whole.safetensors"]
 
 
+def test_what_another_pruning_left_behind_is_not_gone_on_with(
+    model: LoadedModel, request_: FinetuneRequest, tmp_path: Path
+) -> None:
+    """Its state file was refused and taken away, as the refusal advises; the epochs it had trained are no start."""
+    request = replace(request_, steps=1)
+    clean = prune_and_finetune(model, request, tmp_path / "clean.safetensors")
+
+    def kill(_result: EpochResult) -> None:
+        raise _KilledError
+
+    out = tmp_path / "w.safetensors"
+    other = replace(request, prune=replace(request.prune, importance="bn-scale"))
+    with pytest.raises(_KilledError):
+        prune_and_finetune(model, other, out, Progress(on_epoch=kill))
+    with pytest.raises(UsageError, match="remove the file to begin anew"):
+        prune_and_finetune(model, request, out)
+    (tmp_path / "w.pruning.safetensors").unlink()
+    assert prune_and_finetune(model, request, out).weights_sha256 == clean.weights_sha256
+
+
 def test_a_process_that_dies_leaves_what_the_next_goes_on_from(
     model: LoadedModel, request_: FinetuneRequest, tmp_path: Path
 ) -> None:
