@@ -20,7 +20,7 @@ from edgeact.export.reporter import Reporter
 from edgeact.export.train import Progress, TrainPlan
 from edgeact.export.weights import state_sha256
 
-__all__ = ["Compressed", "Compression", "Given", "compress"]
+__all__ = ["Compressed", "Compression", "Given", "compress", "pruned_weights_file"]
 
 _NOTHING = "nothing was pruned: no layer has channels to spare at these ratios and multiples; the plan says why"
 _AGREEMENT = "agreement is measured against the pruned PyTorch model"
@@ -102,7 +102,7 @@ def compress(wanted: Compression | None, given: Given, report: Reporter) -> Comp
     else:
         tuning = FinetuneRequest(request, wanted.finetune, wanted.steps, wanted.train, wanted.distillation)
         progress = Progress(report.on_progress, None, report.on_note)
-        weights = given.out.with_suffix(".pruned.safetensors")
+        weights = pruned_weights_file(given.out)
         pruned = prune_and_finetune(model, tuning, weights, progress, given.avoid, on_plan)
         if pruned is not model:
             report.on_note(f"the fine-tuned weights are in {weights}; --weights takes them in later exports")
@@ -114,6 +114,11 @@ def compress(wanted: Compression | None, given: Given, report: Reporter) -> Comp
         report.on_note(_UNTUNED)
     training = (_training_told(pruned), _TUNED) if is_tuned else (_UNTUNED,)
     return Compressed(pruned, model, is_tuned, (_told(pruned.pruning[len(model.pruning) :]), *training))
+
+
+def pruned_weights_file(bundle: Path) -> Path:
+    """Where the fine-tuned weights of a bundle lie."""
+    return bundle.with_suffix(".pruned.safetensors")
 
 
 def _multiple(given: Given) -> int:

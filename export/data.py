@@ -26,6 +26,7 @@ __all__ = [
     "DataPlan",
     "ExportData",
     "ExportSplit",
+    "evaluation_digest",
     "gather",
     "gather_calibration",
     "split_for_export",
@@ -89,7 +90,7 @@ def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSte
     dataset, split, note = loaded.dataset, loaded.split, loaded.foreign
     calibration, provenance = _calibration(loaded, plan, clip, on_step)
     parity = sample_clips(split.evaluation, clip, _PARITY_CLIPS, plan.seed, titled(on_step, "parity clips"))
-    chosen = tuple(itertools.islice(spread(split.evaluation, plan.seed), plan.evaluation_videos))
+    chosen = _chosen(split, plan)
     source = None
     if note is None:
         source = DataSource(dataset.name, split.evaluation_name, _digest(dataset, chosen), tuple(labels))
@@ -107,6 +108,12 @@ def gather_calibration(
     return *_calibration(loaded, plan, clip, on_step), loaded.dataset.labels
 
 
+def evaluation_digest(plan: DataPlan, labels: Sequence[str]) -> str:
+    """Of the videos that `gather` would count accuracy on; empty where the labels are not the model's."""
+    loaded = _load(plan, labels, None)
+    return "" if loaded.foreign else _digest(loaded.dataset, _chosen(loaded.split, plan))
+
+
 @dataclass(frozen=True)
 class _Loaded:
     dataset: Dataset
@@ -114,6 +121,10 @@ class _Loaded:
     split: ExportSplit
     foreign: str | None
     """Why its labels are not the model's; None where they are."""
+
+
+def _chosen(split: ExportSplit, plan: DataPlan) -> tuple[VideoItem, ...]:
+    return tuple(itertools.islice(spread(split.evaluation, plan.seed), plan.evaluation_videos))
 
 
 def _load(plan: DataPlan, labels: Sequence[str], on_step: OnStep | None) -> _Loaded:

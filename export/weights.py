@@ -27,6 +27,7 @@ __all__ = [
     "read_weights",
     "shipped_weights",
     "state_sha256",
+    "tensors_sha256",
     "write_weights",
 ]
 
@@ -192,7 +193,12 @@ def file_sha256(path: Path) -> str:
 
 def state_sha256(module: nn.Module) -> str:
     """Digest of a module's parameters and buffers, names included; for weights that are in no file."""
+    return tensors_sha256(module.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """`state_sha256` of a module with these tensors."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Data sets: labelled videos with groups that splits never tear apart."""
 
 from edgeact.calibration.datasets.base import Dataset, VideoItem, require_disjoint_groups
-from edgeact.calibration.datasets.registry import DATASETS, LOADING_STEP, load_dataset
+from edgeact.calibration.datasets.registry import DATASETS, LOADING_STEP, absolute_spec, load_dataset
 from edgeact.calibration.datasets.stick_actions import StickActionsConfig, generate_stick_actions, render_clip
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Dataset",
     "StickActionsConfig",
     "VideoItem",
+    "absolute_spec",
     "generate_stick_actions",
     "load_dataset",
     "render_clip",

@@ -12,7 +12,7 @@ from edgeact.calibration.datasets.base import Dataset
 from edgeact.errors import DatasetError, UnknownNameError, UsageError
 from edgeact.progress import OnProgress
 
-__all__ = ["DATASETS", "LOADING_STEP", "load_dataset"]
+__all__ = ["DATASETS", "LOADING_STEP", "absolute_spec", "load_dataset"]
 
 LOADING_STEP = "preparing the data set"
 """Title of what `load_dataset` tells the progress of, where it is one of several steps."""
@@ -46,6 +46,15 @@ def load_dataset(spec: str, on_progress: OnProgress | None = None) -> Dataset:
         raise UnknownNameError("data set", name, DATASETS)
     root = Path(rest).expanduser() if rest else None
     return _loader(name)(root, _options(spec.partition("?")[2]), on_progress)
+
+
+def absolute_spec(spec: str) -> str:
+    """`spec` with an absolute path, where it has one: what it names for processes in other folders."""
+    if Path(spec).is_dir() and spec not in DATASETS:
+        return str(Path(spec).absolute())
+    head, mark, query = spec.partition("?")
+    name, colon, path = head.partition(":")
+    return f"{name}{colon}{Path(path).expanduser().absolute() if path else ''}{mark}{query}"
 
 
 def _options(query: str) -> dict[str, str]:

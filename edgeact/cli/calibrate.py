@@ -80,7 +80,7 @@ def command(
     accept_poor_calibration: Annotated[
         bool, typer.Option("--accept-poor-calibration", help="Go on with too few or random clips.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of sampling and random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling and random weights.")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Show the range, the step and the share of values clipped of every activation, and whether they have settled.

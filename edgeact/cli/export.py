@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeact.cli.calibrate import MethodChoice
+from edgeact.cli.given import given
 from edgeact.cli.loading import (
     ChannelOrder,
     ClipFrames,
@@ -98,7 +99,7 @@ def command(
         bool, typer.Option("--accept-poor-calibration", help="Go on with too few or random clips.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads to measure with.")] = None,
-    seed: Annotated[int, typer.Option(help="Of sampling, training and random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling, training and random weights.")] = 0,
     prune: Prune = None,
     prune_layer: PruneLayers = None,
     importance: Importance = ImportanceChoice.l2,
@@ -158,7 +159,7 @@ def command(
             sensitivity=sensitivity,
             max_drop_points=max_drop,
             threads=threads,
-            compression=pruning.compression(),
+            compression=pruning.compression(given(context)),
         )
         bundle = export(request, Reporter(shown.begin, shown.advance, note, show_plan))
     _finish(bundle, json)

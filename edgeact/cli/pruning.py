@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -92,6 +93,12 @@ DistillFeatures = Annotated[
 ]
 
 
+_OF_PRUNING = {
+    *("importance", "prune_scope", "prune_steps", "prune_multiple"),
+    *("finetune_epochs", "finetune_lr", "distill_temperature", "distill_features"),
+}
+
+
 @dataclass(frozen=True)
 class PruneOptions:
     """The options as they were typed."""
@@ -109,11 +116,16 @@ class PruneOptions:
     features: float
     seed: int
 
-    def compression(self) -> Compression | None:
-        """What the exporter is asked for; None without pruning. UsageError for what makes no sense."""
+    def compression(self, typed: Sequence[str]) -> Compression | None:
+        """What the exporter is asked for; None without pruning.
+
+        UsageError for what makes no sense: options of pruning among those `typed` where nothing is pruned.
+        """
         if self.ratio is None and not self.layers:
-            if self.finetune is not None:
+            if "finetune" in typed:
                 raise UsageError("--finetune trains what was pruned; give --prune RATIO, or use 'edgeact train --init'")
+            if idle := [f"--{name.replace('_', '-')}" for name in typed if name in _OF_PRUNING]:
+                raise UsageError(f"{', '.join(idle)} says how to prune, and nothing is pruned; give --prune RATIO")
             return None
         from edgeact.export.compress import Compression
         from edgeact.export.distill import Distillation

@@ -62,7 +62,7 @@ def command(
         bool, typer.Option("--accept-poor-calibration", help="Go on with too few clips.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.")] = None,
-    seed: Annotated[int, typer.Option(help="Of sampling and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling, training and what is tried.")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Search pruning by stage, precision by stage and clip size for what is fast within a loss of accuracy.

@@ -38,7 +38,7 @@ def command(
     ] = False,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror at random; wrong where left and right matter.")] = False,
     single_frame: Annotated[bool, typer.Option("--single-frame", help="Baseline: one frame repeated.")] = False,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     json: JsonOption = False,
 ) -> None:
     """Train a model; interrupted, the same command goes on after the last finished epoch."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from edgeact.cli.given import given
 from edgeact.cli.output import note
 from edgeact.cli.pruning import show_plan
 from edgeact.cli.steps import STARTING, steps
@@ -25,9 +26,9 @@ def bundle_of_trial(context: typer.Context, text: str, out: Path | None) -> Bund
     file, _, number = text.rpartition(":")
     if not (file and number.isdecimal()):
         raise UsageError(f"expected --trial FILE.search.json:N, got '{text}'")
-    given = [name for name in context.params if _is_given(context, name) and name not in _ITS_OWN]
-    if given:
-        told = ", ".join("MODEL" if name == "model" else f"--{name.replace('_', '-')}" for name in given)
+    others = [name for name in given(context) if name not in _ITS_OWN]
+    if others:
+        told = ", ".join("MODEL" if name == "model" else f"--{name.replace('_', '-')}" for name in others)
         raise UsageError(f"a trial has everything in its record: leave {told} out, or export without --trial")
     with steps() as shown:
         shown.begin(STARTING)
@@ -37,8 +38,3 @@ def bundle_of_trial(context: typer.Context, text: str, out: Path | None) -> Bund
         stem = Path(file).name.removesuffix(".json").removesuffix(".search")
         bundle = out or Path(f"{stem}-{number}.edgeact")
         return export_trial(Path(file), int(number), bundle, Reporter(shown.begin, shown.advance, note, show_plan))
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"

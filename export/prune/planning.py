@@ -117,7 +117,8 @@ def _tell_what_stays(
         if not mask.all():
             continue
         reason = _MATTERS if share <= 0 else _ONE_MULTIPLE.format(request.channel_multiple)
-        if request.ratio <= 0 or _own_ratio(family, request.ratios) == 0:
+        own = _own_ratio(family, request.ratios)
+        if (request.ratio if own is None else own) <= 0:
             reason = _TOLD_TO_STAY
         for member in family.members:
             if member.side == "outputs" and isinstance(module.get_submodule(member.layer), (_ConvNd, nn.Linear)):

@@ -8,15 +8,16 @@ import torch
 from pydantic import ValidationError
 
 from edgeact.bundle import Bundle
-from edgeact.errors import UsageError, WeightsError
-from edgeact.export.compress import Compression
-from edgeact.export.data import DEFAULT_DATA, DataPlan
+from edgeact.errors import DataError, UsageError, WeightsError
+from edgeact.export.compress import Compression, pruned_weights_file
+from edgeact.export.data import DEFAULT_DATA, DataPlan, evaluation_digest
 from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.pipeline import ExportRequest, Reporter, export
 from edgeact.export.prune import PruneRequest
 from edgeact.export.search.candidate import training_plan
 from edgeact.export.search.job import sized
 from edgeact.export.search.space import VERSION, ClipSize
+from edgeact.export.weights import read_weights, tensors_sha256
 from edgeact.records import SearchRecipe, SearchRecord, SearchTrial
 
 __all__ = ["export_request", "export_trial"]
@@ -26,8 +27,8 @@ def export_trial(file: Path, number: int, out: Path, report: Reporter | None = N
     """Prune, fine-tune and quantize as trial `number` of the record in `file` did, and write the bundle.
 
     On the same kind of machine, with the same libraries, the weights are the trial's; accuracy and latency are
-    measured anew. Raises UsageError for a file that is no record of a search or has no such trial, WeightsError where
-    the unpruned weights are other ones by now, and what `export` raises.
+    measured anew. Raises UsageError for a file that is no record of a search or has no such trial, WeightsError or
+    DataError where the unpruned weights or the videos are other ones by now, and what `export` raises.
     """
     record = _read(file)
     trial = record.trial(number)
@@ -42,8 +43,33 @@ def export_trial(file: Path, number: int, out: Path, report: Reporter | None = N
             f"'{file}' is a search of other weights: expected SHA-256 {record.recipe.weights_sha256[:16]}, got "
             f"{found[:16]}; restore the weights, or search again"
         )
+    _check_data(file, record, request)
     torch.set_num_threads(record.recipe.threads)
-    return export(request, report)
+    bundle = export(request, report)
+    made = _made(request)
+    if report and made and made != trial.weights_sha256:
+        report.on_note(
+            f"the weights are not those of trial {number}, whose accuracy the search counted: the train videos, the "
+            "libraries or the kind of machine are others; what was measured now is in the bundle"
+        )
+    return bundle
+
+
+def _made(request: ExportRequest) -> str:
+    """Digest of the fine-tuned weights; empty where nothing was trained."""
+    if request.compression is None or request.compression.finetune is None:
+        return ""
+    return tensors_sha256(read_weights(pruned_weights_file(request.out)).tensors)
+
+
+def _check_data(file: Path, record: SearchRecord, request: ExportRequest) -> None:
+    model = load_model(request.source, request.load)
+    there = evaluation_digest(request.data, model.labels)
+    if there != record.recipe.data_digest:
+        raise DataError(
+            f"'{file}' is a search on other videos: expected digest {record.recipe.data_digest[:16]}, got "
+            f"{there[:16]}; restore the data, or search again"
+        )
 
 
 def export_request(record: SearchRecord, trial: SearchTrial, out: Path) -> ExportRequest:

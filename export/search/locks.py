@@ -59,6 +59,7 @@ class MachineLock:
 
     One that waits to time goes before those who come to work, or a busy machine would never be timed on. The lock is
     one of this user's and of this machine's memory: network drives, which several machines share, hold none of it.
+    It lies in the folder for temporary files: processes with another TMPDIR do not see it.
     """
 
     def __init__(self, folder: Path | None = None) -> None:

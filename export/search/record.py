@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 import numpy as np
 from scipy.stats import binomtest
 
-from edgeact.calibration.paired import compare_paired
+from edgeact.calibration.paired import compare_paired, count_needed
 from edgeact.devices import probe_machine
 from edgeact.errors import UsageError
 from edgeact.export.search.front import fastest_within, front_of
@@ -64,7 +64,7 @@ class Judge:
             trials=trials,
             front=tuple(trial.number for trial in front),
             chosen=chosen.number if chosen else None,
-            notes=tuple(_notes(front, self.base, len(self.reference))),
+            notes=tuple(_notes(front, self.base, self.budgets.max_drop_points)),
         )
 
     def trial(self, number: int, config: Config, outcome: Outcome) -> SearchTrial:
@@ -106,19 +106,29 @@ def _wilson(right: Sequence[bool]) -> Interval:
     return Interval(low=float(interval.low), high=float(interval.high))
 
 
-def _notes(front: Iterable[SearchTrial], base: Loaded, count: int) -> Iterable[str]:
+def _notes(front: Iterable[SearchTrial], base: Loaded, max_drop_points: float) -> Iterable[str]:
     drops = [trial.drop for trial in front if trial.drop]
     open_ones = [drop for drop in drops if drop.verdict == "undecided"]
-    needed = round(statistics.median(drop.count_needed for drop in open_ones)) if open_ones else 0
-    if needed > count:
-        yield (
-            f"{count} videos are too few to tell one point of accuracy, {len(open_ones)} of the front stay "
-            f"undecided: models that differ as these do take about {needed} (--evaluation-videos)"
-        )
+    if open_ones:
+        yield _undecided(open_ones, max_drop_points)
     if drops:
         yield _OPTIMISTIC
     if not base.is_timed:
         yield f"every latency is an estimate from the peak rates of {base.profile.title}; none was measured"
+
+
+def _undecided(drops: Sequence[PairedDrop], max_drop_points: float) -> str:
+    """How many videos would tell a loss as large as the one that is allowed from none; for none allowed, one point."""
+    points, count = max_drop_points or 1.0, drops[0].count
+    shares = [(drop.lost + drop.gained + 1) / (drop.count + 2) for drop in drops]
+    needed = round(statistics.median(count_needed(share, min(points / 100, 1.0)) for share in shares))
+    stay = f"{len(drops)} of the front stay undecided"
+    if needed > count:
+        return (
+            f"{count} videos are too few to tell a loss of {points:g} points from none, {stay}: models that differ as "
+            f"these do take about {needed} (--evaluation-videos)"
+        )
+    return f"{stay}: their loss is about what --max-drop allows, {max_drop_points:g} points"
 
 
 def recipe_of(job: SearchJob, space: Space, base: Loaded) -> SearchRecipe:
@@ -126,7 +136,7 @@ def recipe_of(job: SearchJob, space: Space, base: Loaded) -> SearchRecipe:
     load, data = job.load, job.data
     return SearchRecipe(
         source=base.model.source,
-        weights=str(load.weights.absolute()) if load.weights else None,
+        weights=str(load.weights) if load.weights else None,
         weights_sha256=base.model.weights_sha256,
         labels=base.model.labels,
         width=load.width,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
@@ -9,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgeact.calibration.datasets import LOADING_STEP, load_dataset
+from edgeact.calibration.datasets import LOADING_STEP, absolute_spec, load_dataset
 from edgeact.calibration.executors import Executors
 from edgeact.devices import load_profile, probe_machine
-from edgeact.errors import DeviceError, EdgeactError, UsageError
+from edgeact.errors import DatasetError, DeviceError, EdgeactError, UsageError
 from edgeact.export.data import DEFAULT_DATA
 from edgeact.export.quantize.static import check_clips
 from edgeact.export.search.job import Loaded, SearchJob, loaded, reference_right, why_refused
+from edgeact.export.search.locks import MachineLock
 from edgeact.export.search.outcome import Outcome
 from edgeact.export.search.record import Judge, recipe_of
 from edgeact.export.search.space import ClipSize, Space, groups_of, prunable
@@ -70,16 +72,18 @@ def search(request: SearchRequest, executors: Executors, watch: SearchWatch | No
     told = watch or SearchWatch()
     _check(request)
     told.on_step("loading the model and the data")
-    load_dataset(request.job.data.spec or DEFAULT_DATA, titled(told.on_progress, LOADING_STEP))
-    base = loaded(request.job)
-    job = replace(request.job, weights_sha256=base.model.weights_sha256, data_digest=base.data_digest)
-    told.on_step("looking at what can be pruned")
-    space = _space(request, job, base, told)
+    with MachineLock().working():  # not longer: who waits for the study's lock must not hold up who times
+        travelling = _absolute(request.job)
+        _load_data(travelling, told)
+        base = loaded(travelling)
+        job = replace(travelling, weights_sha256=base.model.weights_sha256, data_digest=base.data_digest)
+        told.on_step("looking at what can be pruned")
+        space = _space(request, job, base, told)
     recipe = recipe_of(job, space, base)
     clips = [clip.name for clip in space.clips]
     binding = {**recipe.model_dump(mode="json", exclude={"weights"}), "target": base.profile.id, "clips": clips}
     with open_study(request.study, binding, space) as study:
-        reference = tuple(study.note("reference", lambda: reference_right(job, told.on_progress)))
+        reference = tuple(study.note("reference", lambda: _reference(job, told)))
         judge = Judge(recipe, space, base, reference, request.budgets, request.trials)
         run = _Run(request, job, study, judge, told)
         if base.is_timed and executors.is_here:
@@ -90,12 +94,37 @@ def search(request: SearchRequest, executors: Executors, watch: SearchWatch | No
 def _check(request: SearchRequest) -> None:
     if request.trials < 1:
         raise UsageError(f"expected at least 1 trial, got {request.trials}")
-    budgets = request.budgets
-    if (budgets.max_ms is not None and not budgets.max_ms > 0) or budgets.max_drop_points < 0:
-        raise UsageError(
-            f"expected --max-ms above 0 and --max-drop from 0, got {budgets.max_ms} and {budgets.max_drop_points}"
-        )
+    max_ms, max_drop = request.budgets.max_ms, request.budgets.max_drop_points
+    if not (max_ms is None or 0 < max_ms < math.inf) or not 0 <= max_drop < math.inf:
+        raise UsageError(f"expected --max-ms above 0 and --max-drop from 0, both finite, got {max_ms} and {max_drop}")
+    for option, path in (("--out", request.out), ("--study", request.study)):
+        if path.is_dir():
+            raise UsageError(f"expected {option} with a file, '{path}' is a folder")
     load_profile(request.job.target)
+
+
+def _absolute(job: SearchJob) -> SearchJob:
+    """For processes that work in other folders, and for the record."""
+    weights, spec = job.load.weights, job.data.spec
+    return replace(
+        job,
+        load=replace(job.load, weights=weights.absolute() if weights else None),
+        data=replace(job.data, spec=absolute_spec(spec) if spec else spec),
+    )
+
+
+def _load_data(job: SearchJob, told: SearchWatch) -> None:
+    dataset = load_dataset(job.data.spec or DEFAULT_DATA, titled(told.on_progress, LOADING_STEP))
+    if job.finetune_epochs and not dataset.splits.get("train"):
+        raise DatasetError(
+            f"'{dataset.name}' has no 'train' split to fine-tune pruned models on; it has {', '.join(dataset.splits)}; "
+            "give data with one, or --finetune-epochs 0"
+        )
+
+
+def _reference(job: SearchJob, told: SearchWatch) -> tuple[bool, ...]:
+    with MachineLock().working():
+        return reference_right(job, told.on_progress)
 
 
 def _space(request: SearchRequest, job: SearchJob, base: Loaded, told: SearchWatch) -> Space:
@@ -169,7 +198,7 @@ class _Run:
                 done, _ = wait(flights, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._advance(flights, future, executors)
-            elif self.study.is_waited_for:
+            elif len(self.study.outcomes()) < self.request.trials and self.study.is_waited_for:
                 self.told.on_step("waiting for another process's trials")
                 time.sleep(_POLL_S)
             else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeact.errors import UsageError
+from edgeact.errors import StorageError, UsageError
 from edgeact.export.search.locks import is_held, locked
 from edgeact.export.search.outcome import Outcome
 from edgeact.export.search.space import RATIO_STEP, Params, Space
@@ -29,6 +30,7 @@ __all__ = ["Asked", "Binding", "Budgets", "Study", "open_study"]
 _NAME = "edgeact search"
 _BINDING, _OUTCOME, _OWNER, _REPEATS = "binding", "outcome", "owner", "repeats"
 _BUSY_S = 60.0
+_SQLITE = b"SQLite format 3\0"
 _DRAWS = 200
 _OBJECTIVES = ("minimize", "minimize")  # latency, drop
 
@@ -60,13 +62,12 @@ class Budgets:
 class Study:
     """One open study; several processes may have the same file open."""
 
-    def __init__(self, path: Path, storage: Any, study: Any, space: Space) -> None:
+    def __init__(self, path: Path, study: Any, space: Space, seed: int) -> None:
         self._path = path
-        self._storage = storage
         self._study = study
         self._space = space
         self._owner = uuid.uuid4().hex
-        self._rng = np.random.default_rng()
+        self._rng = np.random.default_rng(seed)
 
     def ask(self, trials: int) -> Asked | None:
         """The next configuration to try, which is this process's from now on.
@@ -115,11 +116,13 @@ class Study:
 
     def outcomes(self) -> dict[int, Outcome]:
         """Trial number -> what came of it, of all that are finished."""
-        return {trial.number: Outcome.model_validate(trial.user_attrs[_OUTCOME]) for trial in self._done()}
+        with self._alone():
+            return {trial.number: Outcome.model_validate(trial.user_attrs[_OUTCOME]) for trial in self._done()}
 
     def params(self, number: int) -> Params:
         """The configuration of a trial."""
-        return dict(self._frozen(number).params)
+        with self._alone():
+            return dict(self._frozen(number).params)
 
     @property
     def is_waited_for(self) -> bool:
@@ -151,8 +154,8 @@ class Study:
 
     def _repeat(self, trial: Any) -> None:
         """In this order: a process killed in between leaves a repetition too many, which `ask` finds out."""
-        params = trial.params or trial.system_attrs.get("fixed_params")
-        if params:  # else it died before it had chosen any
+        params = trial.system_attrs.get("fixed_params") or trial.params
+        if params.keys() == self._space.choices.keys():  # else it died while it was choosing
             self._study.enqueue_trial(dict(params), user_attrs={_REPEATS: trial.number})
         self._study.tell(trial.number, state=_states().FAIL)
 
@@ -183,52 +186,81 @@ class Study:
             for name, values in self._space.choices.items()
         }
 
-    def _alone(self) -> contextlib.AbstractContextManager[None]:
-        return locked(_lock_file(self._path))
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with locked(_lock_file(self._path)), _storing(self._path):
+            yield
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[Study]:
-        """Own trials until the block ends; the file is closed then."""
+    def owning(self) -> Iterator[None]:
+        """Own trials until the block ends. Entered while nobody else looks: a file not yet held is a dead owner's."""
+        file = _owner_file(self._path, self._owner)
         try:
-            with locked(_owner_file(self._path, self._owner)):
-                yield self
+            with locked(file):
+                yield
         finally:
-            _owner_file(self._path, self._owner).unlink(missing_ok=True)
-            self._storage.remove_session()
-            self._storage.engine.dispose()
+            file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def open_study(path: Path, binding: Binding, space: Space) -> Iterator[Study]:
-    """Make the study, or go on with it; StorageError where it cannot be written, UsageError where it is another's."""
+    """Make the study, or go on with it; StorageError where it cannot be written, UsageError where it is another's.
+
+    What is proposed follows the binding's seed and the number of trials there are.
+    """
     optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with locked(_lock_file(path)):
-        storage = _storage(path)
-        try:
-            sampler = optuna.samplers.TPESampler(multivariate=True, constant_liar=True)
-            study = optuna.create_study(
-                storage=storage, study_name=_NAME, directions=_OBJECTIVES, sampler=sampler, load_if_exists=True
-            )
+    with contextlib.ExitStack() as held:
+        with locked(_lock_file(path)), _storing(path):
+            storage = _storage(path)
+            held.callback(storage.engine.dispose)
+            held.callback(storage.remove_session)
+            study = optuna.create_study(storage=storage, study_name=_NAME, directions=_OBJECTIVES, load_if_exists=True)
             if _BINDING not in study.user_attrs:
                 _begin(study, binding, space)
             else:
                 _check_binding(path, study.user_attrs[_BINDING], binding)
-        except BaseException:
-            storage.engine.dispose()
-            raise
-    with Study(path, storage, study, space).opened() as opened:
+            seed = int(binding.get("seed", 0)) + len(study.get_trials(deepcopy=False))
+            study.sampler = optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
+            opened = Study(path, study, space, seed)
+            held.enter_context(opened.owning())
         yield opened
 
 
+@contextlib.contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    """What is wrong with the file as StorageError: Optuna's and SQLAlchemy's errors have no base in common."""
+    try:
+        yield
+    except (_optuna().exceptions.StorageInternalError, require("sqlalchemy", "search").exc.SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        raise StorageError(
+            f"cannot read or write the study '{path}': {str(cause).splitlines()[0]}; make room for it, or give another "
+            "--study; finished trials are kept"
+        ) from error
+
+
 def _storage(path: Path) -> Any:
-    """SQLAlchemy's errors have no common base with ours; what is in the way is in the first line of their message."""
+    """Optuna's own; UsageError where something else lies there, before anything is written to it."""
     optuna = _optuna()
-    if path.exists() and path.read_bytes()[:16] not in (b"", b"SQLite format 3\0"):
-        raise UsageError(f"'{path}' is not a study of edgeact search; give another --study")
+    if path.exists():
+        _check_file(path)
     return optuna.storages.RDBStorage(
         f"sqlite:///{path.absolute()}", engine_kwargs={"connect_args": {"timeout": _BUSY_S}}
     )
+
+
+def _check_file(path: Path) -> None:
+    other = UsageError(f"'{path}' is not a study of edgeact search; give another --study")
+    if not path.is_file() or path.read_bytes()[:16] not in (b"", _SQLITE):
+        raise other
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
+            tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        raise other from error
+    if tables and "studies" not in tables:
+        raise other
 
 
 def _begin(study: Any, binding: Binding, space: Space) -> None:
