@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from edgeact.calibration.executors import open_executors
-from edgeact.errors import CalibrationError, DatasetError, DeviceError, UsageError, WeightsError
+from edgeact.errors import CalibrationError, DataError, DatasetError, DeviceError, UsageError, WeightsError
 from edgeact.export.data import DataPlan
 from edgeact.export.models.loading import LoadRequest
 from edgeact.export.search import Budgets, SearchJob, SearchRequest, SearchWatch, export_trial, search
@@ -28,6 +30,7 @@ from edgeact.export.search.space import ClipSize
 from edgeact.export.search.trial import Task, prepare, time_it
 from edgeact.export.weights import read_weights, state_sha256
 from edgeact.records import SearchRecord
+from tests.export.colours import write_colours
 from tests.export.search.making import SPACE, request_for, run
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -145,6 +148,26 @@ def test_a_trial_is_exported_as_it_was(searched: tuple[SearchRequest, SearchReco
     assert {artifact.precision for artifact in bundle.manifest.artifacts} == {trial.precision}
     assert bundle.measurements is not None
     assert trial.artifact in {row.artifact for row in bundle.measurements.rows}
+
+
+def test_a_trial_is_not_exported_on_other_videos(
+    searched: tuple[SearchRequest, SearchRecord], colour_videos: Path, tmp_path: Path
+) -> None:
+    """Or the accuracy that it was chosen by would be another one's."""
+    _, record = searched
+    other = tmp_path / "videos"
+    shutil.copytree(colour_videos, other)
+    for video in sorted(other.rglob("*.mp4"))[::3]:
+        video.write_bytes(next(one for one in sorted(other.rglob("*.mp4")) if one != video).read_bytes())
+    recipe = record.recipe.model_copy(update={"data": str(other)})
+    file = tmp_path / "moved.search.json"
+    file.write_text(record.model_copy(update={"recipe": recipe}).model_dump_json())
+    with pytest.raises(DataError, match="is a search on other videos"):
+        export_trial(file, record.trials[0].number, tmp_path / "again.edgeact")
+
+
+def test_the_record_finds_its_data_from_anywhere(searched: tuple[SearchRequest, SearchRecord]) -> None:
+    assert Path(searched[1].recipe.data).is_absolute()
 
 
 def test_what_is_no_trial_is_not_exported(searched: tuple[SearchRequest, SearchRecord], tmp_path: Path) -> None:
@@ -280,6 +303,10 @@ def test_clip_sizes_a_model_does_not_take_are_told(colour_videos: Path) -> None:
         ({"trials": 0}, UsageError, "at least 1 trial"),
         ({"budgets": Budgets(0.0, 1.0)}, UsageError, "--max-ms above 0"),
         ({"budgets": Budgets(1.0, -1.0)}, UsageError, "--max-drop from 0"),
+        ({"budgets": Budgets(math.inf, 1.0)}, UsageError, "both finite"),
+        ({"budgets": Budgets(1.0, math.inf)}, UsageError, "both finite"),
+        ({"out": Path("/")}, UsageError, "expected --out with a file"),
+        ({"study": Path("/")}, UsageError, "expected --study with a file"),
     ],
 )
 def test_bad_requests(
@@ -287,6 +314,16 @@ def test_bad_requests(
 ) -> None:
     with open_executors() as executors, pytest.raises(error, match=said):
         search(replace(request_for(colour_videos, tmp_path, 1), **change), executors)  # type: ignore[arg-type]
+
+
+def test_data_without_anything_to_train_on_is_refused_before_the_first_trial(tmp_path: Path) -> None:
+    lone = write_colours(tmp_path / "lone" / "test", persons=1).parent
+    request = request_for(lone, tmp_path, 1)
+    spec = f"folder:{lone}?val=0"
+    job = replace(request.job, data=replace(request.job.data, spec=spec), finetune_epochs=1)
+    with open_executors() as executors, pytest.raises(DatasetError, match=r"no 'train' split.*--finetune-epochs 0"):
+        search(replace(request, job=job), executors)
+    assert not request.study.exists()
 
 
 def test_random_weights_and_too_few_clips_are_refused(colour_videos: Path, tmp_path: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edgeact.errors import StorageError, UsageError
+from edgeact.export.search import study as study_module
+from edgeact.export.search.locks import is_held
 from edgeact.export.search.space import ClipSize, Space
 from edgeact.export.search.study import Budgets, Study, open_study
 from tests.export.search.making import SPACE, outcome
@@ -129,11 +134,77 @@ def test_the_study_of_another_search_is_refused(tmp_path: Path, binding: dict[st
         assert len(study.outcomes()) == 1
 
 
-def test_a_file_that_is_no_study_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "s.db").write_text("my notes")
+def _foreign(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute("CREATE TABLE mine (kept TEXT)")
+        file.commit()
+
+
+def _text(path: Path) -> None:
+    path.write_text("my notes")
+
+
+def _damaged(path: Path) -> None:
+    path.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 20)
+
+
+@pytest.mark.parametrize("make", [_foreign, _text, _damaged])
+def test_a_file_that_is_no_study_is_refused_and_left_alone(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "s.db")
+    before = (tmp_path / "s.db").read_bytes()
     with pytest.raises(UsageError, match="is not a study of edgeact search"):
         open_study(tmp_path / "s.db", BINDING, SPACE).__enter__()
-    assert (tmp_path / "s.db").read_text() == "my notes"
+    assert (tmp_path / "s.db").read_bytes() == before
+
+
+def test_a_study_that_breaks_later_is_told(tmp_path: Path) -> None:
+    with open_study(tmp_path / "s.db", BINDING, SPACE) as study:
+        with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as file:
+            file.execute("DROP TABLE trials")
+        with pytest.raises(StorageError, match="cannot read or write the study"):
+            study.ask(3)
+
+
+def test_a_worker_is_alive_from_the_moment_it_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock is taken while nobody else may look for dead ones: another waits for the study until then."""
+    free: list[bool] = []
+    real = study_module.Study.owning
+
+    def looked_at(self: Study) -> contextlib.AbstractContextManager[None]:
+        free.append(not is_held(tmp_path / ".s.db.lock"))
+        return real(self)
+
+    monkeypatch.setattr(study_module.Study, "owning", looked_at)
+    with open_study(tmp_path / "s.db", BINDING, SPACE):
+        assert free == [False]
+
+
+def test_a_proposal_killed_in_the_middle_is_made_again_whole(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; import optuna\n"
+        "from edgeact.export.search.study import open_study; from tests.export.search.making import SPACE\n"
+        "real, count = optuna.trial.Trial._suggest, [0]\n"
+        "def suggest(self, *arguments):\n"
+        "    value = real(self, *arguments); count[0] += 1\n"
+        "    if count[0] == 2: os._exit(9)\n"
+        "    return value\n"
+        "optuna.trial.Trial._suggest = suggest\n"
+        f"with open_study(Path({str(tmp_path / 's.db')!r}), {BINDING!r}, SPACE) as study: study.ask(30)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=False).returncode == 9
+    with open_study(tmp_path / "s.db", BINDING, SPACE) as study:
+        _work_off(study, len(SPACE.first()))
+        done = [study.params(number) for number in study.outcomes()]
+    assert all(params in done for params in SPACE.first())
+
+
+def test_the_seed_decides_what_is_tried(tmp_path: Path) -> None:
+    tried = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        with open_study(tmp_path / f"{name}.db", {**BINDING, "seed": seed}, SPACE) as study:
+            _work_off(study, 8)
+            tried.append(_configs(study))
+    assert tried[0] == tried[1] != tried[2]
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
