@@ -12,7 +12,7 @@ from edgeact.export.models.cost import Cost
 from edgeact.export.targets.variant import Variant
 from edgeact.records import Accuracy, Parity, Row, Verdict
 
-__all__ = ["Terms", "Verdicts", "inaccurate_int8", "judge"]
+__all__ = ["Terms", "Verdicts", "inaccurate_int8", "judge", "refusals"]
 
 _UNPROVEN = "accuracy not measured, so INT8 is not preferred: give --labels and --calib data with the model's labels"
 _PRUNE_LESS = "prune less (--prune, --prune-layer), train longer (--finetune-epochs, --prune-steps) "
@@ -62,12 +62,12 @@ def judge(variants: Sequence[Variant], measured: Measured, terms: Terms) -> Verd
     was measured, and is left out where the device would decide by latency alone; see Terms for the exceptions.
     Raises ParityError naming every variant's own reason where nothing is left.
     """
-    refusals = {variant.artifact.name: reason for variant in variants if (reason := _refusal(variant, measured, terms))}
+    refused = refusals(variants, measured, terms)
     if not measured.latencies:
-        refusals |= _unproven_refusals(variants, refusals, measured, terms)
-    allowed = [variant for variant in variants if variant.artifact.name not in refusals]
+        refused |= _unproven_refusals(variants, refused, measured, terms)
+    allowed = [variant for variant in variants if variant.artifact.name not in refused]
     if not allowed:
-        told = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
+        told = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise ParityError(
             f"nothing to ship: {told}; try a higher precision (--precision mixed leaves the layers in float that INT8 "
             "damages most, --precision fp32 finds a layer that converts wrongly), "
@@ -77,12 +77,17 @@ def judge(variants: Sequence[Variant], measured: Measured, terms: Terms) -> Verd
     names = tuple(variant.artifact.name for variant in shipped)
     rows = [_reference_row(measured, terms), *_unpruned_rows(measured, terms)]
     for variant in variants:
-        refusal = refusals.get(variant.artifact.name)
+        refusal = refused.get(variant.artifact.name)
         verdict, reason = _verdict(variant, measured, terms, names) if refusal is None else _rejected(refusal)
         if verdict == "chosen":
             reason += _level_words(names[0], [one.artifact.name for one in allowed], measured)
         rows.append(_row(variant, measured, terms, verdict, reason))
     return Verdicts(tuple(rows), names, bool(measured.latencies))
+
+
+def refusals(variants: Sequence[Variant], measured: Measured, terms: Terms) -> dict[str, str]:
+    """Name -> why it cannot be shipped, whatever its latency."""
+    return {variant.artifact.name: reason for variant in variants if (reason := _refusal(variant, measured, terms))}
 
 
 def inaccurate_int8(variants: Sequence[Variant], measured: Measured, terms: Terms) -> tuple[str, ...]:
@@ -110,7 +115,8 @@ def _refusal(variant: Variant, measured: Measured, terms: Terms) -> str | None:
         return f"does not agree with PyTorch: {_parity_words(parity)}"
     drop = _drop_points(measured, name, terms)
     if drop is not None and drop > terms.max_drop_points:
-        return f"loses {drop:.1f} points of top-1, {terms.max_drop_points:.1f} are allowed"
+        digits = 1 if round(drop, 1) > round(terms.max_drop_points, 1) else 3
+        return f"loses {drop:.{digits}f} points of top-1, {terms.max_drop_points:.{digits}f} are allowed"
     return None
 
 

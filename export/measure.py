@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -95,10 +95,13 @@ class Meter:
         found = Measured(parities, failures, accuracies, drops=drops)
         return self.timed(variants, found) if with_latency else found
 
-    def timed(self, variants: Sequence[Variant], measured: Measured) -> Measured:
-        """`measured` with the latency of those of its variants that agree with PyTorch, and of PyTorch, in one run."""
+    def timed(self, variants: Sequence[Variant], measured: Measured, refused: Collection[str] = ()) -> Measured:
+        """`measured` with the latency of those of its variants that agree with PyTorch, and of PyTorch, in one run.
+
+        Those `refused` by name are timed as well, but none of the others is compared with them.
+        """
         agreeing = [variant for variant in variants if variant.checked_by and measured.agrees(variant)]
-        return replace(measured, latencies=self._latencies(agreeing)) if agreeing else measured
+        return replace(measured, latencies=self._latencies(agreeing, refused)) if agreeing else measured
 
     def parities(self, variants: Sequence[Variant]) -> tuple[dict[str, Parity], dict[str, str]]:
         """Agreement with PyTorch by name, and why those that could not be run could not; all must have `checked_by`."""
@@ -133,9 +136,9 @@ class Meter:
     def _references(self) -> list[tuple[str, LoadedModel]]:
         return [(REFERENCE, self.model), *([(UNPRUNED, self.unpruned)] if self.unpruned else [])]
 
-    def _latencies(self, variants: Sequence[Variant]) -> dict[str, Latency]:
+    def _latencies(self, variants: Sequence[Variant], refused: Collection[str]) -> dict[str, Latency]:
         clip, count = self.data.parity.inputs[0], len(variants) + 2
-        latencies = time_variants(variants, self._open, clip, self.threads, titled(self.on_step, TIMED_STEP))
+        latencies = time_variants(variants, self._open, clip, self.threads, titled(self.on_step, TIMED_STEP), refused)
         for name, model in self._references():
             latencies[name] = self._torch_latency(model, clip)
         self.on_step(TIMED_STEP, count, count)
@@ -178,10 +181,12 @@ def time_variants(
     clip: Array,
     threads: int,
     on_progress: OnProgress | None = None,
+    refused: Collection[str] = (),
 ) -> dict[str, Latency]:
     """Latencies by name: a few runs of each, then enough of those near the best, in turns, so that drift meets all.
 
-    `on_progress` counts the variants, and two steps after them.
+    The best is one that is not `refused`, where there is one: what cannot be chosen must not decide which others are
+    timed with care. `on_progress` counts the variants, and two steps after them.
     """
     tell: OnProgress = on_progress or (lambda _done, _total: None)
     latencies = {}
@@ -190,7 +195,8 @@ def time_variants(
         with open_one(variant) as session:
             run = functools.partial(session.run, clip)
             latencies[variant.artifact.name] = measure_latency(run, _SCREENING_PLAN, threads=threads)
-    limit_ms = _NEAR * min(latency.p50_ms for latency in latencies.values())
+    rivals = [latency.p50_ms for name, latency in latencies.items() if name not in refused]
+    limit_ms = _NEAR * min(rivals or [latency.p50_ms for latency in latencies.values()])
     near = [variant for variant in variants if latencies[variant.artifact.name].p50_ms <= limit_ms]
     tell(len(variants), len(variants) + 2)
     with contextlib.ExitStack() as stack:

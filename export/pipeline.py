@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from edgeact.export.compress import Compressed, Compression, Given, compress
 from edgeact.export.convert.onnx import to_onnx
 from edgeact.export.data import RANDOM_DATA, DataPlan, ExportData, gather
 from edgeact.export.golden import GOLDEN_PATH, make_golden
-from edgeact.export.judge import Terms, Verdicts, judge
+from edgeact.export.judge import Terms, Verdicts, judge, refusals
 from edgeact.export.measure import Meter
 from edgeact.export.mixing import with_mixed
 from edgeact.export.models.cost import Cost, measure_cost
@@ -102,6 +103,8 @@ def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
     """
     report = reporter or Reporter()
     _check_out(request.out)
+    if not 0 <= request.max_drop_points < math.inf:
+        raise UsageError(f"expected --max-drop from 0, and finite, got {request.max_drop_points:g}")
     profile = load_profile(request.target)
     _check_int8(request, profile)
     report.on_step("loading the model")
@@ -130,12 +133,13 @@ def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
 
 
 def _check_int8(request: ExportRequest, profile: DeviceProfile) -> None:
-    asked = "--precision mixed" if request.precision == "mixed" else "--sensitivity" if request.sensitivity else None
+    named = request.precision if request.precision in ("mixed", "int8") else None
+    asked = f"--precision {named}" if named else "--sensitivity" if request.sensitivity else None
     if asked and not profile.supports_int8:
         raise UsageError(f"{asked} is about INT8, which {profile.title} does not have; use --precision fp16")
     if asked and "int8" not in PRECISIONS[request.precision]:
         raise UsageError(f"{asked} is about INT8, which --precision {request.precision} leaves out; use auto or mixed")
-    if asked and request.data.spec == RANDOM_DATA:
+    if (named == "mixed" or request.sensitivity) and request.data.spec == RANDOM_DATA:
         raise UsageError(f"{asked} needs real clips, random ones show no damage; give --calib DATA")
 
 
@@ -159,7 +163,8 @@ def _read_data(request: ExportRequest, model: LoadedModel, report: Reporter) -> 
     _check_calibration(request, model, data)
     if model.trained:
         if data.note:
-            report.on_note(f"{data.note}; give --labels FILE (one label a line, in the order of the model's outputs)")
+            advice = "; give --labels FILE (one label a line, in the order of the model's outputs)"
+            report.on_note(data.note + (advice if data.source is None else ""))
         return data
     few = ClipSample(data.parity.inputs[:_UNTRAINED_CLIPS], data.parity.items[:_UNTRAINED_CLIPS], data.parity.skipped)
     return replace(data, parity=few, source=None, note="accuracy not measured: the weights are random")
@@ -215,7 +220,7 @@ def _study(job: _Job, master: onnx.ModelProto, report: Reporter) -> Study | None
 
 def _check_calibration(request: ExportRequest, model: LoadedModel, data: ExportData) -> None:
     """Raise CalibrationError, before anything is converted, where INT8 cannot be calibrated as asked for."""
-    if "int8" not in PRECISIONS[request.precision]:
+    if "int8" not in PRECISIONS[request.precision] or not load_profile(request.target).supports_int8:
         return
     if not _is_foreign(request, model, data):
         check_clips(len(data.calibration), data.calibration.classes, accept_poor=request.data.accept_poor)
@@ -264,7 +269,8 @@ def _judge(
     if job.request.precision in ("auto", "mixed"):
         variants, measured = with_mixed(variants, measured, sources, meter, terms)
     if with_latency:
-        measured = explained(meter.timed(variants, measured), variants, meter, job.profile)
+        measured = meter.timed(variants, measured, refusals(variants, measured, terms))
+        measured = explained(measured, variants, meter, job.profile)
     return variants, judge(variants, measured, terms)
 
 

@@ -22,17 +22,19 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgeact.calibration.ranges import STEPS, Ranges
-from edgeact.errors import CalibrationError
 from edgeact.export.convert.graph_view import GraphView, view
 from edgeact.export.convert.onnx import drop_unused_initializers
 from edgeact.export.quantize.ranges import QUANTIZED_OPS
 
 __all__ = ["integer_flow"]
 
-_MOVING = ("Split", "Concat", "MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Identity")
+_MOVING = (
+    *("Split", "Concat", "MaxPool", "ReduceMax", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice"),
+    "Identity",
+)
 _TURNING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 _NEVER_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Clip")
-_KEEP_SIGN = (*_MOVING, "Add", "Mul", "ReduceMean", "ReduceMax", "ReduceSum", "AveragePool", "GlobalAveragePool")
+_KEEP_SIGN = (*_MOVING, "Add", "Mul", "ReduceMean", "ReduceSum", "AveragePool", "GlobalAveragePool")
 
 Observe = Callable[[Mapping[str, str]], Ranges]
 
@@ -49,7 +51,7 @@ def integer_flow(quantized: onnx.ModelProto, ranges: Ranges, observe: Observe) -
     """A copy of what `static.quantize` made, with the same layers in INT8 and Q/DQ as said above.
 
     Steps follow from those in `quantized` and, where a ReLU cuts them, from `ranges`; `observe` gives the ranges of the
-    tensors (tensor -> what it is) that do not. Raises CalibrationError where a range is 0.
+    tensors (tensor -> what it is) that do not.
     """
     model = onnx.ModelProto()
     model.CopyFrom(quantized)
@@ -205,12 +207,7 @@ class _Limits:
 
 
 def _step(graph: GraphView, limits: Mapping[str, float]) -> _Step:
-    limit = max(limits.values())
-    if limit == 0:
-        raise CalibrationError(
-            f"the range of '{next(iter(limits))}' on the calibration clips is not usable: it is always 0; "
-            "check the weights, or calibrate on clips of the model's own data"
-        )
+    limit = max(limits.values()) or 1.0  # any step holds what is always 0
     return _Step(limit / STEPS, all(_never_negative(graph, name) for name in limits))
 
 

@@ -29,6 +29,7 @@ MIN_CLIPS = 32
 MIN_CLASSES = 2
 # Just above FP16's smallest normal number, 2**-14: an FP16 graph holds its scales in FP16, with fewer digits below.
 SMALLEST_SCALE = 6.2e-5
+_ANY_LIMIT = 1.0  # of what is always 0: every step holds it
 _EXTRA_OPTIONS: dict[str, Any] = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
@@ -52,8 +53,8 @@ def check_clips(count: int, classes: int, *, accept_poor: bool) -> None:
         )
     if count < MIN_CLIPS and not accept_poor:
         raise CalibrationError(
-            f"expected at least {MIN_CLIPS} calibration clips, got {count}; give a larger data set, "
-            "or --accept-poor-calibration to go on with ranges that may be far off"
+            f"expected at least {MIN_CLIPS} calibration clips, got {count}; ask for more with --calibration-clips or "
+            "--clips, of a larger data set, or give --accept-poor-calibration to go on with ranges that may be far off"
         )
 
 
@@ -61,12 +62,12 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str]) ->
     """A copy of `model` with Q/DQ nodes; layers named in `skip` (layer -> reason) stay in float.
 
     `ranges` may hold more tensors than `model` has. The same model, ranges and skip list give the same bytes.
-    Raises CalibrationError where an activation to be quantized has no range or is 0 on all clips; ConversionError
-    where the quantizer refuses the graph.
+    Raises CalibrationError where an activation to be quantized has no range; ConversionError where the quantizer
+    refuses the graph. An activation that is 0 on all clips, a dead branch's, gets a step all the same.
     """
     _check_ranges(model, ranges, skip)
     # The quantizer computes a scale for every range it is given, needed or not.
-    limits = {name: np.float32(ranges.tensors[name].limit) for name in quantized_tensors(model, skip)}
+    limits = {name: np.float32(ranges.tensors[name].limit or _ANY_LIMIT) for name in quantized_tensors(model, skip)}
     tensors = {name: TensorData(lowest=-limit, highest=limit) for name, limit in limits.items()}
     try:
         with _quiet():
@@ -114,8 +115,6 @@ def _check_ranges(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str
     for name, layer in quantized_tensors(model, skip).items():
         if name not in ranges.tensors:
             raise CalibrationError(f"no range was calibrated for '{name}' of layer '{layer}'; calibrate this graph")
-        if ranges.tensors[name].limit == 0:
-            raise CalibrationError(_unusable(name, "it is always 0"))
 
 
 def _check_weight_scales(quantized: onnx.ModelProto) -> None:

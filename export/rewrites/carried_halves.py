@@ -69,12 +69,22 @@ class CarriedHalves:
             if bias:
                 conv.input[2] = add_constant(model, f"{prefix}/bias", np.r_[np.zeros(step.keep, np.float32), bias[0]])
             sizes = np.array([step.keep + step.next_keep, step.next_carry], np.int64)
-            cut.input[1] = add_constant(model, f"{prefix}/sizes", sizes)
+            _give_sizes(cut, add_constant(model, f"{prefix}/sizes", sizes))
             final = by_output[step.final.output[0]]
             kept = [name for name in final.input if name != step.split.output[0]]
             del final.input[:]
             final.input.extend(kept)
             remove_nodes(model, [step.split])
+
+
+def _give_sizes(cut: NodeProto, sizes: str) -> None:
+    """A Split into equal parts names none, or their number."""
+    features = cut.input[0]
+    del cut.input[:]
+    cut.input.extend([features, sizes])
+    kept = [one for one in cut.attribute if one.name != "num_outputs"]
+    del cut.attribute[:]
+    cut.attribute.extend(kept)
 
 
 def _read(model: onnx.ModelProto, node: NodeProto, old: str, new: str) -> None:
@@ -115,6 +125,8 @@ def _step(graph: GraphView, readers: Readers, split: NodeProto) -> Carry | str |
     names = list(final.input)
     place = names.index(split.output[0])
     if attribute(final, "axis", 0) != 1 or names[place + 1 : place + 2] != [cut.output[0]]:
+        return None
+    if only_reader(readers, cut.output[0], "Concat") is None:  # another one would get the carried half as well
         return None
     outputs = sum(next_sizes)
     if -(-(outputs + sizes[0]) // _TILE_OUTPUTS) > -(-outputs // _TILE_OUTPUTS):

@@ -16,9 +16,8 @@ from edgeact.export.native.scan import scan
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.flow import integer_flow
 from edgeact.export.quantize.fold import fold_weights
-from edgeact.export.quantize.skip import module_layers, skip_list
 from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
-from edgeact.export.targets.int8 import int8_graph
+from edgeact.export.targets.int8 import int8_graph, skipped_layers
 from edgeact.export.targets.variant import Sources, Variant, onnx_variant
 from edgeact.records import Precision
 from edgeact.runtime import get_backend
@@ -41,12 +40,12 @@ def cpu_variants(sources: Sources) -> list[Variant]:
     if "fp16" in sources.precisions:
         sources.on_step("OpenVINO IR, FP16 weights")
         variants.append(_ir_variant("openvino-fp16", "fp16", graph.SerializeToString()))
-    if "int8" in sources.precisions and sources.calibration is not None:
+    skip = skipped_layers(sources, graph) if "int8" in sources.precisions and sources.calibration else None
+    if skip is not None and sources.calibration is not None:
         sources.on_step(f"calibrating INT8 on {len(sources.calibration.clips)} clips")
-        skip = module_layers(graph, sources.float_modules) | skip_list(graph, sources.profile)
         label = sources.label("int8")
         quantized, kept = int8_graph(sources, sources.calibration, graph, skip, f"openvino-{label}")
-        data = fold_weights(_flowing(quantized, graph, sources.calibration)).SerializeToString()
+        data = fold_weights(_flowing(quantized, graph, sources.calibration, kept)).SerializeToString()
         sources.on_step(f"OpenVINO IR, {label}")
         variants.append(_ir_variant(f"openvino-{label}", "int8", data, kept))
         variants.append(onnx_variant(f"onnx-{label}", "int8", data, kept))
@@ -78,9 +77,12 @@ def _native_variants(sources: Sources, name: str, data: bytes, kept: Mapping[str
     return [Variant(artifact, {paths[0]: ("graph", encode(program)), paths[1]: ("weights", tensors)}, "native")]
 
 
-def _flowing(quantized: onnx.ModelProto, graph: onnx.ModelProto, calibrator: Calibrator) -> onnx.ModelProto:
-    """The INT8 graph with its Q/DQ where a CPU's kernels want them."""
-    return integer_flow(quantized, calibrator.ranges, lambda tensors: calibrator.observed(graph, tensors))
+def _flowing(
+    quantized: onnx.ModelProto, graph: onnx.ModelProto, calibrator: Calibrator, kept: Mapping[str, str]
+) -> onnx.ModelProto:
+    """The INT8 graph with its Q/DQ where a CPU's kernels want them; `kept` are its layers in float."""
+    ranges = calibrator.ranges_for(graph, kept)
+    return integer_flow(quantized, ranges, lambda tensors: calibrator.observed(graph, tensors))
 
 
 def _ir_variant(name: str, precision: Precision, data: bytes, kept: Mapping[str, str] | None = None) -> Variant:

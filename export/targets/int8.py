@@ -8,11 +8,26 @@ import onnx
 
 from edgeact.export.quantize.bias import with_biases
 from edgeact.export.quantize.calibrator import Calibrator
+from edgeact.export.quantize.ranges import quantized_tensors
+from edgeact.export.quantize.skip import module_layers, skip_list
 from edgeact.export.quantize.static import float_layers, quantize
 from edgeact.export.quantize.switched import switchable
 from edgeact.export.targets.variant import Sources
 
-__all__ = ["int8_graph"]
+__all__ = ["int8_graph", "skipped_layers"]
+
+
+def skipped_layers(sources: Sources, graph: onnx.ModelProto) -> dict[str, str] | None:
+    """Layers that stay in float by the target's rules or as asked for, with the reason; None where no other is left.
+
+    Then there is nothing in INT8, which is told.
+    """
+    skip = module_layers(graph, sources.float_modules) | skip_list(graph, sources.profile)
+    if quantized_tensors(graph, skip):
+        return skip
+    reasons = ", ".join(dict.fromkeys(skip.values()))
+    _tell(sources, f"no INT8: every layer stays in float ({reasons or 'there is none to quantize'})")
+    return None
 
 
 def int8_graph(

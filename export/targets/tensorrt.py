@@ -18,9 +18,8 @@ from edgeact.export.convert.recipe import RecipeGraph, build_recipe, recipe_json
 from edgeact.export.convert.retype import with_float_quantizers
 from edgeact.export.convert.tensorrt_rtx import EngineBuild, check_and_build, supported_sms
 from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.quantize.skip import module_layers, skip_list
 from edgeact.export.quantize.static import quantize
-from edgeact.export.targets.int8 import int8_graph
+from edgeact.export.targets.int8 import int8_graph, skipped_layers
 from edgeact.export.targets.variant import Sources, Variant, onnx_variant
 from edgeact.records import Precision
 
@@ -111,7 +110,9 @@ def _variants(sources: Sources, flavour: _Flavour) -> list[tuple[Variant, Engine
     if "int8" in wanted and not sources.profile.supports_int8:
         wanted.remove("int8")
         sources.decisions.append(f"no INT8: TensorRT has none on {sources.profile.title}")
-    if "int8" in wanted and sources.calibration is None:
+    if "int8" in wanted and (
+        sources.calibration is None or skipped_layers(sources, at_opset(sources.master, flavour.opset)) is None
+    ):
         wanted.remove("int8")
     return [_checked_variant(sources, flavour.for_precision(precision), precision) for precision in wanted]
 
@@ -148,7 +149,7 @@ def _quantized(
     sources: Sources, flavour: _Flavour, model: onnx.ModelProto, calibrator: Calibrator
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The graph in INT8, and its layers left in float: by the board's rule, or because a release refuses them."""
-    skip = module_layers(model, sources.float_modules) | skip_list(model, sources.profile)
+    skip = skipped_layers(sources, model) or {}
     plain = quantize(model, calibrator.ranges_for(model, skip), skip)
     refused = {
         finding.node: finding.message.removesuffix(_LEAVE_IN_FLOAT)

@@ -101,6 +101,12 @@ def test_the_fastest_names_those_that_the_measurement_does_not_tell_from_it() ->
     assert reasons["c"] == "1.86 times the latency of a"
 
 
+def test_a_loss_just_beyond_the_budget_is_told_exactly() -> None:
+    measured = Measured({"a": _parity()}, accuracies={REFERENCE: _accuracy(960, 960), "a": _accuracy(950, 960)})
+    with pytest.raises(ParityError, match=r"loses 1\.042 points of top-1, 1\.000 are allowed"):
+        judge([_variant("a")], measured, TERMS)
+
+
 def test_faster_is_no_excuse_for_a_loss_of_accuracy() -> None:
     variants = [_variant("float"), _variant("int8", precision="int8")]
     measured = Measured(

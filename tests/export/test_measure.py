@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgeact.export.data import ExportData
-from edgeact.export.measure import REFERENCE, Meter
+from edgeact.export.measure import REFERENCE, Meter, time_variants
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.targets.variant import Variant, onnx_variant
 from edgeact.progress import TIMED_STEP
@@ -60,6 +64,30 @@ def test_a_graph_that_does_not_run_fails_alone(
     measured = meter.measure([onnx_variant("broken", "fp32", data), good], with_latency=False)
     assert reason in measured.failures["broken"]
     assert measured.agrees(good)
+
+
+def test_what_cannot_ship_does_not_decide_what_is_timed_with_care() -> None:
+    """The limit of nearness counts from the fastest that may be chosen: the others meet the same drift, in turns."""
+    times = {"refused": 0.001, "slow": 0.011, "slower": 0.012}
+    variants = [onnx_variant(name, "fp32", b"") for name in times]
+
+    class Sleeping:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, _clip: object) -> None:
+            time.sleep(times[self.name])
+
+    @contextlib.contextmanager
+    def opened(variant: Variant) -> Iterator[Any]:
+        yield Sleeping(variant.artifact.name)
+
+    def runs(refused: tuple[str, ...]) -> dict[str, int]:
+        found = time_variants(variants, opened, np.zeros(1), 1, None, refused)  # type: ignore[arg-type]
+        return {name: latency.runs for name, latency in found.items()}
+
+    careless, careful = runs(()), runs(("refused",))
+    assert careful["slow"] == careful["slower"] > max(careless["slow"], careless["slower"])
 
 
 def test_all_variants_and_pytorch_see_the_same_clips(meter: Meter, good: Variant) -> None:

@@ -192,6 +192,7 @@ def test_too_few_clips_are_refused_for_int8_only(request_for: ExportRequest, tmp
         assert steps[-1] == "reading the data"  # nothing is converted before
     assert not request_for.out.exists()
     export(replace(request_for, data=few, precision="fp16"))
+    export(replace(request_for, data=few, target="nano", out=request_for.out.with_name("nano.edgeact")))  # has no INT8
     accepted = export(replace(request_for, data=replace(few, accept_poor=True), precision="int8"))
     assert accepted.manifest.calibration is not None
     assert accepted.manifest.calibration.clips < 32
@@ -249,6 +250,23 @@ class _ThreeClasses(ColourNet):
         super().__init__(3)
 
 
+class _Narrow(nn.Module):
+    """Fewer channels than any board computes in INT8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv3d(3, 6, 3, padding=1), nn.Conv3d(6, 4, 1)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.last(torch.relu(self.first(clip)).mean(dim=(2, 3, 4), keepdim=True)).flatten(1)
+        return logits
+
+
+def _narrow_net() -> nn.Module:
+    torch.manual_seed(0)
+    return _Narrow()
+
+
 def _with_nan() -> nn.Module:
     module = ColourNet()
     with torch.no_grad():
@@ -265,7 +283,9 @@ def _with_nan() -> nn.Module:
         ({"source": _ThreeClasses()}, ModelError, "returns 3 logits, but there are 4 labels"),
         ({"source": _with_nan()}, WeightsError, "'body.weight' holds NaN"),
         ({"source": _Unconvertible()}, ConversionError, "control flow"),
-        ({"target": "nano", "precision": "int8"}, ConversionError, "no INT8: TensorRT has none on Jetson Nano"),
+        ({"target": "nano", "precision": "int8"}, UsageError, "about INT8, which Jetson Nano"),
+        ({"max_drop_points": float("inf")}, UsageError, "expected --max-drop from 0, and finite"),
+        ({"source": _narrow_net(), "target": "orin-nano-8gb", "precision": "int8"}, ConversionError, "no INT8: every"),
     ],
 )
 def test_refusals_keep_the_earlier_bundle(

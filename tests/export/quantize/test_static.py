@@ -149,7 +149,6 @@ REFUSED: dict[str, tuple[onnx.ModelProto, list[NDArray[Any]], str]] = {
         r"expected float32 of shape \(1, 4, 2, 4, 4\), got float32 of \(1, 3, 2, 4, 4\)",
     ),
     "type": (_conv(LIVE), [GOOD.astype(np.float64)], "got float64"),
-    "always zero": (_dead(), [GOOD], "range of 'dead' .* it is always 0"),
 }
 
 
@@ -158,6 +157,13 @@ def test_unfit_clips_and_ranges_are_refused(name: str) -> None:
     model, clips, says = REFUSED[name]
     with pytest.raises(CalibrationError, match=says):
         _calibrated(model, clips)
+
+
+def test_an_activation_that_is_always_0_does_not_stop_the_others() -> None:
+    model = _dead()
+    quantized = _calibrated(model, [GOOD])
+    assert _constants(quantized)["dead_scale"] > 0
+    np.testing.assert_array_equal(run_onnx(quantized, GOOD), run_onnx(model, GOOD))
 
 
 def test_a_scale_that_truly_is_one_is_kept() -> None:

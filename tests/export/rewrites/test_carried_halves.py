@@ -82,12 +82,16 @@ def _changed(change: str) -> onnx.ModelProto:
         by_name["join"].input[:] = ["carried", "second"]
     elif change == "kept apart":
         by_name["final"].input[:] = ["kept", "carried2", "kept2"]
+    elif change == "the next half read by another":
+        model.graph.node.append(node("Relu", ["kept2"], ["unrelated"], "reader"))
     else:
         model.graph.node.append(node("Relu", ["carried"], ["unrelated"], "reader"))
     return model
 
 
-@pytest.mark.parametrize("change", ["no ReLU", "joined the other way", "kept apart", "read by another"])
+@pytest.mark.parametrize(
+    "change", ["no ReLU", "joined the other way", "kept apart", "read by another", "the next half read by another"]
+)
 def test_another_arrangement_is_refused_and_left_alone(change: str) -> None:
     model = _changed(change)
     before = model.SerializeToString()
@@ -95,6 +99,18 @@ def test_another_arrangement_is_refused_and_left_alone(change: str) -> None:
     assert isinstance(plan, Refusal)
     assert plan.reason == "no half of a split is joined and convolved"
     assert model.SerializeToString() == before
+
+
+def test_a_split_into_equal_parts_is_given_their_sizes() -> None:
+    """As torch.chunk becomes one: without a second input."""
+    model = _cascade(4, 3, 3, (4, 4), (3, 3, 3))
+    for one in model.graph.node:
+        if one.name in ("halves", "next halves"):
+            del one.input[1:]
+    rewritten, (applied,) = apply_rewrites(model, RULE)
+    assert applied.done, applied.detail
+    x = np.random.default_rng(1).normal(size=(1, 10, 3, 4, 5)).astype(np.float32)
+    np.testing.assert_allclose(run(rewritten, x), run(model, x), rtol=1e-4, atol=1e-4)
 
 
 class _Branches(nn.Module):
