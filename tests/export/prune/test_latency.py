@@ -10,6 +10,7 @@ import torch
 from rich.console import Console, RenderableType
 
 from edgeact.devices import load_profile
+from edgeact.export.convert.onnx import to_onnx
 from edgeact.export.prune import PruneRequest, plan_pruning
 from edgeact.export.prune import latency as latency_module
 from edgeact.export.prune.latency import estimated_latency, measured_latency, plan_latency
@@ -36,7 +37,7 @@ def test_on_this_machine_layers_and_the_whole_are_measured(module: torch.nn.Modu
     convolutions = [name for name, layer in module.named_modules() if isinstance(layer, torch.nn.Conv3d)]
     assert set(convolutions) <= set(told.layers)
     assert {row.layer for row in plan.rows if ".fc." not in row.layer} <= set(told.layers)
-    assert all(0 < ms < 100 for pair in told.layers.values() for ms in pair)
+    assert all(ms > 0 for pair in told.layers.values() for ms in pair)
     assert told.rest is not None
     assert min(*told.network, *told.rest) > 0
     assert told.how.endswith("threads: 1; layers by its profile, all in turns")
@@ -47,21 +48,25 @@ def test_on_this_machine_layers_and_the_whole_are_measured(module: torch.nn.Modu
     assert f"{told.network[0]:.3f} → {told.network[1]:.3f}" in text
 
 
-def test_a_wider_network_takes_longer() -> None:
-    """By the same way of measuring: otherwise nothing says that a layer's name leads to its own time."""
-    wide = torch.nn.Sequential(
-        torch.nn.Conv3d(3, 64, 3, padding=1),
-        torch.nn.Conv3d(64, 64, 3, padding=1),
+def test_a_time_goes_to_the_layer_whose_weight_its_node_reads() -> None:
+    """By the graph that is timed: nothing else says that a layer's name leads to its own time."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv3d(3, 8, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv3d(8, 16, 1),
         torch.nn.AdaptiveAvgPool3d(1),
         torch.nn.Flatten(),
-        torch.nn.Linear(64, 4),
+        torch.nn.Linear(16, 4),
     ).eval()
-    plan = plan_pruning(wide, CLIP.input_shape, PruneRequest(0.8))
-    told = measured_latency(wide, plan, CLIP, threads=1)
-    before, after = told.layers["1"]
-    assert before > 2 * after
-    assert before > told.layers["0"][0]
-    assert told.network[0] > told.network[1]
+    graph = to_onnx(network, CLIP)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
+    read = {node.name: shapes.get(node.input[1]) for node in graph.graph.node if len(node.input) > 1}
+    owners = {name: owner for name, owner in latency_module._owners(graph).items() if name in read}
+    assert sorted(owners.values()) == ["0", "2", "5"]
+    for name, owner in owners.items():
+        assert read[name] == tuple(network.get_parameter(f"{owner}.weight").shape)
+    plan = plan_pruning(network, CLIP.input_shape, PruneRequest(0.5))
+    assert set(measured_latency(network, plan, CLIP, threads=1).layers) == {"0", "2", "5"}
 
 
 def test_a_board_that_is_elsewhere_is_estimated(module: torch.nn.Module) -> None:
