@@ -13,11 +13,12 @@ from edgeact.export.rewrites.base import Applied, Refusal, Rewrite
 from edgeact.export.rewrites.carried_halves import CarriedHalves
 from edgeact.export.rewrites.dead_taps import DeadTaps
 from edgeact.export.rewrites.one_pass_sums import OnePassSums
+from edgeact.export.rewrites.padded_channels import PaddedChannels
 from edgeact.export.rewrites.space_to_depth_stem import SpaceToDepthStem
 
 __all__ = ["REWRITES", "apply_rewrites"]
 
-REWRITES: tuple[Rewrite[Any], ...] = (SpaceToDepthStem(), CarriedHalves(), OnePassSums(), DeadTaps())
+REWRITES: tuple[Rewrite[Any], ...] = (SpaceToDepthStem(), CarriedHalves(), OnePassSums(), DeadTaps(), PaddedChannels())
 
 
 def apply_rewrites(model: onnx.ModelProto, rewrites: Sequence[Rewrite[Any]]) -> tuple[onnx.ModelProto, list[Applied]]:
