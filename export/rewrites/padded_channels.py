@@ -60,7 +60,7 @@ class PaddedChannels:
 
     def rewrite(self, model: onnx.ModelProto, plan: tuple[Padding, ...]) -> None:
         """Widen the weights and biases of those that make features, and the weights of those that read them."""
-        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        constants = dict(view(model).constants)
         by_output = {node.output[0]: node for node in model.graph.node}
         for padding in plan:
             for axis, names in enumerate((padding.made_by, padding.read_by)):

@@ -37,16 +37,16 @@ def export_trial(file: Path, number: int, out: Path, report: Reporter | None = N
         why = f"it failed: {trial.failure}" if trial else f"there are {good or 'none'}"
         raise UsageError(f"'{file}' has no finished trial {number} to export: {why}")
     request = export_request(record, trial, out)
-    found = load_model(request.source, request.load).weights_sha256
-    if found != record.recipe.weights_sha256:
+    model = load_model(request.source, request.load)
+    if model.weights_sha256 != record.recipe.weights_sha256:
         raise WeightsError(
             f"'{file}' is a search of other weights: expected SHA-256 {record.recipe.weights_sha256[:16]}, got "
-            f"{found[:16]}; restore the weights, or search again"
+            f"{model.weights_sha256[:16]}; restore the weights, or search again"
         )
-    _check_data(file, record, request)
+    _check_data(file, record, evaluation_digest(request.data, model.labels))
     torch.set_num_threads(record.recipe.threads)
     bundle = export(request, report)
-    made = _made(request)
+    made = _tuned(request, bundle)
     if report and made and made != trial.weights_sha256:
         report.on_note(
             f"the weights are not those of trial {number}, whose accuracy the search counted: the train videos, the "
@@ -55,16 +55,16 @@ def export_trial(file: Path, number: int, out: Path, report: Reporter | None = N
     return bundle
 
 
-def _made(request: ExportRequest) -> str:
-    """Digest of the fine-tuned weights; empty where nothing was trained."""
-    if request.compression is None or request.compression.finetune is None:
+def _tuned(request: ExportRequest, bundle: Bundle) -> str:
+    """Digest of the fine-tuned weights; empty where none were made, whatever an earlier export left there."""
+    file = pruned_weights_file(request.out)
+    if request.compression is None or request.compression.finetune is None or not file.exists():
         return ""
-    return tensors_sha256(read_weights(pruned_weights_file(request.out)).tensors)
+    weights = read_weights(file)
+    return tensors_sha256(weights.tensors) if weights.sha256 == bundle.manifest.model.weights_sha256 else ""
 
 
-def _check_data(file: Path, record: SearchRecord, request: ExportRequest) -> None:
-    model = load_model(request.source, request.load)
-    there = evaluation_digest(request.data, model.labels)
+def _check_data(file: Path, record: SearchRecord, there: str) -> None:
     if there != record.recipe.data_digest:
         raise DataError(
             f"'{file}' is a search on other videos: expected digest {record.recipe.data_digest[:16]}, got "

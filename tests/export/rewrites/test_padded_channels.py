@@ -75,6 +75,17 @@ def test_the_block_stays_the_same(channels: int, inner: int, pool: str, stride: 
     assert again.SerializeToString() == rewritten.SerializeToString()
 
 
+def test_weights_may_come_from_a_node() -> None:
+    model = _block(60, 60)
+    weight = next(one for one in model.graph.initializer if one.name == "w1")
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["w1"], value=weight))
+    model.graph.initializer.remove(weight)
+    rewritten, (applied,) = apply_rewrites(model, RULE)
+    assert applied.done
+    x = np.random.default_rng(1).normal(size=(1, 3, 3, 6, 5)).astype(np.float32)
+    np.testing.assert_allclose(run(rewritten, x), run(model, x), rtol=1e-3, atol=1e-2)
+
+
 def _changed(change: str) -> onnx.ModelProto:
     model = _block(60, 60)
     by_name = {one.name: one for one in model.graph.node}
