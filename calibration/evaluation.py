@@ -13,9 +13,9 @@ from edgeact.bundle import open_bundle
 from edgeact.calibration.accuracy import DataSource, Scores, require_videos, score_videos, summarize
 from edgeact.calibration.clips import spread
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
-from edgeact.calibration.executors import Executors
 from edgeact.devices import probe_machine
 from edgeact.errors import DatasetError, DeviceError
+from edgeact.executors import Executors
 from edgeact.progress import OnProgress, OnStep, titled
 from edgeact.records import AccuracyRecord, Precision
 from edgeact.runtime import load

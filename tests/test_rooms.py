@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("errors", "storage", "extras", "progress", "clip", "records")
+GROUND = ("errors", "storage", "extras", "progress", "clip", "records", "executors")
 SHARED = "edgeact/__init__.py"  # the version, for everybody
 
 
@@ -22,6 +22,16 @@ def _rooms() -> list[str]:
 
 
 ROOMS = _rooms()
+
+
+def _inner_rooms() -> list[str]:
+    """The first column of the table of export/'s own rooms, from the ground up."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.split("### Rooms inside export/")[1].split("\n## ")[0]
+    return [row.group(1) for row in re.finditer(r"^\| (\w+) \| ", table, re.MULTILINE)]
+
+
+INNER_ROOMS = _inner_rooms()
 
 
 def _files() -> list[Path]:
@@ -87,5 +97,35 @@ def test_a_room_imports_only_rooms_below_it(room: str) -> None:
         if _room_of_file(path) == room
         for line, module in _imports(path)
         if (imported := _room_of_module(module)) is not None and not _is_allowed(room, imported)
+    ]
+    assert not wrong
+
+
+def _inner_room_of_module(module: str) -> str | None:
+    """'edgeact.export.models.spec' -> 'models'; None outside the inner rooms."""
+    parts = module.split(".")
+    return parts[2] if parts[:2] == ["edgeact", "export"] and len(parts) > 2 else None
+
+
+def _inner_files(room: str) -> list[Path]:
+    return sorted((ROOT / "export" / room).rglob("*.py"))
+
+
+def test_export_has_no_modules_outside_its_inner_rooms() -> None:
+    assert [path.name for path in (ROOT / "export").glob("*.py")] == ["__init__.py"]
+    folders = {path.name for path in (ROOT / "export").iterdir() if (path / "__init__.py").is_file()}
+    assert folders == set(INNER_ROOMS)
+
+
+@pytest.mark.parametrize("room", INNER_ROOMS)
+def test_an_inner_room_imports_only_inner_rooms_below_it(room: str) -> None:
+    files = _inner_files(room)
+    assert files
+    allowed = INNER_ROOMS[: INNER_ROOMS.index(room) + 1]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in files
+        for line, module in _imports(path)
+        if (imported := _inner_room_of_module(module)) is not None and imported not in allowed
     ]
     assert not wrong

@@ -14,7 +14,7 @@ from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
 
 if TYPE_CHECKING:
-    from edgeact.export.pictures import Picture
+    from edgeact.export.explain import Picture
 
 __all__ = ["command"]
 
@@ -44,7 +44,7 @@ def command(
     """
     with steps() as shown:
         shown.begin(STARTING)
-        from edgeact.export.pictures import PictureRequest, make_picture
+        from edgeact.export.explain import PictureRequest, make_picture
 
         request = PictureRequest(source, video, out, weights, start_s, label)
         picture = make_picture(request, shown.of("looking at clips"))

@@ -31,7 +31,7 @@ from edgeact.storage import write_text
 
 if TYPE_CHECKING:
     from edgeact.calibration.ranges import TensorRange
-    from edgeact.export.calibrate import CalibrationRecord
+    from edgeact.export.build.calibrate import CalibrationRecord
 
 __all__ = ["MethodChoice", "command"]
 
@@ -92,9 +92,9 @@ def command(
     )
     with steps() as shown:
         shown.begin(STARTING)
-        from edgeact.export.calibrate import calibrate
-        from edgeact.export.data import DataPlan
-        from edgeact.export.reporter import Reporter
+        from edgeact.export.build.calibrate import calibrate
+        from edgeact.export.build.data import DataPlan
+        from edgeact.export.build.reporter import Reporter
 
         plan = DataPlan(data, clips, accept_poor=accept_poor_calibration, seed=seed, method=method.value)
         record = calibrate(model, loading.request(), plan, Reporter(shown.begin, shown.advance, note))

@@ -58,7 +58,7 @@ def _few(sentences: tuple[str, ...]) -> list[str]:
 
 
 def _default_spec() -> str:
-    from edgeact.export.data import DEFAULT_DATA
+    from edgeact.export.build.data import DEFAULT_DATA
 
     return DEFAULT_DATA
 

@@ -34,7 +34,7 @@ def command(
     with steps() as shown, runtime_notes():
         shown.begin(STARTING)
         from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle
-        from edgeact.calibration.executors import open_executors
+        from edgeact.executors import open_executors
 
         plan = EvaluationPlan(data, split, videos, artifact, backend, threads, trust_engines)
         with open_executors(executor) as executors:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeact.cli.calibrate import MethodChoice
-from edgeact.cli.given import given
+from edgeact.cli.explicit_options import given
 from edgeact.cli.loading import (
     ChannelOrder,
     ClipFrames,
@@ -143,8 +143,8 @@ def command(
     with steps() as shown:
         shown.begin(STARTING)
         load_profile(target)  # a name mistyped is told before the slow imports
-        from edgeact.export.data import DataPlan
-        from edgeact.export.pipeline import ExportRequest, Reporter, export
+        from edgeact.export.build.data import DataPlan
+        from edgeact.export.build.export import ExportRequest, Reporter, export
 
         name = (model or "msf-r3d-fsam").rpartition(":")[2]
         request = ExportRequest(
@@ -177,7 +177,7 @@ def _finish(bundle: Bundle, json: bool) -> None:
         emit_json(document)
         return
     from edgeact.cli.layers import layers_shown
-    from edgeact.cli.rows import rows_table
+    from edgeact.cli.results_table import rows_table
 
     if bundle.measurements:
         show(rows_table(bundle.measurements))

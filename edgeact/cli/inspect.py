@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, show
-from edgeact.cli.rows import rows_table
-from edgeact.report.words import bytes_text
+from edgeact.cli.results_table import rows_table
+from edgeact.report.formatting import bytes_text
 
 if TYPE_CHECKING:
     from edgeact.bundle import Artifact, Bundle, BundleDraft

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgeact.bundle.manifest import Manifest
 from edgeact.records import LayerDamage, Measurements, Sensitivity
-from edgeact.report import damage
+from edgeact.report import sensitivity_chart as damage
 
 __all__ = ["layers_shown"]
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgeact.export.models.catalogue import Entry, Part
+    from edgeact.export.models.checkpoint import ModelCard
     from edgeact.export.models.spec import ModelSpec
-    from edgeact.export.weights import ModelCard
 
 __all__ = ["command"]
 
@@ -62,8 +62,8 @@ def _list(json: bool) -> None:
 
 def _one(name: str, json: bool) -> None:
     from edgeact.export.models.catalogue import attentions, backbones, entries_of
+    from edgeact.export.models.checkpoint import read_weights, shipped_weights
     from edgeact.export.models.registry import find_model
-    from edgeact.export.weights import read_weights, shipped_weights
 
     spec = find_model(name)
     formula, entries = spec.formula, entries_of(spec)

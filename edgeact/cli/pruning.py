@@ -13,9 +13,9 @@ from edgeact.cli.output import aside
 from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeact.export.compress import Compression
+    from edgeact.export.build.compress import Compression
+    from edgeact.export.models.pruning.plan import PlanLatency
     from edgeact.export.prune import PruningPlan
-    from edgeact.export.prune.plan import PlanLatency
 
 __all__ = [
     "DistillFeatures",
@@ -127,10 +127,10 @@ class PruneOptions:
             if idle := [f"--{name.replace('_', '-')}" for name in typed if name in _OF_PRUNING]:
                 raise UsageError(f"{', '.join(idle)} says how to prune, and nothing is pruned; give --prune RATIO")
             return None
-        from edgeact.export.compress import Compression
-        from edgeact.export.distill import Distillation
+        from edgeact.export.build.compress import Compression
         from edgeact.export.prune import PruneRequest
-        from edgeact.export.train import TrainPlan
+        from edgeact.export.train.distill import Distillation
+        from edgeact.export.train.loop import TrainPlan
 
         return Compression(
             prune=PruneRequest(

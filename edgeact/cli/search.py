@@ -17,10 +17,10 @@ from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
 from edgeact.devices import load_profile, probe_machine
 from edgeact.errors import BudgetError, UsageError
-from edgeact.report.words import drop_text, ms, percent, stages_text
+from edgeact.report.formatting import drop_text, ms, percent, stages_text
 
 if TYPE_CHECKING:
-    from edgeact.calibration.executors import Executors
+    from edgeact.executors import Executors
     from edgeact.export.search import SearchRequest
     from edgeact.records import SearchRecord, SearchTrial
 
@@ -72,8 +72,8 @@ def command(
     load_profile(target)  # a name mistyped is told before the slow imports
     with steps() as shown:
         shown.begin(STARTING)
-        from edgeact.calibration.executors import open_executors
-        from edgeact.export.data import DataPlan
+        from edgeact.executors import open_executors
+        from edgeact.export.build.data import DataPlan
         from edgeact.export.search import Budgets, SearchJob, SearchRequest
 
         frames, sizes = _numbers("--clip-frames", clip_frames), _numbers("--size", size)

@@ -13,7 +13,7 @@ from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
 
 if TYPE_CHECKING:
-    from edgeact.export.train import EpochResult
+    from edgeact.export.train.loop import EpochResult
 
 __all__ = ["command"]
 
@@ -49,8 +49,8 @@ def command(
 
     with steps() as shown:
         shown.begin(STARTING)
-        from edgeact.export.train import Progress, TrainPlan
-        from edgeact.export.training import TrainRequest, train
+        from edgeact.export.train.loop import Progress, TrainPlan
+        from edgeact.export.train.train import TrainRequest, train
 
         plan = TrainPlan(
             epochs=epochs,

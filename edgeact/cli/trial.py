@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgeact.cli.given import given
+from edgeact.cli.explicit_options import given
 from edgeact.cli.output import note
 from edgeact.cli.pruning import show_plan
 from edgeact.cli.steps import STARTING, steps
@@ -32,7 +32,7 @@ def bundle_of_trial(context: typer.Context, text: str, out: Path | None) -> Bund
         raise UsageError(f"a trial has everything in its record: leave {told} out, or export without --trial")
     with steps() as shown:
         shown.begin(STARTING)
-        from edgeact.export.reporter import Reporter
+        from edgeact.export.build.reporter import Reporter
         from edgeact.export.search import export_trial
 
         stem = Path(file).name.removesuffix(".json").removesuffix(".search")

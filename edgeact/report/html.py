@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib import resources
 
 from edgeact.extras import require
-from edgeact.report import damage, scatter, search, summary, words
+from edgeact.report import formatting as words
+from edgeact.report import scatter, search, summary
+from edgeact.report import sensitivity_chart as damage
 from edgeact.report.view import Report
 
 __all__ = ["render_html"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from edgeact.report import damage, search, summary, words
+from edgeact.report import formatting as words
+from edgeact.report import search, summary
+from edgeact.report import sensitivity_chart as damage
 from edgeact.report.view import BundleView, Report
 
 __all__ = ["render_markdown"]

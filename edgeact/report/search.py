@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edgeact.records import SearchRecord, SearchTrial
+from edgeact.report.formatting import DROP_HEAD, bytes_text, drop_text, machine_name, ms, percent, stages_text
 from edgeact.report.view import SearchView
-from edgeact.report.words import DROP_HEAD, bytes_text, drop_text, machine_name, ms, percent, stages_text
 
 __all__ = ["front_rows", "search_title", "summarize_search", "trial_rows"]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from edgeact.devices import load_profile
 from edgeact.errors import UnknownNameError
 from edgeact.records import Accuracy, Machine, Row
+from edgeact.report.formatting import counts_text, machine_name, ms, p50_text, percent, threads_text
 from edgeact.report.view import BundleView, Point, Scatter
-from edgeact.report.words import counts_text, machine_name, ms, p50_text, percent, threads_text
 
 __all__ = ["measured_where", "point_latency", "provenance", "scatter_note", "scatter_title", "summarize_bundle"]
 

@@ -30,7 +30,7 @@ from edgeact.records import (
     SearchTrial,
     Verdict,
 )
-from edgeact.report.words import accuracy_key
+from edgeact.report.formatting import accuracy_key
 
 __all__ = ["BundleView", "Point", "Report", "Scatter", "SearchView", "build_report", "read_inputs", "view_bundle"]
 

@@ -15,13 +15,13 @@ from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import DataError, EdgeactError, ModelError, UsageError, WeightsError
-from edgeact.export.models.foreign import complete, contract, translated
+from edgeact.export.models.checkpoint import Weights, fill, read_weights, shipped_weights, state_sha256
+from edgeact.export.models.checkpoint_names import complete, contract, translated
+from edgeact.export.models.pruning.apply import cut_layers
+from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.export.models.registry import MODELS, find_model
-from edgeact.export.models.settle import settle
 from edgeact.export.models.spec import ModelSpec, Pixels, resized_clip
-from edgeact.export.prune.plan import PruningPlan
-from edgeact.export.prune.structure import cut_layers
-from edgeact.export.weights import Weights, fill, read_weights, shipped_weights, state_sha256
+from edgeact.export.models.synthetic import settle
 
 __all__ = ["DEFAULT_MODEL", "LoadRequest", "LoadedModel", "load_model", "read_labels"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeact.errors import UsageError
-from edgeact.export.prune.plan import Importance
+from edgeact.export.models.pruning.plan import Importance
 from edgeact.export.prune.trace import Family, Traced
 from edgeact.extras import require
 

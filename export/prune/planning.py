@@ -13,10 +13,19 @@ from torch.nn.modules.conv import _ConvNd
 
 from edgeact.errors import ModelError, UsageError
 from edgeact.export.models.cost import measure_cost
+from edgeact.export.models.pruning.apply import cut_layers
+from edgeact.export.models.pruning.plan import (
+    IMPORTANCES,
+    Importance,
+    Kept,
+    LayerCut,
+    LayerRow,
+    PruningPlan,
+    Scope,
+    Skipped,
+)
 from edgeact.export.prune.importance import score_families
-from edgeact.export.prune.plan import IMPORTANCES, Importance, Kept, LayerCut, LayerRow, PruningPlan, Scope, Skipped
 from edgeact.export.prune.select import Bounds, Chosen, choose, wanted_globally
-from edgeact.export.prune.structure import cut_layers
 from edgeact.export.prune.trace import Family, FamilyKey, Side, Traced, trace
 
 __all__ = ["PruneRequest", "apply_plan", "count_units", "plan_pruning"]

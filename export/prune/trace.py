@@ -21,7 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from edgeact.errors import ModelError
 from edgeact.export.prune.axes import map_axes
-from edgeact.export.prune.standins import Follower, standing_in
+from edgeact.export.prune.surrogates import Follower, standing_in
 from edgeact.extras import require
 
 __all__ = ["Family", "FamilyKey", "Member", "Traced", "trace"]

@@ -19,9 +19,9 @@ from edgeact.calibration.histogram import count
 from edgeact.calibration.range_cache import RangeCache, RangeKey, digest_clips, digest_names
 from edgeact.calibration.range_methods import MethodName, minmax
 from edgeact.calibration.ranges import Ranges, settled
-from edgeact.export.convert.graph_view import GraphView, view
-from edgeact.export.quantize.ranges import observe, quantized_tensors
-from edgeact.export.quantize.skip import float_everywhere
+from edgeact.export.graph.view import GraphView, view
+from edgeact.export.quantize.activation_ranges import observe, quantized_tensors
+from edgeact.export.quantize.exclusions import float_everywhere
 from edgeact.progress import OnProgress
 
 __all__ = ["Calibrator"]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgeact.calibration.parity import compare_logits
 from edgeact.errors import CalibrationError
-from edgeact.export.quantize.switched import SwitchedGraph
+from edgeact.export.quantize.toggle_graph import SwitchedGraph
 from edgeact.progress import OnProgress
 from edgeact.records import LayerDamage, Parity, Sensitivity
 

@@ -6,14 +6,14 @@ import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeact.export.data import DEFAULT_DATA
+from edgeact.export.build.data import DEFAULT_DATA
+from edgeact.export.models.checkpoint import read_weights, write_weights
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.prune import PruneRequest, apply_plan, plan_pruning
-from edgeact.export.prune.finetune import FinetuneRequest, card_of, prune_and_finetune
 from edgeact.export.search.job import Loaded, SearchJob, loaded
 from edgeact.export.search.space import Config, Space
-from edgeact.export.train import Progress, TrainPlan
-from edgeact.export.weights import read_weights, write_weights
+from edgeact.export.train.finetune import FinetuneRequest, card_of, prune_and_finetune
+from edgeact.export.train.loop import Progress, TrainPlan
 
 __all__ = ["Candidate", "build", "training_plan"]
 

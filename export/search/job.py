@@ -13,7 +13,7 @@ from edgeact.calibration.accuracy import Scores, collect_scores
 from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile, is_at_hand, load_profile
 from edgeact.errors import DataError, DatasetError, EdgeactError, UsageError, WeightsError
-from edgeact.export.data import DataPlan, ExportData, gather
+from edgeact.export.build.data import DataPlan, ExportData, gather
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.models.spec import Pixels, resized_clip
 from edgeact.export.search.space import ClipSize

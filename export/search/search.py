@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from edgeact.calibration.datasets import LOADING_STEP, absolute_spec, load_dataset
-from edgeact.calibration.executors import Executors
 from edgeact.devices import load_profile, probe_machine
 from edgeact.errors import DatasetError, DeviceError, EdgeactError, UsageError
-from edgeact.export.data import DEFAULT_DATA
-from edgeact.export.quantize.static import check_clips
+from edgeact.executors import Executors
+from edgeact.export.build.data import DEFAULT_DATA
+from edgeact.export.quantize.qdq import check_clips
 from edgeact.export.search.job import Loaded, SearchJob, loaded, reference_right, why_refused
 from edgeact.export.search.locks import MachineLock
 from edgeact.export.search.outcome import Outcome
-from edgeact.export.search.record import Judge, recipe_of
 from edgeact.export.search.space import ClipSize, Space, groups_of, prunable
 from edgeact.export.search.study import Asked, Budgets, Study, open_study
 from edgeact.export.search.trial import Prepared, Task, prepare, time_it
+from edgeact.export.search.verdicts import Judge, recipe_of
 from edgeact.progress import OnStep, titled
 from edgeact.records import Machine, SearchRecord, SearchTrial
 from edgeact.storage import write_text

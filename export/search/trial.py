@@ -19,8 +19,11 @@ import torch
 from edgeact.calibration.accuracy import collect_scores
 from edgeact.devices import is_at_hand, load_profile, probe_machine
 from edgeact.errors import CalibrationError, ConversionError, DeviceError, ModelError
-from edgeact.export.convert.onnx import to_onnx
-from edgeact.export.measure import Meter, open_variant, time_variants
+from edgeact.export.build.measure import Meter, open_variant, time_variants
+from edgeact.export.build.targets import VARIANTS
+from edgeact.export.candidates.candidate import Sources, Variant
+from edgeact.export.graph.torch_to_onnx import to_onnx
+from edgeact.export.models.checkpoint import state_sha256
 from edgeact.export.models.cost import measure_cost
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.quantize.calibrator import Calibrator
@@ -30,9 +33,6 @@ from edgeact.export.search.job import Loaded, SearchJob, loaded, right_of
 from edgeact.export.search.locks import MachineLock
 from edgeact.export.search.outcome import Outcome
 from edgeact.export.search.space import Config, Space
-from edgeact.export.targets import VARIANTS
-from edgeact.export.targets.variant import Sources, Variant
-from edgeact.export.weights import state_sha256
 from edgeact.records import Precision
 from edgeact.runtime import Session
 

@@ -13,8 +13,8 @@ from edgeact.calibration.accuracy import Scores, collect_scores
 from edgeact.calibration.clips import sample_clips
 from edgeact.calibration.datasets import VideoItem, load_dataset
 from edgeact.calibration.evaluation import in_model_labels
-from edgeact.calibration.paired import compare_paired
-from edgeact.export.convert.onnx import to_onnx
+from edgeact.calibration.paired_test import compare_paired
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.records import PairedDrop
 from edgeact.runtime import Recognizer, load
 from edgeact.storage import atomic_write, cache_folder

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from edgeact.bench import interleave
 from edgeact.clip import ClipSpec
 from edgeact.devices import probe_machine
-from edgeact.export.convert.fourier import fft_macs, matrix_macs
-from edgeact.export.convert.lowering import lower_transforms
-from edgeact.export.convert.onnx import to_onnx
+from edgeact.export.graph.fft_lowering import lower_transforms
+from edgeact.export.graph.fft_matrices import fft_macs, matrix_macs
+from edgeact.export.graph.torch_to_onnx import to_onnx
 
 __all__ = ["EDGES", "Cycle", "forms", "table"]
 

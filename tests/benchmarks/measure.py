@@ -15,7 +15,7 @@ import numpy as np
 from edgeact.bench import interleave, median_ratio
 from edgeact.clip import ClipSpec
 from edgeact.errors import EdgeactError, ParityError
-from edgeact.export.convert.onnx import to_onnx
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.records import Latency
 from edgeact.runtime import FallbackWarning, Recognizer, load, softmax
 from edgeact.video import read_clips, write_video

@@ -14,17 +14,18 @@ import pytest
 
 from edgeact.bench import interleave
 from edgeact.devices import load_profile, probe_machine
-from edgeact.export.convert.onnx import to_onnx
-from edgeact.export.measure import open_variant
+from edgeact.export.build.measure import open_variant
+from edgeact.export.build.targets import VARIANTS
+from edgeact.export.candidates.candidate import Sources, Variant
+from edgeact.export.cpu import candidates as cpu
+from edgeact.export.graph.passes.apply import REWRITES
+from edgeact.export.graph.passes.base import Rewrite
+from edgeact.export.graph.passes.pad_channels import PaddedChannels
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.prune import PruneRequest
 from edgeact.export.prune.planning import apply_plan, plan_pruning
 from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.rewrites.apply import REWRITES
-from edgeact.export.rewrites.base import Rewrite
-from edgeact.export.rewrites.padded_channels import PaddedChannels
-from edgeact.export.targets import VARIANTS, cpu
-from edgeact.export.targets.variant import Sources, Variant
 
 __all__ = ["pruned", "timed"]
 

@@ -21,12 +21,12 @@ from edgeact.calibration.parity import compare_logits
 from edgeact.calibration.range_methods import METHODS
 from edgeact.calibration.ranges import Ranges
 from edgeact.devices import load_profile, probe_machine
-from edgeact.export.convert.onnx import to_onnx
-from edgeact.export.data import DEFAULT_DATA, split_for_export
+from edgeact.export.build.data import DEFAULT_DATA, split_for_export
+from edgeact.export.build.targets import VARIANTS
+from edgeact.export.candidates.candidate import Sources
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.targets import VARIANTS
-from edgeact.export.targets.variant import Sources
 from edgeact.records import Parity
 
 __all__ = ["Outcome", "compare", "table"]

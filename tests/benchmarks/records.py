@@ -31,7 +31,7 @@ class BenchSettings(_Record):
     @classmethod
     def full(cls, rounds: int = 40, threads: int = 2) -> BenchSettings:
         """The paper's width and the exporter's own default data."""
-        from edgeact.export.data import DEFAULT_DATA
+        from edgeact.export.build.data import DEFAULT_DATA
         from tests.benchmarks.weights import pruned_weights, trained_weights
 
         return cls(

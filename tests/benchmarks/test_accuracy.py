@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeact.calibration.paired import compare_paired
+from edgeact.calibration.paired_test import compare_paired
 from edgeact.records import PairedDrop
 from tests.benchmarks import accuracy as rows
 from tests.benchmarks import weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeact.calibration.range_methods import METHODS
-from edgeact.export.data import DataPlan, gather
+from edgeact.export.build.data import DataPlan, gather
 from tests.benchmarks.range_methods import compare
 from tests.export.colours import load_colours, write_colours
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from edgeact.errors import ParityError
-from edgeact.export.convert.onnx import to_onnx
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from tests.benchmarks.measure import time_in_turns
 from tests.benchmarks.subjects import (

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeact.cli.output import note
-from edgeact.export.train import Progress, TrainPlan
-from edgeact.export.training import TrainRequest, train
+from edgeact.export.train.loop import Progress, TrainPlan
+from edgeact.export.train.train import TrainRequest, train
 from edgeact.storage import cache_folder
 from tests.benchmarks.processes import run_child
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeact.bundle import open_bundle
 from edgeact.calibration.datasets import load_dataset
 from edgeact.errors import ModelError
-from edgeact.export.data import DataPlan, ExportData, gather
+from edgeact.export.build.data import DataPlan, ExportData, gather
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from tests.benchmarks.processes import ChildRun, run_child
 from tests.benchmarks.records import BenchSettings

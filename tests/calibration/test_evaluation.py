@@ -15,9 +15,9 @@ from edgeact.calibration import evaluation
 from edgeact.calibration.accuracy import Scores, require_videos, score_videos
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
 from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle, in_model_labels
-from edgeact.calibration.executors import Executors
 from edgeact.clip import ClipSpec
 from edgeact.errors import BackendUnavailableError, DatasetError, DeviceError, UnknownNameError
+from edgeact.executors import Executors
 from tests.bench.bundles import make_golden_bundle
 from tests.export.colours import write_colours
 from tests.runtime.making import LABELS

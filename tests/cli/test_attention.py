@@ -10,7 +10,7 @@ import cv2
 import pytest
 
 from edgeact.cli import main
-from edgeact.export.weights import shipped_weights
+from edgeact.export.models.checkpoint import shipped_weights
 from tests.export.videos import moving_bars
 
 

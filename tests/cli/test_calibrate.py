@@ -14,7 +14,7 @@ import torch
 from edgeact.calibration.range_methods import METHODS
 from edgeact.cli.calibrate import MethodChoice, Sorting, _rank
 from edgeact.cli.main import main
-from edgeact.export.calibrate import CalibrationRecord
+from edgeact.export.build.calibrate import CalibrationRecord
 from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.video import write_video
 from tests.export.colours import LABELS, colour_net

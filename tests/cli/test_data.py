@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from edgeact.calibration.datasets import load_dataset
 from edgeact.cli.main import app
 from edgeact.errors import StorageError, UnknownNameError
-from edgeact.export.data import DEFAULT_DATA
+from edgeact.export.build.data import DEFAULT_DATA
 from edgeact.progress import OnProgress
 from edgeact.video import probe_video, write_video
 

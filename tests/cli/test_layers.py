@@ -8,9 +8,9 @@ from rich.console import Console, RenderableType
 
 from edgeact.bundle.manifest import Manifest
 from edgeact.cli.layers import layers_shown
-from edgeact.report import damage
+from edgeact.report import sensitivity_chart as damage
 from tests.report.making import make_view
-from tests.report.test_damage import make_sensitivity
+from tests.report.test_sensitivity_chart import make_sensitivity
 
 GATES = {f"gate {index}": "attention gate [of features]" for index in range(6)}
 

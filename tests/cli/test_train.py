@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgeact.cli.main import main
-from edgeact.export.weights import read_weights
+from edgeact.export.models.checkpoint import read_weights
 from tests.export.models.checkpoints import filled, hara
 
 SMALL = ("--width", "4", "--clip-frames", "4", "--size", "32", "--resize", "36x40", "--fps", "6", "--epochs", "1")

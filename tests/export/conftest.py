@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edgeact.export.convert.onnx import to_onnx
-from edgeact.export.data import DataPlan, ExportData, gather
+from edgeact.export.build.data import DataPlan, ExportData, gather
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel
 from tests.export.colours import LABELS, load_colours, write_colours
 

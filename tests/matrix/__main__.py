@@ -15,11 +15,11 @@ from edgeact.cli.output import note
 from edgeact.devices import probe_machine
 from edgeact.devices.probe import PACKAGES
 from edgeact.errors import EdgeactError, UnknownNameError
-from edgeact.export.matrix import BOARDS, matrix_models
 from edgeact.export.models.registry import find_model
 from edgeact.storage import write_text
 from tests.benchmarks.processes import run_child
 from tests.matrix.records import Line, Matrix, markdown, ordered, updated
+from tests.matrix.sweep import BOARDS, matrix_models
 
 _RECORD, _TABLE = Path("docs/measured/matrix.json"), Path("docs/matrix.md")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from edgeact.cli.output import note
-from edgeact.export.matrix import Size, try_model
 from edgeact.export.models.registry import find_model
 from edgeact.storage import write_text
 from tests.matrix.records import Line
+from tests.matrix.sweep import Size, try_model
 
 
 def main(name: str, out: str, *boards: str) -> None:

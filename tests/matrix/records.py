@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from edgeact.clip import ClipSpec
-from edgeact.export.matrix import PRECISIONS, Cell, matrix_models, runtimes
 from edgeact.records import Machine, Record
+from tests.matrix.sweep import PRECISIONS, Cell, matrix_models, runtimes
 
 __all__ = ["Line", "Matrix", "markdown", "ordered", "updated"]
 

@@ -15,11 +15,11 @@ from edgeact.bench import interleave, median_interval
 from edgeact.calibration.accuracy import DataSource, Scores, collect_scores, summarize
 from edgeact.calibration.datasets import Dataset
 from edgeact.calibration.evaluation import in_model_labels
-from edgeact.export.convert.onnx import to_onnx
-from edgeact.export.data import DataPlan
+from edgeact.export.build.data import DataPlan
+from edgeact.export.build.export import ExportRequest, export
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.cost import measure_cost
 from edgeact.export.models.loading import LoadRequest, load_model
-from edgeact.export.pipeline import ExportRequest, export
 from edgeact.records import Latency, Precision
 from edgeact.runtime import Recognizer, load
 from tests.benchmarks.subjects import openvino_subject

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeact.export.models.registry import find_model
-from edgeact.export.train import Progress, TrainPlan
-from edgeact.export.training import TrainRequest, train
+from edgeact.export.train.loop import Progress, TrainPlan
+from edgeact.export.train.train import TrainRequest, train
 from tests.proof.plan import DATA, WIDTH, Subject, proof_clip
 
 __all__ = ["trained_weights"]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgeact.report import Report, build_report, render_html, words
+from edgeact.report import Report, build_report, render_html
+from edgeact.report import formatting as words
 from tests.bench.making import make_record
 from tests.report.making import make_accuracy, make_accuracy_record, make_estimated_rows, make_rows, make_view
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from edgeact.report import build_report, render_html, render_markdown, words
+from edgeact.report import build_report, render_html, render_markdown
+from edgeact.report import formatting as words
 from tests.bench.making import make_record
 from tests.report.making import make_accuracy_record, make_drop, make_estimated_rows, make_rows, make_view
 

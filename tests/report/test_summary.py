@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from edgeact.report import BundleView, build_report
+from edgeact.report.formatting import percent
 from edgeact.report.summary import measured_where, provenance, scatter_note, scatter_title, summarize_bundle
-from edgeact.report.words import percent
 from tests.report.making import make_accuracy, make_estimated_rows, make_machine, make_rows, make_view
 
 

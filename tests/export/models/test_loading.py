@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgeact.errors import DataError, EdgeactError, ModelError, UnknownNameError, UsageError, WeightsError
+from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model, read_labels
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.spec import Pixels, resized_clip
-from edgeact.export.weights import ModelCard, write_weights
 from tests.export.models.factories import Tiny, tiny
 
 FACTORIES = "tests.export.models.factories"

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.registry import MODELS, find_model
-from edgeact.export.models.settle import settle
 from edgeact.export.models.spec import resized_clip
+from edgeact.export.models.synthetic import settle
 
 __all__ = [
     "CLIP",

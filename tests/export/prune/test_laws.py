@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model
+from edgeact.export.models.pruning.plan import Kept, LayerCut
 from edgeact.export.models.registry import MODELS
 from edgeact.export.prune import PruneRequest, PruningPlan, apply_plan, plan_pruning, silence
-from edgeact.export.prune.plan import Kept, LayerCut
-from edgeact.export.weights import ModelCard, write_weights
 from tests.export.prune.networks import CLIP, FORMULAS, MIXES_NEIGHBOURS, WIDTH, clips, settled
 
 REQUESTS = st.builds(

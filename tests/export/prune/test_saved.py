@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from edgeact.errors import ModelError
-from edgeact.export.convert.onnx import to_onnx
+from edgeact.export.graph.torch_to_onnx import to_onnx
+from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.prune import PruneRequest, apply_plan, plan_pruning
-from edgeact.export.train import TrainPlan
-from edgeact.export.training import TrainRequest, train
-from edgeact.export.weights import ModelCard, write_weights
+from edgeact.export.train.loop import TrainPlan
+from edgeact.export.train.train import TrainRequest, train
 from tests.export.prune.networks import CLIP, WIDTH, clips, settled
 
 LABELS = tuple("abcde")

@@ -11,12 +11,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edgeact.export.convert.onnx import at_opset
-from edgeact.export.quantize.ranges import collect_ranges
-from edgeact.export.quantize.skip import float_everywhere
-from edgeact.export.quantize.static import quantize
-from edgeact.export.quantize.switched import SwitchedGraph, switchable
-from tests.export.convert.exported import exported, random_clips
+from edgeact.export.graph.torch_to_onnx import at_opset
+from edgeact.export.quantize.activation_ranges import collect_ranges
+from edgeact.export.quantize.exclusions import float_everywhere
+from edgeact.export.quantize.qdq import quantize
+from edgeact.export.quantize.toggle_graph import SwitchedGraph, switchable
+from tests.export.graph.exported import exported, random_clips
 
 __all__ = ["Switched", "as_written", "hurt", "switched", "with_int8"]
 

@@ -15,14 +15,14 @@ from edgeact.calibration.range_cache import RangeCache
 from edgeact.calibration.range_methods import MethodName
 from edgeact.calibration.ranges import Ranges
 from edgeact.devices import load_profile
-from edgeact.export.convert.onnx import at_opset
+from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
+from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.quantize import calibrator as module
+from edgeact.export.quantize.activation_ranges import collect_ranges, observe, quantized_tensors
 from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.quantize.ranges import collect_ranges, observe, quantized_tensors
-from edgeact.export.quantize.skip import skip_list
-from edgeact.export.quantize.static import quantize
-from edgeact.export.rewrites.apply import REWRITES, apply_rewrites
-from tests.export.convert.exported import exported, random_clips
+from edgeact.export.quantize.exclusions import skip_list
+from edgeact.export.quantize.qdq import quantize
+from tests.export.graph.exported import exported, random_clips
 
 
 @pytest.fixture

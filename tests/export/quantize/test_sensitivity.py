@@ -7,8 +7,8 @@ import pytest
 
 from edgeact.errors import CalibrationError
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
-from edgeact.export.quantize.switched import SwitchedGraph
-from tests.export.convert.exported import run_onnx
+from edgeact.export.quantize.toggle_graph import SwitchedGraph
+from tests.export.graph.exported import run_onnx
 from tests.export.quantize.making import as_written, hurt, switched, with_int8
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from edgeact.calibration.executors import open_executors
-from edgeact.export.data import DataPlan
+from edgeact.executors import open_executors
+from edgeact.export.build.data import DataPlan
 from edgeact.export.models.loading import LoadRequest
 from edgeact.export.search import Budgets, SearchJob, SearchRequest, search
 from edgeact.export.search.outcome import Outcome

@@ -19,16 +19,16 @@ from pathlib import Path
 
 import pytest
 
-from edgeact.calibration.executors import open_executors
 from edgeact.errors import CalibrationError, DataError, DatasetError, DeviceError, UsageError, WeightsError
-from edgeact.export.data import DataPlan
+from edgeact.executors import open_executors
+from edgeact.export.build.data import DataPlan
+from edgeact.export.models.checkpoint import read_weights, state_sha256
 from edgeact.export.models.loading import LoadRequest
 from edgeact.export.search import Budgets, SearchJob, SearchRequest, SearchWatch, export_trial, search
 from edgeact.export.search.candidate import build
 from edgeact.export.search.job import loaded, why_refused
 from edgeact.export.search.space import ClipSize
 from edgeact.export.search.trial import Task, prepare, time_it
-from edgeact.export.weights import read_weights, state_sha256
 from edgeact.records import SearchRecord
 from tests.export.colours import write_colours
 from tests.export.search.making import SPACE, request_for, run

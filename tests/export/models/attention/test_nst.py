@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from edgeact.devices import load_profile
 from edgeact.export.models.attention.nst import Nst, When, Where
-from edgeact.export.quantize.skip import skip_list
-from tests.export.convert.exported import exported
+from edgeact.export.quantize.exclusions import skip_list
+from tests.export.graph.exported import exported
 
 
 def _parts(seed: int, channels: int = 8) -> tuple[Nst, When, Where]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import UsageError
-from edgeact.export.convert.onnx import to_onnx
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.attention.base import Site
 from edgeact.export.models.attention.se import SqueezeExcitation
 from edgeact.export.models.attention.se_sa import ChannelFrameExcitation, SelfAttention, SeSaChoices, se_sa

@@ -1,0 +1,1 @@
+"""CPUs: OpenVINO IR, the native engine's compiler, candidates for CPU targets."""

@@ -1,0 +1,1 @@
+"""The ONNX graph: conversion from PyTorch, lowering, editing, exact rewrites (passes)."""

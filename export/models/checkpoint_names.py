@@ -1,0 +1,124 @@
+"""Checkpoints in the names of other packages: torchvision's `r3d_18` and the family of 3D-ResNets-PyTorch.
+
+Both have projection shortcuts (type B) like the backbones here, so every tensor has its one place. Attention modules
+stand behind a stage's blocks and have none in such a file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from edgeact.clip import ClipSpec
+from edgeact.errors import WeightsError
+from edgeact.export.models.checkpoint import Weights
+from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.spec import ModelSpec
+
+__all__ = ["complete", "contract", "translated"]
+
+
+@dataclass(frozen=True)
+class _Naming:
+    title: str
+    marks: frozenset[str]
+    """Names that every such file has, and none of another naming."""
+    rules: tuple[tuple[str, str], ...]
+    """Pattern and replacement, `layer1` being `stages.0` already; what no pattern fits keeps its name."""
+
+
+_SHARED = ((r"(stages\.\d\.\d+)\.downsample\.(.+)", r"\1.shortcut.\2"), (r"fc\.(\w+)", r"classifier.\1"))
+
+_TORCHVISION = _Naming("torchvision", frozenset({"stem.0.weight", "layer1.0.conv1.0.weight"}), _SHARED)
+_HARA = _Naming(
+    "3D-ResNets-PyTorch",
+    frozenset({"conv1.weight", "layer1.0.conv1.weight"}),
+    (
+        (r"conv1\.(\w+)", r"stem.0.\1"),
+        (r"bn1\.(\w+)", r"stem.1.\1"),
+        (r"(stages\.\d\.\d+\.conv\d)\.(\w+)", r"\1.0.\2"),
+        (r"(stages\.\d\.\d+)\.bn(\d)\.(\w+)", r"\1.conv\2.1.\3"),
+        *_SHARED,
+    ),
+)
+
+# The release of 2020 divides pixels by Kinetics' standard deviation, that of 2018 only takes a mean off. Nothing in a
+# file says which it is but its number of classes: these of Kinetics-700, Moments in Time and STAIR Actions are of 2020.
+_CLASSES_OF_2020 = frozenset({339, 439, 700, 800, 1039, 1139})
+_PIXELS_OF_2020 = {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2737)}
+
+_COUNTER = "num_batches_tracked"
+
+
+def translated(weights: Weights) -> Weights:
+    """`weights` under the names of the models here, `naming` saying whose names they had; others as they are."""
+    for naming in (_TORCHVISION, _HARA):
+        if weights.card is None and naming.marks <= weights.tensors.keys():
+            tensors = {_ours(name, naming): tensor for name, tensor in weights.tensors.items()}
+            return weights.model_copy(update={"tensors": tensors, "naming": naming.title})
+    return weights
+
+
+def _ours(name: str, naming: _Naming) -> str:
+    name = re.sub(r"^layer([1-4])\.", lambda match: f"stages.{int(match[1]) - 1}.", name)
+    for pattern, replacement in naming.rules:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(replacement)
+    return name
+
+
+def contract(weights: Weights | None, clip: ClipSpec) -> ClipSpec:
+    """The clip `weights` were trained on, as far as that is known: their card's, or `clip` with their pixels' scale."""
+    if weights is None:
+        return clip
+    if weights.card:
+        return weights.card.clip
+    return clip.model_copy(update=_PIXELS_OF_2020) if _release(weights) == "2020" else clip
+
+
+def _release(weights: Weights) -> str | None:
+    if weights.naming != _HARA.title:
+        return None
+    classifier = weights.tensors.get("classifier.weight")
+    return "2020" if classifier is not None and len(classifier) in _CLASSES_OF_2020 else "2018"
+
+
+def complete(
+    weights: Weights, spec: ModelSpec, options: ModelOptions, module: nn.Module
+) -> tuple[Weights, tuple[str, ...]]:
+    """`weights` with the module's own tensors where a file of another package cannot have them, and notes that say so.
+
+    These are attention modules and, in files of PyTorch before 0.4.1, batch norm's counters. Weights that are not
+    foreign come back as they are. Raises WeightsError for shortcuts without parameters.
+    """
+    if weights.naming is None:
+        return weights, ()
+    own = module.state_dict()
+    missing = [name for name in own if name not in weights.tensors]
+    _refuse_type_a(weights, missing)
+    with torch.device("meta"):
+        backbone = replace(spec.formula, attention=None, attention_choices=None).build(options).state_dict()
+    attention = [name for name in missing if name not in backbone]
+    counters = [name for name in missing if name in backbone and name.endswith(_COUNTER)]
+    notes = [f"{weights.path.name} has the names of {weights.naming}"]
+    if release := _release(weights):
+        notes.append(f"by its number of classes of the {release} release, whose pixels' mean and scale are taken")
+    if attention:
+        notes.append(f"not in the file, new, untrained: {', '.join(attention)}")
+    if counters:
+        notes.append(f"not in the file, left at zero: {len(counters)} counters of batch norm ({_COUNTER})")
+    extra = {name: own[name] for name in (*attention, *counters)}
+    return weights.model_copy(update={"tensors": {**weights.tensors, **extra}}), tuple(notes)
+
+
+def _refuse_type_a(weights: Weights, missing: list[str]) -> None:
+    wanted = any(".shortcut." in name for name in missing)
+    if wanted and not any(".shortcut." in name for name in weights.tensors):
+        raise WeightsError(
+            f"weights '{weights.path}' have shortcuts without parameters (type A: every second value, padded with "
+            "zeros), as resnet-18-kinetics.pth and resnet-34-kinetics.pth of 2018 have; expected projections (type B): "
+            "take a checkpoint trained with --resnet_shortcut B, such as r3d18_K_200ep.pth of 2020"
+        )

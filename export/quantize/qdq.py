@@ -1,0 +1,154 @@
+"""Static symmetric INT8: Q/DQ around convolutions and linear layers of the FP32 ONNX graph, by given ranges.
+
+The result is the one form that TensorRT 8.5 to 11, OpenVINO and ONNX Runtime all accept: int8 weights per output
+channel, int8 activations per tensor, every zero point 0, biases left in FP32 (TensorRT has no INT32 DequantizeLinear).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
+
+from edgeact.calibration.range_methods import MethodName
+from edgeact.calibration.ranges import Ranges
+from edgeact.errors import CalibrationError, ConversionError
+from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS, quantized_tensors
+
+__all__ = ["MIN_CLASSES", "MIN_CLIPS", "SMALLEST_SCALE", "check_clips", "describe", "float_layers", "quantize"]
+
+MIN_CLIPS = 32
+MIN_CLASSES = 2
+# Just above FP16's smallest normal number, 2**-14: an FP16 graph holds its scales in FP16, with fewer digits below.
+SMALLEST_SCALE = 6.2e-5
+_ANY_LIMIT = 1.0  # of what is always 0: every step holds it
+_EXTRA_OPTIONS: dict[str, Any] = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    "AddQDQPairToWeight": True,
+    "DedicatedQDQPair": False,
+}
+
+
+def describe(method: MethodName) -> str:
+    """What the provenance of a bundle calls the quantization with ranges by `method`."""
+    return f"static, symmetric int8, {method} ranges; weights per channel, activations per tensor"
+
+
+def check_clips(count: int, classes: int, *, accept_poor: bool) -> None:
+    """Raise CalibrationError for fewer than MIN_CLIPS clips, or those of one class, unless the user accepts it."""
+    if classes < MIN_CLASSES and not accept_poor:
+        raise CalibrationError(
+            f"expected calibration clips of at least {MIN_CLASSES} classes, got {classes}; give data of all classes, "
+            "or --accept-poor-calibration to go on with ranges that may be far off"
+        )
+    if count < MIN_CLIPS and not accept_poor:
+        raise CalibrationError(
+            f"expected at least {MIN_CLIPS} calibration clips, got {count}; ask for more with --calibration-clips or "
+            "--clips, of a larger data set, or give --accept-poor-calibration to go on with ranges that may be far off"
+        )
+
+
+def quantize(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str]) -> onnx.ModelProto:
+    """A copy of `model` with Q/DQ nodes; layers named in `skip` (layer -> reason) stay in float.
+
+    `ranges` may hold more tensors than `model` has. The same model, ranges and skip list give the same bytes.
+    Raises CalibrationError where an activation to be quantized has no range; ConversionError where the quantizer
+    refuses the graph. An activation that is 0 on all clips, a dead branch's, gets a step all the same.
+    """
+    _check_ranges(model, ranges, skip)
+    # The quantizer computes a scale for every range it is given, needed or not.
+    limits = {name: np.float32(ranges.tensors[name].limit or _ANY_LIMIT) for name in quantized_tensors(model, skip)}
+    tensors = {name: TensorData(lowest=-limit, highest=limit) for name, limit in limits.items()}
+    try:
+        with _quiet():
+            quantizer = QDQQuantizer(
+                model,
+                True,
+                False,
+                QuantType.QInt8,
+                QuantType.QInt8,
+                TensorsData(CalibrationMethod.MinMax, tensors),
+                [],
+                list(skip),
+                list(QUANTIZED_OPS),
+                _EXTRA_OPTIONS,
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+    except Exception as error:  # ONNX Runtime's own classes have no base but Exception
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConversionError(f"INT8 quantization failed: {reason}; try --precision fp16 or fp32") from error
+    result: onnx.ModelProto = quantizer.model.model
+    _check_weight_scales(result)
+    _raise_weight_scales(result)
+    del result.metadata_props[:]
+    for tensor in result.graph.initializer:
+        tensor.ClearField("data_location")  # the quantizer reads its copy from a folder of its own
+    return result
+
+
+def float_layers(model: onnx.ModelProto, skip: Mapping[str, str]) -> dict[str, str]:
+    """The layers of `skip` that `model` has, with the reason, in the graph's order."""
+    return {node.name: skip[node.name] for node in model.graph.node if node.name in skip}
+
+
+def _scales(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto, npt.NDArray[np.float32]]]:
+    """Tensor quantized, the initializer of its scale, and its value, for every QuantizeLinear."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            scale = constants[node.input[1]]
+            yield node.input[0], scale, numpy_helper.to_array(scale)
+
+
+def _check_ranges(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str]) -> None:
+    for name, layer in quantized_tensors(model, skip).items():
+        if name not in ranges.tensors:
+            raise CalibrationError(f"no range was calibrated for '{name}' of layer '{layer}'; calibrate this graph")
+
+
+def _check_weight_scales(quantized: onnx.ModelProto) -> None:
+    for name, _, scale in _scales(quantized):
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            raise CalibrationError(_unusable(name, f"its scale is {scale.min()}"))
+
+
+def _unusable(tensor: str, why: str) -> str:
+    return (
+        f"the range of '{tensor}' on the calibration clips is not usable: {why}; "
+        "check the weights, or calibrate on clips of the model's own data"
+    )
+
+
+def _raise_weight_scales(model: onnx.ModelProto) -> None:
+    """Lift the scales of nearly empty weight channels to SMALLEST_SCALE, in place.
+
+    The weights themselves are still in float before their QuantizeLinear, so the pair stays consistent.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for name, tensor, scale in _scales(model):
+        if name in weights and (scale < SMALLEST_SCALE).any():
+            lifted = np.maximum(scale, np.float32(SMALLEST_SCALE))
+            tensor.CopyFrom(numpy_helper.from_array(lifted, tensor.name))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantizer advises on standard output and the root logger; edgeact has prepared the graph already."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,156 @@
+"""What lies in a study, judged by the budgets at hand: the record that is written, shown and reported."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import numpy as np
+from scipy.stats import binomtest
+
+from edgeact.calibration.paired_test import compare_paired, count_needed
+from edgeact.devices import probe_machine
+from edgeact.errors import UsageError
+from edgeact.export.search.front import fastest_within, front_of
+from edgeact.export.search.job import Loaded, SearchJob
+from edgeact.export.search.outcome import Outcome
+from edgeact.export.search.space import VERSION, Config, Space
+from edgeact.export.search.study import Budgets
+from edgeact.records import Interval, PairedDrop, SearchRecipe, SearchRecord, SearchTrial
+
+__all__ = ["Judge", "recipe_of"]
+
+_OPTIMISTIC = (
+    "the front was chosen by these very videos, so its accuracies are a little too good: "
+    "measure the one you take on others (edgeact evaluate)"
+)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Makes records of outcomes; each call of a search has its own, with budgets of its own."""
+
+    recipe: SearchRecipe
+    space: Space
+    base: Loaded
+    reference: tuple[bool, ...]
+    budgets: Budgets
+    trials: int
+
+    def record(self, outcomes: Mapping[int, Outcome], configs: Mapping[int, Config]) -> SearchRecord:
+        """The record of all that is finished by now."""
+        trials = tuple(self.trial(number, configs[number], outcomes[number]) for number in sorted(outcomes))
+        good = [trial for trial in trials if trial.latency_ms is not None and trial.drop]
+        points = [(trial.latency_ms or 0.0, trial.drop.drop_points) for trial in good if trial.drop]
+        front = [good[index] for index in front_of(points)]
+        chosen = fastest_within(front)
+        source = self.base.data.source
+        return SearchRecord(
+            created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            model=self.base.model.name,
+            target=self.base.profile.id,
+            recipe=self.recipe,
+            machine=next((one.machine for one in outcomes.values() if one.machine), None) or probe_machine(),
+            is_estimate=not self.base.is_timed,
+            dataset=source.dataset if source else "",
+            split=source.split if source else "",
+            count=len(self.reference),
+            reference_top1=float(np.mean(self.reference)),
+            max_ms=self.budgets.max_ms,
+            max_drop_points=self.budgets.max_drop_points,
+            wanted_trials=self.trials,
+            trials=trials,
+            front=tuple(trial.number for trial in front),
+            chosen=chosen.number if chosen else None,
+            notes=tuple(_notes(front, self.base, self.budgets.max_drop_points)),
+        )
+
+    def trial(self, number: int, config: Config, outcome: Outcome) -> SearchTrial:
+        """One trial as the record has it."""
+        choices = {
+            "number": number,
+            "ratios": config.ratios,
+            "int8": config.int8,
+            "clip_frames": config.clip.clip_frames,
+            "size": config.clip.size,
+        }
+        if outcome.failure:
+            return SearchTrial.model_validate({**choices, "failure": outcome.failure})
+        facts = outcome.model_dump(include=set(SearchTrial.model_fields) & set(Outcome.model_fields))
+        latency_over, drop_over = self.budgets.excess(outcome)
+        return SearchTrial.model_validate(
+            {
+                **facts,
+                **choices,
+                "top1": float(np.mean(outcome.right)),
+                "top1_interval": _wilson(outcome.right),
+                "drop": self.drop(outcome),
+                "within_budgets": latency_over <= 0 and drop_over <= 0,
+            }
+        )
+
+    def drop(self, outcome: Outcome) -> PairedDrop:
+        """Against the unpruned model; UsageError where other videos could be read than for that."""
+        if len(outcome.right) != len(self.reference):
+            raise UsageError(
+                f"accuracy was counted on {len(self.reference)} videos for the unpruned model, now on "
+                f"{len(outcome.right)}: videos have gone or come; restore them, or begin another --study"
+            )
+        return compare_paired(np.array(self.reference), np.array(outcome.right), self.budgets.max_drop_points)
+
+
+def _wilson(right: Sequence[bool]) -> Interval:
+    interval = binomtest(sum(right), len(right)).proportion_ci(method="wilson")
+    return Interval(low=float(interval.low), high=float(interval.high))
+
+
+def _notes(front: Iterable[SearchTrial], base: Loaded, max_drop_points: float) -> Iterable[str]:
+    drops = [trial.drop for trial in front if trial.drop]
+    open_ones = [drop for drop in drops if drop.verdict == "undecided"]
+    if open_ones:
+        yield _undecided(open_ones, max_drop_points)
+    if drops:
+        yield _OPTIMISTIC
+    if not base.is_timed:
+        yield f"every latency is an estimate from the peak rates of {base.profile.title}; none was measured"
+
+
+def _undecided(drops: Sequence[PairedDrop], max_drop_points: float) -> str:
+    """How many videos would tell a loss as large as the one that is allowed from none; for none allowed, one point."""
+    points, count = max_drop_points or 1.0, drops[0].count
+    shares = [(drop.lost + drop.gained + 1) / (drop.count + 2) for drop in drops]
+    needed = round(statistics.median(count_needed(share, min(points / 100, 1.0)) for share in shares))
+    stay = f"{len(drops)} of the front stay undecided"
+    if needed > count:
+        return (
+            f"{count} videos are too few to tell a loss of {points:g} points from none, {stay}: models that differ as "
+            f"these do take about {needed} (--evaluation-videos)"
+        )
+    return f"{stay}: their loss is about what --max-drop allows, {max_drop_points:g} points"
+
+
+def recipe_of(job: SearchJob, space: Space, base: Loaded) -> SearchRecipe:
+    """All that the trials of a search have in common, for its record, and to know its study by."""
+    load, data = job.load, job.data
+    return SearchRecipe(
+        source=base.model.source,
+        weights=str(load.weights) if load.weights else None,
+        weights_sha256=base.model.weights_sha256,
+        labels=base.model.labels,
+        width=load.width,
+        clip=base.model.clip,
+        data=data.spec or "",
+        data_digest=base.data_digest,
+        calibration_clips=data.calibration_clips,
+        evaluation_videos=data.evaluation_videos,
+        accept_poor_calibration=data.accept_poor,
+        seed=data.seed,
+        finetune_epochs=job.finetune_epochs,
+        threads=job.threads,
+        channel_multiple=space.channel_multiple,
+        space_version=VERSION,
+        stages={group.name: group.modules for group in space.groups},
+        patterns=space.prunable,
+    )

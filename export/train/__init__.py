@@ -1,0 +1,1 @@
+"""Training: loop, quantization-aware training, distillation, fine-tuning of pruned models."""

@@ -1,0 +1,62 @@
+"""Profiles of real graphs by the libraries that run them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeact.bundle import Artifact
+from edgeact.export.build.profiling import profile_nodes
+from edgeact.export.candidates.candidate import Variant
+from edgeact.records import Precision
+from tests.export.graph.graphs import graph, node
+from tests.export.cpu.native.making import integer
+
+SHAPE = (1, 16, 4, 16, 16)
+CLIP = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+CENTRED = {"kernel_shape": [3, 3, 3], "pads": [1] * 6}
+
+
+def variant(backend: str, precision: Precision, float_layers: dict[str, str] | None = None) -> Variant:
+    """A network of two convolutions with a turn of its channels between them."""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(0, 0.1, (16, 16, 3, 3, 3)).astype(np.float32) for name in ("w0", "w1")}
+    nodes = [
+        node("Conv", ["x", "w0"], ["a"], "first", **CENTRED),
+        node("Relu", ["a"], ["u"], "relu"),
+        node("Split", ["u", "halves"], ["u1", "u2"], "split", axis=1),
+        node("Concat", ["u2", "u1"], ["turned"], "join", axis=1),
+        node("Conv", ["turned", "w1"], ["last"], "second", **CENTRED),
+        node("ReduceMean", ["last"], ["pooled"], "mean", axes=[2, 3, 4]),
+        node("Flatten", ["pooled"], ["y"], "flatten"),
+    ]
+    model = graph(nodes, {**weights, "halves": np.array([5, 11], np.int64)}, shape=SHAPE)
+    data = (integer(model, [CLIP]) if precision == "int8" else model).SerializeToString()
+    artifact = Artifact(
+        name="it",
+        kind="onnx",
+        precision=precision,
+        backends=(backend,),
+        members=("it.onnx",),
+        float_layers=float_layers or {},
+    )
+    return Variant(artifact, {"it.onnx": ("graph", data)}, backend)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_every_node_that_runs_has_its_time_and_precision(backend: str) -> None:
+    nodes = profile_nodes(variant(backend, "fp32"), CLIP, 1)
+    convolutions = [one for one in nodes if "Conv" in one.kind]
+    assert len(convolutions) == 2
+    assert {one.precision for one in convolutions} == {"f32"}
+    assert all(one.ms > 0 for one in convolutions)
+    assert any("Concat" in one.kind for one in nodes)
+
+
+def test_openvinos_convolutions_run_in_int8() -> None:
+    nodes = profile_nodes(variant("openvino", "int8"), CLIP, 1)
+    assert [one.precision for one in nodes if one.kind == "Convolution"] == ["i8", "i8"]
+
+
+def test_a_library_without_a_profiler_says_nothing() -> None:
+    assert profile_nodes(variant("fake", "fp32"), CLIP, 1) == []

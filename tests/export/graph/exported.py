@@ -1,0 +1,53 @@
+"""Narrow registry models and their graphs, each exported once."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from torch import nn
+
+from edgeact.clip import ClipSpec
+from tests.matrix.sweep import Size, Trial, prepare
+
+__all__ = ["Exported", "exported", "random_clips", "run_onnx", "trial"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A module with its clip and its graph; neither is to be changed."""
+
+    module: nn.Module
+    clip: ClipSpec
+    graph: onnx.ModelProto
+
+
+@functools.cache
+def trial(name: str, width: int = 8) -> Trial:
+    """The model `name`, a row of the registry or a formula, of 5 classes for clips of 4 frames of 32x32 pixels."""
+    return prepare(name, Size(width=width, clip_frames=4, size=32, classes=5), threads=2)
+
+
+def exported(name: str, width: int = 8) -> Exported:
+    """The same, by its parts."""
+    case = trial(name, width)
+    return Exported(case.model.module, case.model.clip, case.master)
+
+
+def random_clips(clip: ClipSpec, count: int) -> list[NDArray[np.float32]]:
+    """Clips of normal pixels, the same for the same arguments."""
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=clip.input_shape).astype(np.float32) for _ in range(count)]
+
+
+def run_onnx(graph: onnx.ModelProto, clip: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The graph's first output in ONNX Runtime."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    result: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: clip})[0]
+    return result

@@ -1,0 +1,133 @@
+"""PyTorch to ONNX: the same numbers at every opset, the same bytes each time, and reasons where it cannot be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeact.errors import ConversionError
+from edgeact.export.graph.torch_to_onnx import INPUT_NAME, OUTPUT_NAME, at_opset, drop_unused_initializers, to_onnx
+from edgeact.export.graph.view import view
+from edgeact.export.models.registry import MODELS
+from tests.export.graph.exported import exported, random_clips, run_onnx
+from tests.export.graph.graphs import graph, node
+from tests.matrix.sweep import matrix_models
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_opset_computes_what_pytorch_does(name: str, opset: int) -> None:
+    case = exported(name)
+    (clip,) = random_clips(case.clip, 1)
+    older = at_opset(case.graph, opset)
+    assert [entry.version for entry in older.opset_import] == [opset]
+    with torch.no_grad():
+        expected = case.module(torch.from_numpy(clip)).numpy()
+    np.testing.assert_allclose(run_onnx(older, clip), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_graph_is_static_named_and_of_no_machine(name: str) -> None:
+    model = exported(name).graph
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+              for value in (*model.graph.input, *model.graph.output)}  # fmt: skip
+    assert shapes == {INPUT_NAME: [1, 3, 4, 32, 32], OUTPUT_NAME: [1, 5]}
+    names = [entry.name for entry in model.graph.node]
+    assert all(names)
+    assert len(set(names)) == len(names)
+    assert "BatchNormalization" not in {entry.op_type for entry in model.graph.node}
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        tensor.ClearField("raw_data")  # among millions of weights any few bytes are found
+    data = bare.SerializeToString()
+    for trace in (Path(__file__).resolve().parents[3], Path(torch.__file__).parent, Path.home()):
+        assert os.fsencode(trace) + b"/" not in data
+    assert b".py" not in data
+
+
+# What loops, what branches, and what makes or reads a shape that is not known before the clip is.
+_NOT_STATIC = {
+    "If",
+    "Loop",
+    "Scan",
+    "NonZero",
+    "Shape",
+    "Size",
+    "Range",
+    "ConstantOfShape",
+    "Where",
+    "ScatterND",
+    "Unique",
+}
+
+
+@pytest.mark.parametrize("name", matrix_models())
+def test_no_graph_loops_or_computes_a_shape(name: str) -> None:
+    """Every row and every attention module: self-attention, global pooling, 1-D convolutions, swapped frame axes."""
+    found = view(exported(name).graph)
+    assert not {entry.op_type for entry in found.nodes} & _NOT_STATIC
+    assert not [entry.name for entry in found.nodes if any(item.HasField("g") for item in entry.attribute)]
+    tensors = {output for entry in found.nodes for output in entry.output}
+    assert tensors <= found.shapes.keys()
+    assert [tensor for tensor in tensors if not all(found.shapes[tensor])] == []
+    for entry in found.nodes:
+        shape_inputs = {"Reshape": entry.input[1:], "Expand": entry.input[1:], "Slice": entry.input[1:]}
+        assert set(shape_inputs.get(entry.op_type, ())) <= found.constants.keys(), entry.name
+
+
+def test_the_same_module_gives_the_same_bytes() -> None:
+    case = exported("msf-r3d-fsam")
+    assert to_onnx(case.module, case.clip).SerializeToString() == case.graph.SerializeToString()
+
+
+class _DataDependent(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            return x.mean(dim=(2, 3, 4))
+        return x.amax(dim=(2, 3, 4))
+
+
+def test_data_dependent_control_flow_is_told_with_its_place(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConversionError) as caught:
+        to_onnx(_DataDependent(), exported("cnn3d").clip)
+    message = str(caught.value)
+    assert message.startswith("the model cannot be converted to ONNX: ")
+    assert "test_onnx.py" in message or "x.sum()" in message
+    assert "replace data-dependent control flow" in message
+    assert "\n" not in message
+    assert capfd.readouterr().out == ""
+
+
+def test_an_older_opset_leaves_the_graph_given_alone() -> None:
+    model = exported("msf-r3d-fsam").graph
+    before = model.SerializeToString()
+    at_opset(model, 13)
+    assert model.SerializeToString() == before
+    assert at_opset(model, 20).SerializeToString() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "opset", "says"),
+    [
+        (graph([node("GridSample", ["x", "g"], ["y"])], {"g": np.zeros((1, 2, 2, 2), np.float32)}, shape=(1, 2, 4, 4)),
+         13, "cannot be written in opset 13: .*GridSample.*newer TensorRT"),
+        (graph([node("Cast", ["x"], ["i"], to=7), node("ReduceMax", ["x", "i"], ["y"])], shape=(2,), opset=18),
+         17, r"'the_ReduceMax' \(ReduceMax\) computes its axes"),
+    ],
+)  # fmt: skip
+def test_what_has_no_older_form_is_told(model: onnx.ModelProto, opset: int, says: str) -> None:
+    with pytest.raises(ConversionError, match=says):
+        at_opset(model, opset)
+
+
+def test_constants_nobody_reads_are_dropped() -> None:
+    model = graph([node("Add", ["x", "used"], ["y"])], {"used": np.float32(1), "unused": np.float32(2)})
+    drop_unused_initializers(model)
+    assert [tensor.name for tensor in model.graph.initializer] == ["used"]

@@ -1,0 +1,110 @@
+"""Bias correction: every channel's mean comes back, what is right stays, and the graph is otherwise the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeact.export.quantize.bias_correction import _shrunk_mean, corrected_biases, with_biases
+from edgeact.export.quantize.toggle_graph import SwitchedGraph
+from tests.export.graph.exported import run_onnx
+from tests.export.quantize.making import Switched, as_written, switched
+
+NAMES = ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"]
+
+
+def _mean_errors(case: Switched, biases: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """By layer, the mean error of its channels, behind the same layers before it."""
+    graph, errors, fed = case.graph, [], case.graph.fed(biases)
+    floats, rounded = list(case.clips), list(case.clips)
+    for index in range(len(graph.in_segments())):
+        wanted = [graph.advance(index, state, ()) for state in floats]
+        got = [graph.advance(index, state, graph.names, fed) for state in rounded]
+        for place in range(1, len(wanted[0])):
+            errors.append(np.mean([one[place] - other[place] for one, other in zip(got, wanted, strict=True)], axis=0))
+        floats, rounded = [one[0] for one in wanted], [one[0] for one in got]
+    return errors
+
+
+@pytest.mark.parametrize("name", ["r3d-18", "cnn3d-gate"])
+def test_no_channels_mean_error_gets_larger_by_its_own_correction(name: str) -> None:
+    case = switched(name)
+    corrected = corrected_biases(case.graph, case.clips, case.graph.names)
+    done: dict[str, NDArray[np.float32]] = {}
+    for place, layer in enumerate(layer for layer in case.graph.layers if layer.bias):
+        before = np.abs(_mean_errors(case, done)[place])
+        done[layer.name] = corrected[layer.name]
+        after = np.abs(_mean_errors(case, done)[place])
+        assert (after <= before + 1e-6).all()
+        assert after.sum() < before.sum()
+
+
+def test_a_shift_that_all_clips_share_is_taken_off_and_scatter_is_left() -> None:
+    rng = np.random.default_rng(0)
+    shared, scatter = np.full((16, 3), 0.5), rng.normal(size=(16, 400))
+    scatter -= scatter.mean(axis=0)
+    np.testing.assert_array_equal(_shrunk_mean(shared), [0.5] * 3)
+    np.testing.assert_allclose(_shrunk_mean(scatter), 0.0, atol=1e-12)
+    np.testing.assert_array_equal(_shrunk_mean(np.zeros((4, 2))), [0.0, 0.0])
+    np.testing.assert_array_equal(_shrunk_mean(shared[:1]), [0.5] * 3)
+    mixed = scatter + 0.3
+    kept = _shrunk_mean(mixed) / mixed.mean(axis=0)
+    assert ((kept >= 0) & (kept < 1)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mean_error_of_the_output_shrinks(name: str) -> None:
+    case = switched(name)
+    corrected = with_biases(case.quantized(), corrected_biases(case.graph, case.clips, case.graph.names))
+    wanted = np.concatenate([run_onnx(case.model, clip) for clip in case.clips])
+    errors = [
+        np.abs((np.concatenate([as_written(model, clip) for clip in case.clips]) - wanted).mean(axis=0)).max()
+        for model in (case.quantized(), corrected)
+    ]
+    step = np.abs(wanted).max() / 127
+    assert errors[1] <= max(errors[0], step / 2)  # the output itself is rounded behind the last bias
+
+
+def test_where_nothing_is_rounded_nothing_is_corrected() -> None:
+    case = switched("cnn3d-gate")
+    assert corrected_biases(case.graph, case.clips, ()) == {}
+
+
+def test_a_layer_without_error_keeps_its_bias_bit_for_bit() -> None:
+    case = switched("cnn3d-gate")
+    none = _Exact(case.graph.layers, case.graph.biases, case.graph._choices, case.graph._segments)
+    found = corrected_biases(none, case.clips, none.names)
+    for layer in none.layers:
+        if layer.bias:
+            np.testing.assert_array_equal(found[layer.name], case.graph.biases[layer.bias])
+
+
+class _Exact(SwitchedGraph):
+    """INT8 that rounds nothing."""
+
+    def advance(self, index, state, on, biases=None):  # type: ignore[no-untyped-def]
+        return super().advance(index, state, (), biases)
+
+
+def test_only_the_named_layers_biases_change() -> None:
+    case = switched("cnn3d-gate")
+    quantized = case.quantized()
+    name = case.graph.names[0]
+    before = quantized.SerializeToString()
+    changed = with_biases(quantized, {name: np.ones(8, np.float32)})
+    assert quantized.SerializeToString() == before
+    layers = [
+        (one, other)
+        for one, other in zip(quantized.graph.node, changed.graph.node, strict=True)
+        if one.SerializeToString() != other.SerializeToString()
+    ]
+    assert [one.name for one, _ in layers] == [name]
+    with_itself = with_biases(quantized, {})
+    assert with_itself.graph.node == quantized.graph.node
+
+
+def test_progress_ends_at_the_end() -> None:
+    case, told = switched("cnn3d-gate"), []
+    corrected_biases(case.graph, case.clips[:1], case.graph.names, lambda done, total: told.append((done, total)))
+    assert told[-1][0] == told[-1][1] == len(told)

@@ -1,0 +1,127 @@
+"""Attention found by its dataflow: on graphs by hand, and on every attention module of the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from edgeact.export.graph.view import view
+from edgeact.export.models.attention.registry import ATTENTIONS
+from edgeact.export.quantize.exclude_attention import gate_layers
+from tests.export.graph.exported import exported
+from tests.export.graph.graphs import graph, node
+
+SHAPE = (1, 8, 2, 4, 4)
+
+
+def _weight(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def _bottleneck() -> list[onnx.NodeProto]:
+    """Squeeze and excitation of `f`, which a convolution makes: the weights are `g`."""
+    return [
+        node("Conv", ["x", "wf"], ["f"], "backbone", kernel_shape=[1, 1, 1]),
+        node("ReduceMean", ["f"], ["p"], axes=[2, 3, 4], keepdims=0),
+        node("Gemm", ["p", "w1"], ["h"], "squeeze"),
+        node("Relu", ["h"], ["r"]),
+        node("Gemm", ["r", "w2"], ["e"], "excite"),
+        node("Sigmoid", ["e"], ["s"]),
+        node("Unsqueeze", ["s", "axes"], ["g"]),
+    ]
+
+
+_CONSTANTS: dict[str, Any] = {
+    "wf": _weight(8, 8, 1, 1, 1),
+    "wt": _weight(1, 8, 3, 3, 3),
+    "w1": _weight(8, 2),
+    "w2": _weight(2, 8),
+    "axes": np.array([2, 3, 4], np.int64),
+    "rows": np.array([8, 32], np.int64),
+    "half": np.float32(0.5),
+}
+_WEIGHED = node("Mul", ["f", "g"], ["y"])
+
+
+def _found(nodes: list[onnx.NodeProto]) -> set[str]:
+    return set(gate_layers(graph(nodes, _CONSTANTS, shape=SHAPE)))
+
+
+def test_a_bottleneck_is_a_gate_and_its_features_are_not() -> None:
+    assert _found([*_bottleneck(), _WEIGHED]) == {"squeeze", "excite"}
+
+
+def test_a_residual_around_it_changes_nothing() -> None:
+    tail = [node("Mul", ["g", "f"], ["m"]), node("Mul", ["m", "half"], ["n"]), node("Add", ["f", "n"], ["y"])]
+    assert _found([*_bottleneck(), *tail]) == {"squeeze", "excite"}
+
+
+def test_both_paths_of_a_sum_lead_to_the_gate() -> None:
+    paths = [one for one in _bottleneck() if one.op_type not in ("Sigmoid", "Unsqueeze")]
+    peaks = [
+        node("ReduceMax", ["f"], ["p2"], axes=[2, 3, 4], keepdims=0),
+        node("Gemm", ["p2", "w1"], ["h2"], "squeeze 2"),
+        node("Gemm", ["h2", "w2"], ["e2"], "excite 2"),
+        node("Add", ["e", "e2"], ["sum"]),
+        node("Sigmoid", ["sum"], ["s"]),
+        node("Unsqueeze", ["s", "axes"], ["g"]),
+    ]
+    assert _found([*paths, *peaks, _WEIGHED]) == {"squeeze", "excite", "squeeze 2", "excite 2"}
+
+
+@pytest.mark.parametrize(("weight", "found"), [("wt", {"gate"}), ("wf", set())])
+def test_a_convolution_as_large_as_the_features_is_a_layer_like_others(weight: str, found: set[str]) -> None:
+    conv = node("Conv", ["f", weight], ["c"], "gate", kernel_shape=list(_CONSTANTS[weight].shape[2:]))
+    conv.attribute.append(onnx.helper.make_attribute("auto_pad", "SAME_UPPER"))
+    assert _found([_bottleneck()[0], conv, node("Sigmoid", ["c"], ["g"]), _WEIGHED]) == found
+
+
+def test_what_no_features_are_multiplied_with_is_no_gate() -> None:
+    """Scores, a swish, and a sigmoid that the next layer reads."""
+    scores = [one for one in _bottleneck() if one.op_type != "Unsqueeze"]
+    scores[-1].output[0] = "y"
+    assert _found(scores) == set()
+    assert _found([_bottleneck()[0], node("Sigmoid", ["f"], ["g"]), _WEIGHED]) == set()
+    last = node("Conv", ["s", "wf"], ["y"], "last", kernel_shape=[1, 1, 1])
+    assert _found([_bottleneck()[0], node("Sigmoid", ["f"], ["s"]), last]) == set()
+
+
+def test_queries_keys_and_products_of_self_attention_are_found_and_values_are_not() -> None:
+    def projected(name: str) -> list[onnx.NodeProto]:
+        conv = node("Conv", ["f", "wt" if name != "value" else "wf"], [f"c {name}"], name, kernel_shape=[1, 1, 1])
+        return [conv, node("Reshape", [f"c {name}", "shape" if name != "value" else "rows"], [name])]
+
+    constants = {**_CONSTANTS, "wt": _weight(4, 8, 1, 1, 1), "shape": np.array([4, 32], np.int64)}
+    nodes = [
+        _bottleneck()[0],
+        *(one for name in ("query", "key", "value") for one in projected(name)),
+        node("Transpose", ["query"], ["q"], perm=[1, 0]),
+        node("MatMul", ["q", "key"], ["scores"], "scores"),
+        node("Mul", ["scores", "half"], ["scaled"]),
+        node("Softmax", ["scaled"], ["weights"], axis=-1),
+        node("MatMul", ["value", "weights"], ["y"], "mix"),
+    ]
+    reasons = gate_layers(graph(nodes, constants, shape=SHAPE))
+    assert set(reasons) == {"query", "key", "scores", "mix"}
+    assert all("two computed matrices" in reasons[name] for name in ("scores", "mix"))
+    assert all("attention gate" in reasons[name] for name in ("query", "key"))
+
+
+# A gate for every value: a convolution as large as the features. Of self-attention, what is weighed.
+_LIKE_THE_BACKBONE = {"gate": ("conv",), "se-sa": ("h",)}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_the_layers_of_every_module_stay_in_float(name: str) -> None:
+    found = view(exported(f"cnn3d+{name}").graph)
+    weights = {layer.name: layer.input[1] for layer in found.nodes if layer.op_type in ("Conv", "Gemm")}
+    layers = {layer: weight.split(".")[-2] for layer, weight in weights.items() if weight.startswith("gate.")}
+    assert layers
+    kept = {layer for layer, part in layers.items() if part not in _LIKE_THE_BACKBONE.get(name, ())}
+    computed = (one for one in found.nodes if one.op_type == "MatMul" and not found.constants.keys() & {*one.input})
+    products = {one.name for one in computed}
+    assert set(gate_layers(found.model)) == kept | products
+    assert bool(products) == (name == "se-sa")

@@ -1,0 +1,81 @@
+"""What transforms and what works on a spectrum stays in float; what comes before and behind does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from edgeact.devices import load_profile
+from edgeact.export.graph.fft_matrices import Basis
+from edgeact.export.quantize.activation_ranges import collect_ranges
+from edgeact.export.quantize.exclude_fft import spectral_layers
+from edgeact.export.quantize.exclusions import skip_list
+from edgeact.export.quantize.qdq import float_layers, quantize
+from tests.export.graph.exported import exported, random_clips
+from tests.export.graph.graphs import graph, node
+
+_FORWARD = Basis("rows", "forward", 2, 1)
+_INVERSE = Basis("rows", "inverse", 2, 1)
+_CONSTANTS = {
+    _FORWARD.name: _FORWARD.matrix().numpy(),
+    _INVERSE.name: _INVERSE.matrix().numpy(),
+    "w": np.ones((3, 3, 1, 1), np.float32),
+    "m": np.ones((5, 5), np.float32),
+}
+
+
+def _layers(*chain: str) -> list[onnx.NodeProto]:
+    """A chain of nodes from 'x' to 'y': 'there', 'back', or an operator, named by its place."""
+    constants = {"there": _FORWARD.name, "back": _INVERSE.name, "Conv": "w", "MatMul": "m"}
+    nodes, name = [], "x"
+    for index, what in enumerate(chain):
+        output = "y" if index == len(chain) - 1 else f"t{index}"
+        inputs = [name, *([constants[what]] if what in constants else [])]
+        is_transform = what in ("there", "back")
+        nodes.append(
+            node("MatMul" if is_transform else what, inputs[::-1] if is_transform else inputs, [output], f"{index}")
+        )
+        name = output
+    return nodes
+
+
+@pytest.mark.parametrize(
+    ("chain", "kept"),
+    [
+        (("Conv", "there", "Relu", "Conv", "MatMul", "back", "Conv"), "1345"),
+        (("there", "back", "Conv", "there", "Conv", "back"), "01345"),
+        (("Conv", "there", "Conv", "Relu", "MatMul"), "1"),
+        (("Conv", "back", "Conv"), "1"),
+        (("Conv", "MatMul"), ""),
+    ],
+    ids=" ".join,
+)
+def test_layers_between_a_transform_and_its_inverse(chain: tuple[str, ...], kept: str) -> None:
+    model = graph(_layers(*chain), _CONSTANTS, shape=(1, 3, 4, 5))
+    reasons = spectral_layers(model)
+    assert sorted(reasons) == sorted(kept)
+    for index, what in enumerate(chain):
+        if str(index) in kept:
+            assert reasons[str(index)].startswith("Fourier transform" if what in ("there", "back") else "works on a")
+
+
+@pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
+def test_other_models_have_none(name: str) -> None:
+    assert spectral_layers(exported(name).graph) == {}
+
+
+@pytest.mark.parametrize("board", ["cpu", "jetson"])
+def test_no_transform_of_a_quantized_model_reads_int8(board: str) -> None:
+    case = exported("3drfnet-18", width=16)
+    skip = skip_list(case.graph, load_profile(board))
+    kept = float_layers(case.graph, skip)
+    # Twelve Fourier convolutions: the two of stages 1 to 3's six blocks; each four products and one convolution.
+    assert sum("Fourier transform" in reason for reason in kept.values()) == 48
+    assert sum("works on a spectrum" in reason for reason in kept.values()) == 12
+    quantized = quantize(case.graph, collect_ranges(case.graph, random_clips(case.clip, 2), skip=skip), skip)
+    back = {name for entry in quantized.graph.node if entry.op_type == "DequantizeLinear" for name in entry.output}
+    for entry in quantized.graph.node:
+        if entry.name in spectral_layers(case.graph):
+            assert not back & set(entry.input)
+    assert back

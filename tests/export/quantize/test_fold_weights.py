@@ -1,0 +1,45 @@
+"""Folding weights into int8 constants changes the file, not the function."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from edgeact.export.graph.torch_to_onnx import to_onnx
+from edgeact.export.models.registry import MODELS
+from edgeact.export.models.spec import resized_clip
+from edgeact.export.quantize.activation_ranges import collect_ranges
+from edgeact.export.quantize.fold_weights import fold_weights
+from edgeact.export.quantize.qdq import quantize
+
+
+@pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
+def test_the_function_is_the_same_and_the_file_smaller(name: str) -> None:
+    spec = MODELS[name]
+    clip = resized_clip(spec.clip, clip_frames=4, size=32)
+    rng = np.random.default_rng(0)
+    clips = [rng.standard_normal(clip.input_shape, dtype=np.float32) for _ in range(4)]
+    torch.manual_seed(0)
+    model = to_onnx(spec.build(spec.options(5, width=16, clip=clip)), clip)
+    quantized = quantize(model, collect_ranges(model, clips), {})
+    folded = fold_weights(quantized)
+    onnx.checker.check_model(folded, full_check=True)
+    assert folded.ByteSize() < 0.4 * quantized.ByteSize()
+    assert all(node.input[0] not in {one.name for one in folded.graph.initializer} for node in _quantizers(folded))
+    for array in clips:
+        assert np.array_equal(_run(quantized, array), _run(folded, array))
+
+
+def _quantizers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+
+
+def _run(model: onnx.ModelProto, array: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    logits: np.ndarray = session.run(None, {"clip": array})[0]
+    return logits

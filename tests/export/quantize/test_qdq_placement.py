@@ -1,0 +1,182 @@
+"""Integer flow: the same layers in INT8, one step for what is only moved, and values as close as before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, numpy_helper
+
+from edgeact.calibration.ranges import STEPS, Ranges
+from edgeact.export.cpu.openvino import to_openvino
+from edgeact.export.quantize.activation_ranges import collect_ranges, observe
+from edgeact.export.quantize.qdq import quantize
+from edgeact.export.quantize.qdq_placement import integer_flow
+from tests.export.graph.graphs import graph, node
+from tests.export.graph.passes.running import run
+
+SHAPE = (1, 8, 2, 6, 6)
+CLIPS = [np.random.default_rng(seed).normal(size=SHAPE).astype(np.float32) for seed in range(4)]
+CENTRED = {"kernel_shape": [3, 3, 3], "pads": [1] * 6}
+
+
+def _weights(*names: str, inputs: int = 8, outputs: int = 8) -> dict[str, Any]:
+    rng = np.random.default_rng(len(names))
+    return {name: rng.normal(0, 0.1, (outputs, inputs, 3, 3, 3)).astype(np.float32) for name in names}
+
+
+def _block(activation: str = "Relu") -> onnx.ModelProto:
+    """A residual block whose first half is split and joined again, on features of its own."""
+    nodes = [
+        node("Conv", ["x", "w0"], ["a"], "stem", **CENTRED),
+        node(activation, ["a"], ["u"], "activation"),
+        node("Conv", ["u", "w1"], ["b"], "first", **CENTRED),
+        node("Relu", ["b"], ["v"], "relu"),
+        node("Split", ["v", "halves"], ["v1", "v2"], "split", axis=1),
+        node("Concat", ["v2", "v1"], ["turned"], "join", axis=1),
+        node("Conv", ["turned", "w2"], ["c"], "second", **CENTRED),
+        node("Add", ["u", "c"], ["sum"], "add"),
+        node("Relu", ["sum"], ["r"], "relu of the sum"),
+        node("MaxPool", ["r"], ["pooled"], "pool", kernel_shape=[1, 2, 2], strides=[1, 2, 2]),
+        node("Conv", ["pooled", "w3"], ["y"], "last", **CENTRED),
+    ]
+    return graph(nodes, {**_weights("w0", "w1", "w2", "w3"), "halves": np.array([3, 5], np.int64)}, shape=SHAPE)
+
+
+def _never(tensors: Mapping[str, str]) -> Ranges:
+    raise AssertionError(f"nothing was to be observed, asked for {list(tensors)}")
+
+
+def _flow(model: onnx.ModelProto) -> onnx.ModelProto:
+    ranges = collect_ranges(model, CLIPS)
+    return integer_flow(quantize(model, ranges, {}), ranges, _never)
+
+
+def _steps(model: onnx.ModelProto) -> dict[str, tuple[float, int]]:
+    """Activation -> (scale, type of its integers)."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    return {
+        one.input[0]: (float(numpy_helper.to_array(constants[one.input[1]])), constants[one.input[2]].data_type)
+        for one in model.graph.node
+        if one.op_type == "QuantizeLinear" and one.input[0] not in constants
+    }
+
+
+def test_features_are_rounded_where_they_are_made() -> None:
+    steps = _steps(_flow(_block()))
+    assert {name: kind for name, (_, kind) in steps.items()} == {
+        "x": TensorProto.INT8,
+        "u": TensorProto.UINT8,
+        "v": TensorProto.UINT8,
+        "r": TensorProto.UINT8,
+    }  # not the pieces of v, not what is pooled, not what is added to u, not the result
+    onnx.checker.check_model(_flow(_block()), full_check=True)
+
+
+def test_a_step_is_the_range_of_what_the_relu_leaves() -> None:
+    model = _block()
+    seen = observe(model, {"u": "", "v": ""}, CLIPS, "minmax").tensors
+    steps = _steps(_flow(model))
+    for name in ("u", "v"):
+        assert steps[name][0] == pytest.approx(seen[name].high / STEPS, rel=1e-5)
+
+
+def test_features_of_both_signs_stay_signed() -> None:
+    steps = _steps(_flow(_block("Tanh")))
+    assert steps["u"][1] == TensorProto.INT8
+    assert steps["r"][1] == TensorProto.UINT8
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), activation=st.sampled_from(["Relu", "Tanh", "Sigmoid"]))
+def test_it_is_as_close_to_float_as_before(seed: int, activation: str) -> None:
+    model = _block(activation)
+    ranges = collect_ranges(model, CLIPS)
+    quantized = quantize(model, ranges, {})
+    x = CLIPS[seed % len(CLIPS)]
+    expected = run(model, x)
+    before, after = (
+        float(np.square(run(one, x) - expected).sum()) for one in (quantized, integer_flow(quantized, ranges, _never))
+    )
+    assert after <= 1.2 * before
+    assert after < 1e-2 * float(np.square(expected).sum())
+
+
+def test_layers_left_in_float_stay_there() -> None:
+    model, skip = _block(), {"second": "wanted so"}
+    ranges = collect_ranges(model, CLIPS, skip=skip)
+    flowing = integer_flow(quantize(model, ranges, skip), ranges, lambda names: observe(model, names, CLIPS, "minmax"))
+    assert set(_steps(flowing)) == {"x", "u", "r"}  # v goes into no other layer
+
+
+def test_what_cannot_be_derived_is_observed() -> None:
+    nodes = [
+        node("Conv", ["x", "w0"], ["a"], "stem", **CENTRED),
+        node("Tanh", ["x"], ["t"], "tanh"),
+        node("Add", ["t", "a"], ["sum"], "add"),
+        node("Conv", ["sum", "w1"], ["y"], "last", **CENTRED),
+    ]
+    model = graph(nodes, _weights("w0", "w1"), shape=SHAPE)
+    ranges = collect_ranges(model, CLIPS)
+    asked: list[str] = []
+
+    def look(tensors: Mapping[str, str]) -> Ranges:
+        asked.extend(tensors)
+        return observe(model, tensors, CLIPS, "minmax")
+
+    flowing = integer_flow(quantize(model, ranges, {}), ranges, look)
+    assert asked == ["t"]
+    assert _steps(flowing)["t"][0] == pytest.approx(look({"t": ""}).tensors["t"].limit / STEPS, rel=1e-5)
+
+
+def test_what_is_always_0_gets_a_step_all_the_same() -> None:
+    """A branch that its weights have shut says nothing against the others: any step holds its zeros."""
+    nodes = [
+        node("Conv", ["x", "w0"], ["a"], "stem", **CENTRED),
+        node("Conv", ["x", "w1", "b"], ["c"], "shut", **CENTRED),
+        node("Relu", ["c"], ["dead"], "relu"),
+        node("Conv", ["dead", "w2"], ["d"], "behind it", **CENTRED),
+        node("Add", ["a", "d"], ["sum"], "add"),
+        node("Conv", ["sum", "w3"], ["y"], "last", **CENTRED),
+    ]
+    constants = {**_weights("w0", "w1", "w2", "w3"), "b": np.full(8, -99, np.float32)}
+    model = graph(nodes, constants, shape=SHAPE)
+    ranges = collect_ranges(model, CLIPS)
+    assert ranges.tensors["dead"].limit == 0
+    flowing = integer_flow(
+        quantize(model, ranges, {}), ranges, lambda tensors: observe(model, tensors, CLIPS, "minmax")
+    )
+    assert all(step > 0 for step, _ in _steps(flowing).values())
+    assert _snr(model, flowing) > 30
+
+
+def test_a_maximum_is_rounded_before_it_is_taken() -> None:
+    """It only moves values. OpenVINO 2026.4 computes a convolution wrongly that reads a maximum rounded behind it."""
+    nodes = [
+        node("Conv", ["x", "w0"], ["a"], "stem", **CENTRED),
+        node("Relu", ["a"], ["u"], "relu"),
+        node("ReduceMax", ["u"], ["most"], "max over time", axes=[2], keepdims=1),
+        node("Conv", ["most", "w1"], ["y"], "last", **CENTRED),
+    ]
+    model = graph(nodes, _weights("w0", "w1"), shape=SHAPE)
+    flowing = _flow(model)
+    assert set(_steps(flowing)) == {"x", "u"}
+    assert _snr(model, flowing) > 30
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(*to_openvino(flowing.SerializeToString())), "CPU")
+    assert _decibels([run(model, clip) for clip in CLIPS], [compiled(clip)[0] for clip in CLIPS]) > 30
+
+
+def _snr(model: onnx.ModelProto, other: onnx.ModelProto) -> float:
+    return _decibels([run(model, clip) for clip in CLIPS], [run(other, clip) for clip in CLIPS])
+
+
+def _decibels(wanted: list[Any], got: list[Any]) -> float:
+    noise = sum(float(np.square(one - other).sum()) for one, other in zip(wanted, got, strict=True))
+    return float(10 * np.log10(sum(float(np.square(one).sum()) for one in wanted) / noise))

@@ -1,0 +1,48 @@
+"""The skip rule: known layers of 3-D networks, and equality with the rule as Model Optimizer writes it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeact.export.quantize.tensorrt_rules import int8_exclusion_reason
+
+SIZES = st.sampled_from([1, 2, 3, 4, 8, 12, 15, 16, 24, 31, 32, 64])
+KERNELS = st.lists(st.sampled_from([1, 3, 5, 7]), min_size=1, max_size=3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "group", "is_first", "says"),
+    [
+        ((64, 64, 3, 3, 3), 1, False, None),
+        ((64, 3, 3, 3, 3), 1, True, None),
+        ((64, 3, 3, 7, 7), 1, True, "cubic kernel"),
+        ((64, 3, 1, 7, 7), 1, True, "cubic kernel"),
+        ((1, 2, 7, 7, 7), 1, False, "in eights"),
+        ((8, 3, 3, 3, 3), 1, True, None),
+        ((8, 3, 3, 3, 3), 1, False, "16 channels on one side"),
+        ((64, 1, 3, 3, 3), 64, False, None),
+        ((64, 1, 3, 1, 1), 64, False, "sides >= 3"),
+        ((60, 1, 3, 3, 3), 60, False, "in eights"),
+        (None, 1, False, "computed"),
+    ],
+)
+def test_layers_of_real_networks(shape: tuple[int, ...] | None, group: int, is_first: bool, says: str | None) -> None:
+    reason = int8_exclusion_reason(shape, group, is_first)
+    assert reason is None if says is None else reason is not None and says in reason
+
+
+@given(SIZES, SIZES, KERNELS, st.sampled_from([1, 2, 16]), st.booleans())
+def test_rule_is_the_one_of_model_optimizer(
+    outputs: int, inputs: int, kernel: list[int], group: int, is_first: bool
+) -> None:
+    plain = (
+        group == 1
+        and (outputs % 8 == 0 or inputs % 8 == 0)
+        and (is_first or outputs >= 16 or inputs >= 16)
+        and all(side == kernel[0] for side in kernel)
+    )
+    grouped = group > 1 and outputs % 8 == 0 and all(side >= 3 for side in kernel)
+    quantizes = (outputs >= 16 and inputs >= 16) or plain or grouped
+    assert (int8_exclusion_reason((outputs, inputs, *kernel), group, is_first) is None) == quantizes

@@ -1,0 +1,271 @@
+"""Every board in every precision: the real quantizer, linter, parser and compiler, each graph done once."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from edgeact.bundle.manifest import Role
+from edgeact.devices import DeviceProfile, list_profiles, load_profile
+from edgeact.errors import ConversionError
+from edgeact.export.build.data import ExportData
+from edgeact.export.build.export import PRECISIONS
+from edgeact.export.build.measure import Meter
+from edgeact.export.build.targets import VARIANTS
+from edgeact.export.candidates.candidate import Sources, Variant
+from edgeact.export.models.loading import LoadedModel
+from edgeact.export.quantize.calibrator import Calibrator
+from edgeact.export.quantize.qdq import quantize
+from edgeact.export.tensorrt import candidates as tensorrt
+from edgeact.export.tensorrt.rtx_compiler import check_and_build, supported_sms
+
+GPUS = [name for name in list_profiles() if load_profile(name).family != "cpu"]
+_MADE: dict[str, Any] = {}
+Make = Callable[..., tuple[list[Variant], list[str]]]
+
+
+def _once(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make` itself, called once for equal graphs: boards share most of theirs."""
+
+    @functools.wraps(make)
+    def made(model: Any, *rest: Any, **options: Any) -> Any:
+        data = model if isinstance(model, bytes) else model.SerializeToString(deterministic=True)
+        told = [item for item in rest if isinstance(item, (str, dict))]  # the clips are always the same ones
+        key = f"{make.__name__} {hashlib.sha256(data).hexdigest()} {told} {options}"
+        if key not in _MADE:
+            _MADE[key] = make(model, *rest, **options)
+        return _MADE[key]
+
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _each_graph_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt, "check_and_build", _once(check_and_build))
+    monkeypatch.setattr(tensorrt, "quantize", _once(quantize))
+
+
+@pytest.fixture
+def make(colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto) -> Make:
+    """The variants of a profile in a precision, and the decisions told."""
+    clips = colour_data.calibration.inputs[:8]
+
+    def variants(
+        profile: DeviceProfile, precision: str, master: onnx.ModelProto = colour_master
+    ) -> tuple[list[Variant], list[str]]:
+        decisions: list[str] = []
+        sources = Sources(
+            master=master,
+            clip=colours.clip,
+            profile=profile,
+            samples=clips,
+            calibration=Calibrator(master, clips),
+            precisions=PRECISIONS[precision],
+            on_step=lambda _title: None,
+            decisions=decisions,
+        )
+        return VARIANTS[profile.family](sources), decisions
+
+    return variants
+
+
+def _member(variant: Variant, role: Role) -> bytes:
+    data = variant.member(role)
+    assert data is not None
+    return data
+
+
+def _graphs(variants: list[Variant]) -> list[tuple[Variant, onnx.ModelProto, dict[str, Any]]]:
+    """The graphs for TensorRT with their recipes."""
+    return [
+        (variant, onnx.load_from_string(_member(variant, "graph")), json.loads(_member(variant, "recipe")))
+        for variant in variants
+        if variant.member("recipe")
+    ]
+
+
+def _float_types(model: onnx.ModelProto) -> set[int]:
+    """Types of the weights of convolutions, quantized ones aside."""
+    return {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 5} - {TensorProto.INT8}
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "fp16", "int8"])
+@pytest.mark.parametrize("board", GPUS)
+def test_every_board_gets_what_its_releases_take(board: str, precision: str, make: Make) -> None:
+    profile = load_profile(board)
+    if precision == "fp32" and profile.sm == "7.5":
+        with pytest.raises(ConversionError, match=r"no FP32 3-D convolution for SM 7\.5.*give it the FP16 graph"):
+            make(profile, precision)
+        return
+    variants, decisions = make(profile, precision)
+    wanted = {"auto": {"int8", "fp16", "fp32"}, "fp32": {"fp32"}, "fp16": {"fp16"}, "int8": {"int8"}}[precision]
+    if not profile.supports_int8:
+        wanted -= {"int8"}
+        if "int8" in PRECISIONS[precision]:
+            assert f"no INT8: TensorRT has none on {profile.title}" in decisions
+    assert {variant.artifact.precision for variant in variants} == wanted
+    assert ("onnx-fp32" in [variant.artifact.name for variant in variants]) == ("fp32" in wanted)
+    _check_graphs(profile, variants, wanted - {"fp32"} or wanted)
+    _check_engines(profile, variants, decisions)
+
+
+def _check_graphs(profile: DeviceProfile, variants: list[Variant], precisions: set[str]) -> None:
+    """Each release is served once in each precision, by a graph of its typing that its parser reads."""
+    dialects = {dialect.name: dialect for dialect in profile.tensorrt}
+    served: list[tuple[str, str]] = []
+    for variant, model, recipe in _graphs(variants):
+        opset = model.opset_import[0].version
+        assert (recipe["board"], recipe["precision"], recipe["opset"]) == (
+            profile.id,
+            variant.artifact.precision,
+            opset,
+        )
+        half = TensorProto.FLOAT16 in _float_types(model)
+        if recipe["typing"] == "weak" or variant.artifact.precision == "fp32":
+            assert not half
+        elif variant.artifact.precision == "fp16":
+            assert half
+        for release in recipe["releases"]:
+            dialect = dialects[release["name"]]
+            served.append((release["name"], variant.artifact.precision))
+            assert opset <= (dialect.max_opset or 20)
+            assert recipe["typing"] == "weak" or variant.artifact.precision != "fp16" or opset <= dialect.opset
+            assert dialect.typing in (recipe["typing"], "either")
+            script = variant.members[f"tensorrt/{variant.artifact.name}.{release['name']}.sh"][1].decode()
+            assert f"want={dialect.version}" in script
+            assert ("--int8" in script) == (variant.artifact.precision == "int8" and recipe["typing"] == "weak")
+    expected = [
+        (name, precision)
+        for name, dialect in dialects.items()
+        for precision in precisions
+        if dialect.product == "tensorrt" and (precision != "int8" or dialect.qdq)
+    ]
+    assert sorted(served) == sorted(expected)
+
+
+def _check_engines(profile: DeviceProfile, variants: list[Variant], decisions: list[str]) -> None:
+    engines = [variant for variant in variants if variant.artifact.is_engine]
+    told = f"no engine ahead of time: TensorRT for RTX does not build for SM {profile.sm}"
+    if profile.family == "jetson":
+        assert not engines
+    elif profile.sm not in supported_sms():
+        assert not engines
+        assert told in decisions
+    else:
+        assert told not in decisions
+        graphs = {variant.artifact.name: variant for variant, _, _ in _graphs(variants)}
+        assert [engine.built_from for engine in engines] == list(graphs)
+        for engine in engines:
+            assert engine.artifact.requires["sm"] == profile.sm
+            assert engine.checked_by is None
+            assert engine.artifact.precision == graphs[str(engine.built_from)].artifact.precision
+
+
+@pytest.mark.parametrize("board", ["nano", "tx2"])
+def test_boards_of_the_first_generation_have_no_int8_at_all(board: str, make: Make) -> None:
+    variants, decisions = make(load_profile(board), "int8")
+    assert variants == []
+    assert len(decisions) == 1
+
+
+def test_a_release_without_kernels_for_narrow_int8_layers_gets_them_in_float(make: Make) -> None:
+    for board, floats in (("xavier-nx", 1), ("orin-nano-8gb", 0)):
+        variants, _ = make(load_profile(board), "int8")
+        reasons = variants[0].artifact.float_layers.values()
+        assert len([reason for reason in reasons if "TensorRT 8.2 fails to build" in reason]) == floats
+
+
+def test_turing_gets_engines_from_fp16_graphs(make: Make) -> None:
+    variants, _ = make(load_profile("t4"), "auto")
+    engines = [variant.artifact for variant in variants if variant.artifact.is_engine]
+    assert [engine.precision for engine in engines] == ["int8", "fp16"]
+    for variant, model, _ in _graphs(variants):
+        assert not variant.artifact.float_layers, variant.artifact.name
+        assert TensorProto.FLOAT not in _float_types(model)
+
+
+def test_an_engine_is_the_check_itself(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds: list[str] = []
+
+    def counted(data: bytes, sm: str, **options: bool) -> Any:
+        builds.append(hashlib.sha256(data).hexdigest())
+        return _once(check_and_build)(data, sm, **options)
+
+    monkeypatch.setattr(tensorrt, "check_and_build", counted)
+    variants, _ = make(load_profile("rtx-4090"), "auto")
+    assert len(builds) == len(set(builds)) == 2
+    assert sum(variant.artifact.is_engine for variant in variants) == 2
+
+
+def test_a_weak_graph_is_checked_as_the_half_precision_it_becomes(make: Make) -> None:
+    variants, _ = make(load_profile("orin-nano-8gb"), "fp16")
+    (variant,) = variants
+    assert variant.checked_graph is not None
+    assert TensorProto.FLOAT16 in _float_types(onnx.load_from_string(variant.checked_graph))
+    assert "largest activation" in variant.artifact.note
+
+
+def _loud(master: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    """The network with one convolution between stem and head so strong that FP16 overflows after it, and its name."""
+    loud = onnx.ModelProto()
+    loud.CopyFrom(master)
+    conv = [node for node in loud.graph.node if node.op_type == "Conv"][1]
+    weight = next(tensor for tensor in loud.graph.initializer if tensor.name == conv.input[1])
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1e6), weight.name))
+    return loud, conv.name
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_layers_that_overflow_fp16_are_held_in_fp32_by_the_recipe(
+    precision: str, make: Make, colour_master: onnx.ModelProto
+) -> None:
+    loud, name = _loud(colour_master)
+    (calm,), _ = make(load_profile("orin-nano-8gb"), precision)
+    (variant,), _ = make(load_profile("orin-nano-8gb"), precision, loud)
+    told = json.loads(_member(variant, "recipe"))["fp32_layers"]
+    assert name in told
+    assert name not in json.loads(_member(calm, "recipe"))["fp32_layers"]
+    model = onnx.load_from_string(_member(variant, "graph"))
+    operators = {node.name: node.op_type for node in model.graph.node}
+    assert not {operators[layer] for layer in told} & {"QuantizeLinear", "DequantizeLinear"}
+    assert set(told) <= set(variant.artifact.float_layers)
+    script = variant.members[f"tensorrt/{variant.artifact.name}.jetpack-6.2.sh"][1].decode()
+    assert "--precisionConstraints=obey" in script
+    assert f"{name}:fp32" in script
+
+
+def test_a_board_that_cannot_hold_layers_in_fp32_says_so(make: Make, colour_master: onnx.ModelProto) -> None:
+    with pytest.raises(ConversionError, match=r"Jetson Nano.*must not be in FP16: use fp32"):
+        make(load_profile("nano"), "fp16", _loud(colour_master)[0])
+
+
+def test_the_runtime_is_told_which_releases_take_a_graph(make: Make) -> None:
+    def asked(board: str) -> dict[str, dict[str, str]]:
+        variants, _ = make(load_profile(board), "fp16")
+        return {variant.artifact.name: variant.artifact.requires for variant in variants if variant.checked_by}
+
+    assert asked("agx-orin-32gb") == {"trt-fp16": {"tensorrt": "<11"}, "trt-fp16-strong": {"tensorrt": ">=11"}}
+    assert asked("a100-40gb") == {"trt-fp16-strong": {"tensorrt": ">=10"}}
+    assert asked("rtx-4090") == {"trt-fp16-strong": {}}
+
+
+@pytest.mark.parametrize("board", ["agx-orin-32gb", "rtx-4090"])
+def test_every_graph_agrees_with_pytorch(board: str, make: Make, colours: LoadedModel, colour_data: ExportData) -> None:
+    """The strongly typed INT8 graph among them, whose biases ONNX Runtime's optimizer would get wrong."""
+    variants, _ = make(load_profile(board), "auto")
+    measured = Meter(colours, colour_data, 1, lambda _title, _done, _total: None).measure(variants, with_latency=False)
+    assert not measured.failures
+    assert all(measured.agrees(variant) for variant in variants)
+
+
+def test_sizes_count_what_a_device_opens(make: Make) -> None:
+    variants, _ = make(load_profile("orin-nano-8gb"), "fp16")
+    assert variants[0].size_bytes == len(_member(variants[0], "graph"))

@@ -1,0 +1,326 @@
+"""The strongly typed FP16 variant: what it computes, what stays in FP32 and why, and that TensorRT builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import TensorProto
+from onnx.reference import ReferenceEvaluator
+
+from edgeact.devices import load_profile
+from edgeact.errors import ConversionError
+from edgeact.export.graph.activation_extrema import largest_values
+from edgeact.export.graph.view import view
+from edgeact.export.tensorrt.cast import to_half, with_float_quantizers
+from edgeact.export.tensorrt.fp16 import to_strong_fp16
+from edgeact.export.tensorrt.lint import lint_graph, raise_on_errors
+from edgeact.export.tensorrt.rtx_compiler import check_and_build
+from tests.export.graph.graphs import Conv, conv, graph, node
+
+Array = NDArray[np.float32]
+RNG = np.random.default_rng(0)
+EYE = (np.eye(4, dtype=np.float32)).reshape(4, 4, 1, 1, 1)
+SHAPE = (1, 4, 2, 3, 3)
+
+
+def _run(model: onnx.ModelProto, sample: Array) -> Array:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    output: Array = session.run(None, {"x": sample})[0]
+    return output
+
+
+def _run_as_stated(model: onnx.ModelProto, sample: Array) -> Array:
+    """Every node in the type the graph states.
+
+    ONNX Runtime computes FP16 in FP32 on CPUs and hides an overflow; some of its releases truncate in FP16 Q/DQ.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        [output] = ReferenceEvaluator(model).run(["y"], {"x": sample})
+    return np.asarray(output)
+
+
+def _snr_db(reference: Array, got: Array) -> float:
+    return float(10 * np.log10(np.sum(reference**2) / np.sum((reference - got) ** 2)))
+
+
+def _type_of(model: onnx.ModelProto, layer: str) -> int:
+    """Element type of the first input of a layer."""
+    found = next(entry for entry in model.graph.node if entry.name == layer)
+    return view(model).types[found.input[0]]
+
+
+def _network() -> onnx.ModelProto:
+    """Convolutions, a residual, a gate, pooling and a classifier: what the 3-D networks are made of."""
+    weights = {
+        "w1": RNG.normal(0, 0.1, (16, 3, 3, 3, 3)),
+        "w2": RNG.normal(0, 0.1, (16, 16, 3, 3, 3)),
+        "wg": RNG.normal(0, 0.1, (16, 16, 1, 1, 1)),
+        "wf": RNG.normal(0, 0.1, (16, 5)),
+        "bf": RNG.normal(0, 0.1, 5),
+    }
+    nodes = [
+        node("Conv", ["x", "w1"], ["a"], "stem", pads=[1] * 6),
+        node("Relu", ["a"], ["b"], "stem_relu"),
+        node("Conv", ["b", "w2"], ["c"], "body", pads=[1] * 6),
+        node("GlobalAveragePool", ["c"], ["d"], "squeeze"),
+        node("Conv", ["d", "wg"], ["e"], "excite"),
+        node("Sigmoid", ["e"], ["f"], "gate"),
+        node("Mul", ["c", "f"], ["g"], "scale"),
+        node("Add", ["g", "b"], ["h"], "residual"),
+        node("ReduceMean", ["h"], ["i"], "mean", axes=[2, 3, 4], keepdims=0),
+        node("Gemm", ["i", "wf", "bf"], ["y"], "classifier"),
+    ]
+    constants = {name: value.astype(np.float32) for name, value in weights.items()}
+    return graph(nodes, constants, shape=(1, 3, 4, 12, 12))
+
+
+def _loud(gain: float, *, rest: float = 1.0) -> onnx.ModelProto:
+    """Two neighbouring layers whose tensors are `gain` times too large, and one that brings them back."""
+    nodes = [
+        node("Conv", ["x", "loud"], ["a"], "amplifier"),
+        node("Relu", ["a"], ["b"], "neighbour"),
+        node("Conv", ["b", "quiet"], ["c"], "attenuator"),
+        node("Relu", ["c"], ["y"], "after"),
+    ]
+    constants = {"loud": EYE * np.float32(gain), "quiet": EYE * np.float32(rest / gain)}
+    return graph(nodes, constants, shape=SHAPE)
+
+
+def test_network_becomes_fp16_inside_and_float32_outside() -> None:
+    model = _network()
+    samples = [RNG.normal(size=(1, 3, 4, 12, 12)).astype(np.float32) for _ in range(2)]
+    result = to_strong_fp16(model, samples)
+    assert result.float_layers == {}
+    assert result.flushed_weights == {}
+    assert result.largest_activation == max(largest_values(model, samples).values())
+    assert {_type_of(result.model, name) for name in ("stem", "body", "gate", "mean")} == {TensorProto.FLOAT16}
+    assert [view(result.model).types[name] for name in ("x", "y")] == [TensorProto.FLOAT, TensorProto.FLOAT]
+    assert sum(entry.op_type == "Cast" for entry in result.model.graph.node) == 2
+    assert result.model.opset_import[0].version == 17
+    assert _snr_db(_run(model, samples[0]), _run(result.model, samples[0])) > 50
+
+
+def test_quantized_graph_moves_to_opset_19_with_fp16_scales() -> None:
+    model = conv(Conv(quantized=True))
+    sample = RNG.normal(size=(1, 16, 4, 8, 8)).astype(np.float32)
+    result = to_strong_fp16(model, [sample])
+    assert result.float_layers == {}
+    assert result.model.opset_import[0].version == 19
+    types = view(result.model).types
+    assert {types[entry.input[1]] for entry in result.model.graph.node if "Linear" in entry.op_type} == {
+        TensorProto.FLOAT16
+    }
+    assert _snr_db(_run(model, sample), _run_as_stated(result.model, sample)) > 40
+    assert model.opset_import[0].version == 17  # the original is not touched
+
+
+def test_quantizers_in_float_round_on_every_release_of_onnx_runtime() -> None:
+    sample = RNG.normal(size=(1, 16, 4, 8, 8)).astype(np.float32)
+    half = to_strong_fp16(conv(Conv(quantized=True)), [sample])
+    wider = with_float_quantizers(half.model)
+    graph = view(wider)
+    [quantizer] = (entry for entry in wider.graph.node if entry.op_type == "QuantizeLinear")
+    assert [graph.types[name] for name in quantizer.input[:2]] == [TensorProto.FLOAT] * 2
+    assert _type_of(wider, "the_conv") == TensorProto.FLOAT16
+    assert _snr_db(_run_as_stated(half.model, sample), _run(wider, sample)) > 40
+    plain = _network()
+    assert with_float_quantizers(plain) == plain
+
+
+def test_neighbours_too_loud_for_fp16_stay_in_fp32_without_a_cast_between() -> None:
+    model, sample = _loud(1e6), np.full(SHAPE, 0.5, np.float32)
+    result = to_strong_fp16(model, [sample])
+    assert set(result.float_layers) == {"amplifier", "neighbour", "attenuator"}
+    assert set(result.fp32_under_weak_typing) == set(result.float_layers)
+    assert "reaches 5e+05" in result.float_layers["neighbour"]
+    assert "reaches 1e+06" in result.float_layers["amplifier"]  # its weight, before any activation
+    assert _type_of(result.model, "after") == TensorProto.FLOAT16
+    np.testing.assert_allclose(_run_as_stated(result.model, sample), _run_as_stated(model, sample), rtol=1e-3)
+
+
+def test_without_the_policy_that_network_overflows() -> None:
+    sample = np.full(SHAPE, 0.5, np.float32)
+    assert not np.isfinite(_run_as_stated(to_half(_loud(6e4), ()), sample * 4)).all()
+    assert np.isfinite(_run_as_stated(to_strong_fp16(_loud(6e4), [sample * 4]).model, sample * 4)).all()
+
+
+@pytest.mark.parametrize(("gain", "stays"), [(30_000.0, False), (36_000.0, True)])
+def test_layers_keep_a_margin_of_four_below_the_end_of_fp16(gain: float, stays: bool) -> None:
+    result = to_strong_fp16(_loud(gain), [np.full(SHAPE, 0.5, np.float32)])
+    assert ("neighbour" in result.float_layers) == stays
+
+
+def test_activations_below_the_normal_range_stay_in_fp32() -> None:
+    result = to_strong_fp16(_loud(1e-5), [np.full(SHAPE, 0.5, np.float32)])
+    assert "loses digits" in result.float_layers["neighbour"]
+
+
+def test_sums_that_could_overflow_stay_in_fp32() -> None:
+    model = graph([node("ReduceMean", ["x"], ["y"], "mean", axes=[2, 3, 4])], shape=(1, 1, 8, 32, 32))
+    sample = np.full((1, 1, 8, 32, 32), 9.0, np.float32)
+    assert "8192 terms" in to_strong_fp16(model, [sample]).float_layers["mean"]
+    assert to_strong_fp16(model, [np.ones_like(sample)]).float_layers == {}
+
+
+def test_softmax_adds_up_along_its_axis_only() -> None:
+    model = graph([node("Softmax", ["x"], ["y"], "attention", axis=-1)], shape=(8, 64, 64))
+    assert to_strong_fp16(model, [np.ones((8, 64, 64), np.float32)]).float_layers == {}
+    wide = graph([node("Softmax", ["x"], ["y"], "attention", axis=1)], shape=(1, 20_000, 2))
+    peaked = np.zeros((1, 20_000, 2), np.float32)
+    peaked[:, 0] = 9.0
+    result = to_strong_fp16(wide, [peaked])
+    assert "20000 terms" in result.float_layers["attention"]
+
+
+def test_without_samples_every_sum_stays_in_fp32() -> None:
+    result = to_strong_fp16(_network(), None)
+    assert set(result.float_layers) == {"squeeze", "mean"}
+    assert result.largest_activation is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_layer(bad: float) -> None:
+    model = _loud(1.0)
+    weight = EYE.copy()
+    weight[0, 0] = bad
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "loud"))
+    with pytest.raises(ConversionError, match=r"'amplifier' \(Conv\) has a constant that is not finite"):
+        to_strong_fp16(model, None)
+
+
+def test_fp32_that_overflows_itself_is_refused_by_layer() -> None:
+    model = graph([node("Exp", ["x"], ["y"], "explosion")], shape=(1, 4))
+    with pytest.raises(ConversionError, match="'explosion'"):
+        to_strong_fp16(model, [np.full((1, 4), 100, np.float32)])
+
+
+def test_flushed_weights_are_counted_and_tiny_tensors_stay_in_fp32() -> None:
+    model = _loud(1.0)
+    weight = EYE.copy()
+    weight[0, 1] = weight[1, 0] = 1e-9
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "loud"))
+    result = to_strong_fp16(model, [np.ones(SHAPE, np.float32)])
+    assert result.flushed_weights == {"amplifier": 2}
+    assert result.float_layers == {}
+    tiny = to_strong_fp16(_loud(1e-8, rest=1.0), None)
+    assert "changes by" in tiny.float_layers["amplifier"]
+
+
+def test_scale_too_small_for_fp16_keeps_the_whole_quantized_layer_in_fp32() -> None:
+    model = conv(Conv(quantized=True))
+    scales = np.full(16, 0.002, np.float32)
+    scales[3] = 1e-9
+    for tensor in model.graph.initializer:
+        if tensor.name == "w_scale":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(scales, "w_scale"))
+    result = to_strong_fp16(model, None)
+    assert set(result.float_layers) == {"the_weight", "the_conv", "the_quantizer", "the_dequantizer"}
+    assert result.fp32_under_weak_typing == (), "weak typing has FP32 scales, so the layer can be INT8 there"
+    types = view(result.model).types
+    assert types["x_back"] == types["w"] == TensorProto.FLOAT
+    pytest.importorskip("tensorrt_rtx")
+    assert check_and_build(result.model.SerializeToString(), "8.9").engine
+
+
+def test_layers_that_share_a_quantized_activation_stay_in_fp32_together() -> None:
+    model = conv(Conv(quantized=True))
+    model.graph.node[-1].output[0] = "first"
+    tiny = {"t_int8": np.ones((16, 16, 1, 1, 1), np.int8), "t_scale": np.float32(1e-9), "t_zero": np.int8(0)}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in tiny.items()
+    )
+    model.graph.node.extend(
+        [
+            node("DequantizeLinear", ["t_int8", "t_scale", "t_zero"], ["t"], "tiny_weight"),
+            node("Conv", ["x_back", "t"], ["second"], "tiny_conv"),
+            node("Add", ["first", "second"], ["y"], "sum"),
+        ]
+    )
+    result = to_strong_fp16(model, None)
+    pairs = {"the_quantizer", "the_dequantizer", "the_weight", "tiny_weight"}
+    assert set(result.float_layers) == {"the_conv", "tiny_conv"} | pairs
+    assert _type_of(result.model, "sum") == TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"value_float": 2.0}, {"value": onnx.numpy_helper.from_array(np.full(1, 2.0, np.float32))}]
+)
+def test_constants_in_nodes_are_kept(attributes: dict[str, Any]) -> None:
+    nodes = [node("Constant", [], ["c"], **attributes), node("Mul", ["x", "c"], ["y"])]
+    result = to_strong_fp16(graph(nodes, shape=SHAPE), None)
+    np.testing.assert_array_equal(_run(result.model, np.ones(SHAPE, np.float32)), np.full(SHAPE, 2.0))
+
+
+def test_operators_without_fp16_stay_in_fp32() -> None:
+    nodes = [
+        node("Relu", ["x"], ["a"], "before"),
+        node("Resize", ["a", "", "scales"], ["b"], "resize"),
+        node("Shape", ["b"], ["s"], "shape"),
+        node("ConstantOfShape", ["s"], ["ones"], "ones", value=onnx.numpy_helper.from_array(np.ones(1, np.float32))),
+        node("Add", ["b", "ones"], ["y"], "sum"),
+    ]
+    model = graph(nodes, {"scales": np.array([1, 1, 1, 2, 2], np.float32)}, shape=SHAPE)
+    sample = np.ones(SHAPE, np.float32)
+    result = to_strong_fp16(model, [sample])
+    assert set(result.float_layers) == {"ones"}
+    assert view(result.model).types["scales"] == TensorProto.FLOAT
+    np.testing.assert_array_equal(_run(result.model, sample), _run(model, sample))
+
+
+def test_control_flow_is_refused_by_layer() -> None:
+    branch = onnx.helper.make_graph(
+        [node("Relu", ["x"], ["z"])], "b", [], [onnx.helper.make_tensor_value_info("z", TensorProto.FLOAT, None)]
+    )
+    model = graph([node("If", ["yes"], ["y"], "fork", then_branch=branch, else_branch=branch)], {"yes": np.bool_(True)})
+    with pytest.raises(ConversionError, match=r"'fork' \(If\).*unroll"):
+        to_strong_fp16(model, None)
+
+
+@pytest.mark.parametrize("sm", ["7.5", "8.9", "12.0"])
+@pytest.mark.parametrize("make", [_network, lambda: conv(Conv(quantized=True))], ids=["float", "int8"])
+def test_tensorrt_for_rtx_builds_the_variant(make: Callable[[], onnx.ModelProto], sm: str) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    model = make()
+    shape = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
+    half = to_strong_fp16(model, [np.ones(shape, np.float32)]).model
+    dialect = next(entry for entry in load_profile("t4").tensorrt if entry.product == "tensorrt-rtx")
+    findings = lint_graph(half, dialect, sm=sm)
+    raise_on_errors(findings)
+    assert "strong-precision" not in {finding.rule for finding in findings}
+    assert check_and_build(half.SerializeToString(), sm).engine
+
+
+UNARY = ("Relu", "Sigmoid", "Tanh", "Neg", "Identity")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(UNARY), min_size=1, max_size=6), st.data())
+def test_any_choice_of_float_nodes_gives_a_valid_graph_with_the_same_function(ops: list[str], data: Any) -> None:
+    """Each node also reads the network's input, so tensors are shared between both types."""
+    nodes, last = [], "x"
+    for index, op_type in enumerate(ops):
+        nodes.append(node(op_type, [last], [f"u{index}"], f"unary{index}"))
+        last = "y" if index == len(ops) - 1 else f"t{index}"
+        nodes.append(node("Add", [f"u{index}", "x"], [last], f"add{index}"))
+    model = graph(nodes, shape=(2, 3))
+    floats = data.draw(st.sets(st.integers(0, len(nodes) - 1)))
+    half = to_half(model, floats)
+    onnx.checker.check_model(half, full_check=True)
+    types = view(half).types
+    for index, entry in enumerate(nodes):
+        made = next(other for other in half.graph.node if other.name == entry.name)
+        wanted = TensorProto.FLOAT if index in floats else TensorProto.FLOAT16
+        assert {types[name] for name in (*made.input, *made.output)} == {wanted}
+    assert [value.name for value in half.graph.output] == ["y"]
+    sample = RNG.normal(size=(2, 3)).astype(np.float32)
+    np.testing.assert_allclose(_run(half, sample), _run(model, sample), rtol=0.02, atol=0.02)

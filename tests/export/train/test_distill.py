@@ -1,0 +1,137 @@
+"""Distillation: the loss is the published one, any width can learn from any other, and a state knows its teacher."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from edgeact.errors import ModelError, UsageError
+from edgeact.export.models.registry import MODELS
+from edgeact.export.train.distill import Distillation, Lesson, Teacher, feature_layer
+from edgeact.export.train.frame_cache import PreparedVideos, prepare
+from edgeact.export.train.loop import EpochResult, Progress, TrainingVideos, TrainPlan, fit
+from tests.export.videos import CLIP, moving_bars
+
+PLAN = TrainPlan(epochs=2, batch_size=4)
+CLIPS = torch.randn(4, *CLIP.input_shape[1:], generator=torch.Generator().manual_seed(1))
+NO_AUTOCAST = torch.autocast("cpu", enabled=False)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedVideos]:
+    folder = tmp_path_factory.mktemp("videos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEACT_CACHE", str(folder / "cache"))
+        yield prepare(moving_bars(folder, 8), CLIP)
+
+
+def _module(width: int = 4, name: str = "cnn3d-gate", classes: int = 2, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    spec = MODELS[name]
+    return spec.build(spec.options(classes, width=width, clip=CLIP)).eval()
+
+
+def _loss(teacher: nn.Module, student: nn.Module, terms: Distillation) -> Tensor:
+    lesson = Lesson(student, Teacher(teacher, terms), NO_AUTOCAST, CLIPS[:1])
+    logits = student(CLIPS)
+    loss = lesson.loss(logits.new_tensor(1.5), student, CLIPS, logits)
+    lesson.close()
+    return loss
+
+
+@settings(max_examples=8, deadline=None)
+@given(temperature=st.floats(0.5, 8), weight=st.floats(0, 1))
+@torch.no_grad()
+def test_the_soft_loss_is_the_published_one(temperature: float, weight: float) -> None:
+    teacher, student = _module(seed=1), _module(seed=2)
+    loss = float(_loss(teacher, student, Distillation(temperature, weight)))
+    p, q = (torch.softmax(one(CLIPS).double() / temperature, dim=1) for one in (teacher, student))
+    divergence = float((p * (p / q).log()).sum(1).mean())
+    assert loss == pytest.approx((1 - weight) * 1.5 + weight * temperature**2 * divergence, abs=1e-5)
+
+
+@torch.no_grad()
+def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
+    teacher = _module()
+    assert float(_loss(teacher, copy.deepcopy(teacher), Distillation(4, 1.0, 3.0))) == pytest.approx(0, abs=1e-6)
+    assert float(_loss(teacher, _module(seed=5), Distillation(4, 1.0))) > 1e-6
+
+
+@pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
+def test_features_of_any_width_are_compared_and_reach_the_student(name: str) -> None:
+    teacher, student = _module(8, name), _module(4, name, seed=3)
+    layer = feature_layer(teacher, CLIPS[:1])
+    shapes: list[tuple[int, ...]] = []
+    handle = teacher.get_submodule(layer).register_forward_hook(lambda _l, _i, out: shapes.append(tuple(out.shape)))
+    plain = _loss(teacher, student, Distillation(4, 0.5))
+    handle.remove()
+    with_features = _loss(teacher, student, Distillation(4, 0.5, 1.0))
+    assert len(shapes[0]) == 5
+    assert math.prod(shapes[0][2:]) > 1
+    assert 0 < float(with_features.detach()) - float(plain.detach()) <= 2
+    (with_features - plain).backward()  # type: ignore[no-untyped-call]
+    grads = [p.grad.abs().sum() for p in student.get_submodule(layer).parameters() if p.grad is not None]
+    early = next(student.parameters()).grad
+    assert early is not None
+    assert float(early.abs().sum() + sum(grads, torch.zeros(()))) > 0
+    assert all(p.grad is None for p in teacher.parameters())
+    assert not any(m._forward_hooks for m in (*teacher.modules(), *student.modules()))
+
+
+def test_what_cannot_teach_is_refused() -> None:
+    with pytest.raises(ModelError, match="expected a teacher of 2 classes, got one of 3"):
+        _loss(_module(classes=3), _module(), Distillation())
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(CLIPS[0].numel(), 2))
+    with pytest.raises(ModelError, match="no layer of the teacher gives a feature map"):
+        _loss(flat, copy.deepcopy(flat), Distillation(feature_weight=1.0))
+    with pytest.raises(ModelError, match="the student has no layer"):
+        _loss(_module(name="msf-r3d-fsam"), _module(), Distillation(feature_weight=1.0))
+    for wrong in ((0.0, 0.5, 0.0), (4.0, 1.5, 0.0), (4.0, 0.5, -1.0)):
+        with pytest.raises(UsageError, match="expected a temperature above 0"):
+            Distillation(*wrong)
+
+
+class _InterruptedError(Exception):
+    pass
+
+
+def test_a_taught_training_resumes_bit_identical_and_leaves_its_teacher(videos: PreparedVideos, tmp_path: Path) -> None:
+    data, terms = TrainingVideos(videos), Distillation(feature_weight=0.5)
+    teacher = _module(8, seed=7)
+    before = copy.deepcopy(teacher.state_dict())
+
+    def stop(result: EpochResult) -> None:
+        if result.epoch == 0:
+            raise _InterruptedError
+
+    whole, resumed = _module(), _module()
+    expected = fit(whole, data, PLAN, tmp_path / "whole", None, Teacher(teacher, terms))
+    with pytest.raises(_InterruptedError):
+        fit(resumed, data, PLAN, tmp_path / "state", Progress(on_epoch=stop), Teacher(teacher, terms))
+    fresh = _module()
+    assert fit(fresh, data, PLAN, tmp_path / "state", None, Teacher(copy.deepcopy(teacher), terms)) == expected
+    assert all(torch.equal(t, fresh.state_dict()[n]) for n, t in whole.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+    assert not teacher.training
+
+
+@pytest.mark.parametrize("change", ["teacher", "temperature", "none"])
+def test_the_state_of_another_teacher_is_refused(change: str, videos: PreparedVideos, tmp_path: Path) -> None:
+    plan, data = replace(PLAN, epochs=1), TrainingVideos(videos)
+    fit(_module(), data, plan, tmp_path / "state", None, Teacher(_module(8)))
+    other = {
+        "teacher": Teacher(_module(8, seed=4)),
+        "temperature": Teacher(_module(8), Distillation(temperature=2.0)),
+        "none": None,
+    }[change]
+    with pytest.raises(UsageError, match=r"another teacher; repeat those settings, or remove the file"):
+        fit(_module(), data, plan, tmp_path / "state", None, other)

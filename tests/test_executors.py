@@ -1,0 +1,71 @@
+"""Where long work runs, and what is said where that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from edgeact.errors import DeviceError, UsageError
+from edgeact.executors import Executors, SerialExecutor, open_executors
+
+
+def test_here_every_task_is_done_when_it_is_submitted() -> None:
+    with open_executors() as executors:
+        assert executors.is_here
+        future = executors.work.submit(divmod, 7, 2)
+        assert future.done()
+        assert future.result() == (3, 1)
+        assert list(executors.timing.map(abs, [-1, 2])) == [1, 2]
+
+
+def test_what_a_task_raises_belongs_to_its_result_and_an_interruption_to_the_caller() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with open_executors() as executors:
+        failed = executors.work.submit(divmod, 1, 0)
+        assert isinstance(failed.exception(), ZeroDivisionError)
+        with pytest.raises(KeyboardInterrupt):
+            executors.work.submit(interrupted)
+
+
+def test_any_executor_serves() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        assert not Executors(pool, pool, 2).is_here
+    assert Executors(SerialExecutor(), SerialExecutor()).is_here
+
+
+@pytest.mark.parametrize("spec", ["", "dask", "dask://", "dask://host", "tcp://host:1", "dask://ho st:1"])
+def test_other_specs_are_refused(spec: str) -> None:
+    with pytest.raises(UsageError, match="expected --executor local or dask://HOST:PORT"):
+        open_executors(spec).__enter__()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A scheduler with one worker that may not time."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0, silence_logs=50
+    ) as made:
+        yield made
+
+
+def test_a_cluster_works_and_must_have_a_worker_that_may_time(cluster: Any) -> None:
+    spec = cluster.scheduler_address.replace("tcp://", "dask://")
+    with open_executors(spec) as executors:
+        assert executors.work.submit(divmod, 7, 2).result() == (3, 1)
+    with pytest.raises(UsageError, match="--resources 'timing=1'"):
+        open_executors(spec, timing=True).__enter__()
+
+
+def test_a_cluster_without_workers_is_told() -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=":0", silence_logs=50) as made,
+        pytest.raises(DeviceError, match="has no worker"),
+    ):
+        open_executors(made.scheduler_address.replace("tcp://", "dask://")).__enter__()
