@@ -33,7 +33,7 @@ __all__ = [
 
 _CARD_KEY = "edgeact"
 _LISTED = 5
-_SHIPPED = Path(__file__).parent / "models" / "weights"
+_SHIPPED = Path(__file__).parent / "weights"
 
 
 class ModelCard(BaseModel):
