@@ -1,0 +1,1 @@
+"""The build: stages from a model to a measured bundle."""
