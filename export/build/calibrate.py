@@ -11,12 +11,12 @@ from edgeact.calibration.clips import ClipSample
 from edgeact.calibration.range_cache import RangeCache
 from edgeact.calibration.ranges import Ranges
 from edgeact.errors import CalibrationError
-from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.build.data import DataPlan, gather_calibration
+from edgeact.export.build.reporter import Reporter
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import check_clips
-from edgeact.export.build.reporter import Reporter
 from edgeact.progress import titled
 from edgeact.records import Record
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from edgeact.calibration.datasets import VideoItem
 from edgeact.devices import DeviceProfile
 from edgeact.errors import UsageError
-from edgeact.export.train.distill import Distillation
-from edgeact.export.models.loading import LoadedModel
-from edgeact.export.train.finetune import FinetuneRequest, card_of, prune_and_finetune
 from edgeact.export.build.pruning_latency import plan_latency
+from edgeact.export.build.reporter import Reporter
+from edgeact.export.models.checkpoint import state_sha256
+from edgeact.export.models.loading import LoadedModel
 from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.export.prune.planning import PruneRequest, apply_plan, plan_pruning
-from edgeact.export.build.reporter import Reporter
+from edgeact.export.train.distill import Distillation
+from edgeact.export.train.finetune import FinetuneRequest, card_of, prune_and_finetune
 from edgeact.export.train.loop import Progress, TrainPlan
-from edgeact.export.models.checkpoint import state_sha256
 
 __all__ = ["Compressed", "Compression", "Given", "compress", "pruned_weights_file"]
 

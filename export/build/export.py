@@ -24,21 +24,21 @@ from edgeact.calibration.range_cache import RangeCache
 from edgeact.devices import DeviceProfile, is_at_hand, load_profile, probe_machine
 from edgeact.errors import CalibrationError, ConversionError, UsageError
 from edgeact.export.build.compress import Compressed, Compression, Given, compress
-from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.build.data import RANDOM_DATA, DataPlan, ExportData, gather
+from edgeact.export.build.explain_latency import explained
 from edgeact.export.build.golden_clip import GOLDEN_PATH, make_golden
-from edgeact.export.build.select import Terms, Verdicts, judge, refusals
 from edgeact.export.build.measure import Meter
 from edgeact.export.build.mixed import with_mixed
+from edgeact.export.build.reporter import Reporter
+from edgeact.export.build.select import Terms, Verdicts, judge, refusals
+from edgeact.export.build.targets import VARIANTS
+from edgeact.export.candidates.candidate import Clips, Sources, Variant
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.cost import Cost, measure_cost
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import check_clips
 from edgeact.export.quantize.tuning import Study
-from edgeact.export.build.explain_latency import explained
-from edgeact.export.build.reporter import Reporter
-from edgeact.export.build.targets import VARIANTS
-from edgeact.export.candidates.candidate import Clips, Sources, Variant
 from edgeact.progress import titled
 from edgeact.records import Measurements, Precision
 

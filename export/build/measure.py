@@ -18,8 +18,8 @@ from edgeact.calibration.paired_test import compare_paired
 from edgeact.calibration.parity import compare_logits
 from edgeact.errors import DeviceError, ModelError
 from edgeact.export.build.data import ExportData
-from edgeact.export.models.loading import LoadedModel
 from edgeact.export.candidates.candidate import Variant
+from edgeact.export.models.loading import LoadedModel
 from edgeact.progress import TIMED_STEP, OnProgress, OnStep, titled
 from edgeact.records import Accuracy, Latency, PairedDrop, Parity
 from edgeact.runtime import OpenRequest, Session, get_backend

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeact.errors import EdgeactError
-from edgeact.export.build.select import Terms, inaccurate_int8
 from edgeact.export.build.measure import Measured, Meter
+from edgeact.export.build.select import Terms, inaccurate_int8
 from edgeact.export.build.targets import VARIANTS
 from edgeact.export.candidates.candidate import Sources, Variant
 

@@ -21,9 +21,9 @@ from torch import nn
 from edgeact.bench import interleave
 from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile, estimate_latency_ms, is_at_hand
+from edgeact.export.build.profiling import median_times, openvino_request
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.cost import Cost
-from edgeact.export.build.profiling import median_times, openvino_request
 from edgeact.export.models.pruning.plan import PlanLatency, PruningPlan
 from edgeact.export.prune.planning import apply_plan
 from edgeact.progress import TIMED_STEP, OnStep

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from edgeact.devices import DeviceProfile, estimate_latency_ms
 from edgeact.errors import ParityError
 from edgeact.export.build.measure import REFERENCE, UNPRUNED, Measured
-from edgeact.export.models.cost import Cost
 from edgeact.export.candidates.candidate import Variant
+from edgeact.export.models.cost import Cost
 from edgeact.records import Accuracy, Parity, Row, Verdict
 
 __all__ = ["Terms", "Verdicts", "inaccurate_int8", "judge", "refusals"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from edgeact.export.candidates.candidate import Sources, Variant
 from edgeact.export.cpu.candidates import cpu_variants
 from edgeact.export.tensorrt.candidates import desktop_variants, jetson_variants
-from edgeact.export.candidates.candidate import Sources, Variant
 
 __all__ = ["VARIANTS"]
 

@@ -15,13 +15,13 @@ from edgeact.cli.inspect import describe
 from edgeact.errors import DatasetError, ParityError, UsageError
 from edgeact.export.build.compress import Compression
 from edgeact.export.build.data import DataPlan
-from edgeact.export.build.measure import REFERENCE, UNPRUNED
-from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.build.export import ExportRequest, Reporter, export
-from edgeact.export.prune import PruneRequest, PruningPlan
-from edgeact.export.models.pruning.plan import PlanLatency
-from edgeact.export.train.loop import TrainPlan
+from edgeact.export.build.measure import REFERENCE, UNPRUNED
 from edgeact.export.models.checkpoint import ModelCard, write_weights
+from edgeact.export.models.loading import LoadRequest, load_model
+from edgeact.export.models.pruning.plan import PlanLatency
+from edgeact.export.prune import PruneRequest, PruningPlan
+from edgeact.export.train.loop import TrainPlan
 from edgeact.runtime import get_backend, load
 from tests.export.colours import LABELS, ColourNet
 from tests.export.prune.networks import CLIP

@@ -8,14 +8,14 @@ import pytest
 from edgeact.bench import summarize
 from edgeact.devices import load_profile
 from edgeact.export.build.data import ExportData
-from edgeact.export.build.measure import Measured, Meter
-from edgeact.export.models.loading import LoadedModel
-from edgeact.export.build.profiling import NodeTime, profile_nodes
 from edgeact.export.build.explain_latency import explained, reasons
+from edgeact.export.build.measure import Measured, Meter
+from edgeact.export.build.profiling import NodeTime, profile_nodes
 from edgeact.export.candidates.candidate import onnx_variant
+from edgeact.export.models.loading import LoadedModel
 from edgeact.records import Precision
-from tests.export.cpu.native.making import integer
 from tests.export.build.test_profiling import CLIP, variant
+from tests.export.cpu.native.making import integer
 
 CONV = NodeTime("c", "Convolution", "i8", 6.0)
 

@@ -26,8 +26,8 @@ from edgeact.errors import (
 )
 from edgeact.export.build import data as data_module
 from edgeact.export.build.data import RANDOM_DATA, DataPlan
-from edgeact.export.models.loading import LoadRequest
 from edgeact.export.build.export import ExportRequest, Reporter, export
+from edgeact.export.models.loading import LoadRequest
 from edgeact.runtime import FallbackWarning, get_backend, load
 from edgeact.video import frames_digest, preprocess, read_clips
 from tests.export.colours import LABELS, ColourNet, write_colours

@@ -15,8 +15,8 @@ from onnx import numpy_helper
 
 from edgeact.export.build.data import ExportData
 from edgeact.export.build.measure import REFERENCE, Meter, time_variants
-from edgeact.export.models.loading import LoadedModel
 from edgeact.export.candidates.candidate import Variant, onnx_variant
+from edgeact.export.models.loading import LoadedModel
 from edgeact.progress import TIMED_STEP
 
 

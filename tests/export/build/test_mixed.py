@@ -12,8 +12,8 @@ from torch import Tensor
 from edgeact.bundle import open_bundle
 from edgeact.errors import ParityError, UsageError
 from edgeact.export.build.data import RANDOM_DATA, DataPlan
-from edgeact.export.models.loading import LoadRequest
 from edgeact.export.build.export import ExportRequest, export
+from edgeact.export.models.loading import LoadRequest
 from edgeact.runtime import get_backend, load
 from tests.export.colours import LABELS, ColourNet
 

@@ -9,8 +9,8 @@ from edgeact.bundle import Artifact
 from edgeact.export.build.profiling import profile_nodes
 from edgeact.export.candidates.candidate import Variant
 from edgeact.records import Precision
-from tests.export.graph.graphs import graph, node
 from tests.export.cpu.native.making import integer
+from tests.export.graph.graphs import graph, node
 
 SHAPE = (1, 16, 4, 16, 16)
 CLIP = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)

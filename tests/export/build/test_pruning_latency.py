@@ -10,10 +10,10 @@ import torch
 from rich.console import Console, RenderableType
 
 from edgeact.devices import load_profile
-from edgeact.export.graph.torch_to_onnx import to_onnx
-from edgeact.export.prune import PruneRequest, plan_pruning
 from edgeact.export.build import pruning_latency as latency_module
 from edgeact.export.build.pruning_latency import estimated_latency, measured_latency, plan_latency
+from edgeact.export.graph.torch_to_onnx import to_onnx
+from edgeact.export.prune import PruneRequest, plan_pruning
 from tests.export.prune.networks import CLIP, settled
 
 

@@ -10,10 +10,10 @@ from edgeact.bench import summarize
 from edgeact.bundle import Artifact
 from edgeact.devices import load_profile
 from edgeact.errors import ParityError
-from edgeact.export.build.select import Terms, judge
 from edgeact.export.build.measure import REFERENCE, UNPRUNED, Measured
-from edgeact.export.models.cost import Cost
+from edgeact.export.build.select import Terms, judge
 from edgeact.export.candidates.candidate import Variant
+from edgeact.export.models.cost import Cost
 from edgeact.records import Accuracy, Interval, Latency, Parity, ParityLimits, Precision
 
 LIMITS = ParityLimits(max_abs_error=None, snr_db=10.0, top1_agreement=0.9)
