@@ -1,10 +1,10 @@
-"""Writing files so that neither a crash nor a full disk costs what was there before."""
+"""Write files so that neither a crash nor a full disk costs the previous content."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,15 +13,17 @@ from edgeact.errors import StorageError
 
 __all__ = ["atomic_write", "cache_folder", "write_bytes", "write_text"]
 
+_MODE = 0o666  # the kernel applies the umask: reading it from Python means setting it, for all threads
+
 
 def cache_folder() -> Path:
-    """Where edgeact keeps what it can make again; the caller creates it.
+    """Return the folder for files that edgeact can recreate; the caller creates the folder.
 
-    $EDGEACT_CACHE; else `edgeact` in $XDG_CACHE_HOME, where that is absolute; else ~/.cache/edgeact.
+    $EDGEACT_CACHE; else `edgeact` in $XDG_CACHE_HOME, if that path is absolute; else ~/.cache/edgeact.
     """
-    if own := os.environ.get("EDGEACT_CACHE"):
-        return Path(own)
-    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))  # its specification has relative ones ignored
+    if chosen := os.environ.get("EDGEACT_CACHE"):
+        return Path(chosen)
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the XDG specification has relative paths ignored
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "edgeact"
 
 
@@ -29,12 +31,14 @@ def cache_folder() -> Path:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; on success fsync it and rename it over `path`, on failure remove it.
 
-    Raises StorageError where the disk is full or not writable; `path` then holds what it held before.
+    A new file gets the mode 0666 less the umask, as every file does that Python's `open` creates.
+    Raises StorageError if the disk is full or not writable; `path` then keeps its previous content.
     """
     target = Path(path)
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
     except OSError as error:
         raise StorageError(f"cannot write '{target}': {error.strerror or error}") from error
     try:
@@ -42,7 +46,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
         _sync_folder(target.parent)
     except BaseException as error:
@@ -66,14 +69,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the file system lets a folder be opened."""
+    """Make the rename durable, if the file system allows opening a folder."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

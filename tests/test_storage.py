@@ -27,6 +27,36 @@ except StorageError as error:
     print(error)
 """
 
+TWO_WRITERS = """
+import os, stat, sys, threading, time
+from pathlib import Path
+from edgeact.storage import write_bytes
+
+def umask():
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Umask"))
+    return line.split()[1]
+
+def let_others_run(frame, event, argument):
+    time.sleep(1e-4)
+    return let_others_run
+
+def write(name):
+    for number in range(8):
+        write_bytes(folder / f"{name}-{number}", b"x")
+
+folder, seen = Path(sys.argv[1]), set()
+os.umask(0o027)
+sys.setswitchinterval(1e-6)
+threading.settrace(let_others_run)  # before every line of the two writers
+threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+for thread in threads:
+    thread.start()
+while any(thread.is_alive() for thread in threads):
+    seen.add(umask())
+modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+print(*sorted(seen | {umask()}), *(format(mode, "04o") for mode in sorted(modes)))
+"""
+
 STUCK = """
 import sys, time
 from edgeact.storage import atomic_write
@@ -123,6 +153,13 @@ def test_a_new_file_has_the_permissions_of_any_other(tmp_path: Path, umask: int)
         os.umask(before)
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "any")}
     assert modes == {0o666 & ~umask}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the umask from Linux's /proc")
+def test_two_writing_threads_leave_the_umask_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TWO_WRITERS, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["0027", "0640"]
 
 
 def test_a_place_that_cannot_be_written_is_told(target: Path) -> None:
