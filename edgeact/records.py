@@ -302,6 +302,9 @@ class SearchTrial(Record):
     parameters: int = Field(default=0, ge=0)
     macs: int = Field(default=0, ge=0)
     weights_sha256: str = ""
+    artifacts_sha256: dict[str, str] = Field(
+        default_factory=dict, description="artifact -> digest of the members a device opens"
+    )
     latency: Latency | None = Field(default=None, description="measured; None: estimated, or failed")
     latency_estimate_ms: float | None = Field(default=None, description="roofline estimate; never measured")
     top1: Fraction | None = None

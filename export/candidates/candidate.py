@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,11 +20,17 @@ from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.tuning import Study
 from edgeact.records import Precision
 
-__all__ = ["Clips", "Sources", "Variant", "onnx_variant"]
+__all__ = ["Clips", "Sources", "Variant", "artifact_sha256", "onnx_variant"]
 
 Clips = Sequence[npt.NDArray[np.float32]]
 
 _OPENED: tuple[Role, ...] = ("graph", "weights", "engine")
+
+
+def artifact_sha256(members: Iterable[tuple[str, Role, str]]) -> str:
+    """Return the digest of an artifact from its members' paths, roles and SHA-256; the order does not matter."""
+    lines = sorted(f"{path} {sha256}\n" for path, role, sha256 in members if role in _OPENED)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,13 @@ class Variant:
     def size_bytes(self) -> int:
         """Size of what a device opens; recipes and scripts are left out."""
         return sum(len(data) for role, data in self.members.values() if role in _OPENED)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what a device opens: the members' paths and contents; recipes and scripts are left out."""
+        return artifact_sha256(
+            (path, role, hashlib.sha256(data).hexdigest()) for path, (role, data) in self.members.items()
+        )
 
     def member(self, role: Role) -> bytes | None:
         """The one member of that role; None where there is none."""

@@ -22,6 +22,9 @@ class Outcome(BaseModel):
     parameters: int = 0
     macs: int = 0
     weights_sha256: str = Field(default="", description="of the state, pruned and fine-tuned")
+    artifacts_sha256: dict[str, str] = Field(
+        default_factory=dict, description="artifact -> digest of the members a device opens, of every artifact compared"
+    )
     latency: Latency | None = Field(default=None, description="None: only estimated, or failed")
     latency_estimate_ms: float | None = None
     machine: Machine | None = Field(default=None, description="that the latency was measured on")

@@ -27,6 +27,7 @@ from edgeact.export.models.checkpoint import state_sha256
 from edgeact.export.models.cost import measure_cost
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.quantize.calibrator import Calibrator
+from edgeact.export.quantize.tuning import Study
 from edgeact.export.search.candidate import Candidate, build
 from edgeact.export.search.estimate import estimate_ms
 from edgeact.export.search.job import Loaded, SearchJob, loaded, right_of
@@ -143,6 +144,7 @@ def _variants(task: Task, candidate: Candidate) -> list[Variant]:
         precisions=("int8",) if int8 else ("fp16",),
         on_step=lambda _title: None,
         float_modules=tuple(module for modules in kept.values() for module in modules) if int8 else (),
+        study=Study(),  # bias correction, as in an export
     )
     return VARIANTS[profile.family](sources)
 
@@ -155,7 +157,12 @@ def _counted(task: Task, candidate: Candidate, variants: list[Variant]) -> Prepa
     if estimates:
         variants = [min(variants, key=lambda one: estimates[one.artifact.name])]
     right = _right(task, candidate, variants)
-    outcome = Outcome(parameters=cost.parameters, macs=cost.macs, weights_sha256=state_sha256(model.module))
+    outcome = Outcome(
+        parameters=cost.parameters,
+        macs=cost.macs,
+        weights_sha256=state_sha256(model.module),
+        artifacts_sha256={variant.artifact.name: variant.sha256 for variant in variants},
+    )
     if not estimates:
         clip = base.data.parity.inputs[0]
         return Prepared(outcome, tuple(variants), right, clip, len(model.labels))

@@ -22,6 +22,7 @@ import pytest
 from edgeact.errors import CalibrationError, DataError, DatasetError, DeviceError, UsageError, WeightsError
 from edgeact.executors import open_executors
 from edgeact.export.build.data import DataPlan
+from edgeact.export.candidates.candidate import artifact_sha256
 from edgeact.export.models.checkpoint import read_weights, state_sha256
 from edgeact.export.models.loading import LoadRequest
 from edgeact.export.search import Budgets, SearchJob, SearchRequest, SearchWatch, export_trial, search
@@ -148,6 +149,28 @@ def test_a_trial_is_exported_as_it_was(searched: tuple[SearchRequest, SearchReco
     assert {artifact.precision for artifact in bundle.manifest.artifacts} == {trial.precision}
     assert bundle.measurements is not None
     assert trial.artifact in {row.artifact for row in bundle.measurements.rows}
+
+
+def test_every_artifact_of_a_trial_equals_the_exported_one(
+    searched: tuple[SearchRequest, SearchRecord], tmp_path: Path
+) -> None:
+    """SHA-256 over the members: the search measures, bias correction included, what the export ships."""
+    request, record = searched
+    trials = [trial for trial in record.trials if not trial.failure]
+    assert {trial.precision for trial in trials} >= {"int8"}
+    for trial in trials:
+        bundle = export_trial(request.out, trial.number, tmp_path / f"{trial.number}.edgeact")
+        members = {member.path: member for member in bundle.manifest.members}
+        shipped = {
+            artifact.name: artifact_sha256(
+                (path, members[path].role, members[path].sha256) for path in artifact.members
+            )
+            for artifact in bundle.manifest.artifacts
+        }
+        assert trial.artifact in trial.artifacts_sha256
+        compared = shipped.keys() & trial.artifacts_sha256.keys()
+        assert compared
+        assert {name: shipped[name] for name in compared} == {name: trial.artifacts_sha256[name] for name in compared}
 
 
 def test_a_trial_is_not_exported_on_other_videos(
