@@ -130,7 +130,7 @@ def _facts(spec: ModelSpec, card: ModelCard | None) -> RenderableType:
 def _options_table(spec: ModelSpec, part: Part) -> RenderableType:
     """The part's options with what this model has chosen."""
     formula = spec.formula
-    own = formula.backbone_choices if part.name == formula.backbone.name else formula.attention_choices
+    own = formula.backbone_options if part.name == formula.backbone.name else formula.attention_options
     chosen = own.text() if own else {}
     table = Table(box=None, pad_edge=False, header_style="bold", title=escape(part.name), title_justify="left")
     for header in ("option", "here", "default", "allowed", "meaning"):

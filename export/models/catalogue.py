@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from edgeact.clip import ClipSpec
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.backbones.registry import BACKBONES
-from edgeact.export.models.choices import Choices, option_text
 from edgeact.export.models.cost import measure_cost
+from edgeact.export.models.part_options import PartOptions, option_text
 from edgeact.export.models.published import Figure, published_figures
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
@@ -130,25 +130,25 @@ def entries_of(spec: ModelSpec) -> tuple[Entry, ...]:
 
 def backbones() -> tuple[Part, ...]:
     """All backbones with their options."""
-    return tuple(Part(name=row.name, source=row.paper, options=options_of(row.choices)) for row in BACKBONES.values())
+    return tuple(Part(name=row.name, source=row.paper, options=options_of(row.options)) for row in BACKBONES.values())
 
 
 def attentions() -> tuple[Part, ...]:
     """All attention modules with their options."""
-    return tuple(Part(name=row.name, source=row.source, options=options_of(row.choices)) for row in ATTENTIONS.values())
+    return tuple(Part(name=row.name, source=row.source, options=options_of(row.options)) for row in ATTENTIONS.values())
 
 
-def options_of(choices: type[Choices]) -> tuple[Option, ...]:
-    """What the fields of `choices` let through and mean."""
-    schemas = choices.model_json_schema()["properties"] if choices.model_fields else {}
+def options_of(options: type[PartOptions]) -> tuple[Option, ...]:
+    """What the fields of `options` let through and mean."""
+    schemas = options.model_json_schema()["properties"] if options.model_fields else {}
     return tuple(
         Option(
             name=name,
             default=option_text(field.default) or "all",
             allowed=_allowed(schemas[name]),
-            meaning=_meaning(choices, name),
+            meaning=_meaning(options, name),
         )
-        for name, field in choices.model_fields.items()
+        for name, field in options.model_fields.items()
     )
 
 
@@ -170,7 +170,7 @@ def markdown() -> str:
 @functools.cache
 def _entry(spec: ModelSpec, figure: Figure | None) -> Entry:
     clip = resized_clip(spec.clip, clip_frames=figure.clip_frames) if figure else spec.clip
-    options = spec.options(figure.classes if figure else _CLASSES, clip=clip)
+    options = spec.config(figure.classes if figure else _CLASSES, clip=clip)
     with torch.device("meta"):  # shapes alone, nothing is computed
         cost = measure_cost(spec.build(options), options.input_shape)
     return Entry(
@@ -194,9 +194,9 @@ def _number(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.2f}"
 
 
-def _meaning(choices: type[Choices], name: str) -> str:
+def _meaning(options: type[PartOptions], name: str) -> str:
     """The docstring below the field; one that only has another default means what it meant before."""
-    kinds = [kind for kind in choices.__mro__ if issubclass(kind, Choices) and name in kind.model_fields]
+    kinds = [kind for kind in options.__mro__ if issubclass(kind, PartOptions) and name in kind.model_fields]
     told = (kind.model_fields[name].description for kind in kinds)
     return " ".join(next((text for text in told if text), "").split())
 

@@ -20,10 +20,10 @@ from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.storage import write_bytes
 
 __all__ = [
+    "Checkpoint",
     "ModelCard",
-    "Weights",
     "file_sha256",
-    "fill",
+    "load_weights",
     "read_weights",
     "shipped_weights",
     "state_sha256",
@@ -57,7 +57,7 @@ class ModelCard(BaseModel):
         return self.model_copy(update={"pruning": plans, "provenance": {**self.provenance, **lineage}})
 
 
-class Weights(BaseModel):
+class Checkpoint(BaseModel):
     """A state dict with the card it came with, if any."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -76,7 +76,7 @@ def write_weights(path: str | Path, module: nn.Module, card: ModelCard) -> None:
     write_bytes(path, save(tensors, metadata={_CARD_KEY: card.model_dump_json()}))
 
 
-def read_weights(path: str | Path) -> Weights:
+def read_weights(path: str | Path) -> Checkpoint:
     """Read `.safetensors`, or `.pt`/`.pth` with `weights_only=True` (no code of the file is run).
 
     Raises WeightsError for a missing, unreadable or non-finite file.
@@ -91,7 +91,7 @@ def read_weights(path: str | Path) -> Weights:
     else:
         raise WeightsError(f"weights '{file}': expected a .safetensors, .pt or .pth file, got '{file.suffix}'")
     _check_finite(file, tensors)
-    return Weights(tensors=tensors, card=card, sha256=file_sha256(file), path=file)
+    return Checkpoint(tensors=tensors, card=card, sha256=file_sha256(file), path=file)
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
@@ -144,7 +144,7 @@ def _check_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
             raise WeightsError(f"weights '{file}': tensor '{name}' holds NaN or infinity; train or export it again")
 
 
-def fill(module: nn.Module, weights: Weights) -> None:
+def load_weights(module: nn.Module, weights: Checkpoint) -> None:
     """Load `weights` into `module`; every name and shape must fit.
 
     Raises WeightsError listing what is missing, unexpected or of another shape: the first few of each, or every one

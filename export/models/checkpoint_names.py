@@ -14,11 +14,11 @@ from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import WeightsError
-from edgeact.export.models.checkpoint import Weights
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.checkpoint import Checkpoint
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.spec import ModelSpec
 
-__all__ = ["complete", "contract", "translated"]
+__all__ = ["fill_missing", "trained_clip", "with_our_names"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ _PIXELS_OF_2020 = {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2
 _COUNTER = "num_batches_tracked"
 
 
-def translated(weights: Weights) -> Weights:
+def with_our_names(weights: Checkpoint) -> Checkpoint:
     """`weights` under the names of the models here, `naming` saying whose names they had; others as they are."""
     for naming in (_TORCHVISION, _HARA):
         if weights.card is None and naming.marks <= weights.tensors.keys():
@@ -70,7 +70,7 @@ def _ours(name: str, naming: _Naming) -> str:
     return name
 
 
-def contract(weights: Weights | None, clip: ClipSpec) -> ClipSpec:
+def trained_clip(weights: Checkpoint | None, clip: ClipSpec) -> ClipSpec:
     """The clip `weights` were trained on, as far as that is known: their card's, or `clip` with their pixels' scale."""
     if weights is None:
         return clip
@@ -79,16 +79,16 @@ def contract(weights: Weights | None, clip: ClipSpec) -> ClipSpec:
     return clip.model_copy(update=_PIXELS_OF_2020) if _release(weights) == "2020" else clip
 
 
-def _release(weights: Weights) -> str | None:
+def _release(weights: Checkpoint) -> str | None:
     if weights.naming != _HARA.title:
         return None
     classifier = weights.tensors.get("classifier.weight")
     return "2020" if classifier is not None and len(classifier) in _CLASSES_OF_2020 else "2018"
 
 
-def complete(
-    weights: Weights, spec: ModelSpec, options: ModelOptions, module: nn.Module
-) -> tuple[Weights, tuple[str, ...]]:
+def fill_missing(
+    weights: Checkpoint, spec: ModelSpec, options: NetworkConfig, module: nn.Module
+) -> tuple[Checkpoint, tuple[str, ...]]:
     """`weights` with the module's own tensors where a file of another package cannot have them, and notes that say so.
 
     These are attention modules and, in files of PyTorch before 0.4.1, batch norm's counters. Weights that are not
@@ -100,7 +100,7 @@ def complete(
     missing = [name for name in own if name not in weights.tensors]
     _refuse_type_a(weights, missing)
     with torch.device("meta"):
-        backbone = replace(spec.formula, attention=None, attention_choices=None).build(options).state_dict()
+        backbone = replace(spec.formula, attention=None, attention_options=None).build(options).state_dict()
     attention = [name for name in missing if name not in backbone]
     counters = [name for name in missing if name in backbone and name.endswith(_COUNTER)]
     notes = [f"{weights.path.name} has the names of {weights.naming}"]
@@ -114,7 +114,7 @@ def complete(
     return weights.model_copy(update={"tensors": {**weights.tensors, **extra}}), tuple(notes)
 
 
-def _refuse_type_a(weights: Weights, missing: list[str]) -> None:
+def _refuse_type_a(weights: Checkpoint, missing: list[str]) -> None:
     wanted = any(".shortcut." in name for name in missing)
     if wanted and not any(".shortcut." in name for name in weights.tensors):
         raise WeightsError(

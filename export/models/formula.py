@@ -14,15 +14,15 @@ from pydantic import ValidationError
 from torch import nn
 
 from edgeact.errors import UnknownNameError, UsageError
-from edgeact.export.models.attention.base import Attention, no_attention
+from edgeact.export.models.attention.base import AttentionBuilder, no_attention
 from edgeact.export.models.attention.registry import AttentionSpec, find_attention
 from edgeact.export.models.backbones.registry import BackboneSpec, find_backbone
-from edgeact.export.models.choices import AttentionChoices, Choices
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.part_options import AttentionOptions, PartOptions
 
 __all__ = ["Formula", "parse_formula"]
 
-_C = TypeVar("_C", bound=Choices)
+_C = TypeVar("_C", bound=PartOptions)
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class Formula:
     """A backbone, perhaps an attention module, and what was chosen of both."""
 
     backbone: BackboneSpec
-    backbone_choices: Choices
+    backbone_options: PartOptions
     attention: AttentionSpec | None = None
-    attention_choices: AttentionChoices | None = None
+    attention_options: AttentionOptions | None = None
 
-    def build(self, options: ModelOptions) -> nn.Module:
+    def build(self, options: NetworkConfig) -> nn.Module:
         """The untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
-        attention: Attention = no_attention
-        if self.attention and self.attention_choices:
-            attention = self.attention.at(self.attention_choices, self.backbone.stages)
-        return self.backbone.build(options, self.backbone_choices, attention)
+        attention: AttentionBuilder = no_attention
+        if self.attention and self.attention_options:
+            attention = self.attention.at(self.attention_options, self.backbone.stages)
+        return self.backbone.build(options, self.backbone_options, attention)
 
     def __str__(self) -> str:
         """The shortest text that gives this formula; equal formulas have equal texts."""
         name = self.backbone.name + (f"+{self.attention.name}" if self.attention else "")
-        chosen = self.backbone_choices.text() | (self.attention_choices.text() if self.attention_choices else {})
+        chosen = self.backbone_options.text() | (self.attention_options.text() if self.attention_options else {})
         return name + ("?" + "&".join(f"{key}={chosen[key]}" for key in sorted(chosen)) if chosen else "")
 
 
@@ -55,16 +55,16 @@ def parse_formula(text: str) -> Formula:
     backbone = find_backbone(backbone_name)
     attention = find_attention(attention_name) if plus else None
     options = _options(text, query)
-    own = {key: options.pop(key) for key in list(options) if key in backbone.choices.model_fields}
-    known = [*backbone.choices.model_fields, *(attention.choices.model_fields if attention else ())]
+    own = {key: options.pop(key) for key in list(options) if key in backbone.options.model_fields}
+    known = [*backbone.options.model_fields, *(attention.options.model_fields if attention else ())]
     for key in options:
-        if not attention or key not in attention.choices.model_fields:
+        if not attention or key not in attention.options.model_fields:
             raise UnknownNameError(f"option of '{names}'", key, known)
-    choices = _validated(text, attention.choices, options) if attention else None
+    choices = _validated(text, attention.options, options) if attention else None
     for key in options:
         if key.endswith("stages") and not all(1 <= stage <= backbone.stages for stage in getattr(choices, key)):
             raise UsageError(f"model '{text}': expected {key} within 1 to {backbone.stages}, got {options[key]}")
-    return Formula(backbone, _validated(text, backbone.choices, own), attention, choices)
+    return Formula(backbone, _validated(text, backbone.options, own), attention, choices)
 
 
 def _options(text: str, query: str) -> dict[str, str]:

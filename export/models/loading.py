@@ -15,13 +15,13 @@ from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import DataError, EdgeactError, ModelError, UsageError, WeightsError
-from edgeact.export.models.checkpoint import Weights, fill, read_weights, shipped_weights, state_sha256
-from edgeact.export.models.checkpoint_names import complete, contract, translated
-from edgeact.export.models.pruning.apply import cut_layers
+from edgeact.export.models.checkpoint import Checkpoint, load_weights, read_weights, shipped_weights, state_sha256
+from edgeact.export.models.checkpoint_names import fill_missing, trained_clip, with_our_names
+from edgeact.export.models.pruning.apply import apply_cuts
 from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.spec import ModelSpec, Pixels, resized_clip
-from edgeact.export.models.synthetic import settle
+from edgeact.export.models.synthetic import calibrate_batch_norm
 
 __all__ = ["DEFAULT_MODEL", "LoadRequest", "LoadedModel", "load_model", "read_labels"]
 
@@ -94,7 +94,7 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
     card = weights.card if weights else None
     if weights and card and card.model != name:
         raise WeightsError(f"weights '{weights.path}' are of '{card.model}', expected '{name}'")
-    clip = _clip(request, contract(weights, spec.clip))
+    clip = _clip(request, trained_clip(weights, spec.clip))
     trained_on = _class_count(spec, weights) if weights else _CLASSES_WITHOUT_WEIGHTS
     labels = request.labels or (card.labels if card else None) or _numbered(trained_on)
     if weights and len(labels) != trained_on:
@@ -102,16 +102,16 @@ def _from_registry(source: str | None, request: LoadRequest) -> LoadedModel:
             f"weights '{weights.path}' have {trained_on} classes, but {len(labels)} labels were given; "
             "give a labels file with one line per class, or train a new classifier first with edgeact train --init"
         )
-    options = spec.options(len(labels), width=request.width or (card.width if card else None), clip=clip)
+    options = spec.config(len(labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.seed)
     module = spec.build(options)
     _rebuild_pruned(module, weights)
     notes: tuple[str, ...] = ()
     if weights:
-        weights, notes = complete(weights, spec, options, module)
-        fill(module, weights)
+        weights, notes = fill_missing(weights, spec, options, module)
+        load_weights(module, weights)
     else:
-        settle(module, clip, request.seed)
+        calibrate_batch_norm(module, clip, request.seed)
     return LoadedModel(
         name,
         name,
@@ -134,7 +134,7 @@ def _from_module(source: str, module: object, request: LoadRequest) -> LoadedMod
     card = weights.card if weights else None
     if weights:
         _rebuild_pruned(module, weights)
-        fill(module, weights)
+        load_weights(module, weights)
     clip = _clip(request, card.clip if card else MODELS[_USER_CLIP].clip)
     module.to("cpu").eval()
     labels = request.labels or (card.labels if card else None) or _numbered(_classes_of(source, module, clip))
@@ -153,15 +153,15 @@ def _from_module(source: str, module: object, request: LoadRequest) -> LoadedMod
     )
 
 
-def _rebuild_pruned(module: nn.Module, weights: Weights | None) -> None:
+def _rebuild_pruned(module: nn.Module, weights: Checkpoint | None) -> None:
     """Take out what had been taken out of the module that `weights` are of."""
     for plan in weights.card.pruning if weights and weights.card else ():
-        cut_layers(module, plan.cuts)
+        apply_cuts(module, plan.cuts)
 
 
-def _weights_for(name: str, request: LoadRequest) -> Weights | None:
+def _weights_for(name: str, request: LoadRequest) -> Checkpoint | None:
     if request.weights:
-        return translated(read_weights(request.weights))
+        return with_our_names(read_weights(request.weights))
     if request.random_weights:
         return None
     shipped = shipped_weights()
@@ -207,7 +207,7 @@ def _assumed(request: LoadRequest, clip: ClipSpec) -> tuple[str, ...]:
     )
 
 
-def _class_count(spec: ModelSpec, weights: Weights) -> int:
+def _class_count(spec: ModelSpec, weights: Checkpoint) -> int:
     """How many classes the weights were trained for: the rows of their classifier."""
     classifier = weights.tensors.get(f"{spec.classifier}.weight")
     if classifier is None or classifier.ndim != 2:

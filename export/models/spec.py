@@ -10,7 +10,7 @@ from torch import nn
 from edgeact.clip import ClipSpec
 from edgeact.errors import UsageError
 from edgeact.export.models.formula import Formula
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 
 __all__ = ["ModelSpec", "Pixels", "resized_clip"]
 
@@ -26,7 +26,7 @@ class ModelSpec:
     paper: str
     width: int = 64
 
-    def build(self, options: ModelOptions) -> nn.Module:
+    def build(self, options: NetworkConfig) -> nn.Module:
         """The untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
         return self.formula.build(options)
 
@@ -35,10 +35,10 @@ class ModelSpec:
         """Name of the last linear layer in the module."""
         return self.formula.backbone.classifier
 
-    def options(self, class_count: int, *, width: int | None = None, clip: ClipSpec | None = None) -> ModelOptions:
+    def config(self, class_count: int, *, width: int | None = None, clip: ClipSpec | None = None) -> NetworkConfig:
         """The options for `class_count` classes, everything else as the paper has it unless given."""
         contract = clip or self.clip
-        return ModelOptions(class_count, width or self.width, contract.clip_frames, contract.crop)
+        return NetworkConfig(class_count, width or self.width, contract.clip_frames, contract.crop)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgeact.clip import ClipSpec
 
-__all__ = ["made_up_clips", "settle"]
+__all__ = ["calibrate_batch_norm", "synthetic_clips"]
 
 _FEWEST = 4  # clips to take statistics of
 _POSITIONS = 16  # a channel's variance is taken over at least about so many values, in the smallest map
@@ -23,7 +23,7 @@ _NOISE = 0.25
 _SHIFT = 1.0  # deviations above 0: five of six values pass a ReLU
 
 
-def made_up_clips(clip: ClipSpec, count: int, seed: int = 0) -> list[npt.NDArray[np.float32]]:
+def synthetic_clips(clip: ClipSpec, count: int, seed: int = 0) -> list[npt.NDArray[np.float32]]:
     """Moving blobs with some noise, of the size that normalized videos have: `count` inputs of a model."""
     generator = torch.Generator().manual_seed(seed)
     size = (clip.clip_frames, *clip.crop)
@@ -36,7 +36,7 @@ def made_up_clips(clip: ClipSpec, count: int, seed: int = 0) -> list[npt.NDArray
     return made
 
 
-def settle(module: nn.Module, clip: ClipSpec, seed: int = 0) -> None:
+def calibrate_batch_norm(module: nn.Module, clip: ClipSpec, seed: int = 0) -> None:
     """Make rounding errors in an untrained module about as harmless as in a trained one; only batch norms change.
 
     As they are made, norms pass on what they get, and activations grow or vanish with depth: here they get the
@@ -55,7 +55,7 @@ def settle(module: nn.Module, clip: ClipSpec, seed: int = 0) -> None:
         with torch.no_grad():
             for norm in norms:
                 norm.bias.fill_(_SHIFT)
-            module(torch.from_numpy(np.concatenate(made_up_clips(clip, _count(clip), seed))))
+            module(torch.from_numpy(np.concatenate(synthetic_clips(clip, _count(clip), seed))))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

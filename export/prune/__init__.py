@@ -11,9 +11,9 @@ pruned model. `finetune.prune_and_finetune` does all of it in steps, each traine
 The whole of the graph is in the plan: applying and rebuilding do not need torch-pruning.
 """
 
-from edgeact.export.models.pruning.apply import silence
+from edgeact.export.models.pruning.apply import zero_removed_channels
 from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.export.prune.importance import accumulate_gradients
 from edgeact.export.prune.planning import PruneRequest, apply_plan, plan_pruning
 
-__all__ = ["PruneRequest", "PruningPlan", "accumulate_gradients", "apply_plan", "plan_pruning", "silence"]
+__all__ = ["PruneRequest", "PruningPlan", "accumulate_gradients", "apply_plan", "plan_pruning", "zero_removed_channels"]

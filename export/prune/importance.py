@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from edgeact.errors import UsageError
 from edgeact.export.models.pruning.plan import Importance
-from edgeact.export.prune.trace import Family, Traced
+from edgeact.export.prune.trace import ChannelGroup, Traced
 from edgeact.extras import require
 
 __all__ = ["accumulate_gradients", "score_families"]
@@ -50,7 +50,7 @@ def score_families(module: nn.Module, traced: Traced, importance: Importance) ->
 _GENERAL: Importance = "l2"
 
 
-def _group(family: Family, traced: Traced) -> list[Any]:
+def _group(family: ChannelGroup, traced: Traced) -> list[Any]:
     """The family as torch-pruning has a group: the layers, their channels, and whose unit each channel is."""
     pruning = require("torch_pruning", "export")
     item_of, dependency = pruning._helpers.GroupItem, pruning.dependency.dependency.Dependency

@@ -13,22 +13,22 @@ from torch.nn.modules.conv import _ConvNd
 
 from edgeact.errors import ModelError, UsageError
 from edgeact.export.models.cost import measure_cost
-from edgeact.export.models.pruning.apply import cut_layers
+from edgeact.export.models.pruning.apply import apply_cuts
 from edgeact.export.models.pruning.plan import (
     IMPORTANCES,
     Importance,
-    Kept,
+    KeptChannels,
     LayerCut,
     LayerRow,
     PruningPlan,
     Scope,
-    Skipped,
+    UnprunedLayer,
 )
 from edgeact.export.prune.importance import score_families
 from edgeact.export.prune.select import Bounds, Chosen, choose, wanted_globally
-from edgeact.export.prune.trace import Family, FamilyKey, Side, Traced, trace
+from edgeact.export.prune.trace import ChannelGroup, GroupKey, Side, Traced, trace
 
-__all__ = ["PruneRequest", "apply_plan", "count_units", "plan_pruning"]
+__all__ = ["PruneRequest", "apply_plan", "group_sizes", "plan_pruning"]
 
 _TOLD_TO_STAY = "asked to stay"
 _ONE_MULTIPLE = "too few channels for the next lower multiple of {}"
@@ -49,20 +49,20 @@ class PruneRequest:
     importance: Importance = "l2"
     channel_multiple: int = 1
     """Widths come to multiples of it; a profile's `channel_multiple_int8` or `channel_multiple_fp16`."""
-    most: float = 0.9
+    max_ratio: float = 0.9
     """Largest share that goes of what hangs together, whatever the scope says."""
-    of_units: Mapping[FamilyKey, int] = field(default_factory=dict)
-    """What all shares are meant of, by `count_units` of the module before it was pruned in earlier steps: so steps come
+    original_sizes: Mapping[GroupKey, int] = field(default_factory=dict)
+    """What all shares are meant of, by `group_sizes` of the module before it was pruned in earlier steps: so steps come
     to the widths that one step would have come to. What is not in it is meant as it is."""
 
     def __post_init__(self) -> None:
         for name, ratio in (("ratio", self.ratio), *self.ratios.items()):
             if not 0 <= ratio < 1:
                 raise UsageError(f"expected a pruning ratio within [0, 1), got {ratio:g} for '{name}'")
-        if self.channel_multiple < 1 or not 0 < self.most < 1:
+        if self.channel_multiple < 1 or not 0 < self.max_ratio < 1:
             raise UsageError(
                 "expected a channel multiple of at least 1 and a largest share within (0, 1), got "
-                f"{self.channel_multiple} and {self.most:g}"
+                f"{self.channel_multiple} and {self.max_ratio:g}"
             )
         if self.importance not in IMPORTANCES or self.scope not in ("layer", "global"):
             raise UsageError(
@@ -84,7 +84,7 @@ def plan_pruning(
     families, skipped = traced.families, dict(traced.skipped)
     scores = score_families(module, traced, wanted.importance)
     shares = _shares(families, scores, wanted)
-    bounds = Bounds(wanted.channel_multiple, wanted.most)
+    bounds = Bounds(wanted.channel_multiple, wanted.max_ratio)
     chosen = choose(families, scores, shares, traced.widths, bounds)
     cuts = _cuts(module, traced, chosen)
     after = _tried(module, input_shape, cuts)
@@ -109,14 +109,16 @@ def plan_pruning(
         macs=(before.macs, after.macs),
         moved=(before.moved, after.moved),
         rows=tuple(_row(name, before.layers[name], after.layers[name]) for name in _differing(before, after)),
-        skipped=tuple(Skipped(layer=name, reason=skipped[name]) for name in sorted(skipped) if name not in changed),
+        skipped=tuple(
+            UnprunedLayer(layer=name, reason=skipped[name]) for name in sorted(skipped) if name not in changed
+        ),
         cuts=cuts,
     )
 
 
 def _tell_what_stays(
     module: nn.Module,
-    families: Sequence[Family],
+    families: Sequence[ChannelGroup],
     chosen: Sequence[Chosen],
     shares: Sequence[float],
     request: PruneRequest,
@@ -136,19 +138,19 @@ def _tell_what_stays(
 
 def apply_plan(module: nn.Module, plan: PruningPlan) -> None:
     """Take out of `module`, in place, what `plan` says; ModelError where it was made for another module."""
-    cut_layers(module, plan.cuts)
+    apply_cuts(module, plan.cuts)
 
 
-def count_units(module: nn.Module, input_shape: Sequence[int]) -> dict[FamilyKey, int]:
+def group_sizes(module: nn.Module, input_shape: Sequence[int]) -> dict[GroupKey, int]:
     """How many channels, or groups of them, could be taken out one by one; by what they hang on."""
     return {family.key: family.size for family in trace(module, input_shape).families}
 
 
-def _shares(families: Sequence[Family], scores: Sequence[np.ndarray], request: PruneRequest) -> list[float]:
+def _shares(families: Sequence[ChannelGroup], scores: Sequence[np.ndarray], request: PruneRequest) -> list[float]:
     """Which share of what each family has left is to go."""
-    left = [family.size / request.of_units.get(family.key, family.size) for family in families]
+    left = [family.size / request.original_sizes.get(family.key, family.size) for family in families]
     shares = _shares_of_all(families, scores, left, request)
-    return [_of_the_rest(min(share, request.most), part) for share, part in zip(shares, left, strict=True)]
+    return [_of_the_rest(min(share, request.max_ratio), part) for share, part in zip(shares, left, strict=True)]
 
 
 def _of_the_rest(share: float, left: float) -> float:
@@ -157,7 +159,7 @@ def _of_the_rest(share: float, left: float) -> float:
 
 
 def _shares_of_all(
-    families: Sequence[Family], scores: Sequence[np.ndarray], left: Sequence[float], request: PruneRequest
+    families: Sequence[ChannelGroup], scores: Sequence[np.ndarray], left: Sequence[float], request: PruneRequest
 ) -> list[float]:
     """Which share of each family, as it was in the beginning, is to be gone."""
     own = [_own_ratio(family, request.ratios) for family in families]
@@ -176,7 +178,7 @@ def _shares_of_all(
     return [shares[index] if ratio is None else ratio for index, ratio in enumerate(own)]
 
 
-def _own_ratio(family: Family, ratios: Mapping[str, float]) -> float | None:
+def _own_ratio(family: ChannelGroup, ratios: Mapping[str, float]) -> float | None:
     layers = [member.layer for member in family.members if member.side == "outputs"]
     return next((ratio for pattern, ratio in ratios.items() if fnmatch.filter(layers, pattern)), None)
 
@@ -191,7 +193,7 @@ def _cuts(module: nn.Module, traced: Traced, chosen: Sequence[Chosen]) -> tuple[
     cuts = []
     for name, _ in module.named_modules():
         kept = {
-            side: Kept.of(width, sorted(set(range(width)) - out))
+            side: KeptChannels.of(width, sorted(set(range(width)) - out))
             for side, out in gone.get(name, {}).items()
             for width in (traced.widths[name, side],)
         }
@@ -253,7 +255,7 @@ def _measured(module: nn.Module, input_shape: Sequence[int], cuts: Sequence[Laye
 
 
 def _counted(network: nn.Module, input_shape: Sequence[int], cuts: Sequence[LayerCut]) -> _Measured:
-    cut_layers(network, cuts)
+    apply_cuts(network, cuts)
     layers: dict[str, _Layer] = {}
 
     def count(name: str, layer: nn.Module, inputs_given: tuple[Tensor, ...], output: Tensor) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeact.export.prune.importance import Scores
-from edgeact.export.prune.trace import Family, Side
+from edgeact.export.prune.trace import ChannelGroup, Side
 
 __all__ = ["Bounds", "choose", "wanted_globally"]
 
@@ -31,7 +31,7 @@ class Bounds:
 class _Ranked:
     """A family with its units in order, and how many of every bucket stay by now."""
 
-    def __init__(self, family: Family, scores: Scores, kept: int) -> None:
+    def __init__(self, family: ChannelGroup, scores: Scores, kept: int) -> None:
         self.family = family
         self.buckets = [np.flatnonzero(family.buckets == bucket) for bucket in range(family.bucket_count)]
         self.ranks = [own[np.argsort(-scores[own], kind="stable")] for own in self.buckets]
@@ -49,7 +49,7 @@ class _Ranked:
 
 
 def choose(
-    families: Sequence[Family],
+    families: Sequence[ChannelGroup],
     scores: Sequence[Scores],
     shares: Sequence[float],
     widths: dict[Key, int],

@@ -24,11 +24,11 @@ from edgeact.export.prune.axes import map_axes
 from edgeact.export.prune.surrogates import Follower, standing_in
 from edgeact.extras import require
 
-__all__ = ["Family", "FamilyKey", "Member", "Traced", "trace"]
+__all__ = ["ChannelGroup", "GroupKey", "Member", "Traced", "trace"]
 
 Side = Literal["outputs", "inputs"]
 Indices = npt.NDArray[np.int64]
-FamilyKey = frozenset[tuple[str, Side, int]]
+GroupKey = frozenset[tuple[str, Side, int]]
 
 _IS_OUTPUT = "they are the model's output"
 _IS_INPUT = "they are added to the model's input"
@@ -47,7 +47,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Family:
+class ChannelGroup:
     """Units of channels that hang on the same layers; each can be taken out alone."""
 
     members: tuple[Member, ...]
@@ -60,7 +60,7 @@ class Family:
         return len(self.buckets)
 
     @property
-    def key(self) -> FamilyKey:
+    def key(self) -> GroupKey:
         """What it hangs on; the same after some of its units are gone."""
         return frozenset((member.layer, member.side, member.slots.shape[1]) for member in self.members)
 
@@ -74,7 +74,7 @@ class Family:
 class Traced:
     """All families of a module, and the layers that keep their outputs, with the reason."""
 
-    families: tuple[Family, ...]
+    families: tuple[ChannelGroup, ...]
     skipped: dict[str, str]
     handlers: dict[tuple[str, Side], Any]
     """torch-pruning's node and pruning function by member, for its importances."""
@@ -285,7 +285,7 @@ def _families(channels: _Channels, module: nn.Module, skipped: dict[str, str]) -
 _WEIGHED = (_ConvNd, nn.Linear)
 
 
-def _bucketed(members: tuple[Member, ...], module: nn.Module, skipped: dict[str, str]) -> Family | None:
+def _bucketed(members: tuple[Member, ...], module: nn.Module, skipped: dict[str, str]) -> ChannelGroup | None:
     """A family with its units assigned to the groups of grouped convolutions; None where they do not go up evenly."""
     size = len(members[0].slots)
     keys = []
@@ -301,11 +301,11 @@ def _bucketed(members: tuple[Member, ...], module: nn.Module, skipped: dict[str,
             return None
         keys.append(member.slots[:, 0] // (width // groups))
     if not keys:
-        return Family(members, np.zeros(size, np.int64))
+        return ChannelGroup(members, np.zeros(size, np.int64))
     _, buckets, counts = np.unique(np.stack(keys), axis=1, return_inverse=True, return_counts=True)
     if len(set(counts.tolist())) > 1:
         skipped.update(
             {m.layer: "grouped convolutions cut its channels unevenly" for m in members if m.side == "outputs"}
         )
         return None
-    return Family(members, buckets.reshape(-1).astype(np.int64))
+    return ChannelGroup(members, buckets.reshape(-1).astype(np.int64))

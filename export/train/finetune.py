@@ -17,13 +17,20 @@ from torch import nn
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
 from edgeact.calibration.evaluation import in_model_labels
 from edgeact.errors import DatasetError, UsageError
-from edgeact.export.models.checkpoint import ModelCard, file_sha256, fill, read_weights, state_sha256, write_weights
+from edgeact.export.models.checkpoint import (
+    ModelCard,
+    file_sha256,
+    load_weights,
+    read_weights,
+    state_sha256,
+    write_weights,
+)
 from edgeact.export.models.loading import LoadedModel
-from edgeact.export.models.pruning.apply import cut_layers
+from edgeact.export.models.pruning.apply import apply_cuts
 from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.export.prune.importance import accumulate_gradients
-from edgeact.export.prune.planning import PruneRequest, apply_plan, count_units, plan_pruning
-from edgeact.export.prune.trace import FamilyKey
+from edgeact.export.prune.planning import PruneRequest, apply_plan, group_sizes, plan_pruning
+from edgeact.export.prune.trace import GroupKey
 from edgeact.export.train.distill import Distillation, Teacher
 from edgeact.export.train.frame_cache import PreparedVideos, prepare
 from edgeact.export.train.loop import EpochResult, Progress, TrainingVideos, TrainPlan, centred_batches, fit
@@ -106,7 +113,7 @@ class _Job:
     request: FinetuneRequest
     dataset: Dataset
     videos: TrainingVideos
-    units: Mapping[FamilyKey, int]
+    units: Mapping[GroupKey, int]
     """Of the unpruned model."""
     data_digest: str
     digest: str
@@ -143,7 +150,7 @@ def _job(model: LoadedModel, request: FinetuneRequest, avoid: Sequence[VideoItem
         request=request,
         dataset=used,
         videos=videos,
-        units=count_units(model.module, model.clip.input_shape) if request.steps > 1 else {},
+        units=group_sizes(model.module, model.clip.input_shape) if request.steps > 1 else {},
         data_digest=data_digest,
         digest=hashlib.sha256(repr(decisive).encode()).hexdigest()[:16],
     )
@@ -178,7 +185,7 @@ def _planned(module: nn.Module, job: _Job, part: float, step: tuple[int, int] = 
         wanted,
         ratio=_share(wanted.ratio, part),
         ratios={pattern: _share(ratio, part) for pattern, ratio in wanted.ratios.items()},
-        of_units=job.units,
+        original_sizes=job.units,
     )
     if wanted.importance == "taylor":
         accumulate_gradients(module, centred_batches(_spread(job.videos.train), job.request.train))
@@ -296,8 +303,8 @@ def _taken(model: LoadedModel, file: Path, digest: str) -> LoadedModel:
         )
     module = copy.deepcopy(model.module)
     for plan in card.pruning[len(model.pruning) :]:
-        cut_layers(module, plan.cuts)
-    fill(module, weights)
+        apply_cuts(module, plan.cuts)
+    load_weights(module, weights)
     sha256 = file_sha256(file)
     return replace(model, module=module.eval(), weights_sha256=sha256, provenance=card.provenance, pruning=card.pruning)
 

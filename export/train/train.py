@@ -18,10 +18,10 @@ from edgeact.calibration.datasets import LOADING_STEP, Dataset, load_dataset
 from edgeact.clip import ClipSpec
 from edgeact.errors import DatasetError, UsageError
 from edgeact.export.graph.torch_to_onnx import to_onnx
-from edgeact.export.models.checkpoint import ModelCard, Weights, fill, read_weights, write_weights
-from edgeact.export.models.checkpoint_names import complete, contract, translated
-from edgeact.export.models.options import ModelOptions
-from edgeact.export.models.pruning.apply import cut_layers
+from edgeact.export.models.checkpoint import Checkpoint, ModelCard, load_weights, read_weights, write_weights
+from edgeact.export.models.checkpoint_names import fill_missing, trained_clip, with_our_names
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.pruning.apply import apply_cuts
 from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
@@ -71,7 +71,7 @@ def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
     report = progress or Progress()
     spec = find_model(request.model)
     dataset = load_dataset(request.data, titled(report.on_step, LOADING_STEP))
-    initial = translated(read_weights(request.init)) if request.init else None
+    initial = with_our_names(read_weights(request.init)) if request.init else None
     start = _started(request, spec, dataset.labels, initial)
     for note in start.notes:
         report.on_note(note)
@@ -113,22 +113,22 @@ class _Start:
     notes: tuple[str, ...]
 
 
-def _started(request: TrainRequest, spec: ModelSpec, labels: tuple[str, ...], initial: Weights | None) -> _Start:
+def _started(request: TrainRequest, spec: ModelSpec, labels: tuple[str, ...], initial: Checkpoint | None) -> _Start:
     """The module as its initial weights have it, cut as they were, or at random."""
     card = initial.card if initial else None
     clip = resized_clip(
-        contract(initial, spec.clip),
+        trained_clip(initial, spec.clip),
         clip_frames=request.clip_frames,
         size=request.size,
         resize=request.resize,
         fps=request.fps,
     )
-    options = spec.options(len(labels), width=request.width or (card.width if card else None), clip=clip)
+    options = spec.config(len(labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.plan.seed)
     module = spec.build(options)
     pruning = tuple(card.pruning) if card else ()
     for plan in pruning:
-        cut_layers(module, plan.cuts)
+        apply_cuts(module, plan.cuts)
     notes = _start_from(initial, spec, options, module) if initial else ()
     return _Start(module, clip, options.width, pruning, notes)
 
@@ -163,17 +163,17 @@ def _rounding(
         yield
 
 
-def _start_from(initial: Weights, spec: ModelSpec, options: ModelOptions, module: nn.Module) -> tuple[str, ...]:
+def _start_from(initial: Checkpoint, spec: ModelSpec, options: NetworkConfig, module: nn.Module) -> tuple[str, ...]:
     """Fill the module; what is said of tensors that did not come from the file."""
-    weights, notes = complete(initial, spec, options, module)
+    weights, notes = fill_missing(initial, spec, options, module)
     fitting = _for_classes(weights, spec, module)
     if fitting is not weights:
         notes = (*notes, f"not from the file: {spec.classifier}, trained anew for {options.class_count} classes")
-    fill(module, fitting)
+    load_weights(module, fitting)
     return notes
 
 
-def _for_classes(initial: Weights, spec: ModelSpec, module: nn.Module) -> Weights:
+def _for_classes(initial: Checkpoint, spec: ModelSpec, module: nn.Module) -> Checkpoint:
     """`initial` with the module's own new classifier in place of one for another number of classes."""
     own = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(f"{spec.classifier}.")}
     if all(name in initial.tensors and len(initial.tensors[name]) == len(tensor) for name, tensor in own.items()):

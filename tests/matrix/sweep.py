@@ -32,7 +32,7 @@ from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.models.registry import MODELS
-from edgeact.export.models.synthetic import made_up_clips
+from edgeact.export.models.synthetic import synthetic_clips
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import describe
 from edgeact.export.tensorrt.rtx_compiler import check_and_build
@@ -188,7 +188,7 @@ def _compiled(cell: Cell, variants: Sequence[Variant], profile: DeviceProfile) -
 
 
 def _made_up_data(clip: ClipSpec, labels: tuple[str, ...]) -> ExportData:
-    clips = made_up_clips(clip, _CALIBRATION_CLIPS + _PARITY_CLIPS, seed=1)
+    clips = synthetic_clips(clip, _CALIBRATION_CLIPS + _PARITY_CLIPS, seed=1)
     provenance = Calibration(
         dataset="made up",
         split="none",

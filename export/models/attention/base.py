@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-__all__ = ["Along", "Attention", "Gate", "Site", "axes_but", "no_attention"]
+__all__ = ["Along", "AttentionBuilder", "Gate", "Site", "axes_but", "no_attention"]
 
 Along = Literal["channels", "frames"]
 """What a gate with one weight for each of them weighs."""
@@ -25,7 +25,7 @@ class Site:
     """Counted from 1; the last is the deepest."""
 
 
-Attention = Callable[[Site], nn.Module | None]
+AttentionBuilder = Callable[[Site], nn.Module | None]
 """Makes the module for a site, or None where there is to be none."""
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from edgeact.export.models.attention.base import Gate, Site
 from edgeact.export.models.attention.fsam import Sam
-from edgeact.export.models.attention.se import SeChoices
+from edgeact.export.models.attention.se import SeOptions
 from edgeact.export.models.layers import channel_mlp, spatial_mean
 
 __all__ = ["Cbam", "ChannelAttention", "cbam"]
@@ -33,6 +33,6 @@ class Cbam(nn.Sequential):
         super().__init__(ChannelAttention(channels, reduction), Sam())
 
 
-def cbam(site: Site, choices: SeChoices) -> nn.Module:
+def cbam(site: Site, options: SeOptions) -> nn.Module:
     """CBAM for a site."""
-    return Cbam(site.channels, choices.reduction)
+    return Cbam(site.channels, options.reduction)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from edgeact.export.models.attention.base import Site
 from edgeact.export.models.attention.eca import LocalGate, OddKernel
-from edgeact.export.models.choices import AttentionChoices
+from edgeact.export.models.part_options import AttentionOptions
 
-__all__ = ["Eam", "EamChoices", "eam"]
+__all__ = ["Eam", "EamOptions", "eam"]
 
 Order = Literal["st", "ts", "s", "t", "parallel"]
 _ALONG: dict[str, Literal["channels", "frames"]] = {"s": "channels", "t": "frames"}
@@ -44,7 +44,7 @@ class Eam(nn.Module):
         return x + weighed
 
 
-class EamChoices(AttentionChoices):
+class EamOptions(AttentionOptions):
     """Options of EAM."""
 
     order: Order = "st"
@@ -53,6 +53,6 @@ class EamChoices(AttentionChoices):
     """Neighbours that decide one weight, of channels and of frames."""
 
 
-def eam(site: Site, choices: EamChoices) -> nn.Module:
+def eam(site: Site, options: EamOptions) -> nn.Module:
     """EAM for a site."""
-    return Eam(choices.order, choices.kernel)
+    return Eam(options.order, options.kernel)

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from edgeact.export.models.attention.base import Along, Gate, Site, axes_but
-from edgeact.export.models.choices import AttentionChoices
+from edgeact.export.models.part_options import AttentionOptions
 
-__all__ = ["EcaChoices", "LocalGate", "OddKernel", "adaptive_kernel", "eca"]
+__all__ = ["EcaOptions", "LocalGate", "OddKernel", "adaptive_kernel", "eca"]
 
 
 def _odd(kernel: int) -> int:
@@ -49,14 +49,14 @@ def adaptive_kernel(channels: int) -> int:
     return int((math.log2(channels) + 1) / 2) | 1
 
 
-class EcaChoices(AttentionChoices):
+class EcaOptions(AttentionOptions):
     """Options of ECA."""
 
     kernel: Literal["adaptive"] | OddKernel = "adaptive"
     """Neighbouring channels that decide one weight; adaptive: as many as ECA-Net's formula says."""
 
 
-def eca(site: Site, choices: EcaChoices) -> nn.Module:
+def eca(site: Site, options: EcaOptions) -> nn.Module:
     """ECA for a site."""
-    kernel = adaptive_kernel(site.channels) if choices.kernel == "adaptive" else choices.kernel
+    kernel = adaptive_kernel(site.channels) if options.kernel == "adaptive" else options.kernel
     return LocalGate("channels", kernel, peaks=False)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from edgeact.errors import UsageError
 from edgeact.export.models.attention.base import Gate, Site
-from edgeact.export.models.choices import AttentionChoices, Stages
 from edgeact.export.models.layers import channel_mlp
+from edgeact.export.models.part_options import AttentionOptions, Stages
 
-__all__ = ["Fam", "Frequencies", "Fsam", "FsamChoices", "Sam", "dct_basis", "dct_pairs", "fsam"]
+__all__ = ["Fam", "Frequencies", "Fsam", "FsamOptions", "Sam", "dct_basis", "dct_pairs", "fsam"]
 
 Frequencies = Literal["top", "low", "bot"]
 
@@ -126,7 +126,7 @@ class Fsam(nn.Sequential):
         super().__init__(Fam(channels, size, parts=parts, frequencies=frequencies), Sam())
 
 
-class FsamChoices(AttentionChoices):
+class FsamOptions(AttentionOptions):
     """Options of FSAM."""
 
     stages: Stages = (3, 4)
@@ -136,6 +136,6 @@ class FsamChoices(AttentionChoices):
     """Which frequencies: those that do best alone in FcaNet (top), the lowest (low), those that do worst (bot)."""
 
 
-def fsam(site: Site, choices: FsamChoices) -> nn.Module:
+def fsam(site: Site, options: FsamOptions) -> nn.Module:
     """FSAM for a site."""
-    return Fsam(site.channels, site.size, parts=choices.parts, frequencies=choices.frequencies)
+    return Fsam(site.channels, site.size, parts=options.parts, frequencies=options.frequencies)

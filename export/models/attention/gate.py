@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeact.export.models.attention.base import Gate, Site
-from edgeact.export.models.choices import AttentionChoices
+from edgeact.export.models.part_options import AttentionOptions
 
 __all__ = ["AttentionGate", "gate"]
 
@@ -23,6 +23,6 @@ class AttentionGate(Gate):
         return torch.sigmoid(self.conv(x))
 
 
-def gate(site: Site, choices: AttentionChoices) -> nn.Module:
+def gate(site: Site, options: AttentionOptions) -> nn.Module:
     """The gate for a site."""
     return AttentionGate(site.channels)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from edgeact.export.models.attention.base import Gate, Site
-from edgeact.export.models.choices import AttentionChoices, Stages
 from edgeact.export.models.layers import conv_bn
+from edgeact.export.models.part_options import AttentionOptions, Stages
 
-__all__ = ["Nst", "NstChoices", "When", "Where", "nst"]
+__all__ = ["Nst", "NstOptions", "When", "Where", "nst"]
 
 
 class _Map(Gate):
@@ -57,12 +57,12 @@ class Nst(nn.Sequential):
         super().__init__(When(channels), Where(channels))
 
 
-class NstChoices(AttentionChoices):
+class NstOptions(AttentionOptions):
     """Options of NST."""
 
     stages: Stages = (3, 4)
 
 
-def nst(site: Site, choices: NstChoices) -> nn.Module:
+def nst(site: Site, options: NstOptions) -> nn.Module:
     """NST for a site."""
     return Nst(site.channels)

@@ -9,16 +9,16 @@ from typing import Any
 from torch import nn
 
 from edgeact.errors import UnknownNameError
-from edgeact.export.models.attention.base import Attention, Site
+from edgeact.export.models.attention.base import AttentionBuilder, Site
 from edgeact.export.models.attention.cbam import cbam
-from edgeact.export.models.attention.eam import EamChoices, eam
-from edgeact.export.models.attention.eca import EcaChoices, eca
-from edgeact.export.models.attention.fsam import FsamChoices, fsam
+from edgeact.export.models.attention.eam import EamOptions, eam
+from edgeact.export.models.attention.eca import EcaOptions, eca
+from edgeact.export.models.attention.fsam import FsamOptions, fsam
 from edgeact.export.models.attention.gate import gate
-from edgeact.export.models.attention.nst import NstChoices, nst
-from edgeact.export.models.attention.se import SeChoices, se
-from edgeact.export.models.attention.se_sa import SeSaChoices, se_sa
-from edgeact.export.models.choices import AttentionChoices
+from edgeact.export.models.attention.nst import NstOptions, nst
+from edgeact.export.models.attention.se import SeOptions, se
+from edgeact.export.models.attention.se_sa import SeSaOptions, se_sa
+from edgeact.export.models.part_options import AttentionOptions
 
 __all__ = ["ATTENTIONS", "AttentionSpec", "find_attention"]
 
@@ -29,27 +29,27 @@ class AttentionSpec:
 
     name: str
     build: Callable[[Site, Any], nn.Module]
-    """Makes the module for a site from an instance of `choices`."""
+    """Makes the module for a site from an instance of `options`."""
     source: str
     """Paper, section, equation."""
-    choices: type[AttentionChoices] = AttentionChoices
+    options: type[AttentionOptions] = AttentionOptions
 
-    def at(self, choices: AttentionChoices, stages: int) -> Attention:
-        """The module with these choices in a backbone of so many stages, after those that the choices name."""
-        return lambda site: self.build(site, choices) if choices.stands_after(site.stage, stages) else None
+    def at(self, options: AttentionOptions, stages: int) -> AttentionBuilder:
+        """The module with these options in a backbone of so many stages, after those that the options name."""
+        return lambda site: self.build(site, options) if options.stands_after(site.stage, stages) else None
 
 
 ATTENTIONS: dict[str, AttentionSpec] = {
     spec.name: spec
     for spec in (
-        AttentionSpec("fsam", fsam, "MSF-R3D+FSAM, section 3.2", FsamChoices),
-        AttentionSpec("nst", nst, "Nesting spatiotemporal attention networks, as MSF-R3D describes them", NstChoices),
+        AttentionSpec("fsam", fsam, "MSF-R3D+FSAM, section 3.2", FsamOptions),
+        AttentionSpec("nst", nst, "Nesting spatiotemporal attention networks, as MSF-R3D describes them", NstOptions),
         AttentionSpec("gate", gate, "3-D CNN with attention gate, section 2"),
-        AttentionSpec("se", se, "Squeeze-and-Excitation Networks, section 3", SeChoices),
-        AttentionSpec("eca", eca, "ECA-Net, section 3", EcaChoices),
-        AttentionSpec("cbam", cbam, "CBAM, section 3, in three dimensions", SeChoices),
-        AttentionSpec("se-sa", se_sa, "SE and SA, section 3, equations 1 to 6, figures 3 and 4", SeSaChoices),
-        AttentionSpec("eam", eam, "EAM, section 3, equations 1 to 11", EamChoices),
+        AttentionSpec("se", se, "Squeeze-and-Excitation Networks, section 3", SeOptions),
+        AttentionSpec("eca", eca, "ECA-Net, section 3", EcaOptions),
+        AttentionSpec("cbam", cbam, "CBAM, section 3, in three dimensions", SeOptions),
+        AttentionSpec("se-sa", se_sa, "SE and SA, section 3, equations 1 to 6, figures 3 and 4", SeSaOptions),
+        AttentionSpec("eam", eam, "EAM, section 3, equations 1 to 11", EamOptions),
     )
 }
 

@@ -7,10 +7,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgeact.export.models.attention.base import Along, Gate, Site, axes_but
-from edgeact.export.models.choices import AttentionChoices
 from edgeact.export.models.layers import channel_mlp
+from edgeact.export.models.part_options import AttentionOptions
 
-__all__ = ["SeChoices", "SqueezeExcitation", "se"]
+__all__ = ["SeOptions", "SqueezeExcitation", "se"]
 
 
 class SqueezeExcitation(Gate):
@@ -28,13 +28,13 @@ class SqueezeExcitation(Gate):
         return torch.sigmoid(self.fc(pooled.flatten(1))).reshape(pooled.shape)
 
 
-class SeChoices(AttentionChoices):
+class SeOptions(AttentionOptions):
     """Options of squeeze-and-excitation."""
 
     reduction: int = Field(16, ge=1)
     """Channels per unit of the bottleneck."""
 
 
-def se(site: Site, choices: SeChoices) -> nn.Module:
+def se(site: Site, options: SeOptions) -> nn.Module:
     """Squeeze-and-excitation for a site."""
-    return SqueezeExcitation(site.channels, choices.reduction)
+    return SqueezeExcitation(site.channels, options.reduction)

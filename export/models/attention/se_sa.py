@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from edgeact.export.models.attention.base import Site
 from edgeact.export.models.attention.se import SqueezeExcitation
-from edgeact.export.models.choices import AttentionChoices, Stages
 from edgeact.export.models.layers import OwnStart
+from edgeact.export.models.part_options import AttentionOptions, Stages
 
-__all__ = ["ChannelFrameExcitation", "SeSaChoices", "SelfAttention", "se_sa"]
+__all__ = ["ChannelFrameExcitation", "SeSaOptions", "SelfAttention", "se_sa"]
 
 _PER_QUERY = 8
 _GAMMA = 0.1
@@ -93,7 +93,7 @@ def _positions(x: Tensor) -> Tensor:
     return x.flatten(3).permute(0, 2, 3, 1)
 
 
-class SeSaChoices(AttentionChoices):
+class SeSaOptions(AttentionOptions):
     """Options of SE+SA."""
 
     modules: Literal["se-sa", "se", "sa"] = "se-sa"
@@ -106,7 +106,7 @@ class SeSaChoices(AttentionChoices):
     """Frames per unit of the bottleneck, the paper's d."""
 
     @model_validator(mode="after")
-    def _check_stages(self) -> SeSaChoices:
+    def _check_stages(self) -> SeSaOptions:
         if self.sa_stages and self.modules != "se-sa":
             raise ValueError("sa_stages goes with modules=se-sa; say where one module alone stands by stages")
         if self.stages and not set(self.sa_stages) <= set(self.stages):
@@ -114,11 +114,11 @@ class SeSaChoices(AttentionChoices):
         return self
 
 
-def se_sa(site: Site, choices: SeSaChoices) -> nn.Module:
-    """SE+SA for a site, or what `choices` leave of it."""
+def se_sa(site: Site, options: SeSaOptions) -> nn.Module:
+    """SE+SA for a site, or what `options` leave of it."""
     parts: list[nn.Module] = []
-    if "se" in choices.modules:
-        parts.append(ChannelFrameExcitation(site.channels, site.frames, choices.reduction, choices.frame_reduction))
-    if "sa" in choices.modules and (not choices.sa_stages or site.stage in choices.sa_stages):
+    if "se" in options.modules:
+        parts.append(ChannelFrameExcitation(site.channels, site.frames, options.reduction, options.frame_reduction))
+    if "sa" in options.modules and (not options.sa_stages or site.stage in options.sa_stages):
         parts.append(SelfAttention(site.channels))
     return nn.Sequential(*parts)

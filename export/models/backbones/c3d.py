@@ -12,11 +12,11 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeact.export.models.attention.base import Attention, Site
-from edgeact.export.models.backbones.msf import MsfBlock, MsfChoices
-from edgeact.export.models.choices import Choices
+from edgeact.export.models.attention.base import AttentionBuilder, Site
+from edgeact.export.models.backbones.msf import MsfBlock, MsfOptions
 from edgeact.export.models.layers import HalvingMaxPool
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.part_options import PartOptions
 
 __all__ = ["C3d", "c3d", "msf_c3d"]
 
@@ -42,12 +42,12 @@ class C3d(nn.Module):
     clips work; longer and larger ones leave a larger grid and get a wider first hidden layer.
     """
 
-    def __init__(self, options: ModelOptions, pair: Pair, attention: Attention) -> None:
+    def __init__(self, config: NetworkConfig, pair: Pair, attention: AttentionBuilder) -> None:
         super().__init__()
-        width = options.width
+        width = config.width
         channels = (3, width, 2 * width, 4 * width, 8 * width, 8 * width)
         bodies = (_conv, _conv, pair, pair, pair)
-        extent = (options.clip_frames, *options.size)
+        extent = (config.clip_frames, *config.size)
         stages = []
         for index, body in enumerate(bodies):
             layers: list[nn.Module] = []
@@ -70,7 +70,7 @@ class C3d(nn.Module):
             nn.ReLU(inplace=True),
             nn.Dropout(_DROPOUT),
         )
-        self.classifier = nn.Linear(hidden, options.class_count)
+        self.classifier = nn.Linear(hidden, config.class_count)
         _initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,16 +99,16 @@ def _initialize(module: C3d) -> None:
     nn.init.normal_(module.classifier.weight, 0.0, 0.01)
 
 
-def c3d(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:
+def c3d(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
     """C3D (Tran et al. 2015), the MSF paper's second baseline."""
     return C3d(
-        options, lambda inputs, outputs: nn.Sequential(_conv(inputs, outputs), _conv(outputs, outputs)), attention
+        config, lambda inputs, outputs: nn.Sequential(_conv(inputs, outputs), _conv(outputs, outputs)), attention
     )
 
 
-def msf_c3d(options: ModelOptions, choices: MsfChoices, attention: Attention) -> nn.Module:
+def msf_c3d(config: NetworkConfig, options: MsfOptions, attention: AttentionBuilder) -> nn.Module:
     """C3D with an MSF module for each of its three pairs of convolutions, "the two cascades" (section 4.4).
 
     All three shortcuts project, the last too, whose channels do not change: only so are the parameters 69.20 M.
     """
-    return C3d(options, lambda inputs, outputs: MsfBlock(inputs, outputs, 1, choices, project=True), attention)
+    return C3d(config, lambda inputs, outputs: MsfBlock(inputs, outputs, 1, options, project=True), attention)

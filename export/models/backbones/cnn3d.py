@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgeact.export.models.attention.base import Attention, Site
-from edgeact.export.models.choices import Choices
+from edgeact.export.models.attention.base import AttentionBuilder, Site
 from edgeact.export.models.layers import conv_bn
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.part_options import PartOptions
 
 __all__ = ["Cnn3d", "cnn3d"]
 
@@ -26,10 +26,10 @@ _DROPOUT = 0.25
 class Cnn3d(nn.Module):
     """One Conv3d with batch norm and ReLU, attention, average pooling to a grid, two fully connected layers."""
 
-    def __init__(self, options: ModelOptions, attention: Attention) -> None:
+    def __init__(self, config: NetworkConfig, attention: AttentionBuilder) -> None:
         super().__init__()
-        width, hidden = options.width, options.width * _HIDDEN_PER_CHANNEL
-        extent = (options.clip_frames, *((edge + 1) // 2 for edge in options.size))
+        width, hidden = config.width, config.width * _HIDDEN_PER_CHANNEL
+        extent = (config.clip_frames, *((edge + 1) // 2 for edge in config.size))
         pool = [max(edge // cells, 1) for edge, cells in zip(extent, _GRID, strict=True)]
         grid = [edge // step for edge, step in zip(extent, pool, strict=True)]
         self.conv = conv_bn(3, width, _KERNEL, _STRIDE)
@@ -40,7 +40,7 @@ class Cnn3d(nn.Module):
             nn.Linear(width * grid[0] * grid[1] * grid[2], hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(_DROPOUT),
-            nn.Linear(hidden, options.class_count),
+            nn.Linear(hidden, config.class_count),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,6 +49,6 @@ class Cnn3d(nn.Module):
         return logits
 
 
-def cnn3d(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:
+def cnn3d(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
     """The paper's network; its only stage is its convolution."""
-    return Cnn3d(options, attention)
+    return Cnn3d(config, attention)

@@ -15,15 +15,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeact.export.models.attention.base import Attention
+from edgeact.export.models.attention.base import AttentionBuilder
 from edgeact.export.models.attention.cbam import Cbam
 from edgeact.export.models.backbones.residual import BasicBlock, Block, Bottleneck
 from edgeact.export.models.backbones.resnet3d import ResNet3d
-from edgeact.export.models.choices import Choices
 from edgeact.export.models.layers import conv_bn
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.part_options import PartOptions
 
-__all__ = ["FastFourierConv", "FourierChoices", "FourierUnit", "SpectralTransform", "rfnet3d_18", "rfnet3d_50"]
+__all__ = ["FastFourierConv", "FourierOptions", "FourierUnit", "SpectralTransform", "rfnet3d_18", "rfnet3d_50"]
 
 _BOTTLENECK_EXPANSION = 4
 _LAST_STAGE = 8  # times the channels of the first
@@ -103,7 +103,7 @@ class FastFourierConv(nn.Module):
         return torch.cat([self.to_local(x), self.to_global(near) + self.spectral(far)], dim=1)
 
 
-class FourierChoices(Choices):
+class FourierOptions(PartOptions):
     """What of the paper's two ideas is in, for comparison without."""
 
     ffc: bool = True
@@ -119,7 +119,7 @@ class _Blocks:
     """Makes the blocks of a plain 3-D ResNet, with Fourier convolutions and attention put in."""
 
     plain: Block
-    choices: FourierChoices
+    options: FourierOptions
     last_outputs: int
     """Channels of the last stage, which stays local as in FFC's own networks: pooling to one mean follows it."""
 
@@ -127,10 +127,10 @@ class _Blocks:
         """One block."""
         block = self.plain(inputs, outputs, stride)
         branch = [cast(nn.Sequential, layers) for name, layers in block.named_children() if name.startswith("conv")]
-        if self.choices.ffc and outputs < self.last_outputs:
+        if self.options.ffc and outputs < self.last_outputs:
             for layers in branch:
-                _put_fourier_in(layers, self.choices.ratio)
-        if self.choices.inner:
+                _put_fourier_in(layers, self.options.ratio)
+        if self.options.inner:
             branch[-1].append(Cbam(outputs))
         return block
 
@@ -143,14 +143,14 @@ def _put_fourier_in(layers: nn.Sequential, ratio: float) -> None:
         del layers[1]
 
 
-def rfnet3d_18(options: ModelOptions, choices: FourierChoices, attention: Attention) -> nn.Module:
+def rfnet3d_18(config: NetworkConfig, options: FourierOptions, attention: AttentionBuilder) -> nn.Module:
     """3DRFNet at depth 18."""
-    block = _Blocks(BasicBlock, choices, options.width * _LAST_STAGE)
-    return ResNet3d(options, block, (2, 2, 2, 2), 1, attention)
+    block = _Blocks(BasicBlock, options, config.width * _LAST_STAGE)
+    return ResNet3d(config, block, (2, 2, 2, 2), 1, attention)
 
 
-def rfnet3d_50(options: ModelOptions, choices: FourierChoices, attention: Attention) -> nn.Module:
+def rfnet3d_50(config: NetworkConfig, options: FourierOptions, attention: AttentionBuilder) -> nn.Module:
     """3DRFNet at depth 50."""
     expansion = _BOTTLENECK_EXPANSION
-    block = _Blocks(Bottleneck(expansion), choices, options.width * _LAST_STAGE * expansion)
-    return ResNet3d(options, block, (3, 4, 6, 3), expansion, attention)
+    block = _Blocks(Bottleneck(expansion), options, config.width * _LAST_STAGE * expansion)
+    return ResNet3d(config, block, (3, 4, 6, 3), expansion, attention)

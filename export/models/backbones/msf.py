@@ -12,13 +12,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgeact.export.models.choices import Choices
 from edgeact.export.models.layers import HalvingMaxPool, conv_bn
+from edgeact.export.models.part_options import PartOptions
 
-__all__ = ["MsfBlock", "MsfChoices", "MultiLevelSplit"]
+__all__ = ["MsfBlock", "MsfOptions", "MultiLevelSplit"]
 
 
-class MsfChoices(Choices):
+class MsfOptions(PartOptions):
     """Options of the MSF module."""
 
     groups: int = Field(default=4, ge=3, le=6)
@@ -85,16 +85,16 @@ class MsfBlock(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, choices: MsfChoices | None = None, *, project: bool = False
+        self, inputs: int, outputs: int, stride: int, options: MsfOptions | None = None, *, project: bool = False
     ) -> None:
         super().__init__()
-        choices = choices or MsfChoices()
-        self.conv = _first(inputs, outputs, stride, choices)
+        options = options or MsfOptions()
+        self.conv = _first(inputs, outputs, stride, options)
         self.msl: nn.Module
-        if choices.msl == "a":
+        if options.msl == "a":
             self.msl = conv_bn(outputs, outputs, relu=False)
         else:
-            self.msl = MultiLevelSplit(outputs, choices.groups)
+            self.msl = MultiLevelSplit(outputs, options.groups)
         same = stride == 1 and inputs == outputs and not project
         self.shortcut = nn.Identity() if same else _resized(inputs, outputs, stride, relu=False)
 
@@ -104,17 +104,17 @@ class MsfBlock(nn.Module):
         return torch.relu(y + self.msl(y) + self.shortcut(x))
 
 
-def _first(inputs: int, outputs: int, stride: int, choices: MsfChoices) -> nn.Module:
+def _first(inputs: int, outputs: int, stride: int, options: MsfOptions) -> nn.Module:
     """What makes X."""
-    if choices.msl == "d":
+    if options.msl == "d":
         return nn.Sequential(
             conv_bn(inputs, outputs, (3, 1, 1), (stride, 1, 1)),
             conv_bn(outputs, outputs, (1, 3, 3), (1, stride, stride)),
         )
     same = stride == 1 and inputs == outputs
-    if choices.msl == "b" or (choices.msl == "c" and not same):
+    if options.msl == "b" or (options.msl == "c" and not same):
         return conv_bn(inputs, outputs, stride=stride)
-    split = MultiLevelSplit(outputs, choices.groups)
+    split = MultiLevelSplit(outputs, options.groups)
     return split if same else nn.Sequential(_resized(inputs, outputs, stride, relu=True), split)
 
 

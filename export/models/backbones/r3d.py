@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgeact.export.models.attention.base import Attention
-from edgeact.export.models.backbones.msf import MsfBlock, MsfChoices
+from edgeact.export.models.attention.base import AttentionBuilder
+from edgeact.export.models.backbones.msf import MsfBlock, MsfOptions
 from edgeact.export.models.backbones.residual import BasicBlock, Block, halved, residual_stages
-from edgeact.export.models.choices import Choices
 from edgeact.export.models.layers import conv_bn, initialize, spatial_mean
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.part_options import PartOptions
 
 __all__ = ["R3d", "msf_r3d", "r3d_18"]
 
@@ -20,15 +20,15 @@ __all__ = ["R3d", "msf_r3d", "r3d_18"]
 class R3d(nn.Module):
     """The R3D-18 body: stem, four stages of two blocks with attention behind them, mean pooling, classifier."""
 
-    def __init__(self, options: ModelOptions, block: Block, attention: Attention) -> None:
+    def __init__(self, config: NetworkConfig, block: Block, attention: AttentionBuilder) -> None:
         super().__init__()
-        width = options.width
+        width = config.width
         self.stem = conv_bn(3, width, (3, 7, 7), (1, 2, 2))
-        _, *stem = halved((1, *options.size))
+        _, *stem = halved((1, *config.size))
         outputs = [width << index for index in range(4)]
-        extent = (options.clip_frames, stem[0], stem[1])
+        extent = (config.clip_frames, stem[0], stem[1])
         self.stages = residual_stages(width, outputs, (2, 2, 2, 2), block, extent, attention)
-        self.classifier = nn.Linear(outputs[-1], options.class_count)
+        self.classifier = nn.Linear(outputs[-1], config.class_count)
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,11 +37,11 @@ class R3d(nn.Module):
         return logits
 
 
-def r3d_18(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:
+def r3d_18(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
     """R3D-18 (Tran et al. 2018), the paper's baseline."""
-    return R3d(options, BasicBlock, attention)
+    return R3d(config, BasicBlock, attention)
 
 
-def msf_r3d(options: ModelOptions, choices: MsfChoices, attention: Attention) -> nn.Module:
+def msf_r3d(config: NetworkConfig, options: MsfOptions, attention: AttentionBuilder) -> nn.Module:
     """R3D-18 with MSF modules."""
-    return R3d(options, lambda inputs, outputs, stride: MsfBlock(inputs, outputs, stride, choices), attention)
+    return R3d(config, lambda inputs, outputs, stride: MsfBlock(inputs, outputs, stride, options), attention)

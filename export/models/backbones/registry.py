@@ -10,15 +10,15 @@ from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import UnknownNameError
-from edgeact.export.models.attention.base import Attention
+from edgeact.export.models.attention.base import AttentionBuilder
 from edgeact.export.models.backbones.c3d import c3d, msf_c3d
 from edgeact.export.models.backbones.cnn3d import cnn3d
-from edgeact.export.models.backbones.fourier3d import FourierChoices, rfnet3d_18, rfnet3d_50
-from edgeact.export.models.backbones.msf import MsfChoices
+from edgeact.export.models.backbones.fourier3d import FourierOptions, rfnet3d_18, rfnet3d_50
+from edgeact.export.models.backbones.msf import MsfOptions
 from edgeact.export.models.backbones.r3d import msf_r3d, r3d_18
 from edgeact.export.models.backbones.resnet3d import resnet3d_18, resnet3d_50, resnext3d_101
-from edgeact.export.models.choices import Choices
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.part_options import PartOptions
 
 __all__ = ["BACKBONES", "BackboneSpec", "find_backbone"]
 
@@ -48,12 +48,12 @@ class BackboneSpec:
     """One row of the table."""
 
     name: str
-    build: Callable[[ModelOptions, Any, Attention], nn.Module]
-    """Makes the network from an instance of `choices`; it asks the attention for a module after every stage."""
+    build: Callable[[NetworkConfig, Any, AttentionBuilder], nn.Module]
+    """Makes the network from an instance of `options`; it asks the attention for a module after every stage."""
     clip: ClipSpec
     """The paper's clip contract."""
     paper: str
-    choices: type[Choices] = Choices
+    options: type[PartOptions] = PartOptions
     stages: int = 4
     """After each of which attention may stand."""
     classifier: str = "classifier"
@@ -71,14 +71,14 @@ BACKBONES: dict[str, BackboneSpec] = {
     spec.name: spec
     for spec in (
         BackboneSpec("r3d-18", r3d_18, _clip(8, 6.25), _MSF),
-        BackboneSpec("msf-r3d", msf_r3d, _clip(8, 6.25), _MSF, MsfChoices),
+        BackboneSpec("msf-r3d", msf_r3d, _clip(8, 6.25), _MSF, MsfOptions),
         BackboneSpec("c3d", c3d, _clip(16, 25.0), _MSF, stages=5),
-        BackboneSpec("msf-c3d", msf_c3d, _clip(16, 25.0), _MSF, MsfChoices, stages=5),
+        BackboneSpec("msf-c3d", msf_c3d, _clip(16, 25.0), _MSF, MsfOptions, stages=5),
         BackboneSpec("resnet3d-18", resnet3d_18, _HARA_CLIP, _EAM),
         BackboneSpec("resnet3d-50", resnet3d_50, _HARA_CLIP, _EAM),
         BackboneSpec("resnext3d-101", resnext3d_101, _HARA_CLIP, _EAM),
-        BackboneSpec("3drfnet-18", rfnet3d_18, _clip(16, 25.0), _RF, FourierChoices),
-        BackboneSpec("3drfnet-50", rfnet3d_50, _clip(16, 25.0), _RF, FourierChoices),
+        BackboneSpec("3drfnet-18", rfnet3d_18, _clip(16, 25.0), _RF, FourierOptions),
+        BackboneSpec("3drfnet-50", rfnet3d_50, _clip(16, 25.0), _RF, FourierOptions),
         BackboneSpec("cnn3d", cnn3d, _clip(16, 25.0), _GATE, stages=1, classifier="head.4"),
     )
 }

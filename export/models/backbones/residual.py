@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgeact.export.models.attention.base import Attention, Site
+from edgeact.export.models.attention.base import AttentionBuilder, Site
 from edgeact.export.models.layers import conv_bn
 
 __all__ = ["BasicBlock", "Block", "Bottleneck", "Extent", "halved", "residual_stages"]
@@ -69,7 +69,12 @@ class _BottleneckBlock(nn.Module):
 
 
 def residual_stages(
-    inputs: int, outputs: Sequence[int], depths: Sequence[int], block: Block, extent: Extent, attention: Attention
+    inputs: int,
+    outputs: Sequence[int],
+    depths: Sequence[int],
+    block: Block,
+    extent: Extent,
+    attention: AttentionBuilder,
 ) -> nn.Sequential:
     """A stage of `depths[i]` blocks to `outputs[i]` channels each, attention after it; all but the first halve.
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgeact.export.models.attention.base import Attention
+from edgeact.export.models.attention.base import AttentionBuilder
 from edgeact.export.models.backbones.residual import BasicBlock, Block, Bottleneck, halved, residual_stages
-from edgeact.export.models.choices import Choices
 from edgeact.export.models.layers import conv_bn, initialize, spatial_mean
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.part_options import PartOptions
 
 __all__ = ["ResNet3d", "resnet3d_18", "resnet3d_50", "resnext3d_101"]
 
@@ -31,17 +31,17 @@ class ResNet3d(nn.Module):
     """
 
     def __init__(
-        self, options: ModelOptions, block: Block, depths: Sequence[int], expansion: int, attention: Attention
+        self, config: NetworkConfig, block: Block, depths: Sequence[int], expansion: int, attention: AttentionBuilder
     ) -> None:
         super().__init__()
-        width = options.width
+        width = config.width
         self.stem = conv_bn(3, width, 7, (1, 2, 2))
         self.pool = nn.MaxPool3d(3, 2, 1)
-        _, *stem = halved((1, *options.size))
-        extent = halved((options.clip_frames, stem[0], stem[1]))
+        _, *stem = halved((1, *config.size))
+        extent = halved((config.clip_frames, stem[0], stem[1]))
         outputs = [width * expansion << index for index in range(len(depths))]
         self.stages = residual_stages(width, outputs, depths, block, extent, attention)
-        self.classifier = nn.Linear(outputs[-1], options.class_count)
+        self.classifier = nn.Linear(outputs[-1], config.class_count)
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,21 +50,21 @@ class ResNet3d(nn.Module):
         return logits
 
 
-def resnet3d_18(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:
+def resnet3d_18(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
     """3-D ResNet-18."""
-    return ResNet3d(options, BasicBlock, (2, 2, 2, 2), 1, attention)
+    return ResNet3d(config, BasicBlock, (2, 2, 2, 2), 1, attention)
 
 
-def resnet3d_50(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:
+def resnet3d_50(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
     """3-D ResNet-50."""
     block = Bottleneck(_BOTTLENECK_EXPANSION)
-    return ResNet3d(options, block, (3, 4, 6, 3), _BOTTLENECK_EXPANSION, attention)
+    return ResNet3d(config, block, (3, 4, 6, 3), _BOTTLENECK_EXPANSION, attention)
 
 
-def resnext3d_101(options: ModelOptions, choices: Choices, attention: Attention) -> nn.Module:
+def resnext3d_101(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
     """3-D ResNeXt-101: 32 groups at the paper's width.
 
     The groups scale with the width, so that they keep 4 channels each in the first stage, 32 in the last.
     """
-    block = Bottleneck(_RESNEXT_EXPANSION, _RESNEXT_GROUPS * options.width // _PAPER_WIDTH)
-    return ResNet3d(options, block, (3, 4, 23, 3), _BOTTLENECK_EXPANSION, attention)
+    block = Bottleneck(_RESNEXT_EXPANSION, _RESNEXT_GROUPS * config.width // _PAPER_WIDTH)
+    return ResNet3d(config, block, (3, 4, 23, 3), _BOTTLENECK_EXPANSION, attention)

@@ -13,12 +13,12 @@ from edgeact.errors import ModelError
 from edgeact.export.models.attention.fsam import Fam, Sam
 from edgeact.export.models.attention.se import SqueezeExcitation
 from edgeact.export.models.backbones.msf import MultiLevelSplit
-from edgeact.export.models.pruning.plan import Kept, LayerCut
+from edgeact.export.models.pruning.plan import KeptChannels, LayerCut
 
-__all__ = ["cut_layers", "silence"]
+__all__ = ["apply_cuts", "zero_removed_channels"]
 
 
-def cut_layers(module: nn.Module, cuts: Iterable[LayerCut]) -> None:
+def apply_cuts(module: nn.Module, cuts: Iterable[LayerCut]) -> None:
     """Shrink the layers of `module` in place; ModelError where a cut is of another module."""
     by_layer = {cut.layer: cut for cut in cuts}
     layers = dict(module.named_modules())
@@ -91,7 +91,7 @@ def _picked(parameter: Tensor, axis: int, kept: Tensor | None) -> nn.Parameter:
 
 
 def _indices(layer: nn.Module, cut: LayerCut, side: str) -> Tensor | None:
-    kept: Kept | None = getattr(cut, side)
+    kept: KeptChannels | None = getattr(cut, side)
     if kept is None:
         return None
     width = _width(layer, side)
@@ -121,7 +121,7 @@ def _recount_carries(layer: MultiLevelSplit, name: str, cuts: dict[str, LayerCut
             layer.carries[index] = sum(kept >= cut.outputs.before - carried for kept in cut.outputs.indices)
 
 
-def silence(module: nn.Module, cuts: Iterable[LayerCut]) -> None:
+def zero_removed_channels(module: nn.Module, cuts: Iterable[LayerCut]) -> None:
     """Make zero, in place, every channel that `cuts` would take out.
 
     The pruned module computes what this one does, but for attention that looks at neighbouring channels (ECA, EAM).

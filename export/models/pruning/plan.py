@@ -12,13 +12,13 @@ from rich.table import Table
 __all__ = [
     "IMPORTANCES",
     "Importance",
-    "Kept",
+    "KeptChannels",
     "LayerCut",
     "LayerRow",
     "PlanLatency",
     "PruningPlan",
     "Scope",
-    "Skipped",
+    "UnprunedLayer",
 ]
 
 Importance = Literal["l2", "taylor", "bn-scale"]
@@ -30,7 +30,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Kept(_Part):
+class KeptChannels(_Part):
     """Which of `before` channels stay."""
 
     before: int = Field(gt=0)
@@ -38,7 +38,7 @@ class Kept(_Part):
     """Hexadecimal; bit i, counted from the lowest, is channel i."""
 
     @classmethod
-    def of(cls, before: int, indices: list[int]) -> Kept:
+    def of(cls, before: int, indices: list[int]) -> KeptChannels:
         """The channels `indices` of `before`."""
         return cls(before=before, mask=f"{sum(1 << index for index in set(indices)):x}")
 
@@ -53,8 +53,8 @@ class LayerCut(_Part):
     """What stays of one layer; None: all of that side."""
 
     layer: str
-    outputs: Kept | None = None
-    inputs: Kept | None = None
+    outputs: KeptChannels | None = None
+    inputs: KeptChannels | None = None
 
 
 class LayerRow(_Part):
@@ -69,7 +69,7 @@ class LayerRow(_Part):
     """Elements read and written: inputs, weights, outputs."""
 
 
-class Skipped(_Part):
+class UnprunedLayer(_Part):
     """Layers whose output channels all stay, and why."""
 
     layer: str
@@ -112,7 +112,7 @@ class PruningPlan(_Part):
     moved: tuple[int, int] = (0, 0)
     """Elements that layers read and write."""
     rows: tuple[LayerRow, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[UnprunedLayer, ...]
     cuts: tuple[LayerCut, ...]
     """All of what changes: with the unpruned module's constructor it makes the pruned one's shapes."""
 

@@ -125,7 +125,7 @@ def test_a_ratio_of_zero_changes_nothing_through_the_whole_path(
 
 def test_without_training_the_loss_is_told_and_counts_from_the_pruned_model(request_for: ExportRequest) -> None:
     notes: list[str] = []
-    prune = PruneRequest(0.9, most=0.95)
+    prune = PruneRequest(0.9, max_ratio=0.95)
     request = replace(request_for, compression=Compression(prune, 1))
     bundle = export(request, Reporter(on_note=notes.append))
     assert any("pruned without fine-tuning (--finetune DATA): accuracy is lost" in note for note in notes)

@@ -14,7 +14,7 @@ from edgeact.export.build import pruning_latency as latency_module
 from edgeact.export.build.pruning_latency import estimated_latency, measured_latency, plan_latency
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.prune import PruneRequest, plan_pruning
-from tests.export.prune.networks import CLIP, settled
+from tests.export.prune.networks import CLIP, calibrated
 
 
 def _text(table: RenderableType) -> str:
@@ -25,7 +25,7 @@ def _text(table: RenderableType) -> str:
 
 @pytest.fixture(scope="module")
 def module() -> torch.nn.Module:
-    return settled("msf-r3d-fsam")
+    return calibrated("msf-r3d-fsam")
 
 
 def test_on_this_machine_layers_and_the_whole_are_measured(module: torch.nn.Module) -> None:

@@ -13,7 +13,7 @@ from edgeact.export.models.attention.fsam import Fam
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.attention.se_sa import SelfAttention
 from edgeact.export.models.formula import parse_formula
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import MODELS
 from tests.export.explain.making import FRAMES, Fixed, Probe
 
@@ -74,7 +74,7 @@ def test_frequencies_that_a_small_map_makes_one_are_one() -> None:
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_every_attention_is_found_in_order_and_named_by_its_stage(name: str) -> None:
     torch.manual_seed(0)
-    options = ModelOptions(3, 16, 16, (48, 48))
+    options = NetworkConfig(3, 16, 16, (48, 48))
     module = parse_formula(f"resnet3d-18+{name}?stages=1,3").build(options).eval()
     seen = collect(module, torch.randn(options.input_shape))
     there = [part for part in module.modules() if isinstance(part, (Gate, SelfAttention))]
@@ -89,7 +89,7 @@ def test_every_attention_is_found_in_order_and_named_by_its_stage(name: str) -> 
 @pytest.mark.parametrize("name", MODELS)
 def test_looking_changes_no_answer(name: str) -> None:
     torch.manual_seed(0)
-    options = ModelOptions(3, 4, 4, (32, 32))
+    options = NetworkConfig(3, 4, 4, (32, 32))
     module, clip = MODELS[name].build(options).eval(), torch.randn(options.input_shape)
     with torch.no_grad():
         before = module(clip)

@@ -9,7 +9,7 @@ from torch import nn
 
 from edgeact.errors import ModelError
 from edgeact.export.explain.gradcam import grad_cam
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import MODELS
 from tests.export.explain.making import Probe
 
@@ -52,7 +52,7 @@ def test_a_network_without_such_features_is_refused() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_yields_one_at_its_last_stage(name: str) -> None:
     torch.manual_seed(0)
-    options = ModelOptions(3, 4, 4, (48, 48))
+    options = NetworkConfig(3, 4, 4, (48, 48))
     cam = grad_cam(MODELS[name].build(options).eval(), torch.randn(options.input_shape))
     assert cam.layer.startswith(("stages", "gate"))
     assert cam.map.ndim == 3

@@ -12,7 +12,7 @@ import torch
 from edgeact.errors import EdgeactError, StorageError, UnknownNameError, UsageError, VideoError
 from edgeact.export.explain import Picture, PictureRequest, make_picture
 from edgeact.export.models.checkpoint import ModelCard, write_weights
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import find_model
 from edgeact.video import probe_video
 from tests.export.explain.making import CLIP
@@ -32,7 +32,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _weights(path: Path, model: str) -> Path:
     torch.manual_seed(0)
-    module = find_model(model).build(ModelOptions(3, 4, CLIP.clip_frames, CLIP.crop))
+    module = find_model(model).build(NetworkConfig(3, 4, CLIP.clip_frames, CLIP.crop))
     write_weights(path, module, ModelCard(model=model, width=4, labels=("left", "right", "up"), clip=CLIP))
     return path
 

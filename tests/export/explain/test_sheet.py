@@ -13,7 +13,7 @@ from edgeact.export.explain.clip_view import look
 from edgeact.export.explain.film import film
 from edgeact.export.explain.panels import LEFT, Maps, entries
 from edgeact.export.explain.sheet import sheet
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.spec import resized_clip
 from edgeact.video import Image
@@ -78,7 +78,7 @@ def test_the_frame_that_plays_stands_out_in_the_bars() -> None:
 def test_every_model_gives_the_same_sheet_twice(name: str) -> None:
     clip = resized_clip(MODELS[name].clip, clip_frames=4, size=48)
     torch.manual_seed(0)
-    module = MODELS[name].build(ModelOptions(3, 4, 4, (48, 48)))
+    module = MODELS[name].build(NetworkConfig(3, 4, 4, (48, 48)))
     model = dataclasses.replace(loaded(module), clip=clip)
     first, second = (sheet(look(model, noise(), 0.0), name, "noise") for _ in range(2))
     np.testing.assert_array_equal(first, second)

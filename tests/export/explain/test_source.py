@@ -12,7 +12,7 @@ from edgeact.bundle import write_bundle
 from edgeact.errors import EdgeactError, UnknownNameError, UsageError, WeightsError
 from edgeact.export.explain.source import open_model
 from edgeact.export.models.checkpoint import ModelCard, file_sha256, shipped_weights, write_weights
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import find_model
 from tests.bundle import making
 from tests.export.explain.making import CLIP
@@ -25,7 +25,7 @@ _MODEL = "cnn3d+se?reduction=2"
 def trained(tmp_path: Path) -> Path:
     """Weights as `edgeact train` writes them, of a combination with no row of its own."""
     torch.manual_seed(3)
-    module = find_model(_MODEL).build(ModelOptions(3, 8, CLIP.clip_frames, CLIP.crop))
+    module = find_model(_MODEL).build(NetworkConfig(3, 8, CLIP.clip_frames, CLIP.crop))
     path = tmp_path / "own.safetensors"
     write_weights(path, module, ModelCard(model=_MODEL, width=8, labels=_LABELS, clip=CLIP))
     return path

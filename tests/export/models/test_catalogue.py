@@ -20,8 +20,8 @@ from edgeact.export.models.catalogue import (
     markdown,
     options_of,
 )
-from edgeact.export.models.choices import AttentionChoices, Choices, Stages, option_text
 from edgeact.export.models.formula import parse_formula
+from edgeact.export.models.part_options import AttentionOptions, PartOptions, Stages, option_text
 from edgeact.export.models.published import Figure, published_figures
 from edgeact.export.models.registry import MODELS, find_model
 
@@ -76,8 +76,8 @@ def test_the_markdown_gives_each_reason_once_with_all_it_is_true_of(entries: lis
 @pytest.mark.parametrize("part", [*backbones(), *attentions()], ids=lambda part: part.name)
 def test_options_are_told_with_default_range_and_meaning(part: Part) -> None:
     row = BACKBONES.get(part.name) or ATTENTIONS[part.name]
-    choices: type[Choices] = row.choices
-    assert [option.name for option in part.options] == list(choices.model_fields)
+    options: type[PartOptions] = row.options
+    assert [option.name for option in part.options] == list(options.model_fields)
     assert part.source
     for option in part.options:
         assert option.meaning, f"a docstring below '{option.name}' says what it means"
@@ -85,11 +85,11 @@ def test_options_are_told_with_default_range_and_meaning(part: Part) -> None:
         if option.default != "all":
             text = f"{'r3d-18+' * (part.name in ATTENTIONS)}{part.name}?{option.name}={option.default}"
             chosen = parse_formula(text)
-            own = chosen.attention_choices or chosen.backbone_choices
+            own = chosen.attention_options or chosen.backbone_options
             assert option_text(getattr(own, option.name)) == option.default
 
 
-class _Chosen(AttentionChoices):
+class _Chosen(AttentionOptions):
     stages: Stages = (2,)
     size: int = Field(3, ge=1, le=9)
     """How large."""

@@ -1,4 +1,4 @@
-"""Weights on disk: what is written comes back, and files that are broken, foreign or hostile are refused."""
+"""Checkpoint on disk: what is written comes back, and files that are broken, foreign or hostile are refused."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch import nn
 
 from edgeact.errors import WeightsError
 from edgeact.export.models.checkpoint import (
+    Checkpoint,
     ModelCard,
-    Weights,
     file_sha256,
-    fill,
+    load_weights,
     read_weights,
     shipped_weights,
     write_weights,
@@ -41,7 +41,7 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     assert weights.card == CARD
     assert weights.sha256 == file_sha256(weights.path)
     module = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4))
-    fill(module, weights)
+    load_weights(module, weights)
     assert all(torch.equal(tensor, module.state_dict()[name]) for name, tensor in _module().state_dict().items())
 
 
@@ -165,9 +165,9 @@ def test_damaged_files_never_end_in_a_traceback(tmp_path: Path, suffix: str, dat
 
 def test_what_does_not_fit_is_listed() -> None:
     tensors = {"0.weight": torch.zeros(4, 3, 1, 1, 2), "0.bias": torch.zeros(4), "9.extra": torch.zeros(1)}
-    weights = Weights(tensors=tensors, card=None, sha256="", path=Path("w.pt"))
+    weights = Checkpoint(tensors=tensors, card=None, sha256="", path=Path("w.pt"))
     with pytest.raises(WeightsError) as caught:
-        fill(_module(), weights)
+        load_weights(_module(), weights)
     message = str(caught.value)
     assert "missing (5) 1.bias, 1.num_batches_tracked, 1.running_mean, 1.running_var, 1.weight" in message
     assert "unexpected (1) 9.extra" in message
@@ -176,9 +176,9 @@ def test_what_does_not_fit_is_listed() -> None:
 
 
 def test_long_lists_are_cut() -> None:
-    weights = Weights(tensors={f"x{i}": torch.zeros(1) for i in range(9)}, card=None, sha256="", path=Path("w.pt"))
+    weights = Checkpoint(tensors={f"x{i}": torch.zeros(1) for i in range(9)}, card=None, sha256="", path=Path("w.pt"))
     with pytest.raises(WeightsError, match=r"unexpected \(9\) x0, x1, x2, x3, x4, \.\.\."):
-        fill(nn.Identity(), weights)
+        load_weights(nn.Identity(), weights)
 
 
 def test_shipped_weights_are_of_registry_models_and_carry_their_card() -> None:

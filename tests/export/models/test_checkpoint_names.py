@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from edgeact.errors import WeightsError
-from edgeact.export.models.checkpoint import Weights
-from edgeact.export.models.checkpoint_names import contract, translated
+from edgeact.export.models.checkpoint import Checkpoint
+from edgeact.export.models.checkpoint_names import trained_clip, with_our_names
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.models.registry import MODELS, find_model
 from tests.export.models.checkpoints import HARA_DEPTHS, Shapes, filled, hara, torchvision_r3d_18
@@ -20,8 +20,8 @@ _SMALL = {"width": 4, "clip_frames": 2, "size": 16}
 _TABLES = {"r3d-18": torchvision_r3d_18(), **{name: hara(name) for name in HARA_DEPTHS}}
 
 
-def _weights(tensors: dict[str, Tensor]) -> Weights:
-    return Weights(tensors=tensors, card=None, sha256="", path=Path("w.pth"))
+def _weights(tensors: dict[str, Tensor]) -> Checkpoint:
+    return Checkpoint(tensors=tensors, card=None, sha256="", path=Path("w.pth"))
 
 
 def _narrow(model: str, classes: int = 400) -> dict[str, Tensor]:
@@ -38,8 +38,8 @@ def _load(model: str, state: dict[str, Tensor], folder: Path, **request: object)
 def test_every_name_has_its_place_and_its_shape_at_full_width(model: str) -> None:
     spec = MODELS[model]
     with torch.device("meta"):
-        own = spec.build(spec.options(400)).state_dict()
-        ours = translated(_weights({name: torch.empty(shape) for name, shape in _TABLES[model].items()})).tensors
+        own = spec.build(spec.config(400)).state_dict()
+        ours = with_our_names(_weights({name: torch.empty(shape) for name, shape in _TABLES[model].items()})).tensors
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: tensor.shape for name, tensor in own.items()}
 
 
@@ -82,7 +82,7 @@ def test_attention_is_new_and_named(model: str, tmp_path: Path) -> None:
     state = _narrow(backbone)
     loaded = _load(model, state, tmp_path)
     own = loaded.module.state_dict()
-    new = set(own) - set(translated(_weights(state)).tensors)
+    new = set(own) - set(with_our_names(_weights(state)).tensors)
     note = next(note for note in loaded.notes if note.startswith("not in the file, new, untrained: "))
     assert new
     assert set(note.partition(": ")[2].split(", ")) == new
@@ -125,8 +125,8 @@ def test_each_tensor_that_does_not_fit_is_named(case: str, tmp_path: Path) -> No
     spec = MODELS[model]
     with pytest.raises(WeightsError, match="do not fit the model") as caught:
         _load(model, state, tmp_path)
-    own = spec.build(spec.options(400, width=4)).state_dict()
-    ours = translated(_weights(state)).tensors
+    own = spec.build(spec.config(400, width=4)).state_dict()
+    ours = with_our_names(_weights(state)).tensors
     misfits = {
         name for name in {*own, *ours} if name not in own or name not in ours or own[name].shape != ours[name].shape
     }
@@ -154,6 +154,6 @@ def test_pixels_are_scaled_as_the_release_did(classes: int, std: float, tmp_path
 def test_own_names_are_left_alone(model: str) -> None:
     spec = find_model(model)
     with torch.device("meta"):
-        weights = _weights(spec.build(spec.options(7, width=4)).state_dict())
-    assert translated(weights) is weights
-    assert contract(weights, spec.clip) is spec.clip
+        weights = _weights(spec.build(spec.config(7, width=4)).state_dict())
+    assert with_our_names(weights) is weights
+    assert trained_clip(weights, spec.clip) is spec.clip

@@ -11,7 +11,7 @@ from edgeact.errors import EdgeactError, UnknownNameError, UsageError
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.backbones.registry import BACKBONES
 from edgeact.export.models.formula import parse_formula
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import MODELS, find_model
 
 _COMBINATIONS = [*BACKBONES, *("+".join(pair) for pair in itertools.product(BACKBONES, ATTENTIONS))]
@@ -19,7 +19,7 @@ _COMBINATIONS = [*BACKBONES, *("+".join(pair) for pair in itertools.product(BACK
 
 @pytest.mark.parametrize("text", _COMBINATIONS)
 def test_every_attention_stands_in_every_backbone(text: str) -> None:
-    options = ModelOptions(5, 16, 4, (32, 32))
+    options = NetworkConfig(5, 16, 4, (32, 32))
     with torch.device("meta"):
         module = parse_formula(text).build(options)
         assert module(torch.zeros(2, 3, 4, 32, 32)).shape == (2, 5)
@@ -35,7 +35,7 @@ def test_a_formula_writes_itself(text: str) -> None:
 
 @pytest.mark.parametrize("pair", list(itertools.product(BACKBONES, ATTENTIONS)), ids="+".join)
 def test_no_option_belongs_to_two_parts(pair: tuple[str, str]) -> None:
-    own, other = BACKBONES[pair[0]].choices.model_fields, ATTENTIONS[pair[1]].choices.model_fields
+    own, other = BACKBONES[pair[0]].options.model_fields, ATTENTIONS[pair[1]].options.model_fields
     assert not set(own) & set(other)
 
 
@@ -49,7 +49,7 @@ def test_a_row_and_its_formula_are_one_model() -> None:
 
 
 def test_stages_say_where_the_module_stands() -> None:
-    module = parse_formula("r3d-18+fsam?stages=2").build(ModelOptions(5, 16, 4, (32, 32)))
+    module = parse_formula("r3d-18+fsam?stages=2").build(NetworkConfig(5, 16, 4, (32, 32)))
     assert {name.split(".")[1] for name, _ in module.named_parameters() if ".fc." in name} == {"1"}
 
 

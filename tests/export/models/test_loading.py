@@ -27,7 +27,7 @@ def _small(name: str, classes: int = len(LABELS)) -> nn.Module:
     spec = MODELS[name]
     clip = resized_clip(spec.clip, clip_frames=4, size=32)
     torch.manual_seed(3)
-    return spec.build(spec.options(classes, width=4, clip=clip))
+    return spec.build(spec.config(classes, width=4, clip=clip))
 
 
 def _carded(path: Path, name: str) -> Path:

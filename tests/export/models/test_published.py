@@ -23,7 +23,7 @@ def _name(figure: Figure) -> str:
 @functools.cache
 def _cost(figure: Figure) -> Cost:
     spec = find_model(figure.model)
-    options = spec.options(figure.classes, clip=resized_clip(spec.clip, clip_frames=figure.clip_frames))
+    options = spec.config(figure.classes, clip=resized_clip(spec.clip, clip_frames=figure.clip_frames))
     with torch.device("meta"):  # shapes alone, nothing is computed
         return measure_cost(spec.build(options), options.input_shape)
 

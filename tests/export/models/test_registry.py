@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeact.errors import UnknownNameError
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import MODELS, find_model
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("frames", "size"), [(1, 56), (4, 63), (8, 112), (16, 32)])
 def test_models_take_any_length_and_size(name: str, frames: int, size: int) -> None:
-    options = ModelOptions(7, 4, frames, (size, size))
+    options = NetworkConfig(7, 4, frames, (size, size))
     logits = MODELS[name].build(options).eval()(torch.rand(options.input_shape))
     assert logits.shape == (1, 7)
     assert torch.isfinite(logits).all()
@@ -32,14 +32,14 @@ def test_models_take_any_length_and_size(name: str, frames: int, size: int) -> N
 def test_shapes_add_up_for_any_options(
     name: str, width: int, class_count: int, frames: int, size: tuple[int, int]
 ) -> None:
-    options = ModelOptions(class_count, width, frames, size)
+    options = NetworkConfig(class_count, width, frames, size)
     with torch.device("meta"):  # shapes alone, nothing is computed
         assert MODELS[name].build(options).eval()(torch.zeros(2, *options.input_shape[1:])).shape == (2, class_count)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_one_seed_gives_one_model(name: str) -> None:
-    options = ModelOptions(5, 4, 4, (32, 32))
+    options = NetworkConfig(5, 4, 4, (32, 32))
     states = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -52,7 +52,7 @@ def test_one_seed_gives_one_model(name: str) -> None:
 def test_gradients_reach_every_parameter(name: str) -> None:
     torch.manual_seed(0)
     # Narrower attention has bottlenecks that may start out dead; in a map of one position nothing is left to attend to.
-    options = ModelOptions(5, 16, 4, (48, 48))
+    options = NetworkConfig(5, 16, 4, (48, 48))
     module = MODELS[name].build(options)
     clips = torch.randn(4, *options.input_shape[1:])
     torch.nn.functional.cross_entropy(module(clips), torch.tensor([0, 1, 2, 3])).backward()  # type: ignore[no-untyped-call]
@@ -63,7 +63,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_classifier_is_where_the_row_says(name: str) -> None:
     spec = MODELS[name]
-    module = spec.build(ModelOptions(11, 4, 4, (32, 32)))
+    module = spec.build(NetworkConfig(11, 4, 4, (32, 32)))
     linear = [key for key, layer in module.named_modules() if isinstance(layer, torch.nn.Linear)]
     assert spec.classifier == linear[-1]
     assert module.get_parameter(f"{spec.classifier}.weight").shape[0] == 11

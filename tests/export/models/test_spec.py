@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeact.errors import UsageError
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.spec import Pixels, resized_clip
 
@@ -14,9 +14,9 @@ CLIP = MODELS["msf-r3d-fsam"].clip
 
 def test_options_are_the_papers_unless_given() -> None:
     spec = MODELS["msf-r3d-fsam"]
-    assert spec.options(101) == ModelOptions(101, 64, 8, (112, 112))
+    assert spec.config(101) == NetworkConfig(101, 64, 8, (112, 112))
     clip = resized_clip(spec.clip, clip_frames=16, size=56)
-    assert spec.options(5, width=16, clip=clip).input_shape == (1, 3, 16, 56, 56)
+    assert spec.config(5, width=16, clip=clip).input_shape == (1, 3, 16, 56, 56)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_options_are_the_papers_unless_given() -> None:
 )
 def test_impossible_options_are_refused(options: tuple[int, int, int, tuple[int, int]], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        ModelOptions(*options)
+        NetworkConfig(*options)
 
 
 def test_resize_keeps_its_ratio_to_the_crop_unless_given() -> None:

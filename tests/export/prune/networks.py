@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.spec import resized_clip
-from edgeact.export.models.synthetic import settle
+from edgeact.export.models.synthetic import calibrate_batch_norm
 
 __all__ = [
     "CLIP",
@@ -23,8 +23,8 @@ __all__ = [
     "Mixed",
     "Shuffled",
     "Stubborn",
+    "calibrated",
     "clips",
-    "settled",
 ]
 
 WIDTH = 8
@@ -49,12 +49,12 @@ MIXES_NEIGHBOURS = ("eca", "eam")
 
 
 @functools.cache
-def settled(formula: str, width: int = WIDTH) -> nn.Module:
+def calibrated(formula: str, width: int = WIDTH) -> nn.Module:
     """The narrow model with live activations; shared, so prune a copy."""
     torch.manual_seed(0)
     spec = find_model(formula)
-    module = spec.build(spec.options(5, width=width, clip=CLIP)).eval()
-    settle(module, CLIP)
+    module = spec.build(spec.config(5, width=width, clip=CLIP)).eval()
+    calibrate_batch_norm(module, CLIP)
     return module
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model
-from edgeact.export.models.pruning.plan import Kept, LayerCut
+from edgeact.export.models.pruning.plan import KeptChannels, LayerCut
 from edgeact.export.models.registry import MODELS
-from edgeact.export.prune import PruneRequest, PruningPlan, apply_plan, plan_pruning, silence
-from tests.export.prune.networks import CLIP, FORMULAS, MIXES_NEIGHBOURS, WIDTH, clips, settled
+from edgeact.export.prune import PruneRequest, PruningPlan, apply_plan, plan_pruning, zero_removed_channels
+from tests.export.prune.networks import CLIP, FORMULAS, MIXES_NEIGHBOURS, WIDTH, calibrated, clips
 
 REQUESTS = st.builds(
     PruneRequest,
@@ -31,12 +31,12 @@ LABELS = tuple("abcde")
 
 @pytest.mark.parametrize("formula", MODELS)
 def test_a_ratio_of_zero_changes_nothing(formula: str) -> None:
-    module = copy.deepcopy(settled(formula))
+    module = copy.deepcopy(calibrated(formula))
     plan = plan_pruning(module, CLIP.input_shape, PruneRequest(0.0, channel_multiple=16))
     apply_plan(module, plan)
     assert (plan.cuts, plan.rows) == ((), ())
     assert plan.parameters[0] == plan.parameters[1]
-    own, before = module.state_dict(), settled(formula).state_dict()
+    own, before = module.state_dict(), calibrated(formula).state_dict()
     assert list(own) == list(before)
     assert all(torch.equal(tensor, before[name]) for name, tensor in own.items())
 
@@ -46,7 +46,7 @@ def test_a_ratio_of_zero_changes_nothing(formula: str) -> None:
 @given(request=REQUESTS)
 @torch.no_grad()
 def test_any_pruning_runs_is_told_rightly_and_comes_back_from_its_file(formula: str, request: PruneRequest) -> None:
-    original = settled(formula)
+    original = calibrated(formula)
     plan = plan_pruning(original, CLIP.input_shape, request)
     pruned = copy.deepcopy(original)
     apply_plan(pruned, plan)
@@ -65,7 +65,7 @@ def test_any_pruning_runs_is_told_rightly_and_comes_back_from_its_file(formula: 
 @pytest.mark.parametrize("formula", MODELS)
 @torch.no_grad()
 def test_the_narrowest_models_are_pruned_where_they_have_anything_left(formula: str) -> None:
-    original = settled(formula, width=4)  # pieces of one channel, halves of none
+    original = calibrated(formula, width=4)  # pieces of one channel, halves of none
     plan = plan_pruning(original, CLIP.input_shape, PruneRequest(0.5))
     pruned = copy.deepcopy(original)
     apply_plan(pruned, plan)
@@ -78,7 +78,7 @@ def _check_silence(formula: str, original: torch.nn.Module, plan: PruningPlan, o
     if any(f"+{name}" in formula for name in MIXES_NEIGHBOURS):
         return
     silent = copy.deepcopy(original)
-    silence(silent, plan.cuts)
+    zero_removed_channels(silent, plan.cuts)
     torch.testing.assert_close(outputs, silent(clips()), rtol=1e-4, atol=1e-6)
 
 
@@ -95,13 +95,13 @@ def _check_file(formula: str, pruned: torch.nn.Module, plan: PruningPlan, output
 @pytest.mark.parametrize("name", MIXES_NEIGHBOURS)
 @torch.no_grad()
 def test_inside_of_blocks_the_law_holds_beside_every_attention(name: str) -> None:
-    original = settled(f"resnet3d-18+{name}")
-    plan = plan_pruning(original, CLIP.input_shape, PruneRequest(0.0, ratios={"stages.*.conv1.0": 0.5}, most=0.6))
+    original = calibrated(f"resnet3d-18+{name}")
+    plan = plan_pruning(original, CLIP.input_shape, PruneRequest(0.0, ratios={"stages.*.conv1.0": 0.5}, max_ratio=0.6))
     inner = [cut.layer for cut in plan.cuts if cut.outputs]
     assert any(".conv1.0" in layer for layer in inner)
     pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
     apply_plan(pruned, plan)
-    silence(silent, plan.cuts)
+    zero_removed_channels(silent, plan.cuts)
     if all(".conv1." in layer for layer in inner):
         torch.testing.assert_close(pruned(clips()), silent(clips()), rtol=1e-4, atol=1e-6)
     else:
@@ -112,18 +112,18 @@ def test_inside_of_blocks_the_law_holds_beside_every_attention(name: str) -> Non
 @pytest.mark.parametrize("formula", ["resnet3d-18+eca", "resnet3d-18+eam?order=s"])
 def test_the_last_channels_of_an_axis_with_a_kernel_can_go(formula: str) -> None:
     """Beyond the end of the axis the kernel sees zeros, as in silent channels."""
-    original = settled(formula)
+    original = calibrated(formula)
     plan = plan_pruning(original, CLIP.input_shape, PruneRequest(0.5))
     plan = plan.model_copy(update={"cuts": tuple(_last_ones_gone(cut) for cut in plan.cuts)})
     pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
     apply_plan(pruned, plan)
-    silence(silent, plan.cuts)
+    zero_removed_channels(silent, plan.cuts)
     torch.testing.assert_close(pruned(clips()), silent(clips()), rtol=1e-4, atol=1e-6)
 
 
 def _last_ones_gone(cut: LayerCut) -> LayerCut:
     """As many, but from the end."""
     outputs, inputs = (
-        kept and Kept.of(kept.before, list(range(len(kept.indices)))) for kept in (cut.outputs, cut.inputs)
+        kept and KeptChannels.of(kept.before, list(range(len(kept.indices)))) for kept in (cut.outputs, cut.inputs)
     )
     return LayerCut(layer=cut.layer, outputs=outputs, inputs=inputs)

@@ -17,15 +17,22 @@ from edgeact.devices import load_profile
 from edgeact.errors import ModelError, UsageError
 from edgeact.export.models.cost import count_parameters
 from edgeact.export.models.registry import MODELS
-from edgeact.export.prune import PruneRequest, PruningPlan, accumulate_gradients, apply_plan, plan_pruning, silence
-from tests.export.prune.networks import CLIP, Careless, Gated, Hollow, Mixed, Shuffled, Stubborn, clips, settled
+from edgeact.export.prune import (
+    PruneRequest,
+    PruningPlan,
+    accumulate_gradients,
+    apply_plan,
+    plan_pruning,
+    zero_removed_channels,
+)
+from tests.export.prune.networks import CLIP, Careless, Gated, Hollow, Mixed, Shuffled, Stubborn, calibrated, clips
 
 SHAPE = (1, 3, 4, 8, 8)
 
 
 def full(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
     spec = MODELS[name]
-    options = spec.options(101)
+    options = spec.config(101)
     return spec.build(options).eval(), options.input_shape
 
 
@@ -48,15 +55,15 @@ def test_the_full_size_model_lands_on_the_profiles_multiples_within_seconds() ->
 
 @pytest.mark.parametrize("name", ["resnet3d-50", "msf-r3d", "3drfnet-18", "resnext3d-101", "se-sa-resnet18"])
 def test_a_ratio_is_met_where_there_is_no_multiple(name: str) -> None:
-    plan = plan_pruning(settled(name), CLIP.input_shape, PruneRequest(0.5))
+    plan = plan_pruning(calibrated(name), CLIP.input_shape, PruneRequest(0.5))
     assert plan.parameters[1] / plan.parameters[0] == pytest.approx(0.25, abs=0.08)
 
 
 @settings(max_examples=8, deadline=None)
-@given(ratio=st.floats(0.0, 0.98), most=st.floats(0.1, 0.95), multiple=st.sampled_from([1, 3, 8]))
+@given(ratio=st.floats(0.0, 0.98), max_ratio=st.floats(0.1, 0.95), multiple=st.sampled_from([1, 3, 8]))
 def test_no_layer_loses_more_than_allowed_but_for_rounding(ratio: float, most: float, multiple: int) -> None:
-    request = PruneRequest(ratio, scope="global", most=most, channel_multiple=multiple)
-    plan = plan_pruning(settled("resnet3d-18"), CLIP.input_shape, request)
+    request = PruneRequest(ratio, scope="global", max_ratio=most, channel_multiple=multiple)
+    plan = plan_pruning(calibrated("resnet3d-18"), CLIP.input_shape, request)
     for row in plan.rows:
         before, after = row.outputs
         assert after >= before * (1 - most) - multiple
@@ -65,7 +72,7 @@ def test_no_layer_loses_more_than_allowed_but_for_rounding(ratio: float, most: f
 
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.6])
 def test_channels_of_equal_importance_go_from_everywhere_alike(ratio: float) -> None:
-    module = settled("resnet3d-18")  # whose norms have scales of one
+    module = calibrated("resnet3d-18")  # whose norms have scales of one
     plan = plan_pruning(module, CLIP.input_shape, PruneRequest(ratio, scope="global", importance="bn-scale"))
     inner = [cut.outputs for cut in plan.cuts if cut.layer.endswith("conv1.0") and cut.outputs]
     assert len(inner) == 8
@@ -73,7 +80,7 @@ def test_channels_of_equal_importance_go_from_everywhere_alike(ratio: float) -> 
 
 
 def test_the_least_important_channels_go() -> None:
-    module = copy.deepcopy(settled("resnet3d-18"))
+    module = copy.deepcopy(calibrated("resnet3d-18"))
     faint = [1, 2, 5]
     with torch.no_grad():
         for layer in ("conv1.0", "conv1.1"):
@@ -90,7 +97,7 @@ def test_the_least_important_channels_go() -> None:
 
 
 def test_taylor_asks_what_the_loss_would_lose() -> None:
-    module = copy.deepcopy(settled("r3d-18"))
+    module = copy.deepcopy(calibrated("r3d-18"))
     wanted = PruneRequest(0.25, importance="taylor")
     with pytest.raises(UsageError, match="accumulate_gradients"):
         plan_pruning(module, CLIP.input_shape, wanted)
@@ -112,7 +119,7 @@ def test_taylor_asks_what_the_loss_would_lose() -> None:
 
 def test_stages_have_their_own_ratios() -> None:
     ratios = {"stages.0.*": 0.0, "stages.3.1.conv1.*": 0.75}
-    plan = plan_pruning(settled("resnet3d-18"), CLIP.input_shape, PruneRequest(0.5, ratios=ratios))
+    plan = plan_pruning(calibrated("resnet3d-18"), CLIP.input_shape, PruneRequest(0.5, ratios=ratios))
     outputs = {row.layer: row.outputs for row in plan.rows if row.outputs[0] != row.outputs[1]}
     assert outputs["stages.3.1.conv1.0"] == (64, 16)
     assert outputs["stages.2.1.conv1.0"] == (32, 16)
@@ -120,12 +127,19 @@ def test_stages_have_their_own_ratios() -> None:
     reasons = {skipped.layer: skipped.reason for skipped in plan.skipped}
     assert reasons["stages.0.0.conv1.0"] == "asked to stay"
     with pytest.raises(UsageError, match=r"no layer that can be pruned is called 'stages\.9"):
-        plan_pruning(settled("resnet3d-18"), CLIP.input_shape, PruneRequest(0.5, ratios={"stages.9.*": 0.1}))
+        plan_pruning(calibrated("resnet3d-18"), CLIP.input_shape, PruneRequest(0.5, ratios={"stages.9.*": 0.1}))
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"ratio": 1.0}, {"ratio": -0.1}, {"ratios": {"a": 2.0}}, {"channel_multiple": 0}, {"most": 1.0}, {"scope": "x"}],
+    [
+        {"ratio": 1.0},
+        {"ratio": -0.1},
+        {"ratios": {"a": 2.0}},
+        {"channel_multiple": 0},
+        {"max_ratio": 1.0},
+        {"scope": "x"},
+    ],
 )
 def test_wishes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="expected"):
@@ -139,7 +153,7 @@ def test_a_users_network_is_pruned_where_it_can_be_and_the_rest_is_named() -> No
     plan = plan_pruning(original, SHAPE, PruneRequest(0.5))
     pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
     apply_plan(pruned, plan)
-    silence(silent, plan.cuts)
+    zero_removed_channels(silent, plan.cuts)
     x = torch.randn(2, *SHAPE[1:])
     torch.testing.assert_close(pruned(x), silent(x))
     assert {row.layer: row.outputs for row in plan.rows if row.outputs[0] != row.outputs[1]} == {
@@ -173,7 +187,7 @@ def test_a_map_of_one_channel_is_no_partner_of_the_first_it_weighs() -> None:
     assert {row.layer: row.outputs for row in plan.rows} == {"conv": (8, 4), "map": (1, 1), "head": (4, 4)}
     pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
     apply_plan(pruned, plan)
-    silence(silent, plan.cuts)
+    zero_removed_channels(silent, plan.cuts)
     torch.testing.assert_close(pruned(torch.ones(SHAPE)), silent(torch.ones(SHAPE)))
 
 
@@ -192,7 +206,7 @@ def test_what_a_split_into_all_and_nothing_confuses_is_named_and_stays() -> None
     assert any("miscounts" in skipped.reason for skipped in plan.skipped if skipped.layer == "first")
     pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
     apply_plan(pruned, plan)
-    silence(silent, plan.cuts)
+    zero_removed_channels(silent, plan.cuts)
     torch.testing.assert_close(pruned(torch.ones(SHAPE)), silent(torch.ones(SHAPE)))
 
 
@@ -203,20 +217,20 @@ def test_inputs_and_outputs_stay() -> None:
 
 
 def test_planning_leaves_the_module_alone() -> None:
-    module = copy.deepcopy(settled("msf-r3d-fsam")).train()
+    module = copy.deepcopy(calibrated("msf-r3d-fsam")).train()
     names = [name for name, _ in module.named_modules()]
     plan_pruning(module, CLIP.input_shape, PruneRequest(0.5))
     assert module.training
     assert [name for name, _ in module.named_modules()] == names
     assert all(
         torch.equal(p, q)
-        for p, q in zip(module.state_dict().values(), settled("msf-r3d-fsam").state_dict().values(), strict=True)
+        for p, q in zip(module.state_dict().values(), calibrated("msf-r3d-fsam").state_dict().values(), strict=True)
     )
 
 
 def test_a_plan_is_of_one_model() -> None:
-    plan = plan_pruning(settled("r3d-18"), CLIP.input_shape, PruneRequest(0.5))
-    pruned = copy.deepcopy(settled("r3d-18"))
+    plan = plan_pruning(calibrated("r3d-18"), CLIP.input_shape, PruneRequest(0.5))
+    pruned = copy.deepcopy(calibrated("r3d-18"))
     apply_plan(pruned, plan)
     with pytest.raises(ModelError, match=r"stem\.0' has 4 outputs, expected 8"):
         apply_plan(pruned, plan)
@@ -234,7 +248,7 @@ def test_nothing_to_prune_is_said() -> None:
 
 
 def test_the_table_has_every_layer_and_the_sums() -> None:
-    plan = plan_pruning(settled("msf-r3d-fsam"), CLIP.input_shape, PruneRequest(0.5))
+    plan = plan_pruning(calibrated("msf-r3d-fsam"), CLIP.input_shape, PruneRequest(0.5))
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(plan.table())
     text = console.export_text()

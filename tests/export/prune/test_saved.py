@@ -19,14 +19,14 @@ from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.prune import PruneRequest, apply_plan, plan_pruning
 from edgeact.export.train.loop import TrainPlan
 from edgeact.export.train.train import TrainRequest, train
-from tests.export.prune.networks import CLIP, WIDTH, clips, settled
+from tests.export.prune.networks import CLIP, WIDTH, calibrated, clips
 
 LABELS = tuple("abcde")
 
 
 def saved(formula: str, file: Path, *ratios: float) -> torch.nn.Module:
     """A model pruned once or more, and written."""
-    module = copy.deepcopy(settled(formula))
+    module = copy.deepcopy(calibrated(formula))
     card = ModelCard(model=formula, width=WIDTH, labels=LABELS, clip=CLIP, provenance={"data": "none"})
     for number, ratio in enumerate(ratios):
         plan = plan_pruning(module, CLIP.input_shape, PruneRequest(ratio), f"{number}" * 64)

@@ -23,7 +23,7 @@ def test_the_function_is_the_same_and_the_file_smaller(name: str) -> None:
     rng = np.random.default_rng(0)
     clips = [rng.standard_normal(clip.input_shape, dtype=np.float32) for _ in range(4)]
     torch.manual_seed(0)
-    model = to_onnx(spec.build(spec.options(5, width=16, clip=clip)), clip)
+    model = to_onnx(spec.build(spec.config(5, width=16, clip=clip)), clip)
     quantized = quantize(model, collect_ranges(model, clips), {})
     folded = fold_weights(quantized)
     onnx.checker.check_model(folded, full_check=True)

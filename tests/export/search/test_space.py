@@ -23,7 +23,7 @@ def _narrow(name: str) -> nn.Module:
     """The model without its weights' values: only names are looked at."""
     spec = find_model(name)
     with torch.device("meta"):
-        return spec.build(spec.options(5, width=8, clip=resized_clip(spec.clip, clip_frames=4, size=32)))
+        return spec.build(spec.config(5, width=8, clip=resized_clip(spec.clip, clip_frames=4, size=32)))
 
 
 @pytest.mark.parametrize("name", MODELS)

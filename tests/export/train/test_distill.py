@@ -37,7 +37,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedVideos]
 def _module(width: int = 4, name: str = "cnn3d-gate", classes: int = 2, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     spec = MODELS[name]
-    return spec.build(spec.options(classes, width=width, clip=CLIP)).eval()
+    return spec.build(spec.config(classes, width=width, clip=CLIP)).eval()
 
 
 def _loss(teacher: nn.Module, student: nn.Module, terms: Distillation) -> Tensor:

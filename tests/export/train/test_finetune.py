@@ -19,12 +19,12 @@ from edgeact.errors import DatasetError, UsageError
 from edgeact.export.models.checkpoint import read_weights
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.prune import PruneRequest, PruningPlan, apply_plan, plan_pruning
-from edgeact.export.prune.planning import count_units
+from edgeact.export.prune.planning import group_sizes
 from edgeact.export.train.distill import Distillation
 from edgeact.export.train.finetune import FinetuneRequest, prune_and_finetune
 from edgeact.export.train.loop import EpochResult, Progress, TrainPlan
 from tests.export.colours import LABELS, load_colours, write_colours
-from tests.export.prune.networks import CLIP, settled
+from tests.export.prune.networks import CLIP, calibrated
 
 SOURCE = "tests.export.colours:colour_net"
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -53,10 +53,10 @@ def _widths(module: nn.Module) -> dict[str, int]:
 
 def _in_steps(module: nn.Module, request: PruneRequest, steps: int) -> dict[str, int]:
     """Pruned in steps of which each takes the same share of what is left."""
-    pruned, units = copy.deepcopy(module), count_units(module, CLIP.input_shape)
+    pruned, units = copy.deepcopy(module), group_sizes(module, CLIP.input_shape)
     for step in range(1, steps + 1):
         ratio = 1 - (1 - request.ratio) ** (step / steps)
-        plan = plan_pruning(pruned, CLIP.input_shape, replace(request, ratio=ratio, of_units=units))
+        plan = plan_pruning(pruned, CLIP.input_shape, replace(request, ratio=ratio, original_sizes=units))
         apply_plan(pruned, plan)
     return _widths(pruned)
 
@@ -67,7 +67,7 @@ def _in_steps(module: nn.Module, request: PruneRequest, steps: int) -> dict[str,
 def test_steps_come_to_what_one_step_comes_to(formula: str, ratio: float, steps: int, multiple: int) -> None:
     """Exactly; where they round to multiples on the way, to one multiple, of each of the parts a split adds up."""
     request = PruneRequest(ratio, channel_multiple=multiple)
-    one, several = _in_steps(settled(formula), request, 1), _in_steps(settled(formula), request, steps)
+    one, several = _in_steps(calibrated(formula), request, 1), _in_steps(calibrated(formula), request, steps)
     for name, width in one.items():
         parts = 0 if multiple == 1 else 4 if "msf" in formula else 1
         assert abs(several[name] - width) <= parts * multiple, name
@@ -76,7 +76,7 @@ def test_steps_come_to_what_one_step_comes_to(formula: str, ratio: float, steps:
 @pytest.mark.parametrize("ratio", [0.3, 0.6])
 def test_steps_over_all_layers_compose_too(ratio: float) -> None:
     request = PruneRequest(ratio, scope="global")
-    one, several = (_in_steps(settled("resnet3d-18"), request, steps) for steps in (1, 3))
+    one, several = (_in_steps(calibrated("resnet3d-18"), request, steps) for steps in (1, 3))
     assert sum(several.values()) == pytest.approx(sum(one.values()), rel=0.06)
 
 

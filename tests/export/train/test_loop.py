@@ -39,7 +39,7 @@ def few(videos: PreparedVideos) -> PreparedVideos:
 def _module(seed: int = 0, name: str = "cnn3d-gate") -> nn.Module:
     torch.manual_seed(seed)
     spec = MODELS[name]
-    return spec.build(spec.options(2, width=4, clip=CLIP))
+    return spec.build(spec.config(2, width=4, clip=CLIP))
 
 
 def _equal(one: nn.Module, other: nn.Module) -> bool:

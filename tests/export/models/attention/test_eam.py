@@ -15,7 +15,7 @@ from edgeact.errors import UsageError
 from edgeact.export.models.attention.base import Gate
 from edgeact.export.models.attention.eam import Eam
 from edgeact.export.models.formula import parse_formula
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 
 _ORDERS: list[Literal["st", "ts", "s", "t", "parallel"]] = ["st", "ts", "s", "t", "parallel"]
 
@@ -75,7 +75,7 @@ def test_one_frame_is_enough() -> None:
 )
 def test_options_reach_the_modules(option: str, gates: int, kernel: int) -> None:
     with torch.device("meta"):
-        network = parse_formula(f"resnet3d-18+eam{option}").build(ModelOptions(5, 4, 4, (32, 32)))
+        network = parse_formula(f"resnet3d-18+eam{option}").build(NetworkConfig(5, 4, 4, (32, 32)))
     found = [module for module in network.modules() if isinstance(module, Gate)]
     assert len(found) == gates
     assert {layer.kernel_size for gate in found for layer in gate.modules() if isinstance(layer, nn.Conv1d)} == {

@@ -12,7 +12,7 @@ from torch import nn
 
 from edgeact.errors import UsageError
 from edgeact.export.models.attention.base import Site
-from edgeact.export.models.attention.eca import EcaChoices, LocalGate, adaptive_kernel, eca
+from edgeact.export.models.attention.eca import EcaOptions, LocalGate, adaptive_kernel, eca
 from edgeact.export.models.formula import parse_formula
 
 _AXIS = {"channels": 1, "frames": 2}
@@ -61,11 +61,11 @@ def test_the_peak_is_added_to_the_mean() -> None:
 )
 def test_the_adaptive_kernel_is_eca_nets(channels: int, kernel: int) -> None:
     assert adaptive_kernel(channels) == kernel
-    assert [tuple(p.shape) for p in eca(Site(channels, 1, (1, 1), 1), EcaChoices()).parameters()] == [(1, 1, kernel)]
+    assert [tuple(p.shape) for p in eca(Site(channels, 1, (1, 1), 1), EcaOptions()).parameters()] == [(1, 1, kernel)]
 
 
 def test_a_kernel_that_is_given_is_taken_everywhere() -> None:
-    gate = eca(Site(2048, 1, (1, 1), 4), EcaChoices(kernel=9))
+    gate = eca(Site(2048, 1, (1, 1), 4), EcaOptions(kernel=9))
     assert [p.numel() for p in gate.parameters()] == [9]
 
 

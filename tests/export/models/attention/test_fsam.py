@@ -13,7 +13,7 @@ from torch import nn
 
 from edgeact.errors import UsageError
 from edgeact.export.models.attention.base import Site
-from edgeact.export.models.attention.fsam import Fam, Frequencies, Fsam, FsamChoices, Sam, dct_basis, fsam
+from edgeact.export.models.attention.fsam import Fam, Frequencies, Fsam, FsamOptions, Sam, dct_basis, fsam
 from edgeact.export.models.attention.gate import AttentionGate
 
 MODULES: dict[str, nn.Module] = {
@@ -94,7 +94,7 @@ def test_parts_divide_the_channels(channels: int, asked: int, parts: int) -> Non
 
 
 def test_options_reach_the_basis() -> None:
-    module = fsam(Site(64, 2, (7, 7), 3), FsamChoices(parts=8, frequencies="low"))
+    module = fsam(Site(64, 2, (7, 7), 3), FsamOptions(parts=8, frequencies="low"))
     assert torch.equal(next(module.buffers()), dct_basis(64, (7, 7), 8, "low"))
 
 

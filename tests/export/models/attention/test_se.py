@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeact.export.models.attention.base import Site
-from edgeact.export.models.attention.se import SeChoices, SqueezeExcitation, se
+from edgeact.export.models.attention.se import SeOptions, SqueezeExcitation, se
 
 
 @settings(max_examples=20, deadline=None)
@@ -36,5 +36,5 @@ def test_only_the_mean_of_a_channel_counts() -> None:
 
 @pytest.mark.parametrize(("channels", "reduction", "hidden"), [(64, 16, 4), (64, 8, 8), (20, 16, 1), (4, 16, 1)])
 def test_the_bottleneck_is_never_empty(channels: int, reduction: int, hidden: int) -> None:
-    gate = se(Site(channels, 1, (1, 1), 1), SeChoices(reduction=reduction))
+    gate = se(Site(channels, 1, (1, 1), 1), SeOptions(reduction=reduction))
     assert [tuple(p.shape) for p in gate.parameters()] == [(hidden, channels), (channels, hidden)]

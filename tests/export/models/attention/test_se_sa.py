@@ -15,9 +15,9 @@ from edgeact.errors import UsageError
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.attention.base import Site
 from edgeact.export.models.attention.se import SqueezeExcitation
-from edgeact.export.models.attention.se_sa import ChannelFrameExcitation, SelfAttention, SeSaChoices, se_sa
+from edgeact.export.models.attention.se_sa import ChannelFrameExcitation, SelfAttention, SeSaOptions, se_sa
 from edgeact.export.models.formula import parse_formula
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import find_model
 
 _CLIP = ClipSpec(clip_frames=8, fps=25.0, resize=(48, 48), crop=(48, 48), mean=(0.4,) * 3, std=(0.2,) * 3)
@@ -60,7 +60,7 @@ def test_excitation_is_equations_1_to_6_and_the_sum() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_a_bottleneck_of_one_unit_is_live_from_the_start(seed: int) -> None:
     torch.manual_seed(seed)
-    network = find_model("se-sa-resnet18").build(ModelOptions(5, 4, 2, (32, 32)))
+    network = find_model("se-sa-resnet18").build(NetworkConfig(5, 4, 2, (32, 32)))
     for name, module in network.named_modules():
         if isinstance(module, ChannelFrameExcitation):
             channels, frames = (gate.get_parameter("fc.0.weight").shape[1] for gate in (module.channels, module.frames))
@@ -128,7 +128,7 @@ def test_one_position_looks_at_itself() -> None:
 )
 def test_the_papers_variants(options: str, excitations: list[int], attentions: list[int]) -> None:
     with torch.device("meta"):
-        network = parse_formula(f"resnext3d-101+se-sa{options}").build(ModelOptions(5, 4, 4, (32, 32)))
+        network = parse_formula(f"resnext3d-101+se-sa{options}").build(NetworkConfig(5, 4, 4, (32, 32)))
 
     def stages(kind: type[nn.Module]) -> list[int]:
         return [int(name.split(".")[1]) + 1 for name, module in network.named_modules() if isinstance(module, kind)]
@@ -138,7 +138,7 @@ def test_the_papers_variants(options: str, excitations: list[int], attentions: l
 
 
 def test_excitation_of_the_features_stands_before_self_attention() -> None:
-    built = se_sa(Site(32, 4, (3, 3), 1), SeSaChoices())
+    built = se_sa(Site(32, 4, (3, 3), 1), SeSaOptions())
     assert [type(part) for part in built.children()] == [ChannelFrameExcitation, SelfAttention]
 
 
@@ -159,7 +159,7 @@ def test_what_makes_no_sense_is_refused(options: str, message: str) -> None:
 @pytest.mark.parametrize("options", ["", "?sa_stages=3,4", "?modules=se", "?modules=sa"])
 def test_the_exported_graph_gives_the_same_without_loops_or_unknown_shapes(options: str) -> None:
     torch.manual_seed(4)
-    module = find_model(f"resnet3d-18+se-sa{options}").build(ModelOptions(5, 8, 8, (48, 48))).eval()
+    module = find_model(f"resnet3d-18+se-sa{options}").build(NetworkConfig(5, 8, 8, (48, 48))).eval()
     graph = to_onnx(module, _CLIP)
     kinds = {node.op_type for node in graph.graph.node}
     assert not kinds & {"Loop", "If", "Scan", "Shape", "Einsum"}

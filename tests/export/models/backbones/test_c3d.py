@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from edgeact.export.models.attention.base import Site, no_attention
 from edgeact.export.models.backbones.c3d import c3d, msf_c3d
-from edgeact.export.models.backbones.msf import MsfBlock, MsfChoices
-from edgeact.export.models.choices import Choices
+from edgeact.export.models.backbones.msf import MsfBlock, MsfOptions
 from edgeact.export.models.layers import HalvingMaxPool
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.part_options import PartOptions
 
-_PUBLISHED = ModelOptions(101, 64, 16, (112, 112))
+_PUBLISHED = NetworkConfig(101, 64, 16, (112, 112))
 
 
-def _build(options: ModelOptions) -> nn.Module:
+def _build(options: NetworkConfig) -> nn.Module:
     with torch.device("meta"):
-        return c3d(options, Choices(), no_attention)
+        return c3d(options, PartOptions(), no_attention)
 
 
 def _first_hidden(module: nn.Module) -> nn.Linear:
@@ -43,7 +43,7 @@ def test_attention_stands_on_what_the_convolutions_give() -> None:
         sites.append(site)
 
     with torch.device("meta"):
-        c3d(_PUBLISHED, Choices(), note)
+        c3d(_PUBLISHED, PartOptions(), note)
     assert sites == [
         Site(64, 16, (112, 112), 1),
         Site(128, 16, (56, 56), 2),
@@ -68,9 +68,9 @@ def test_sites_and_grid_are_what_comes_out(frames: int, height: int, width: int)
             seen.append(self.shape)
             return x
 
-    options = ModelOptions(3, 4, frames, (height, width))
+    options = NetworkConfig(3, 4, frames, (height, width))
     with torch.device("meta"):
-        module = c3d(options, Choices(), Look)
+        module = c3d(options, PartOptions(), Look)
         assert module(torch.zeros(2, *options.input_shape[1:])).shape == (2, 3)
     assert len(seen) == 5
     grid = -(-frames // 16) * -(-height // 32) * -(-width // 32)  # halving with rounding up, four and five times
@@ -79,7 +79,7 @@ def test_sites_and_grid_are_what_comes_out(frames: int, height: int, width: int)
 
 @pytest.mark.parametrize("frames", [1, 8, 16])
 def test_up_to_sixteen_frames_need_the_published_hidden_layer(frames: int) -> None:
-    assert _first_hidden(_build(ModelOptions(101, 64, frames, (112, 112)))).in_features == 8192
+    assert _first_hidden(_build(NetworkConfig(101, 64, frames, (112, 112)))).in_features == 8192
 
 
 @pytest.mark.parametrize("edge", [7, 8])
@@ -91,7 +91,7 @@ def test_the_last_pooling_keeps_the_last_row(edge: int) -> None:
 
 def test_the_scale_of_what_goes_in_comes_out() -> None:
     torch.manual_seed(0)
-    module = c3d(ModelOptions(5, 8, 16, (64, 64)), Choices(), no_attention).eval()
+    module = c3d(NetworkConfig(5, 8, 16, (64, 64)), PartOptions(), no_attention).eval()
     seen: list[float] = []
     for layer in module.modules():
         if isinstance(layer, nn.Conv3d):
@@ -103,7 +103,7 @@ def test_the_scale_of_what_goes_in_comes_out() -> None:
 
 def test_the_pairs_become_msf_modules_with_projections() -> None:
     with torch.device("meta"):
-        module = msf_c3d(_PUBLISHED, MsfChoices(), no_attention)
+        module = msf_c3d(_PUBLISHED, MsfOptions(), no_attention)
     blocks = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, MsfBlock)]
     assert [name for name, _ in blocks] == ["stages.2.1", "stages.3.1", "stages.4.1"]
     assert not any(isinstance(layer.shortcut, nn.Identity) for _, layer in blocks)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from edgeact.export.models.attention.cbam import Cbam
 from edgeact.export.models.backbones.fourier3d import FastFourierConv, FourierUnit, SpectralTransform
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import find_model
 
-_OPTIONS = ModelOptions(5, 8, 4, (32, 32))
+_OPTIONS = NetworkConfig(5, 8, 4, (32, 32))
 
 
 def _count(module: nn.Module, kind: type[nn.Module]) -> int:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgeact.export.models.backbones.msf import MsfBlock, MsfChoices, MultiLevelSplit
+from edgeact.export.models.backbones.msf import MsfBlock, MsfOptions, MultiLevelSplit
 
 _POSITIONS: tuple[Literal["a", "b", "c", "d"], ...] = ("a", "b", "c", "d")
 
@@ -82,7 +82,7 @@ def test_modules_halve_rounding_up(
     msl: Literal["a", "b", "c", "d"], groups: int, channels: tuple[int, int, int], edges: tuple[int, int, int]
 ) -> None:
     inputs, outputs, stride = channels
-    block = MsfBlock(inputs, outputs, stride, MsfChoices(msl=msl, groups=groups)).eval()
+    block = MsfBlock(inputs, outputs, stride, MsfOptions(msl=msl, groups=groups)).eval()
     y = block(torch.randn(1, inputs, *edges))
     assert y.shape == (1, outputs, *((edge + stride - 1) // stride for edge in edges))
     assert bool((y >= 0).all())
@@ -91,7 +91,7 @@ def test_modules_halve_rounding_up(
 @pytest.mark.parametrize("msl", _POSITIONS)
 @pytest.mark.parametrize("resizing", [False, True])
 def test_msl_stands_where_figure_8_has_it(msl: Literal["a", "b", "c", "d"], resizing: bool) -> None:
-    block = MsfBlock(16 if resizing else 32, 32, 2 if resizing else 1, MsfChoices(msl=msl))
+    block = MsfBlock(16 if resizing else 32, 32, 2 if resizing else 1, MsfOptions(msl=msl))
     splits = [name for name, layer in block.named_modules() if isinstance(layer, MultiLevelSplit)]
     full = [conv.kernel_size for name, conv in block.named_modules() if isinstance(conv, nn.Conv3d)]
     wide = [conv for conv in _convs(block) if conv.out_channels == 32 and conv.kernel_size != (1, 1, 1)]
@@ -107,7 +107,7 @@ def test_msl_stands_where_figure_8_has_it(msl: Literal["a", "b", "c", "d"], resi
 
 def test_the_convolutions_of_a_split_never_stride() -> None:
     for msl in _POSITIONS:
-        block = MsfBlock(16, 32, 2, MsfChoices(msl=msl))
+        block = MsfBlock(16, 32, 2, MsfOptions(msl=msl))
         splits = [layer for layer in block.modules() if isinstance(layer, MultiLevelSplit)]
         assert all(conv.stride == (1, 1, 1) for layer in splits for conv in _convs(layer))
 

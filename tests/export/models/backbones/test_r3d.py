@@ -8,9 +8,9 @@ from torch import nn
 
 from edgeact.export.models.backbones.msf import MsfBlock, MultiLevelSplit
 from edgeact.export.models.formula import parse_formula
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
 
-_OPTIONS = ModelOptions(5, 16, 4, (32, 32))
+_OPTIONS = NetworkConfig(5, 16, 4, (32, 32))
 
 
 def _module(text: str) -> nn.Module:

@@ -10,8 +10,8 @@ from edgeact.export.models.attention.base import Site, no_attention
 from edgeact.export.models.backbones.registry import BACKBONES
 from edgeact.export.models.backbones.residual import Bottleneck
 from edgeact.export.models.backbones.resnet3d import resnext3d_101
-from edgeact.export.models.choices import Choices
-from edgeact.export.models.options import ModelOptions
+from edgeact.export.models.network_config import NetworkConfig
+from edgeact.export.models.part_options import PartOptions
 
 _NAMES = ["resnet3d-18", "resnet3d-50", "resnext3d-101"]
 
@@ -19,7 +19,7 @@ _NAMES = ["resnet3d-18", "resnet3d-50", "resnext3d-101"]
 @pytest.mark.parametrize("name", _NAMES)
 def test_the_name_counts_the_layers(name: str) -> None:
     with torch.device("meta"):
-        module = BACKBONES[name].build(ModelOptions(5, 4, 4, (32, 32)), Choices(), no_attention)
+        module = BACKBONES[name].build(NetworkConfig(5, 4, 4, (32, 32)), PartOptions(), no_attention)
     layers = [
         key
         for key, layer in module.named_modules()
@@ -31,7 +31,7 @@ def test_the_name_counts_the_layers(name: str) -> None:
 @pytest.mark.parametrize("width", [4, 20, 64])
 def test_groups_keep_their_channels_at_any_width(width: int) -> None:
     with torch.device("meta"):
-        module = resnext3d_101(ModelOptions(5, width, 4, (32, 32)), Choices(), no_attention)
+        module = resnext3d_101(NetworkConfig(5, width, 4, (32, 32)), PartOptions(), no_attention)
     grouped = [layer for layer in module.modules() if isinstance(layer, nn.Conv3d) and layer.groups > 1]
     assert {layer.groups for layer in grouped} == {width // 2}
     assert sorted({layer.in_channels // layer.groups for layer in grouped}) == [4, 8, 16, 32]
@@ -52,9 +52,9 @@ def test_sites_are_where_the_features_are(name: str, frames: int, size: tuple[in
         promised.append(site)
         return _Look()
 
-    options = ModelOptions(5, 4, frames, size)
+    options = NetworkConfig(5, 4, frames, size)
     with torch.device("meta"):
-        BACKBONES[name].build(options, Choices(), attention).eval()(torch.zeros(options.input_shape))
+        BACKBONES[name].build(options, PartOptions(), attention).eval()(torch.zeros(options.input_shape))
     assert seen == [(site.channels, site.frames, *site.size) for site in promised]
     assert [site.stage for site in promised] == [1, 2, 3, 4]
     if frames == 16:

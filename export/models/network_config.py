@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from edgeact.errors import UsageError
 
-__all__ = ["ModelOptions"]
+__all__ = ["NetworkConfig"]
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class NetworkConfig:
     """What can be chosen of a registry model."""
 
     class_count: int

@@ -1,4 +1,4 @@
-"""What can be chosen of one backbone or one attention module beyond `ModelOptions`, written `?key=value&key=value`."""
+"""What can be chosen of one backbone or one attention module beyond `NetworkConfig`, written `?key=value&key=value`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-__all__ = ["AttentionChoices", "Choices", "Stages", "option_text"]
+__all__ = ["AttentionOptions", "PartOptions", "Stages", "option_text"]
 
 
 def _split(value: Any) -> Any:
@@ -17,7 +17,7 @@ Stages = Annotated[tuple[int, ...], BeforeValidator(_split)]
 """Stages by number, counted from 1, in text as '3,4'."""
 
 
-class Choices(BaseModel):
+class PartOptions(BaseModel):
     """Options of one part, each with its default; a subclass a part, a field an option."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -29,7 +29,7 @@ class Choices(BaseModel):
         return {key: option_text(value) for key, value in chosen.items()}
 
 
-class AttentionChoices(Choices):
+class AttentionOptions(PartOptions):
     """Options every attention module has."""
 
     stages: Stages = ()
