@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from edgeact.errors import StorageError
+from edgeact.errors import EdgeactError, StorageError
 
 __all__ = ["atomic_write", "cache_folder", "write_bytes", "write_text"]
 
@@ -51,7 +51,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, EdgeactError):
             raise StorageError(
                 f"cannot write '{target}': {error.strerror or error}; free some space or choose another place"
             ) from error

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
 import pytest
 
 from edgeact import errors
-from edgeact.errors import EdgeactError, MissingExtraError, UnknownNameError
+from edgeact.errors import EdgeactError, MissingExtraError, StorageError, UnknownNameError
 
-LINE = re.compile(r"^    (?P<lead>[│├└─ ]*)(?P<name>\w+Error) +(?P<code>\d+)   \S")
+LINE = re.compile(r"^    (?P<lead>[│├└─ ]*)(?P<name>\w+Error) +(?P<code>\d+)   \S.*?(\((?P<standard>\w+Error)\))?$")
 
 
 def _drawn() -> dict[str, tuple[str | None, int]]:
@@ -38,6 +39,41 @@ def _real(kind: type[EdgeactError] = EdgeactError, parent: str | None = None) ->
 
 def test_the_drawn_tree_is_the_real_one() -> None:
     assert _drawn() == _real()
+
+
+def test_the_drawn_standard_classes_are_the_real_ones() -> None:
+    drawn = {line["name"]: line["standard"] for line in map(LINE.match, (errors.__doc__ or "").splitlines()) if line}
+    real = {name: _standard_class(getattr(errors, name)) for name in errors.__all__}
+    assert drawn == real
+    assert {"ValueError", "KeyError", "FileNotFoundError", "ModuleNotFoundError", "OSError"} < {*real.values()}
+
+
+def _standard_class(kind: type[EdgeactError]) -> str | None:
+    """The standard class that `kind` itself adds to its parent's."""
+    return next(
+        (base.__name__ for base in kind.__bases__ if base.__module__ == "builtins" and base is not Exception), None
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if name.startswith("Missing")])
+def test_what_is_missing_is_known_by_its_standard_class(name: str) -> None:
+    standard = ModuleNotFoundError if name == "MissingExtraError" else FileNotFoundError
+    assert issubclass(getattr(errors, name), standard)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownNameError("target", "jetsn", ["jetson"]),
+        MissingExtraError("cv2", "video", "see 'docs'"),
+        StorageError("x 'y'"),
+    ],
+)
+def test_an_error_keeps_its_type_and_message_on_the_way_from_another_process(error: EdgeactError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
 
 
 def test_every_class_is_exported_and_described() -> None:
@@ -69,6 +105,13 @@ def test_the_documented_exit_codes_are_the_real_ones() -> None:
 def test_an_unknown_name_comes_with_known_ones(name: str, hint: str) -> None:
     message = str(UnknownNameError("target", name, ["jetson", "desktop", "cpu", "jetson"]))
     assert message == f"unknown target '{name}'; {hint}"
+
+
+def test_an_unknown_name_is_a_key_error_and_a_value_error() -> None:
+    error = UnknownNameError("target", "jetsn", ["jetson"])
+    assert isinstance(error, KeyError)
+    assert isinstance(error, ValueError)
+    assert (error.kind, error.name, error.known) == ("target", "jetsn", ("jetson",))
 
 
 def test_a_missing_extra_says_what_to_install() -> None:

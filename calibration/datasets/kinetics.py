@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeact.calibration.datasets.base import Dataset, VideoItem
 from edgeact.calibration.datasets.listing import Listing, check_options, read_lines, read_table
-from edgeact.errors import DatasetError, UsageError
+from edgeact.errors import DatasetError, MissingDatasetError, UsageError
 from edgeact.progress import OnProgress, counted
 
 __all__ = ["load_kinetics"]
@@ -53,7 +53,7 @@ def load_kinetics(root: Path | None, options: dict[str, str], on_progress: OnPro
     lists = _find_lists(root)
     videos = Path(options["videos"]).expanduser() if "videos" in options else lists[0].parent
     if not videos.is_dir():
-        raise DatasetError(f"{_NAME}: expected a folder of videos at '{videos}', which does not exist")
+        raise MissingDatasetError(f"{_NAME}: expected a folder of videos at '{videos}', which does not exist")
     listing = Listing()
     rows = [row for source in lists for row in _rows(source, options.get("split"))]
     labels = _labels(options.get("labels"), [row.label for row in rows])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeact.calibration.datasets.base import Dataset, VideoItem
-from edgeact.errors import DatasetError, UsageError
+from edgeact.errors import DatasetError, MissingDatasetError, UsageError
 
 __all__ = [
     "Listing",
@@ -91,7 +91,7 @@ def need_folder(name: str, root: Path | None, holds: str) -> Path:
     if root is None:
         raise DatasetError(f"{name} needs a path: '{name}:/path', a folder with {holds}")
     if not root.is_dir():
-        raise DatasetError(f"{name}: expected a folder with {holds}, but there is no folder '{root}'")
+        raise MissingDatasetError(f"{name}: expected a folder with {holds}, but there is no folder '{root}'")
     return root
 
 
@@ -101,7 +101,7 @@ def find_file(name: str, root: Path, folders: Iterable[str], file: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise DatasetError(f"{name}: expected '{file}' at one of: {', '.join(str(place) for place in places)}")
+    raise MissingDatasetError(f"{name}: expected '{file}' at one of: {', '.join(str(place) for place in places)}")
 
 
 def read_lines(name: str, path: Path) -> list[str]:
@@ -109,7 +109,7 @@ def read_lines(name: str, path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DatasetError(f"{name}: expected the file '{path}', which does not exist") from None
+        raise MissingDatasetError(f"{name}: expected the file '{path}', which does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{name}: cannot read '{path}' as text: {error}") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -25,7 +25,7 @@ from edgeact.bench.bench import BenchOptions
 from edgeact.bench.statistics import median_ratio
 from edgeact.bundle import Bundle
 from edgeact.devices import probe_machine
-from edgeact.errors import BaselineError, RegressionError, UsageError
+from edgeact.errors import BaselineError, MissingBaselineError, RegressionError, UsageError
 from edgeact.records import SCHEMA_VERSION, Interval, Latency, LatencyRecord, Machine
 
 __all__ = ["Comparison", "compare", "junit_xml", "parse_limit", "read_record", "refuse_early"]
@@ -74,9 +74,10 @@ def parse_limit(text: str) -> float:
     """'10%' or '0.1' as the fraction 0.1; raises UsageError for anything negative, infinite or no number at all."""
     body, scale = (text.strip()[:-1], 100.0) if text.strip().endswith("%") else (text, 1.0)
     try:
-        return _checked_limit(float(body) / scale)
+        value = float(body) / scale
     except ValueError:
         raise UsageError(f"expected a limit such as '10%' or '0.1', got '{text}'") from None
+    return _checked_limit(value)
 
 
 def read_record(path: str | Path) -> LatencyRecord:
@@ -85,7 +86,8 @@ def read_record(path: str | Path) -> LatencyRecord:
     try:
         record = LatencyRecord.model_validate_json(Path(path).read_bytes())
     except OSError as error:
-        raise BaselineError(f"cannot read the baseline '{path}': {error.strerror or error}; {advice}") from error
+        kind = MissingBaselineError if isinstance(error, FileNotFoundError) else BaselineError
+        raise kind(f"cannot read the baseline '{path}': {error.strerror or error}; {advice}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

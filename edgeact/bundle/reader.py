@@ -17,6 +17,7 @@ from edgeact.errors import (
     BundleSchemaError,
     BundleTamperedError,
     BundleTruncatedError,
+    MissingFileError,
     UnknownNameError,
     UsageError,
 )
@@ -55,7 +56,8 @@ class Bundle:
         try:
             data = b"".join(chunks(self.spans[member]))
         except OSError as error:
-            raise UsageError(f"cannot read '{self.path}': {error.strerror or error}") from error
+            kind = MissingFileError if isinstance(error, FileNotFoundError) else UsageError
+            raise kind(f"cannot read '{self.path}': {error.strerror or error}") from error
         if hashlib.sha256(data).hexdigest() != stated.sha256:
             raise BundleTamperedError(f"member '{member}' of '{self.path}' changed since it was opened; open it again")
         return data
@@ -71,7 +73,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     if file.is_dir():
         raise UsageError(f"there is no file '{file}', it is a folder; expected a bundle made by 'edgeact export'")
     if not file.is_file():
-        raise UsageError(f"there is no file '{file}'; expected a bundle made by 'edgeact export'")
+        raise MissingFileError(f"there is no file '{file}'; expected a bundle made by 'edgeact export'")
     try:
         with file.open("rb") as handle:
             placed = read_entries(handle)

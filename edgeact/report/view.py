@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edgeact.bundle import open_bundle
 from edgeact.bundle.manifest import Manifest
-from edgeact.errors import UsageError
+from edgeact.errors import MissingFileError, UsageError
 from edgeact.records import (
     Accuracy,
     AccuracyRecord,
@@ -243,7 +243,8 @@ def _read_record(path: Path) -> _Record | SearchRecord | None:
                 return None
         return adapter.validate_json(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"cannot read '{path}': {error.strerror or error}") from error
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else UsageError
+        raise kind(f"cannot read '{path}': {error.strerror or error}") from error
     except ValidationError as error:
         raise UsageError(
             f"'{path}' is neither a bundle nor a record of edgeact bench --out or edgeact evaluate --out: "

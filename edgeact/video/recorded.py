@@ -10,7 +10,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from edgeact.errors import VideoError
+from edgeact.errors import MissingVideoError, VideoError
 from edgeact.video.frame import Frame, Image, bgr_to_rgb
 
 __all__ = ["RecordedSource", "StampClock", "open_recorded"]
@@ -132,7 +132,9 @@ def open_recorded(path: str | Path) -> RecordedSource:
     """
     file = Path(path)
     if not file.is_file():
-        raise VideoError(f"no video at '{file}': expected a file, got {'a folder' if file.is_dir() else 'nothing'}")
+        if file.is_dir():
+            raise VideoError(f"no video at '{file}': expected a file, got a folder")
+        raise MissingVideoError(f"no video at '{file}': expected a file, got nothing")
     size_bytes = file.stat().st_size
     capture = cv2.VideoCapture(str(file), _file_backend())
     if not capture.isOpened():

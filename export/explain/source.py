@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeact.bundle import Bundle, open_bundle
-from edgeact.errors import UsageError, WeightsError
+from edgeact.errors import MissingWeightsError, UsageError, WeightsError
 from edgeact.export.models.checkpoint import file_sha256, read_weights, shipped_weights
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.models.registry import find_model
@@ -75,7 +75,9 @@ def _weights_of(bundle: Bundle, weights: Path | None) -> Path:
         if file.is_file() and file_sha256(file) == recorded:
             return file
     if weights and not weights.is_file():
-        raise WeightsError(f"weights '{weights}' do not exist; expected the file that '{bundle.path}' was made from")
+        raise MissingWeightsError(
+            f"weights '{weights}' do not exist; expected the file that '{bundle.path}' was made from"
+        )
     if weights:
         raise WeightsError(
             f"weights '{weights}' are not those of '{bundle.path}': expected SHA-256 {recorded[:12]}..., got "

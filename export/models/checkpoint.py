@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgeact.clip import ClipSpec
-from edgeact.errors import WeightsError
+from edgeact.errors import MissingWeightsError, WeightsError
 from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.storage import write_bytes
 
@@ -83,7 +83,7 @@ def read_weights(path: str | Path) -> Checkpoint:
     """
     file = Path(path)
     if not file.is_file():
-        raise WeightsError(f"weights '{file}' do not exist; expected a .safetensors, .pt or .pth file")
+        raise MissingWeightsError(f"weights '{file}' do not exist; expected a .safetensors, .pt or .pth file")
     if file.suffix == ".safetensors":
         tensors, card = _read_safetensors(file)
     elif file.suffix in (".pt", ".pth"):

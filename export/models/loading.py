@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from edgeact.clip import ClipSpec
-from edgeact.errors import DataError, EdgeactError, ModelError, UsageError, WeightsError
+from edgeact.errors import DataError, EdgeactError, MissingLabelsError, ModelError, UsageError, WeightsError
 from edgeact.export.models.checkpoint import Checkpoint, load_weights, read_weights, shipped_weights, state_sha256
 from edgeact.export.models.checkpoint_names import fill_missing, trained_clip, with_our_names
 from edgeact.export.models.pruning.apply import apply_cuts
@@ -240,6 +240,8 @@ def _called(source: str) -> object:
     with _caller_folder_on_path():
         try:
             module = importlib.import_module(module_name)
+        except EdgeactError:  # a MissingExtraError is an ImportError that already says what to install
+            raise
         except ImportError as error:
             raise UsageError(
                 f"cannot import '{module_name}' of '{source}': {error}; run from its folder or install it"
@@ -315,7 +317,7 @@ def _origin(request: LoadRequest, notes: tuple[str, ...]) -> dict[str, str]:
 def read_labels(path: Path) -> tuple[str, ...]:
     """One label a line, UTF-8, empty lines ignored; DataError where there is none or one stands twice."""
     if not path.is_file():
-        raise DataError(f"labels file '{path}' does not exist; expected a text file with one label a line")
+        raise MissingLabelsError(f"labels file '{path}' does not exist; expected a text file with one label a line")
     labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     if not labels:
         raise DataError(f"labels file '{path}' is empty; expected one label a line")

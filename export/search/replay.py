@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from edgeact.bundle import Bundle
-from edgeact.errors import DataError, UsageError, WeightsError
+from edgeact.errors import DataError, MissingFileError, UsageError, WeightsError
 from edgeact.export.build.compress import Compression, pruned_weights_file
 from edgeact.export.build.data import DEFAULT_DATA, DataPlan, evaluation_digest
 from edgeact.export.build.export import ExportRequest, Reporter, export
@@ -120,7 +120,8 @@ def _read(file: Path) -> SearchRecord:
     try:
         record = SearchRecord.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise UsageError(f"cannot read '{file}': {error.strerror or error}; expected FILE.search.json:TRIAL") from error
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else UsageError
+        raise kind(f"cannot read '{file}': {error.strerror or error}; expected FILE.search.json:TRIAL") from error
     except ValidationError as error:
         raise UsageError(f"'{file}' is no record of edgeact search: {error.errors()[0]['msg']}") from error
     if record.recipe.space_version != VERSION:
