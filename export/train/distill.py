@@ -1,18 +1,20 @@
-"""Teaching a student what a larger model knows: its softened answers, and where it looks.
+"""Knowledge distillation: soft targets of a teacher, and attention transfer of its last feature map.
 
-Soft targets: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015). Both sets of logits are
-divided by a temperature T, so that the small probabilities of wrong classes, which say what resembles what, count; the
-Kullback-Leibler divergence between the two is multiplied by T squared, or its gradients would shrink with it.
+Soft targets: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2. The logits of
+student and teacher are divided by a temperature T, which raises the probabilities of wrong classes, and with them what
+the student learns of the similarity of classes. The Kullback-Leibler divergence is multiplied by T squared, so that
+its gradients keep their magnitude.
 
-Features: Zagoruyko, Komodakis, "Paying More Attention to Attention" (2017). The mean square over channels says where
-in time and space a feature map is strong. It has no channels, so a pruned student is compared with its teacher
-directly, without layers in between that would have to be learnt, kept and resumed.
+Attention transfer: Zagoruyko, Komodakis, "Paying More Attention to Attention" (2017), section 3.1. The mean square over
+channels shows how strong an activation is at each position in time and space. The map has no channels, so a pruned
+student is compared with its teacher directly, without an adapter layer to train, store and resume.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -21,126 +23,131 @@ from torch.nn import functional
 
 from edgeact.errors import ModelError, UsageError
 from edgeact.export.models.checkpoint import state_sha256
+from edgeact.export.models.hooks import capture_outputs, evaluated, forward_hooks
 
-__all__ = ["Distillation", "Lesson", "Teacher", "feature_layer"]
+__all__ = ["Distillation", "DistillationLoss", "Teacher", "distillation_loss", "feature_layer"]
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """How much of a teacher goes into the loss."""
+    """Weights of the teacher's terms in the loss."""
 
     temperature: float = 4.0
-    """Both models' logits are divided by it; 1 leaves them as they are."""
+    """Divisor of the logits of student and teacher; 1 leaves the probabilities unchanged."""
     weight: float = 0.7
-    """Share of the soft loss within [0, 1]; the rest is the loss against the labels."""
+    """Weight of the soft-target loss within [0, 1]; the cross entropy with the labels has the rest."""
     feature_weight: float = 0.0
-    """Times the distance, 0 to 2, of the normalised maps of the last features; added."""
+    """Weight of the attention-transfer loss, which lies within [0, 2]; added to the other two."""
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and 0 <= self.weight <= 1 and self.feature_weight >= 0):
             raise UsageError(
-                "expected a temperature above 0, a weight of the soft loss within [0, 1] and a weight of the features "
-                f"from 0, got {self.temperature:g}, {self.weight:g}, {self.feature_weight:g}"
+                "distillation: expected a temperature above 0, a soft-loss weight within [0, 1] and a feature weight "
+                f"of at least 0, got {self.temperature:g}, {self.weight:g} and {self.feature_weight:g}"
             )
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model to learn from; while it teaches it lies on the student's device, in evaluation mode."""
+    """A trained model to distill from; during training the module is on the student's device, in evaluation mode."""
 
     module: nn.Module
     distillation: Distillation = Distillation()
 
     @property
     def digest(self) -> str:
-        """Tells whether two teachers teach the same."""
+        """SHA-256 of the weights and the distillation settings."""
         described = (state_sha256(self.module), sorted(asdict(self.distillation).items()))
         return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
-class Lesson:
-    """A student beside its teacher: takes the loss against the labels, gives the loss to learn by.
+_TakeMaps = Callable[[], tuple[Tensor, Tensor]]
+"""Returns the feature maps of student and teacher and releases them: the student's holds its autograd graph."""
 
-    Listens to the student's feature map until `close`.
-    """
 
-    def __init__(self, student: nn.Module, teacher: Teacher, autocast: torch.autocast, clips: Tensor) -> None:
-        """`clips` are any that the student takes; the teacher computes under `autocast`."""
-        self._teacher = teacher.module.eval()
-        self._terms = teacher.distillation
+class DistillationLoss:
+    """Loss of a student beside its teacher; see `distillation_loss`."""
+
+    def __init__(self, teacher: Teacher, autocast: torch.autocast, take_maps: _TakeMaps | None) -> None:
+        self._teacher = teacher
         self._autocast = autocast
-        self._maps: dict[nn.Module, Tensor] = {}
-        self._close: list[Callable[[], None]] = []
-        if self._terms.feature_weight:
-            name = feature_layer(self._teacher, clips)
-            for module in (student, self._teacher):
-                try:
-                    layer = module.get_submodule(name)
-                except AttributeError as error:
-                    raise ModelError(
-                        f"the student has no layer '{name}' as its teacher has; leave features out"
-                    ) from error
-                self._close.append(layer.register_forward_hook(self._keep(module)).remove)
+        self._take_maps = take_maps
 
-    def loss(self, hard: Tensor, student: nn.Module, clips: Tensor, logits: Tensor) -> Tensor:
-        """`hard` is the loss against the labels, `logits` float32 `(N, classes)` what `student` made of `clips`."""
+    def __call__(self, hard_loss: Tensor, clips: Tensor, logits: Tensor) -> Tensor:
+        """Return the weighted sum of `hard_loss`, the loss with the labels, and the teacher's terms, a scalar.
+
+        `logits` are the student's for `clips`, float32 `(N, classes)`, of the latest forward pass. Raises ModelError if
+        the teacher has another number of classes.
+        """
         with torch.no_grad(), self._autocast:
-            taught = self._teacher(clips)
-        taught = taught.float()
-        if taught.shape != logits.shape:
-            raise ModelError(f"expected a teacher of {logits.shape[1]} classes, got one of {taught.shape[1]}")
-        terms = self._terms
-        loss = (1 - terms.weight) * hard + terms.weight * _soft_loss(logits, taught, terms.temperature)
-        if terms.feature_weight:
-            loss = loss + terms.feature_weight * _map_distance(self._maps[student], self._maps[self._teacher])
-        self._maps.clear()
+            teacher_logits = self._teacher.module(clips)
+        teacher_logits = teacher_logits.float()
+        if teacher_logits.shape != logits.shape:
+            raise ModelError(
+                f"distillation: expected a teacher of {logits.shape[1]} classes as the student has, got one of "
+                f"{teacher_logits.shape[1]}; distill from a model of the same labels"
+            )
+        terms = self._teacher.distillation
+        soft_loss = _soft_target_loss(logits, teacher_logits, terms.temperature)
+        loss = (1 - terms.weight) * hard_loss + terms.weight * soft_loss
+        if self._take_maps:
+            loss = loss + terms.feature_weight * _attention_transfer_loss(*self._take_maps())
         return loss
 
-    def close(self) -> None:
-        """Take the hooks away."""
-        for remove in self._close:
-            remove()
 
-    def _keep(self, owner: nn.Module) -> Callable[[nn.Module, object, Tensor], None]:
-        def keep(_layer: nn.Module, _inputs: object, output: Tensor) -> None:
-            self._maps[owner] = output
+@contextlib.contextmanager
+def distillation_loss(
+    student: nn.Module, teacher: Teacher, autocast: torch.autocast, clips: Tensor
+) -> Iterator[DistillationLoss]:
+    """Yield the loss of `student` beside `teacher`, whose forward passes run under `autocast`.
 
-        return keep
+    Hooks capture the last feature map of both until exit if the feature weight is above 0. `clips` `(N, 3, T, H, W)` on
+    the teacher's device are run to find its layer. Raises ModelError if either model has no such layer.
+    """
+    teacher.module.eval()
+    if not teacher.distillation.feature_weight:
+        yield DistillationLoss(teacher, autocast, None)
+        return
+    layer = feature_layer(teacher.module, clips)
+    with contextlib.ExitStack() as stack:
+        try:
+            student_maps = stack.enter_context(capture_outputs(student, [layer]))
+        except AttributeError as error:
+            raise ModelError(
+                f"distillation: the student has no layer '{layer}', whose output in the teacher is the last feature "
+                "map; distill without features"
+            ) from error
+        teacher_maps = stack.enter_context(capture_outputs(teacher.module, [layer]))
+        yield DistillationLoss(teacher, autocast, lambda: (student_maps.pop(layer), teacher_maps.pop(layer)))
 
 
 def feature_layer(module: nn.Module, clips: Tensor) -> str:
-    """Name of the layer that gives the last feature map `(N, C, T, H, W)` of more than one position.
+    """Return the name of the layer with the last output `(N, C, T, H, W)` of more than one position.
 
-    ModelError where none does.
+    Runs `clips` through `module` in evaluation mode. Raises ModelError if there is no such layer.
     """
-    found: list[str] = []
+    names: list[str] = []
 
-    def look(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(_layer: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 5 and output[0, 0].numel() > 1:
-                found.append(name)
+    def record(name: str, _layer: nn.Module, _inputs: tuple[Tensor, ...], output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 5 and output[0, 0].numel() > 1:
+            names.append(name)
 
-        return hook
-
-    handles = [layer.register_forward_hook(look(name)) for name, layer in module.named_modules() if name]
-    training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()(clips)
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
-    if not found:
-        raise ModelError("no layer of the teacher gives a feature map (N, C, T, H, W) of more than one position")
-    return found[-1]
+    layers = {name: layer for name, layer in module.named_modules() if name}
+    with evaluated(module), torch.no_grad(), forward_hooks(layers, record):
+        module(clips)
+    if not names:
+        raise ModelError(
+            "distillation: no layer of the teacher has an output (N, C, T, H, W) of more than one position; distill "
+            "without features"
+        )
+    return names[-1]
 
 
-def _soft_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    student, teacher = (functional.log_softmax(each / temperature, dim=1) for each in (logits, taught))
+def _soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    student, teacher = (functional.log_softmax(x / temperature, dim=1) for x in (student_logits, teacher_logits))
     return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
-def _map_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    ours, theirs = (functional.normalize(each.float().square().mean(1).flatten(1)) for each in (student, teacher))
-    return (ours - theirs).square().sum(1).mean()
+def _attention_transfer_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    student, teacher = (functional.normalize(x.float().square().mean(1).flatten(1)) for x in (student_map, teacher_map))
+    return (student - teacher).square().sum(1).mean()

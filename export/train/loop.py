@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from edgeact.clip import ClipSpec
 from edgeact.errors import UsageError, WeightsError
 from edgeact.export.models.checkpoint import state_sha256
-from edgeact.export.train.distill import Lesson, Teacher
+from edgeact.export.models.hooks import evaluated, forward_hooks
+from edgeact.export.train.distill import DistillationLoss, Teacher, distillation_loss
 from edgeact.export.train.frame_cache import PreparedVideos
 from edgeact.progress import OnProgress, OnStep, titled
 from edgeact.storage import atomic_write
@@ -114,8 +115,8 @@ def fit(
     fingerprint = _fingerprint(module, videos.train, plan, teacher)
     first, result = _resume(state_file, module, optimizer, fingerprint)
     on_step = titled(report.on_step, "training")
-    with _lesson(module, teacher, videos.train, plan) as lesson:
-        run = _Run(module, optimizer, videos.train, plan, autocast, lesson)
+    with _distillation(module, teacher, videos.train, plan) as distillation:
+        run = _Run(module, optimizer, videos.train, plan, autocast, distillation)
         for epoch in range(first, plan.epochs):
             loss = _train_epoch(run, epoch, on_step)
             result = EpochResult(epoch, loss, _validated(module, videos.validation, plan, autocast))
@@ -137,21 +138,21 @@ def _validated(
 
 
 @contextlib.contextmanager
-def _lesson(
+def _distillation(
     module: nn.Module, teacher: Teacher | None, data: PreparedVideos, plan: TrainPlan
-) -> Iterator[Lesson | None]:
-    """The teacher beside the student for as long as this is open."""
+) -> Iterator[DistillationLoss | None]:
+    """Move the teacher to the student's device and yield the loss of both; None without a teacher."""
     if teacher is None:
         yield None
         return
-    teacher.module.to(_device_of(module))
+    device = _device_of(module)
     clips, _ = next(centred_batches(data, plan))
-    autocast = _autocast(teacher.module, data, plan)
-    lesson = Lesson(module, teacher, autocast, clips[:1].to(_device_of(module)))
     try:
-        yield lesson
+        teacher.module.to(device)
+        autocast = _autocast(teacher.module, data, plan)
+        with distillation_loss(module, teacher, autocast, clips[:1].to(device)) as loss:
+            yield loss
     finally:
-        lesson.close()
         teacher.module.to("cpu")
 
 
@@ -162,7 +163,7 @@ class _Run:
     data: PreparedVideos
     plan: TrainPlan
     autocast: torch.autocast
-    lesson: Lesson | None
+    distillation: DistillationLoss | None
 
 
 def _train_epoch(run: _Run, epoch: int, on_progress: OnProgress | None) -> float:
@@ -185,8 +186,8 @@ def _train_epoch(run: _Run, epoch: int, on_progress: OnProgress | None) -> float
         with run.autocast:
             logits = module(clips)
         loss = criterion(logits.float(), labels.to(device))
-        if run.lesson:
-            loss = run.lesson.loss(loss, module, clips, logits.float())
+        if run.distillation:
+            loss = run.distillation(loss, clips, logits.float())
         if not bool(torch.isfinite(loss)):
             raise WeightsError(f"the loss became {loss.item()} in epoch {epoch}; try a lower learning rate")
         optimizer.zero_grad(set_to_none=True)
@@ -292,21 +293,16 @@ def _is_right_in_bf16(module: nn.Module, clips: Tensor) -> bool:
     """
     errors: list[float] = []
 
-    def compare(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def compare(_name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         with torch.autocast(output.device.type, enabled=False):
             expected = layer.forward(inputs[0].float())
         errors.append(float((output.float() - expected).norm() / expected.norm().clamp(min=1e-20)))
 
-    handles = [layer.register_forward_hook(compare) for layer in module.modules() if isinstance(layer, nn.Conv3d)]
+    convolutions = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Conv3d)}
     device = _device_of(module)
-    training = module.training
-    try:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            module.eval()(clips.to(device))
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
+    autocast = torch.autocast(device.type, torch.bfloat16)
+    with evaluated(module), forward_hooks(convolutions, compare), torch.no_grad(), autocast:
+        module(clips.to(device))
     return all(error < _BF16_ERROR for error in errors)  # NaN compares as wrong
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeact.errors import ModelError
+from edgeact.export.models.hooks import evaluated, forward_pre_hooks
 from edgeact.export.quantize.exclusions import float_everywhere
 
 __all__ = ["int8_layers", "rounding"]
@@ -97,20 +98,10 @@ def _rounded(layer: nn.Module, product: Product, step: float, x: Tensor) -> Tens
 def _largest_inputs(module: nn.Module, layers: dict[str, nn.Module], clips: Iterable[Tensor]) -> dict[str, float]:
     largest = dict.fromkeys(layers, 0.0)
 
-    def look(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            largest[name] = max(largest[name], float(inputs[0].abs().max()))
+    def observe(name: str, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        largest[name] = max(largest[name], float(inputs[0].abs().max()))
 
-        return hook
-
-    handles = [layer.register_forward_pre_hook(look(name)) for name, layer in layers.items()]
-    training = module.training
-    try:
-        with torch.no_grad():
-            for batch in clips:
-                module.eval()(batch)
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
+    with evaluated(module), torch.no_grad(), forward_pre_hooks(layers, observe):
+        for batch in clips:
+            module(batch)
     return largest

@@ -32,7 +32,7 @@ from edgeact.runtime import FallbackWarning, get_backend, load
 from edgeact.video import frames_digest, preprocess, read_clips
 from tests.export.colours import LABELS, ColourNet, write_colours
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_a_process_that_dies_leaves_what_the_next_goes_on_from(
     out = tmp_path / "w.safetensors"
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from edgeact.export.prune import finetune\n"
+        "from edgeact.export.train import finetune\n"
         "from edgeact.export.train.finetune import *; from edgeact.export.prune import PruneRequest\n"
         "from edgeact.export.train.distill import Distillation; from edgeact.export.train.loop import TrainPlan\n"
         "from tests.export.colours import load_colours\n"
