@@ -26,7 +26,7 @@ from edgeact.cli.loading import (
     Width,
 )
 from edgeact.cli.output import JsonOption, emit_json, note, show
-from edgeact.cli.steps import STARTING, steps
+from edgeact.cli.steps import STARTING, callbacks_of, steps
 from edgeact.storage import write_text
 
 if TYPE_CHECKING:
@@ -94,10 +94,9 @@ def command(
         shown.begin(STARTING)
         from edgeact.export.build.calibrate import calibrate
         from edgeact.export.build.data import DataPlan
-        from edgeact.export.build.reporter import Reporter
 
         plan = DataPlan(data, clips, accept_poor=accept_poor_calibration, seed=seed, method=method.value)
-        record = calibrate(model, loading.request(), plan, Reporter(shown.begin, shown.advance, note))
+        record = calibrate(model, loading.request(), plan, callbacks_of(shown))
     if out:
         write_text(out, record.model_dump_json(indent=1) + "\n")
     if json:

@@ -42,7 +42,7 @@ from edgeact.cli.pruning import (
     ScopeChoice,
     show_plan,
 )
-from edgeact.cli.steps import STARTING, steps
+from edgeact.cli.steps import STARTING, callbacks_of, steps
 from edgeact.cli.trial import bundle_of_trial
 from edgeact.devices import load_profile
 
@@ -144,7 +144,7 @@ def command(
         shown.begin(STARTING)
         load_profile(target)  # a name mistyped is told before the slow imports
         from edgeact.export.build.data import DataPlan
-        from edgeact.export.build.export import ExportRequest, Reporter, export
+        from edgeact.export.build.export import ExportRequest, export
 
         name = (model or "msf-r3d-fsam").rpartition(":")[2]
         request = ExportRequest(
@@ -161,7 +161,7 @@ def command(
             threads=threads,
             compression=pruning.compression(given(context)),
         )
-        bundle = export(request, Reporter(shown.begin, shown.advance, note, show_plan))
+        bundle = export(request, callbacks_of(shown, show_plan))
     _finish(bundle, json)
 
 

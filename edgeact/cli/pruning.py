@@ -14,8 +14,6 @@ from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeact.export.build.compress import Compression
-    from edgeact.export.models.pruning.plan import PlanLatency
-    from edgeact.export.prune import PruningPlan
 
 __all__ = [
     "DistillFeatures",
@@ -158,6 +156,9 @@ def _layer_ratio(text: str) -> tuple[str, float]:
         raise wrong from error
 
 
-def show_plan(plan: PruningPlan, latency: PlanLatency | None) -> None:
-    """Print what will be taken out; on standard error, as all that is told on the way."""
-    aside(plan.table(latency))
+def show_plan(event: object) -> None:
+    """Print the pruning plan of a `PlanReady` event on standard error; ignore other events."""
+    from edgeact.export.build.compress import PlanReady
+
+    if isinstance(event, PlanReady):
+        aside(event.plan.table(event.latency))

@@ -17,6 +17,7 @@ from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.steps import STARTING, steps
 from edgeact.devices import load_profile, probe_machine
 from edgeact.errors import BudgetError, UsageError
+from edgeact.progress import Callbacks
 from edgeact.report.formatting import drop_text, ms, percent, stages_text
 
 if TYPE_CHECKING:
@@ -111,15 +112,20 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...]:
 
 
 def _run(request: SearchRequest, executors: Executors) -> SearchRecord:
-    from edgeact.export.search import SearchWatch, search
+    from edgeact.export.search import TrialFinished, search
+
+    def callbacks(view: _Log | _Board) -> Callbacks:
+        def on_event(event: object) -> None:
+            if isinstance(event, TrialFinished):
+                view.trial(event.record, event.trial)
+
+        return Callbacks(view.progress, view.note, on_event)
 
     console = Console(stderr=True)
     if not (console.is_interactive and console.file.isatty()):
-        log = _Log()
-        return search(request, executors, SearchWatch(log.step, log.progress, note, log.trial))
+        return search(request, executors, callbacks(_Log()))
     with Live(console=console, auto_refresh=False) as live:  # drawn when something happens, and so never while timing
-        board = _Board(live)
-        return search(request, executors, SearchWatch(board.step, board.progress, board.note, board.trial))
+        return search(request, executors, callbacks(_Board(live)))
 
 
 class _Log:
@@ -128,13 +134,13 @@ class _Log:
     def __init__(self) -> None:
         self._title = ""
 
-    def step(self, title: str) -> None:
-        self._title = title
-        note(escape(title))
-
     def progress(self, title: str, done: int, total: int) -> None:
         if title != self._title:
-            self.step(title)
+            self._title = title
+            note(escape(title))
+
+    def note(self, text: str) -> None:
+        note(text)
 
     def trial(self, record: SearchRecord, trial: SearchTrial) -> None:
         done = f"{len(record.trials)} of {record.wanted_trials} finished"
@@ -154,12 +160,9 @@ class _Board:
         self._front: RenderableType = ""
         self._status = ""
 
-    def step(self, title: str) -> None:
-        self._status = title
-        self._draw()
-
     def progress(self, title: str, done: int, total: int) -> None:
-        self.step(f"{title} {done}/{total}" if total else title)
+        self._status = f"{title} {done}/{total}" if total else title
+        self._draw()
 
     def note(self, text: str) -> None:
         self._live.console.print(text, style="dim", highlight=False)

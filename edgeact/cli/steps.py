@@ -6,16 +6,17 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from edgeact.progress import TIMED_STEP, OnProgress
+from edgeact.cli.output import note
+from edgeact.progress import TIMED_STEP, Callbacks, OnProgress
 
-__all__ = ["STARTING", "Steps", "steps"]
+__all__ = ["STARTING", "Steps", "callbacks_of", "steps"]
 
 STARTING = "loading the libraries"
 """Title of the first step of a verb whose imports take seconds."""
@@ -34,6 +35,11 @@ def steps() -> Iterator[Steps]:
         shown = Steps(view)
         yield shown
         shown.end()
+
+
+def callbacks_of(shown: Steps, on_event: Callable[[object], None] | None = None) -> Callbacks:
+    """Return the callbacks that show progress through `shown` and print notes; `on_event` shows typed events."""
+    return Callbacks(shown.advance, note, on_event) if on_event else Callbacks(shown.advance, note)
 
 
 @dataclass

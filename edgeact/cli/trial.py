@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgeact.cli.explicit_options import given
-from edgeact.cli.output import note
 from edgeact.cli.pruning import show_plan
-from edgeact.cli.steps import STARTING, steps
+from edgeact.cli.steps import STARTING, callbacks_of, steps
 from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,9 +31,8 @@ def bundle_of_trial(context: typer.Context, text: str, out: Path | None) -> Bund
         raise UsageError(f"a trial has everything in its record: leave {told} out, or export without --trial")
     with steps() as shown:
         shown.begin(STARTING)
-        from edgeact.export.build.reporter import Reporter
         from edgeact.export.search import export_trial
 
         stem = Path(file).name.removesuffix(".json").removesuffix(".search")
         bundle = out or Path(f"{stem}-{number}.edgeact")
-        return export_trial(Path(file), int(number), bundle, Reporter(shown.begin, shown.advance, note, show_plan))
+        return export_trial(Path(file), int(number), bundle, callbacks_of(shown, show_plan))

@@ -12,12 +12,11 @@ from edgeact.calibration.range_cache import RangeCache
 from edgeact.calibration.ranges import Ranges
 from edgeact.errors import CalibrationError
 from edgeact.export.build.data import DataPlan, gather_calibration
-from edgeact.export.build.reporter import Reporter
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import check_clips
-from edgeact.progress import titled
+from edgeact.progress import Callbacks
 from edgeact.records import Record
 
 __all__ = ["CalibrationRecord", "calibrate"]
@@ -39,30 +38,30 @@ class CalibrationRecord(Record):
 
 
 def calibrate(
-    source: str | nn.Module | None, load: LoadRequest, data: DataPlan, reporter: Reporter | None = None
+    source: str | nn.Module | None, load: LoadRequest, data: DataPlan, callbacks: Callbacks | None = None
 ) -> CalibrationRecord:
     """The ranges that an export of the same model with the same data would quantize by, from the cache where it can.
 
     Raises DataError, ModelError and ConversionError, each naming expected and got.
     """
-    report = reporter or Reporter()
-    report.on_step("loading the model")
+    callbacks = callbacks or Callbacks()
+    callbacks.begin("loading the model")
     model = load_model(source, load)
     for text in model.notes:
-        report.on_note(text)
-    report.on_step("reading the data")
-    sample, provenance, labels = gather_calibration(data, model.labels, model.clip, report.on_progress)
+        callbacks.on_note(text)
+    callbacks.begin("reading the data")
+    sample, provenance, labels = gather_calibration(data, model.labels, model.clip, callbacks.on_progress)
     if data.spec is None and labels != model.labels:
         raise CalibrationError(
             f"'{model.name}' was not trained on {provenance.dataset}; give clips of its own data with --data DATA"
         )
     check_clips(len(sample), sample.classes, accept_poor=data.accept_poor)
-    report.on_step("converting to ONNX")
-    return _record(model, sample, provenance, _calibrator(model, sample, data, report))
+    callbacks.begin("converting to ONNX")
+    return _record(model, sample, provenance, _calibrator(model, sample, data, callbacks))
 
 
-def _calibrator(model: LoadedModel, sample: ClipSample, data: DataPlan, report: Reporter) -> Calibrator:
-    on_progress = titled(report.on_progress, "activation ranges")
+def _calibrator(model: LoadedModel, sample: ClipSample, data: DataPlan, callbacks: Callbacks) -> Calibrator:
+    on_progress = callbacks.step("activation ranges")
     return Calibrator(to_onnx(model.module, model.clip), sample.inputs, data.method, RangeCache(), on_progress)
 
 

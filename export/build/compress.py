@@ -11,16 +11,16 @@ from edgeact.calibration.datasets import VideoItem
 from edgeact.devices import DeviceProfile
 from edgeact.errors import UsageError
 from edgeact.export.build.pruning_latency import plan_latency
-from edgeact.export.build.reporter import Reporter
 from edgeact.export.models.checkpoint import state_sha256
 from edgeact.export.models.loading import LoadedModel
-from edgeact.export.models.pruning.plan import PruningPlan
+from edgeact.export.models.pruning.plan import PlanLatency, PruningPlan
 from edgeact.export.prune.planning import PruneRequest, apply_plan, plan_pruning
 from edgeact.export.train.distill import Distillation
 from edgeact.export.train.finetune import FinetuneRequest, card_of, prune_and_finetune
 from edgeact.export.train.loop import Progress, TrainPlan
+from edgeact.progress import Callbacks
 
-__all__ = ["Compressed", "Compression", "Given", "compress", "pruned_weights_file"]
+__all__ = ["Compressed", "Compression", "Given", "PlanReady", "compress", "pruned_weights_file"]
 
 _NOTHING = "nothing was pruned: no layer has channels to spare at these ratios and multiples; the plan says why"
 _AGREEMENT = "agreement is measured against the pruned PyTorch model"
@@ -70,6 +70,15 @@ class Given:
 
 
 @dataclass(frozen=True)
+class PlanReady:
+    """Event: what is going to be pruned, before anything is."""
+
+    plan: PruningPlan
+    latency: PlanLatency | None
+    """Latency before and after the plan; None if the target's is neither measurable here nor known to be estimated."""
+
+
+@dataclass(frozen=True)
 class Compressed:
     """The model to convert, and what it was before."""
 
@@ -81,7 +90,7 @@ class Compressed:
     decisions: tuple[str, ...] = ()
 
 
-def compress(wanted: Compression | None, given: Given, report: Reporter) -> Compressed:
+def compress(wanted: Compression | None, given: Given, callbacks: Callbacks) -> Compressed:
     """Prune and fine-tune as wanted; the given model is left as it is.
 
     The plan is told before anything is done. Raises what planning, training and reading the data raise.
@@ -92,26 +101,27 @@ def compress(wanted: Compression | None, given: Given, report: Reporter) -> Comp
     request = replace(wanted.prune, channel_multiple=wanted.channel_multiple or _multiple(given))
 
     def on_plan(plan: PruningPlan) -> None:
-        report.on_plan(plan, plan_latency(model.module, plan, model.clip, given.profile, report.on_progress))
+        latency = plan_latency(model.module, plan, model.clip, given.profile, callbacks.on_progress)
+        callbacks.on_event(PlanReady(plan, latency))
 
-    report.on_step("planning what to prune")
+    callbacks.begin("planning what to prune")
     if wanted.finetune is None:
         plan = plan_pruning(model.module, model.clip.input_shape, request, model.weights_sha256)
         on_plan(plan)
         pruned = _pruned(model, plan) if plan.cuts else model
     else:
         tuning = FinetuneRequest(request, wanted.finetune, wanted.steps, wanted.train, wanted.distillation)
-        progress = Progress(report.on_progress, None, report.on_note)
+        progress = Progress(callbacks.on_progress, None, callbacks.on_note)
         weights = pruned_weights_file(given.out)
         pruned = prune_and_finetune(model, tuning, weights, progress, given.avoid, on_plan)
         if pruned is not model:
-            report.on_note(f"the fine-tuned weights are in {weights}; --weights takes them in later exports")
+            callbacks.on_note(f"the fine-tuned weights are in {weights}; --weights takes them in later exports")
     if pruned is model:
-        report.on_note(_NOTHING)
+        callbacks.on_note(_NOTHING)
         return Compressed(model, decisions=(_NOTHING,))
     is_tuned = wanted.finetune is not None
     if not is_tuned:
-        report.on_note(_UNTUNED)
+        callbacks.on_note(_UNTUNED)
     training = (_training_told(pruned), _TUNED) if is_tuned else (_UNTUNED,)
     return Compressed(pruned, model, is_tuned, (_told(pruned.pruning[len(model.pruning) :]), *training))
 

@@ -29,7 +29,6 @@ from edgeact.export.build.explain_latency import explained
 from edgeact.export.build.golden_clip import GOLDEN_PATH, make_golden
 from edgeact.export.build.measure import Meter
 from edgeact.export.build.mixed import with_mixed
-from edgeact.export.build.reporter import Reporter
 from edgeact.export.build.select import Terms, Verdicts, judge, refusals
 from edgeact.export.build.targets import VARIANTS
 from edgeact.export.candidates.candidate import Clips, Sources, Variant
@@ -39,10 +38,10 @@ from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import check_clips
 from edgeact.export.quantize.tuning import Study
-from edgeact.progress import titled
+from edgeact.progress import Callbacks
 from edgeact.records import Measurements, Precision
 
-__all__ = ["PRECISIONS", "ExportRequest", "Reporter", "export"]
+__all__ = ["PRECISIONS", "ExportRequest", "export"]
 
 PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "auto": ("int8", "fp16", "fp32"),
@@ -96,39 +95,41 @@ class _Job:
         return self.compressed.model
 
 
-def export(request: ExportRequest, reporter: Reporter | None = None) -> Bundle:
+def export(request: ExportRequest, callbacks: Callbacks | None = None) -> Bundle:
     """Convert, check against PyTorch, measure, and write the bundle in one step; an earlier one is kept on failure.
 
     Raises UsageError, DataError, ModelError, ConversionError and StorageError, each naming expected and got.
     """
-    report = reporter or Reporter()
+    callbacks = callbacks or Callbacks()
     _check_out(request.out)
     if not 0 <= request.max_drop_points < math.inf:
         raise UsageError(f"expected --max-drop from 0, and finite, got {request.max_drop_points:g}")
     profile = load_profile(request.target)
     _check_int8(request, profile)
-    report.on_step("loading the model")
+    callbacks.begin("loading the model")
     model = load_model(request.source, request.load)
     for text in model.notes:
-        report.on_note(text)
-    report.on_step("reading the data")
-    data = _read_data(request, model, report)
+        callbacks.on_note(text)
+    callbacks.begin("reading the data")
+    data = _read_data(request, model, callbacks)
     with_int8 = "int8" in PRECISIONS[request.precision]
     compressed = compress(
-        request.compression, Given(model, profile, request.out, with_int8, data.evaluation + data.parity.items), report
+        request.compression,
+        Given(model, profile, request.out, with_int8, data.evaluation + data.parity.items),
+        callbacks,
     )
     model = compressed.model
     job = _Job(request, profile, compressed, data, measure_cost(model.module, model.clip.input_shape))
-    report.on_step("converting to ONNX")
-    sources = _sources(job, report)
+    callbacks.begin("converting to ONNX")
+    sources = _sources(job, callbacks)
     variants = VARIANTS[profile.family](sources)
     if not variants:
         told = "; ".join(sources.decisions) or "it has no such precision"
         raise ConversionError(f"nothing to make for {profile.title} in {request.precision}: {told}")
-    _tell_ranges(sources, variants, report)
-    report.on_step("agreement with PyTorch")
-    judged, verdicts = _judge(job, variants, sources, report)
-    report.on_step("writing the bundle")
+    _tell_ranges(sources, variants, callbacks)
+    callbacks.begin("agreement with PyTorch")
+    judged, verdicts = _judge(job, variants, sources, callbacks)
+    callbacks.begin("writing the bundle")
     return _write(job, judged, verdicts, sources)
 
 
@@ -156,21 +157,21 @@ def _check_out(out: Path) -> None:
         raise UsageError(f"cannot write '{out}': folder '{folder}' is not writable; choose another --out")
 
 
-def _read_data(request: ExportRequest, model: LoadedModel, report: Reporter) -> ExportData:
+def _read_data(request: ExportRequest, model: LoadedModel, callbacks: Callbacks) -> ExportData:
     if request.data.spec in (None, RANDOM_DATA):
-        report.on_note("no data of your own (--calib DATA): clips come from stick-actions, generated on first use")
-    data = gather(request.data, model.labels, model.clip, report.on_progress)
+        callbacks.on_note("no data of your own (--calib DATA): clips come from stick-actions, generated on first use")
+    data = gather(request.data, model.labels, model.clip, callbacks.on_progress)
     _check_calibration(request, model, data)
     if model.trained:
         if data.note:
             advice = "; give --labels FILE (one label a line, in the order of the model's outputs)"
-            report.on_note(data.note + (advice if data.source is None else ""))
+            callbacks.on_note(data.note + (advice if data.source is None else ""))
         return data
     few = ClipSample(data.parity.inputs[:_UNTRAINED_CLIPS], data.parity.items[:_UNTRAINED_CLIPS], data.parity.skipped)
     return replace(data, parity=few, source=None, note="accuracy not measured: the weights are random")
 
 
-def _sources(job: _Job, report: Reporter) -> Sources:
+def _sources(job: _Job, callbacks: Callbacks) -> Sources:
     decisions = [*job.model.notes, *job.compressed.decisions, *([job.data.note] if job.data.note else [])]
     if unreadable := sum(job.data.calibration.skipped.values()):
         decisions.append(f"{unreadable} videos left out of calibration: unreadable")
@@ -181,31 +182,31 @@ def _sources(job: _Job, report: Reporter) -> Sources:
         clip=job.model.clip,
         profile=job.profile,
         samples=(job.data.parity if job.data.provenance.synthetic else job.data.calibration).inputs[:_RANGE_CLIPS],
-        calibration=None if clips is None else _calibrator(job, master, clips, report),
+        calibration=None if clips is None else _calibrator(job, master, clips, callbacks),
         precisions=PRECISIONS[job.request.precision],
-        on_step=report.on_step,
+        on_step=callbacks.begin,
         float_modules=job.request.float_modules,
-        study=_study(job, master, report),
+        study=_study(job, master, callbacks),
         decisions=decisions,
     )
 
 
-def _calibrator(job: _Job, master: onnx.ModelProto, clips: Clips, report: Reporter) -> Calibrator:
-    on_progress = titled(report.on_progress, "activation ranges")
+def _calibrator(job: _Job, master: onnx.ModelProto, clips: Clips, callbacks: Callbacks) -> Calibrator:
+    on_progress = callbacks.step("activation ranges")
     return Calibrator(master, clips, job.request.data.method, RangeCache(), on_progress)
 
 
-def _tell_ranges(sources: Sources, variants: Sequence[Variant], report: Reporter) -> None:
+def _tell_ranges(sources: Sources, variants: Sequence[Variant], callbacks: Callbacks) -> None:
     """Whether more clips would move the INT8 ranges, where there are any."""
     if sources.calibration and any(variant.artifact.precision == "int8" for variant in variants):
         ranges = sources.calibration.ranges
         told = f"INT8 by {ranges.method} ranges: {ranges.summary}"
         sources.decisions.append(told)
         if ranges.unsettled:
-            report.on_note(told)
+            callbacks.on_note(told)
 
 
-def _study(job: _Job, master: onnx.ModelProto, report: Reporter) -> Study | None:
+def _study(job: _Job, master: onnx.ModelProto, callbacks: Callbacks) -> Study | None:
     """None where the clips are random: what INT8 does to those says nothing."""
     if job.data.provenance.synthetic:
         return None
@@ -214,7 +215,7 @@ def _study(job: _Job, master: onnx.ModelProto, report: Reporter) -> Study | None
         max_drop_points=job.request.max_drop_points,
         with_sensitivity=job.request.sensitivity,
         parameters={node.name: name for node in master.graph.node for name in node.input[1:2] if name in parameters},
-        on_step=report.on_progress,
+        on_step=callbacks.on_progress,
     )
 
 
@@ -246,7 +247,7 @@ def _calibration(job: _Job, decisions: list[str]) -> Clips | None:
 
 
 def _judge(
-    job: _Job, variants: Sequence[Variant], sources: Sources, report: Reporter
+    job: _Job, variants: Sequence[Variant], sources: Sources, callbacks: Callbacks
 ) -> tuple[Sequence[Variant], Verdicts]:
     """All variants, mixed INT8 among them where INT8 takes that, and what becomes of them."""
     # Only a CPU is timed here. A GPU, even one at hand, times the candidates when it loads the bundle: by then its own
@@ -254,7 +255,7 @@ def _judge(
     with_latency = job.profile.family == "cpu" and is_at_hand(job.profile)
     unpruned = job.compressed.unpruned
     threads = job.request.threads or torch.get_num_threads()
-    meter = Meter(job.model, job.data, threads, report.on_progress, unpruned, job.request.max_drop_points)
+    meter = Meter(job.model, job.data, threads, callbacks.on_progress, unpruned, job.request.max_drop_points)
     measured = meter.measure(variants, with_latency=False)
     terms = Terms(
         profile=job.profile,

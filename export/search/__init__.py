@@ -3,7 +3,7 @@
 from edgeact.export.search.front import shortfall
 from edgeact.export.search.job import SearchJob
 from edgeact.export.search.replay import export_trial
-from edgeact.export.search.search import SearchRequest, SearchWatch, search
+from edgeact.export.search.search import SearchRequest, TrialFinished, search
 from edgeact.export.search.study import Budgets
 
-__all__ = ["Budgets", "SearchJob", "SearchRequest", "SearchWatch", "export_trial", "search", "shortfall"]
+__all__ = ["Budgets", "SearchJob", "SearchRequest", "TrialFinished", "export_trial", "search", "shortfall"]

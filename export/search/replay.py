@@ -11,19 +11,20 @@ from edgeact.bundle import Bundle
 from edgeact.errors import DataError, MissingFileError, UsageError, WeightsError
 from edgeact.export.build.compress import Compression, pruned_weights_file
 from edgeact.export.build.data import DEFAULT_DATA, DataPlan, evaluation_digest
-from edgeact.export.build.export import ExportRequest, Reporter, export
+from edgeact.export.build.export import ExportRequest, export
 from edgeact.export.models.checkpoint import read_weights, tensors_sha256
 from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.prune import PruneRequest
 from edgeact.export.search.candidate import training_plan
 from edgeact.export.search.job import sized
 from edgeact.export.search.space import VERSION, ClipSize
+from edgeact.progress import Callbacks
 from edgeact.records import SearchRecipe, SearchRecord, SearchTrial
 
 __all__ = ["export_request", "export_trial"]
 
 
-def export_trial(file: Path, number: int, out: Path, report: Reporter | None = None) -> Bundle:
+def export_trial(file: Path, number: int, out: Path, callbacks: Callbacks | None = None) -> Bundle:
     """Prune, fine-tune and quantize as trial `number` of the record in `file` did, and write the bundle.
 
     On the same kind of machine, with the same libraries, the weights are the trial's; accuracy and latency are
@@ -45,10 +46,10 @@ def export_trial(file: Path, number: int, out: Path, report: Reporter | None = N
         )
     _check_data(file, record, evaluation_digest(request.data, model.labels))
     torch.set_num_threads(record.recipe.threads)
-    bundle = export(request, report)
+    bundle = export(request, callbacks)
     made = _tuned(request, bundle)
-    if report and made and made != trial.weights_sha256:
-        report.on_note(
+    if callbacks and made and made != trial.weights_sha256:
+        callbacks.on_note(
             f"the weights are not those of trial {number}, whose accuracy the search counted: the train videos, the "
             "libraries or the kind of machine are others; what was measured now is in the bundle"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,11 +22,11 @@ from edgeact.export.search.space import ClipSize, Space, groups_of, prunable
 from edgeact.export.search.study import Asked, Budgets, Study, open_study
 from edgeact.export.search.trial import Prepared, Task, prepare, time_it
 from edgeact.export.search.verdicts import Judge, recipe_of
-from edgeact.progress import OnStep, titled
+from edgeact.progress import Callbacks, titled
 from edgeact.records import Machine, SearchRecord, SearchTrial
 from edgeact.storage import write_text
 
-__all__ = ["SearchRequest", "SearchWatch", "search"]
+__all__ = ["SearchRequest", "TrialFinished", "search"]
 
 _POLL_S = 0.5
 _LEAST_FRAMES = 4
@@ -51,17 +50,15 @@ class SearchRequest:
 
 
 @dataclass(frozen=True)
-class SearchWatch:
-    """Callbacks; each may be left out, and none is called while something is timed in this process."""
+class TrialFinished:
+    """Event: a trial is finished and stored."""
 
-    on_step: Callable[[str], None] = lambda _title: None
-    on_progress: OnStep = lambda _title, _done, _total: None
-    on_note: Callable[[str], None] = lambda _text: None
-    on_trial: Callable[[SearchRecord, SearchTrial], None] = lambda _record, _trial: None
-    """With the record of all finished trials, this one among them."""
+    record: SearchRecord
+    """All finished trials, including this trial."""
+    trial: SearchTrial
 
 
-def search(request: SearchRequest, executors: Executors, watch: SearchWatch | None = None) -> SearchRecord:
+def search(request: SearchRequest, executors: Executors, callbacks: Callbacks | None = None) -> SearchRecord:
     """Search until so many trials are finished, here or in other processes on the same study; write the record.
 
     Killed at any moment and called again it goes on: finished trials stay as they are, those under way are run again.
@@ -69,23 +66,23 @@ def search(request: SearchRequest, executors: Executors, watch: SearchWatch | No
     DatasetError where the data's labels are not the model's; DeviceError for a machine that is not the one of the
     trials before; what `prepare` raises. The record and all finished trials are kept in every case.
     """
-    told = watch or SearchWatch()
+    callbacks = callbacks or Callbacks()
     _check(request)
-    told.on_step("loading the model and the data")
+    callbacks.begin("loading the model and the data")
     with MachineLock().working():  # not longer: who waits for the study's lock must not hold up who times
         travelling = _absolute(request.job)
-        _load_data(travelling, told)
+        _load_data(travelling, callbacks)
         base = loaded(travelling)
         job = replace(travelling, weights_sha256=base.model.weights_sha256, data_digest=base.data_digest)
-        told.on_step("looking at what can be pruned")
-        space = _space(request, job, base, told)
+        callbacks.begin("looking at what can be pruned")
+        space = _space(request, job, base, callbacks)
     recipe = recipe_of(job, space, base)
     clips = [clip.name for clip in space.clips]
     binding = {**recipe.model_dump(mode="json", exclude={"weights"}), "target": base.profile.id, "clips": clips}
     with open_study(request.study, binding, space) as study:
-        reference = tuple(study.note("reference", lambda: _reference(job, told)))
+        reference = tuple(study.note("reference", lambda: _reference(job, callbacks)))
         judge = Judge(recipe, space, base, reference, request.budgets, request.trials)
-        run = _Run(request, job, study, judge, told)
+        run = _Run(request, job, study, judge, callbacks)
         if base.is_timed and executors.is_here:
             run.check_machine(probe_machine())
         return run.until_done(executors)
@@ -113,8 +110,8 @@ def _absolute(job: SearchJob) -> SearchJob:
     )
 
 
-def _load_data(job: SearchJob, told: SearchWatch) -> None:
-    dataset = load_dataset(job.data.spec or DEFAULT_DATA, titled(told.on_progress, LOADING_STEP))
+def _load_data(job: SearchJob, callbacks: Callbacks) -> None:
+    dataset = load_dataset(job.data.spec or DEFAULT_DATA, titled(callbacks.on_progress, LOADING_STEP))
     if job.finetune_epochs and not dataset.splits.get("train"):
         raise DatasetError(
             f"'{dataset.name}' has no 'train' split to fine-tune pruned models on; it has {', '.join(dataset.splits)}; "
@@ -122,31 +119,31 @@ def _load_data(job: SearchJob, told: SearchWatch) -> None:
         )
 
 
-def _reference(job: SearchJob, told: SearchWatch) -> tuple[bool, ...]:
+def _reference(job: SearchJob, callbacks: Callbacks) -> tuple[bool, ...]:
     with MachineLock().working():
-        return reference_right(job, told.on_progress)
+        return reference_right(job, callbacks.on_progress)
 
 
-def _space(request: SearchRequest, job: SearchJob, base: Loaded, told: SearchWatch) -> Space:
+def _space(request: SearchRequest, job: SearchJob, base: Loaded, callbacks: Callbacks) -> Space:
     profile, model = base.profile, base.model
     if profile.supports_int8:
         check_clips(len(base.data.calibration), base.data.calibration.classes, accept_poor=job.data.accept_poor)
     else:
-        told.on_note(f"no INT8 in this search: {profile.title} has none")
+        callbacks.on_note(f"no INT8 in this search: {profile.title} has none")
     groups = groups_of(model.module)
     found, multiple = prunable(model.module, model.clip.input_shape, groups, profile.channel_multiple_int8 or 1)
     if not found:
-        told.on_note("no pruning in this search: no layer of the model can be pruned")
+        callbacks.on_note("no pruning in this search: no layer of the model can be pruned")
     return Space(
         groups=groups,
         prunable=found,
         channel_multiple=multiple,
         int8=profile.supports_int8,
-        clips=_clips(request, job, base, told),
+        clips=_clips(request, job, base, callbacks),
     )
 
 
-def _clips(request: SearchRequest, job: SearchJob, base: Loaded, told: SearchWatch) -> tuple[ClipSize, ...]:
+def _clips(request: SearchRequest, job: SearchJob, base: Loaded, callbacks: Callbacks) -> tuple[ClipSize, ...]:
     """The model's own first, then those it runs with."""
     clip = base.model.clip
     own = ClipSize(clip_frames=clip.clip_frames, size=clip.crop[0])
@@ -163,7 +160,7 @@ def _clips(request: SearchRequest, job: SearchJob, base: Loaded, told: SearchWat
     accepted = [own]
     for size in wanted[1:]:
         if reason := why_refused(job, size):
-            told.on_note(f"clips of {size.name} are not tried: {reason}")
+            callbacks.on_note(f"clips of {size.name} are not tried: {reason}")
         else:
             accepted.append(size)
     return tuple(accepted)
@@ -184,7 +181,7 @@ class _Run:
     job: SearchJob
     study: Study
     judge: Judge
-    told: SearchWatch
+    callbacks: Callbacks
 
     def until_done(self, executors: Executors) -> SearchRecord:
         """Keep the executors busy until no trial is left to do anywhere."""
@@ -192,14 +189,14 @@ class _Run:
         while True:
             while len(flights) < executors.slots and (asked := self.study.ask(self.request.trials)):
                 task = Task(self.job, self.judge.space, self.judge.space.config(asked.params))
-                self.told.on_step(f"trial {asked.number}: {task.config.told}")
+                self.callbacks.begin(f"trial {asked.number}: {task.config.summary}")
                 flights[executors.work.submit(prepare, task)] = _Flight(asked, task)
             if flights:
                 done, _ = wait(flights, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._advance(flights, future, executors)
             elif len(self.study.outcomes()) < self.request.trials and self.study.is_waited_for:
-                self.told.on_step("waiting for another process's trials")
+                self.callbacks.begin("waiting for another process's trials")
                 time.sleep(_POLL_S)
             else:
                 return self._write()
@@ -222,7 +219,7 @@ class _Run:
         self.study.finish(asked, outcome, self.request.budgets)
         record = self._write()
         if trial := record.trial(asked.number):
-            self.told.on_trial(record, trial)
+            self.callbacks.on_event(TrialFinished(record, trial))
 
     def _write(self) -> SearchRecord:
         """After every trial, so that a search that was killed has its report as well."""

@@ -67,8 +67,8 @@ class Config(_Part):
     clip: ClipSize
 
     @property
-    def told(self) -> str:
-        """In a few words: 'prune stages.1 0.5, int8 stem, clips 8x112'."""
+    def summary(self) -> str:
+        """Describe the point in a few words, e.g. 'prune stages.1 0.5; int8 stem; clips 8x112'."""
         going = ", ".join(f"{name} {ratio:g}" for name, ratio in self.pruned.items())
         return f"prune {going or 'nothing'}; int8 {', '.join(self.int8) or 'nowhere'}; clips {self.clip.name}"
 

@@ -13,15 +13,15 @@ from rich.console import Console
 from edgeact.bundle import Bundle, open_bundle
 from edgeact.cli.inspect import describe
 from edgeact.errors import DatasetError, ParityError, UsageError
-from edgeact.export.build.compress import Compression
+from edgeact.export.build.compress import Compression, PlanReady
 from edgeact.export.build.data import DataPlan
-from edgeact.export.build.export import ExportRequest, Reporter, export
+from edgeact.export.build.export import ExportRequest, export
 from edgeact.export.build.measure import REFERENCE, UNPRUNED
 from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model
-from edgeact.export.models.pruning.plan import PlanLatency
-from edgeact.export.prune import PruneRequest, PruningPlan
+from edgeact.export.prune import PruneRequest
 from edgeact.export.train.loop import TrainPlan
+from edgeact.progress import Callbacks
 from edgeact.runtime import get_backend, load
 from tests.export.colours import LABELS, ColourNet
 from tests.export.prune.networks import CLIP
@@ -55,11 +55,13 @@ def _members(bundle: Bundle) -> dict[str, bytes]:
 
 
 def test_the_bundle_holds_the_pruned_model_and_counts_its_loss_from_the_unpruned(request_for: ExportRequest) -> None:
-    plans: list[tuple[PruningPlan, PlanLatency | None]] = []
+    events: list[object] = []
     steps: list[str] = []
-    reporter = Reporter(steps.append, lambda title, *_: steps.append(title), on_plan=lambda *plan: plans.append(plan))
-    bundle = export(request_for, reporter)
-    ((plan, latency),) = plans
+    callbacks = Callbacks(lambda title, *_: steps.append(title), on_event=events.append)
+    bundle = export(request_for, callbacks)
+    (event,) = events
+    assert isinstance(event, PlanReady)
+    plan, latency = event.plan, event.latency
     assert latency is not None
     assert latency.measured
     assert steps.index("latency") < steps.index("training") < steps.index("converting to ONNX")
@@ -92,7 +94,7 @@ def test_its_weights_lie_beside_it_and_make_it_again(request_for: ExportRequest)
     first = export(request_for)
     weights = request_for.out.with_name("made.pruned.safetensors")
     notes: list[str] = []
-    again = export(request_for, Reporter(on_note=notes.append))
+    again = export(request_for, Callbacks(on_note=notes.append))
     assert any("is finished: its weights are taken" in note for note in notes)
     assert again.digest == first.digest
     made = _members(again)
@@ -114,7 +116,7 @@ def test_a_ratio_of_zero_changes_nothing_through_the_whole_path(
     wanted = replace(_compression(request_for), prune=PruneRequest(0.0))
     notes: list[str] = []
     request = replace(request_for, compression=wanted if tuned else replace(wanted, finetune=None))
-    bundle = export(request, Reporter(on_note=notes.append))
+    bundle = export(request, Callbacks(on_note=notes.append))
     assert _members(bundle) == _members(plain)
     assert bundle.manifest.model == plain.manifest.model
     assert any("nothing was pruned" in note for note in notes)
@@ -127,7 +129,7 @@ def test_without_training_the_loss_is_told_and_counts_from_the_pruned_model(requ
     notes: list[str] = []
     prune = PruneRequest(0.9, max_ratio=0.95)
     request = replace(request_for, compression=Compression(prune, 1))
-    bundle = export(request, Reporter(on_note=notes.append))
+    bundle = export(request, Callbacks(on_note=notes.append))
     assert any("pruned without fine-tuning (--finetune DATA): accuracy is lost" in note for note in notes)
     assert bundle.measurements is not None
     rows = {row.artifact: row for row in bundle.measurements.rows}

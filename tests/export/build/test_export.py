@@ -26,10 +26,11 @@ from edgeact.errors import (
 )
 from edgeact.export.build import data as data_module
 from edgeact.export.build.data import RANDOM_DATA, DataPlan
-from edgeact.export.build.export import ExportRequest, Reporter, export
+from edgeact.export.build.export import ExportRequest, export
 from edgeact.export.models.loading import LoadRequest
 from edgeact.runtime import FallbackWarning, get_backend, load
 from edgeact.video import frames_digest, preprocess, read_clips
+from tests.export.build.watching import collecting_titles
 from tests.export.colours import LABELS, ColourNet, write_colours
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -164,8 +165,8 @@ def test_the_steps_are_told_and_the_default_data_is_named(
     monkeypatch.setattr(data_module, "DEFAULT_DATA", spec)
     steps: list[str] = []
     notes: list[str] = []
-    reporter = Reporter(steps.append, lambda title, _done, _total: steps.append(title), notes.append)
-    bundle = export(replace(request_for, data=DataPlan(None)), reporter)
+    callbacks = collecting_titles(steps, notes)
+    bundle = export(replace(request_for, data=DataPlan(None)), callbacks)
     assert len(notes) == 3
     assert "assumed clip: 4 frames at 8/s" in notes[0]
     assert notes[0] in bundle.manifest.decisions
@@ -188,7 +189,10 @@ def test_too_few_clips_are_refused_for_int8_only(request_for: ExportRequest, tmp
     for precision in ("auto", "int8"):
         steps: list[str] = []
         with pytest.raises(CalibrationError, match=r"expected at least 32 calibration clips, got \d+"):
-            export(replace(request_for, data=few, precision=precision), Reporter(on_step=steps.append))
+            export(
+                replace(request_for, data=few, precision=precision),
+                collecting_titles(steps),
+            )
         assert steps[-1] == "reading the data"  # nothing is converted before
     assert not request_for.out.exists()
     export(replace(request_for, data=few, precision="fp16"))
@@ -312,10 +316,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_loaded(
     steps: list[str] = []
     for below in ("file/made.edgeact", "file/deep/made.edgeact"):
         with pytest.raises(UsageError, match=r"expected a folder, but '.*file' is a file; choose another --out"):
-            export(replace(request_for, out=tmp_path / below), Reporter(on_step=steps.append))
+            export(replace(request_for, out=tmp_path / below), collecting_titles(steps))
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write everywhere
     for below in ("made.edgeact", "not/there/made.edgeact"):
         with pytest.raises(UsageError, match=f"folder '{tmp_path}' is not writable; choose another --out"):
-            export(replace(request_for, out=tmp_path / below), Reporter(on_step=steps.append))
+            export(replace(request_for, out=tmp_path / below), collecting_titles(steps))
     assert steps == []
     assert not (tmp_path / "not").exists()

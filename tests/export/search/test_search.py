@@ -25,11 +25,12 @@ from edgeact.export.build.data import DataPlan
 from edgeact.export.candidates.candidate import artifact_sha256
 from edgeact.export.models.checkpoint import read_weights, state_sha256
 from edgeact.export.models.loading import LoadRequest
-from edgeact.export.search import Budgets, SearchJob, SearchRequest, SearchWatch, export_trial, search
+from edgeact.export.search import Budgets, SearchJob, SearchRequest, export_trial, search
 from edgeact.export.search.candidate import build
 from edgeact.export.search.job import loaded, why_refused
 from edgeact.export.search.space import ClipSize
 from edgeact.export.search.trial import Task, prepare, time_it
+from edgeact.progress import Callbacks
 from edgeact.records import SearchRecord
 from tests.export.colours import write_colours
 from tests.export.search.making import SPACE, request_for, run
@@ -86,11 +87,10 @@ def test_a_killed_search_goes_on_and_counts_nothing_twice(searched: tuple[Search
 
 def test_finished_it_does_nothing_more(searched: tuple[SearchRequest, SearchRecord]) -> None:
     request, record = searched
-    told: list[int] = []
-    watch = SearchWatch(on_trial=lambda _record, trial: told.append(trial.number))
+    events: list[object] = []
     with open_executors() as executors:
-        again = search(request, executors, watch)
-    assert told == []
+        again = search(request, executors, Callbacks(on_event=events.append))
+    assert events == []
     assert again.trials == record.trials
 
 
@@ -239,7 +239,7 @@ def test_a_cluster_that_loses_a_worker_loses_no_trial(
 
     asked: list[str] = []
 
-    def on_step(title: str) -> None:
+    def on_progress(title: str, _done: int, _total: int) -> None:
         asked.append(title)
         if title.startswith("trial") and not shot:
             shot.append(0)
@@ -247,7 +247,7 @@ def test_a_cluster_that_loses_a_worker_loses_no_trial(
 
     with open_executors(address, timing=True) as executors:
         assert executors.slots == 2
-        record = search(request, executors, SearchWatch(on_step=on_step))
+        record = search(request, executors, Callbacks(on_progress=on_progress))
     assert len(shot) == 2
     configs = [json.dumps([one.ratios, one.int8, one.clip_frames]) for one in record.trials]
     assert len(configs) == len(set(configs)) == 2

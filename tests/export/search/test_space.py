@@ -77,7 +77,7 @@ def test_choices_and_configurations() -> None:
     )
     assert config == Config(ratios={"stem": 0.25, "body": 0.0}, int8=("body",), clip=SPACE.clips[1])
     assert config.pruned == {"stem": 0.25}
-    assert config.told == "prune stem 0.25; int8 body; clips 2x32"
+    assert config.summary == "prune stem 0.25; int8 body; clips 2x32"
     assert SPACE.pruning(config) == {"stem": 0.25, "body": 0.0}
 
 
