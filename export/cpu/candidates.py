@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx
+import onnx_ir as ir
 
 from edgeact.bundle import Artifact
 from edgeact.bundle.canonical import encode
@@ -15,6 +16,7 @@ from edgeact.export.cpu.native.buffers import place
 from edgeact.export.cpu.native.lower import scan
 from edgeact.export.cpu.openvino import to_openvino
 from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
+from edgeact.export.graph.proto import from_proto
 from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.fold_weights import fold_weights
@@ -29,9 +31,12 @@ _OPSET = 17
 
 def cpu_variants(sources: Sources) -> list[Variant]:
     """FP32 and INT8 for OpenVINO and ONNX Runtime; FP16 weights for OpenVINO, which computes in its own precision."""
-    graph, applied = apply_rewrites(at_opset(sources.master, _OPSET), REWRITES)
-    for item in applied:
-        sources.decisions.append(f"rewrite '{item.name}' {'applied' if item.done else 'not applied'}: {item.detail}")
+    rewritten, outcomes = apply_rewrites(from_proto(at_opset(sources.master, _OPSET)), REWRITES)
+    graph = ir.to_proto(rewritten)
+    for outcome in outcomes:
+        refusal = outcome.refusal
+        result = f"not applied: {refusal.describe()}" if refusal else "applied: equal within rounding"
+        sources.decisions.append(f"rewrite '{outcome.rewrite}' {result}")
     variants = []
     if "fp32" in sources.precisions:
         data = graph.SerializeToString()

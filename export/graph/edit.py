@@ -1,57 +1,37 @@
-"""What several rewrites look up and change in a graph."""
+"""Changes of an `onnx_ir` graph that several rewrites make."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import onnx
-from onnx import NodeProto, numpy_helper
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from edgeact.export.graph.view import GraphView, attribute
-
-__all__ = ["add_constant", "axes_of", "only_reader", "readers_of", "remove_nodes"]
-
-Readers = Mapping[str, Sequence[NodeProto]]
+__all__ = ["add_constant", "remove_unused", "set_inputs", "set_ints"]
 
 
-def readers_of(model: onnx.ModelProto) -> Readers:
-    """Tensor -> the nodes that read it, in the graph's order; one that reads it twice stands there twice."""
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in model.graph.node:
-        for name in node.input:
-            readers[name].append(node)
-    for value in model.graph.output:
-        readers[value.name].append(NodeProto(op_type="graph output"))
-    return readers
+def add_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """Add `array` to the graph as a new initializer and return it. Raises ValueError if the name is taken."""
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    value = ir.val(name, tensor.dtype, tensor.shape.numpy(), const_value=tensor)
+    graph.register_initializer(value)
+    return value
 
 
-def only_reader(readers: Readers, name: str, op_type: str) -> NodeProto | None:
-    """The one node that reads `name`, where it is of that type."""
-    found = readers.get(name, ())
-    return found[0] if len(found) == 1 and found[0].op_type == op_type else None
+def set_inputs(node: ir.Node, values: Sequence[ir.Value | None]) -> None:
+    """Replace all inputs of `node`."""
+    node.resize_inputs(len(values))
+    for index, value in enumerate(values):
+        node.replace_input_with(index, value)
 
 
-def axes_of(graph: GraphView, node: NodeProto) -> tuple[int, ...] | None:
-    """The axes a reduction reduces, from 0 and ascending; None where they or the rank are not known."""
-    given = attribute(node, "axes", None)
-    if given is None and len(node.input) > 1:
-        constant = graph.constant(node.input[1])
-        given = None if constant is None else constant.tolist()
-    shape = graph.shapes.get(node.input[0])
-    return None if given is None or shape is None else tuple(sorted(axis % len(shape) for axis in given))
+def set_ints(node: ir.Node, name: str, values: Sequence[int]) -> None:
+    """Give `node` an attribute of integers, in the place of an attribute of the same name."""
+    node.attributes.pop(name, None)
+    node.attributes.add(ir.AttrInt64s(name, values))
 
 
-def add_constant(model: onnx.ModelProto, name: str, value: np.ndarray) -> str:
-    """Add a constant of that name; returns the name."""
-    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-    return name
-
-
-def remove_nodes(model: onnx.ModelProto, nodes: Iterable[NodeProto]) -> None:
-    """Take the nodes out; they are known by their first output."""
-    gone = {node.output[0] for node in nodes}
-    kept = [node for node in model.graph.node if node.output[0] not in gone]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+def remove_unused(model: ir.Model) -> None:
+    """Remove nodes and initializers that no output of the model depends on, in place."""
+    RemoveUnusedNodesPass()(model)

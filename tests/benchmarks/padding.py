@@ -20,7 +20,7 @@ from edgeact.export.candidates.candidate import Sources, Variant
 from edgeact.export.cpu import candidates as cpu
 from edgeact.export.graph.passes.apply import REWRITES
 from edgeact.export.graph.passes.base import Rewrite
-from edgeact.export.graph.passes.pad_channels import PaddedChannels
+from edgeact.export.graph.passes.pad_channels import PadChannels
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.prune import PruneRequest
@@ -43,7 +43,7 @@ def pruned(name: str, ratio: float, width: int, size: int) -> LoadedModel:
 
 def timed(model: LoadedModel, rounds: int) -> dict[str, tuple[float, float]]:
     """Artifact -> median ms without and with the rewrite."""
-    without = tuple(rule for rule in REWRITES if not isinstance(rule, PaddedChannels))
+    without = tuple(rule for rule in REWRITES if not isinstance(rule, PadChannels))
     variants = {way: _variants(model, rules) for way, rules in (("without", without), ("with", REWRITES))}
     clip = np.random.default_rng(0).standard_normal(model.clip.input_shape, dtype=np.float32)
     sessions = {

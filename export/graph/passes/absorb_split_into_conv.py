@@ -1,10 +1,10 @@
-"""A multilevel split whose kept halves ride through the next convolution instead of being cut off and joined again.
+"""Absorb a Split and part of a Concat of a multilevel split into the next convolution, as identity filters.
 
-A branch y is split into a half that is kept for the result and a half that is joined to the next piece and convolved.
-Here the next convolution reads all of y (its weights for the kept half are 0) and hands the kept half on (weight 1 at
-the kernel's centre; y has passed a ReLU, so the ReLU behind it changes nothing). One split and one piece of the final
-join less, at no cost where the outputs still fit the same columns of a tile: int8 tiles hold 16 outputs of 64 inputs,
-so 24 outputs cost as much as 32.
+A branch y is split into a part that is kept for the result and a part that is concatenated to the next piece and
+convolved. Here the next convolution reads all of y (its weights for the kept part are 0) and passes the kept part on
+(weight 1 at the kernel's center; y has passed a ReLU, so the ReLU after the convolution changes nothing). That saves
+one Split and one input of the final Concat, at no cost if the outputs still fit the same columns of a tile: INT8 tiles
+hold 16 outputs of 64 inputs, so 24 outputs cost as much as 32.
 
     y -> Split(keep, carry); Conv(cat[x, carry]) -> z -> Split(keep2, carry2); cat[..., keep, keep2, ...]
     Conv'(cat[x, y]) -> z' -> Split([keep keep2], carry2); cat[..., [keep keep2], ...]
@@ -15,144 +15,160 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-from onnx import NodeProto, numpy_helper
+import onnx_ir as ir
 
-from edgeact.export.graph.edit import Readers, add_constant, only_reader, readers_of, remove_nodes
+from edgeact.export.graph.edit import add_constant, set_inputs
 from edgeact.export.graph.passes.base import Refusal
-from edgeact.export.graph.view import GraphView, attribute, node_label, view
+from edgeact.export.graph.values import (
+    constant_array,
+    dims_of,
+    is_constant,
+    node_label,
+    only_consumer,
+    operand,
+    optional_operand,
+)
 
-__all__ = ["CarriedHalves", "Carry"]
+__all__ = ["AbsorbSplitIntoConv", "Absorption"]
 
 _TILE_OUTPUTS = 16
 
 
 @dataclass(frozen=True)
-class Carry:
-    """The nodes of one step of the cascade, and how many channels they pass."""
+class Absorption:
+    """The nodes of one step of the cascade, and the channels that pass along its edges."""
 
-    split: NodeProto
-    join: NodeProto
-    conv: NodeProto
-    next_split: NodeProto
-    final: NodeProto
+    split: ir.Node
+    concat: ir.Node
+    conv: ir.Node
+    next_split: ir.Node
+    final_concat: ir.Node
     piece: int
+    """Channels concatenated before the carried ones."""
     keep: int
     carry: int
     next_keep: int
     next_carry: int
 
+    @property
+    def outputs(self) -> int:
+        """Output channels of the convolution before the rewrite."""
+        return self.next_keep + self.next_carry
 
-class CarriedHalves:
+    @property
+    def needs_more_tiles(self) -> bool:
+        """Whether the identity filters need a further tile of outputs."""
+        return -(-(self.outputs + self.keep) // _TILE_OUTPUTS) > -(-self.outputs // _TILE_OUTPUTS)
+
+
+class AbsorbSplitIntoConv:
     """See the module's picture."""
 
-    name = "carried halves"
+    name = "absorb_split_into_conv"
 
-    def check(self, model: onnx.ModelProto) -> tuple[Carry, ...] | Refusal:
-        """Applies to every such step that leaves as many tiles as there were."""
-        graph, readers = view(model), readers_of(model)
-        found = [_step(graph, readers, node) for node in graph.nodes if node.op_type == "Split"]
-        steps = tuple(item for item in found if isinstance(item, Carry))
-        reasons = [item for item in found if isinstance(item, str)]
-        return steps or Refusal(reasons[0] if reasons else "no half of a split is joined and convolved")
+    def check(self, model: ir.Model) -> tuple[Absorption, ...] | Refusal:
+        """Apply to every such step whose convolution needs as many tiles as before."""
+        steps = [step for node in model.graph if node.op_type == "Split" and (step := _step(node))]
+        plan: list[Absorption] = []
+        for step in steps:  # the Split after an absorbed one has other channels, so that its step does not apply
+            if not step.needs_more_tiles and step.split not in (taken.next_split for taken in plan):
+                plan.append(step)
+        if plan:
+            return tuple(plan)
+        if not steps:
+            return Refusal("a split whose second part is concatenated and convolved", "none")
+        widest = steps[0]
+        return Refusal(
+            f"identity filters within the tiles of {_TILE_OUTPUTS} that {widest.outputs} outputs fill",
+            f"{widest.keep} more outputs",
+            node_label(widest.conv),
+        )
 
-    def rewrite(self, model: onnx.ModelProto, plan: tuple[Carry, ...]) -> None:
-        """Widen the convolution, move the cut behind it, and take out the split before it."""
+    def rewrite(self, model: ir.Model, plan: tuple[Absorption, ...]) -> None:
+        """Widen the convolution, split after it what it passes on, and remove the Split before it."""
+        graph = model.graph
         for step in plan:
-            graph = view(model)
             prefix = f"{node_label(step.conv)}/carried"
-            weight, *bias = (numpy_helper.to_array(graph.constants[name]) for name in step.conv.input[1:])
-            _read(model, step.join, step.split.output[1], step.split.input[0])
-            by_output = {node.output[0]: node for node in model.graph.node}
-            conv, cut = by_output[step.conv.output[0]], by_output[step.next_split.output[0]]
-            conv.input[1] = add_constant(model, f"{prefix}/weight", _widened(weight, step))
-            if bias:
-                conv.input[2] = add_constant(model, f"{prefix}/bias", np.r_[np.zeros(step.keep, np.float32), bias[0]])
+            step.concat.replace_input_with(1, operand(step.split, 0))
+            weight, bias = (constant_array(value) for value in (operand(step.conv, 1), optional_operand(step.conv, 2)))
+            assert weight is not None
+            step.conv.replace_input_with(1, add_constant(graph, f"{prefix}/weight", _widen(weight, step)))
+            if bias is not None:
+                wide_bias = np.r_[np.zeros(step.keep, np.float32), bias]
+                step.conv.replace_input_with(2, add_constant(graph, f"{prefix}/bias", wide_bias))
             sizes = np.array([step.keep + step.next_keep, step.next_carry], np.int64)
-            _give_sizes(cut, add_constant(model, f"{prefix}/sizes", sizes))
-            final = by_output[step.final.output[0]]
-            kept = [name for name in final.input if name != step.split.output[0]]
-            del final.input[:]
-            final.input.extend(kept)
-            remove_nodes(model, [step.split])
+            set_inputs(step.next_split, [operand(step.next_split, 0), add_constant(graph, f"{prefix}/sizes", sizes)])
+            step.next_split.attributes.pop("num_outputs", None)  # stated by a Split into equal parts
+            kept = step.split.outputs[0]
+            set_inputs(step.final_concat, [value for value in step.final_concat.inputs if value is not kept])
+            graph.remove(step.split, safe=True)
 
 
-def _give_sizes(cut: NodeProto, sizes: str) -> None:
-    """A Split into equal parts names none, or their number."""
-    features = cut.input[0]
-    del cut.input[:]
-    cut.input.extend([features, sizes])
-    kept = [one for one in cut.attribute if one.name != "num_outputs"]
-    del cut.attribute[:]
-    cut.attribute.extend(kept)
-
-
-def _read(model: onnx.ModelProto, node: NodeProto, old: str, new: str) -> None:
-    own = next(one for one in model.graph.node if one.output[0] == node.output[0])
-    names = [new if name == old else name for name in own.input]
-    del own.input[:]
-    own.input.extend(names)
-
-
-def _widened(weight: np.ndarray, step: Carry) -> np.ndarray:
-    """(keep + outputs, piece + keep + carry, ...) of the weight (outputs, piece + carry, ...)."""
+def _widen(weight: np.ndarray, step: Absorption) -> np.ndarray:
+    """Return the weight (keep + outputs, piece + keep + carry, ...) of the weight (outputs, piece + carry, ...)."""
     outputs, _, *kernel = weight.shape
     wide = np.zeros((step.keep + outputs, step.piece + step.keep + step.carry, *kernel), weight.dtype)
     wide[step.keep :, : step.piece] = weight[:, : step.piece]
     wide[step.keep :, step.piece + step.keep :] = weight[:, step.piece :]
-    centre = tuple(size // 2 for size in kernel)
+    center = tuple(size // 2 for size in kernel)
     for channel in range(step.keep):
-        wide[(channel, step.piece + channel, *centre)] = 1
+        wide[(channel, step.piece + channel, *center)] = 1
     return wide
 
 
-def _step(graph: GraphView, readers: Readers, split: NodeProto) -> Carry | str | None:
-    """None where the split is of another kind; a reason where only the sizes speak against it."""
-    sizes = _halves(graph, split)
-    join = only_reader(readers, split.output[1], "Concat") if sizes else None
-    final = only_reader(readers, split.output[0], "Concat") if sizes else None
-    conv = None if join is None else only_reader(readers, join.output[0], "Conv")
-    relu = None if conv is None else only_reader(readers, conv.output[0], "Relu")
-    cut = None if relu is None else only_reader(readers, relu.output[0], "Split")
-    next_sizes = None if cut is None else _halves(graph, cut)
-    if sizes is None or join is None or final is None or conv is None or cut is None or next_sizes is None:
+def _step(split: ir.Node) -> Absorption | None:
+    """Return the step of the cascade that starts with `split`, None if the nodes after it are arranged otherwise."""
+    parts = _two_parts(split)
+    rectified = operand(split, 0).producer()
+    if parts is None or rectified is None or rectified.op_type != "Relu":
         return None
-    maker = graph.producers.get(split.input[0])
-    if maker is None or maker.op_type != "Relu" or not _keeps_shape(graph, conv):
+    kept, carried = split.outputs
+    concat, final_concat = only_consumer(carried, "Concat"), only_consumer(kept, "Concat")
+    conv = None if concat is None else only_consumer(concat.outputs[0], "Conv")
+    relu = None if conv is None else only_consumer(conv.outputs[0], "Relu")
+    next_split = None if relu is None else only_consumer(relu.outputs[0], "Split")
+    next_parts = None if next_split is None else _two_parts(next_split)
+    if concat is None or final_concat is None or conv is None or next_split is None or next_parts is None:
         return None
-    if len(join.input) != 2 or join.input[1] != split.output[1] or attribute(join, "axis", 0) != 1:
+    if not _appends(concat, carried) or not _follows(final_concat, kept, next_split.outputs[0]):
         return None
-    names = list(final.input)
-    place = names.index(split.output[0])
-    if attribute(final, "axis", 0) != 1 or names[place + 1 : place + 2] != [cut.output[0]]:
+    inputs = dims_of(concat.outputs[0])
+    if not _keeps_size(conv) or inputs is None or inputs[1] is None:
         return None
-    if only_reader(readers, cut.output[0], "Concat") is None:  # another one would get the carried half as well
-        return None
-    outputs = sum(next_sizes)
-    if -(-(outputs + sizes[0]) // _TILE_OUTPUTS) > -(-outputs // _TILE_OUTPUTS):
-        return f"{outputs} outputs and {sizes[0]} carried ones need more tiles of {_TILE_OUTPUTS} than {outputs} do"
-    piece = (graph.shapes[join.output[0]][1] or 0) - sizes[1]
-    return Carry(split, join, conv, cut, final, piece, *sizes, *next_sizes)
+    return Absorption(split, concat, conv, next_split, final_concat, inputs[1] - parts[1], *parts, *next_parts)
 
 
-def _halves(graph: GraphView, split: NodeProto) -> tuple[int, int] | None:
-    if len(split.output) != 2 or attribute(split, "axis", 0) != 1:
+def _two_parts(split: ir.Node) -> tuple[int, int] | None:
+    """Return the channels of a Split into two along the channel axis."""
+    if len(split.outputs) != 2 or split.attributes.get_int("axis", 0) != 1:
         return None
-    first, second = (graph.shapes.get(name, (None, None))[1] for name in split.output)
-    return None if first is None or second is None else (first, second)
+    first, second = (dims_of(value) or (None, None) for value in split.outputs)
+    return None if first[1] is None or second[1] is None else (first[1], second[1])
 
 
-def _keeps_shape(graph: GraphView, conv: NodeProto) -> bool:
-    """A plain convolution of stride 1, its odd kernel centred, of constant weights and bias or no bias."""
-    weight = graph.constant(conv.input[1])
-    if weight is None or any(name not in graph.constants for name in conv.input[2:]):
+def _appends(concat: ir.Node, carried: ir.Value) -> bool:
+    return len(concat.inputs) == 2 and concat.inputs[1] is carried and concat.attributes.get_int("axis", 0) == 1
+
+
+def _follows(final_concat: ir.Node, kept: ir.Value, next_kept: ir.Value) -> bool:
+    """Return whether the next kept part stands behind `kept`, and no other node would get the absorbed channels."""
+    inputs = list(final_concat.inputs)
+    neighbors = inputs[inputs.index(kept) + 1 :][:1]
+    only_reader = only_consumer(next_kept, "Concat") is not None
+    return final_concat.attributes.get_int("axis", 0) == 1 and neighbors == [next_kept] and only_reader
+
+
+def _keeps_size(conv: ir.Node) -> bool:
+    """Return whether `conv` is plain, of stride 1, its odd kernel centered, with constant weight and bias."""
+    weight = constant_array(operand(conv, 1))
+    if weight is None or not all(is_constant(value) for value in conv.inputs[2:]):
         return False
-    kernel = weight.shape[2:]
-    centred = [size // 2 for size in kernel] * 2
+    kernel, attributes = weight.shape[2:], conv.attributes
+    centered = [size // 2 for size in kernel] * 2
     return (
         all(size % 2 for size in kernel)
-        and list(attribute(conv, "pads", [0] * 2 * len(kernel))) == centred
-        and set(attribute(conv, "strides", [1])) == {1}
-        and set(attribute(conv, "dilations", [1])) == {1}
-        and attribute(conv, "group", 1) == 1
+        and list(attributes.get_ints("pads", (0,) * 2 * len(kernel))) == centered
+        and set(attributes.get_ints("strides", (1,))) == {1}
+        and set(attributes.get_ints("dilations", (1,))) == {1}
+        and attributes.get_int("group", 1) == 1
     )

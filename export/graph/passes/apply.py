@@ -1,46 +1,55 @@
-"""All exact rewrites in the order they are tried, and applying those a target wins by."""
+"""All exact rewrites in the order in which they are tried, and their application to a graph."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import onnx
+import onnx_ir as ir
 
 from edgeact.errors import ConversionError
-from edgeact.export.graph.passes.absorb_split_into_conv import CarriedHalves
-from edgeact.export.graph.passes.base import Applied, Refusal, Rewrite
-from edgeact.export.graph.passes.fuse_mean_mul_sum import OnePassSums
-from edgeact.export.graph.passes.pad_channels import PaddedChannels
-from edgeact.export.graph.passes.space_to_depth_stem import SpaceToDepthStem
-from edgeact.export.graph.passes.trim_padded_kernel_taps import DeadTaps
-from edgeact.export.graph.torch_to_onnx import drop_unused_initializers
+from edgeact.export.graph.edit import remove_unused
+from edgeact.export.graph.passes.absorb_split_into_conv import AbsorbSplitIntoConv
+from edgeact.export.graph.passes.base import Refusal, Rewrite, RewriteOutcome
+from edgeact.export.graph.passes.convert_stem_to_space_to_depth import ConvertStemToSpaceToDepth
+from edgeact.export.graph.passes.fuse_mean_mul_sum import FuseMeanMulSum
+from edgeact.export.graph.passes.pad_channels import PadChannels
+from edgeact.export.graph.passes.trim_padded_kernel_taps import TrimPaddedKernelTaps
+from edgeact.export.graph.proto import check_model, infer_anew
 
 __all__ = ["REWRITES", "apply_rewrites"]
 
-REWRITES: tuple[Rewrite[Any], ...] = (SpaceToDepthStem(), CarriedHalves(), OnePassSums(), DeadTaps(), PaddedChannels())
+REWRITES: tuple[Rewrite[Any], ...] = (  # every rewrite has a plan of its own type
+    ConvertStemToSpaceToDepth(),
+    AbsorbSplitIntoConv(),
+    FuseMeanMulSum(),
+    TrimPaddedKernelTaps(),
+    PadChannels(),
+)
 
 
-def apply_rewrites(model: onnx.ModelProto, rewrites: Sequence[Rewrite[Any]]) -> tuple[onnx.ModelProto, list[Applied]]:
-    """A rewritten copy of `model`, and for every rewrite what it did or why it did not apply.
+def apply_rewrites(model: ir.Model, rewrites: Sequence[Rewrite[Any]]) -> tuple[ir.Model, list[RewriteOutcome]]:
+    """Return a rewritten copy of `model`, which is not changed, and the outcome of every rewrite.
 
-    `model` is not changed. Raises ConversionError where a rewrite leaves an invalid graph, a defect of the rewrite.
+    Raises ConversionError if a rewrite leaves an invalid graph, which is a defect of the rewrite.
     """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    report = []
+    changed = model.clone()
+    outcomes = []
     for rewrite in rewrites:
         plan = rewrite.check(changed)
         if isinstance(plan, Refusal):
-            report.append(Applied(rewrite.name, False, plan.reason))
+            outcomes.append(RewriteOutcome(rewrite.name, plan))
             continue
         rewrite.rewrite(changed, plan)
-        drop_unused_initializers(changed)
-        del changed.graph.value_info[:]  # shapes of the old intermediate tensors
-        report.append(Applied(rewrite.name, True, "equal within rounding"))
+        remove_unused(changed)
+        _validate(changed, rewrite.name)
+        outcomes.append(RewriteOutcome(rewrite.name))
+    return changed, outcomes
+
+
+def _validate(model: ir.Model, rewrite: str) -> None:
     try:
-        changed = onnx.shape_inference.infer_shapes(changed, strict_mode=True)
-        onnx.checker.check_model(changed, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(f"a rewrite left an invalid graph: {str(error).splitlines()[0]}") from error
-    return changed, report
+        infer_anew(model)
+        check_model(model)
+    except ConversionError as error:
+        raise ConversionError(f"rewrite '{rewrite}' left an invalid graph: {error}") from error

@@ -1,42 +1,62 @@
-"""What an exact graph rewrite is: `check` says why it does not apply, or returns what `rewrite` needs."""
+"""The interface of an exact graph rewrite: `check` returns a plan or a refusal, `rewrite` carries out the plan."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-import onnx
+import onnx_ir as ir
 
-__all__ = ["Applied", "Refusal", "Rewrite"]
+__all__ = ["Refusal", "Rewrite", "RewriteOutcome"]
 
 Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a rewrite does not apply."""
+    """Why a rewrite does not apply to a graph."""
 
-    reason: str
+    expected: str
+    """What the rewrite needs."""
+    got: str
+    """What the graph has instead."""
+    layer: str = ""
+    """Name of the layer that was examined last; empty if the graph has no layer of the kind."""
+
+    def describe(self) -> str:
+        """Return the refusal as one sentence without a full stop."""
+        subject = f"layer '{self.layer}': " if self.layer else ""
+        return f"{subject}expected {self.expected}, got {self.got}"
 
 
 @dataclass(frozen=True)
-class Applied:
-    """What a rewrite did to a graph, or why it left it alone."""
+class RewriteOutcome:
+    """What became of one rewrite of a graph."""
+
+    rewrite: str
+    """Name of the rewrite."""
+    refusal: Refusal | None = None
+    """None if the rewrite was applied."""
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether the graph was changed."""
+        return self.refusal is None
+
+
+class Rewrite(Protocol[Plan]):
+    """A change of a graph that leaves its function equal within rounding."""
 
     name: str
-    done: bool
-    detail: str
+    """Name of the rewrite's file, which decisions and reports show."""
 
+    def check(self, model: ir.Model) -> Plan | Refusal:
+        """Return what `rewrite` needs, valid until the graph is changed, or why the rewrite does not apply.
 
-class Rewrite(Protocol, Generic[Plan]):
-    """A change of the graph that leaves the function equal within rounding."""
-
-    name: str
-
-    def check(self, model: onnx.ModelProto) -> Plan | Refusal:
-        """What `rewrite` needs, or why the rewrite does not apply; changes nothing."""
+        Changes nothing.
+        """
         ...
 
-    def rewrite(self, model: onnx.ModelProto, plan: Plan) -> None:
-        """Change `model` in place."""
+    def rewrite(self, model: ir.Model, plan: Plan) -> None:
+        """Change `model` in place; types and shapes of the changed values are inferred afterwards."""
         ...

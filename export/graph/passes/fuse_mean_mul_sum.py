@@ -1,9 +1,9 @@
-"""A mean, weighted by a constant and summed, in one pass over the features instead of two.
+"""Fuse a mean that is weighted by a constant and summed into one weighted sum.
 
-sum_B(mean_A(x) * c) = sum_(A and B)(x * c / |A|), with c the same along A. A frequency attention weighs the mean over T
-of every position by a basis and sums over positions. The mean alone leaves the layout of convolutions (OpenVINO writes
-it channels first and turns it back); the whole sum gives one number a channel, and the product joins what is computed
-before it.
+sum_B(mean_A(x) * c) = sum_(A and B)(x * c / |A|), with c the same along A. A frequency attention weights the mean over
+T of every position by a basis and sums over positions. The mean alone leaves the memory layout of convolutions
+(OpenVINO writes it channels-first and transposes it back); the whole sum gives one number per channel, and the product
+is fused with the layer before it.
 """
 
 from __future__ import annotations
@@ -12,76 +12,80 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-from onnx import NodeProto, TensorProto, helper
+import onnx_ir as ir
 
-from edgeact.export.graph.edit import Readers, add_constant, axes_of, only_reader, readers_of, remove_nodes
+from edgeact.export.graph.edit import add_constant
 from edgeact.export.graph.passes.base import Refusal
-from edgeact.export.graph.view import GraphView, attribute, view
+from edgeact.export.graph.values import (
+    constant_array,
+    dims_of,
+    name_of,
+    only_consumer,
+    operand,
+    reduction_axes,
+)
 
-__all__ = ["OnePassSums", "Sum"]
+__all__ = ["FuseMeanMulSum", "WeightedSum"]
 
 
 @dataclass(frozen=True)
-class Sum:
-    """One mean, product and sum, by their outputs, and what takes their place."""
+class WeightedSum:
+    """A ReduceMean, Mul and ReduceSum, and the weights and axes of the sum that replaces them."""
 
-    mean: str
-    product: str
-    total: str
-    source: str
+    mean: ir.Node
+    product: ir.Node
+    total: ir.Node
     weights: np.ndarray
+    """float32, of the input's rank."""
     axes: tuple[int, ...]
 
 
-class OnePassSums:
+class FuseMeanMulSum:
     """See the module's formula."""
 
-    name = "one-pass weighted sums"
+    name = "fuse_mean_mul_sum"
 
-    def check(self, model: onnx.ModelProto) -> tuple[Sum, ...] | Refusal:
-        """Applies to every ReduceMean that only a product with a constant reads, which only a ReduceSum reads."""
-        graph, readers = view(model), readers_of(model)
-        found = [_sum(graph, readers, node) for node in graph.nodes if node.op_type == "ReduceMean"]
-        sums = tuple(item for item in found if item is not None)
-        return sums or Refusal("no mean is weighted by a constant and summed")
+    def check(self, model: ir.Model) -> tuple[WeightedSum, ...] | Refusal:
+        """Apply to every ReduceMean that only a product with a constant reads, which only a ReduceSum reads."""
+        sums = tuple(fused for node in model.graph if node.op_type == "ReduceMean" and (fused := _weighted_sum(node)))
+        return sums or Refusal("a mean that is weighted by a constant and summed", "none")
 
-    def rewrite(self, model: onnx.ModelProto, plan: tuple[Sum, ...]) -> None:
-        """Multiply what was averaged, and sum over both sets of axes."""
-        for item in plan:
-            nodes = list(model.graph.node)
-            place = next(index for index, node in enumerate(nodes) if node.output[0] == item.total)
-            weights = add_constant(model, f"{item.total}/weights", item.weights)
-            axes = add_constant(model, f"{item.total}/axes", np.array(item.axes, np.int64))
-            weighed = f"{item.total}/weighed"
-            new = [
-                helper.make_node("Mul", [item.source, weights], [weighed], f"{nodes[place].name}/Mul"),
-                helper.make_node("ReduceSum", [weighed, axes], [item.total], nodes[place].name, keepdims=0),
-            ]
-            for offset, node in enumerate(new):
-                model.graph.node.insert(place + 1 + offset, node)
-            del model.graph.node[place]
-            remove_nodes(model, [node for node in nodes if node.output[0] in (item.mean, item.product)])
+    def rewrite(self, model: ir.Model, plan: tuple[WeightedSum, ...]) -> None:
+        """Multiply the mean's input by the weights, and sum over both sets of axes."""
+        graph = model.graph
+        for fused in plan:
+            old = fused.total.outputs[0]
+            name = name_of(old)
+            weights = add_constant(graph, f"{name}/weights", fused.weights)
+            axes = add_constant(graph, f"{name}/axes", np.array(fused.axes, np.int64))
+            tape = ir.tape.Tape()
+            source = operand(fused.mean, 0)
+            weighted = tape.op(
+                "Mul", [source, weights], name=f"{fused.total.name}/Mul", output=ir.val(f"{name}/weighed")
+            )
+            new = tape.op("ReduceSum", [weighted, axes], {"keepdims": 0}, name=fused.total.name)
+            ir.convenience.replace_nodes_and_values(
+                graph, fused.total, [fused.mean, fused.product, fused.total], tape.nodes, [old], [new]
+            )
 
 
-def _sum(graph: GraphView, readers: Readers, mean: NodeProto) -> Sum | None:
-    product = only_reader(readers, mean.output[0], "Mul")
-    total = None if product is None else only_reader(readers, product.output[0], "ReduceSum")
-    shape = graph.shapes.get(mean.input[0], ())
-    if product is None or total is None or graph.types.get(mean.input[0]) != TensorProto.FLOAT:
+def _weighted_sum(mean: ir.Node) -> WeightedSum | None:
+    average, source = mean.outputs[0], operand(mean, 0)
+    product = only_consumer(average, "Mul")
+    total = None if product is None else only_consumer(product.outputs[0], "ReduceSum")
+    if product is None or total is None or source.dtype != ir.DataType.FLOAT:
         return None
-    if attribute(mean, "keepdims", 1) or attribute(total, "keepdims", 1):
+    if mean.attributes.get_int("keepdims", 1) or total.attributes.get_int("keepdims", 1):
         return None
-    weights = graph.constant(next(name for name in reversed(product.input) if name != mean.output[0]))
-    averaged, summed = axes_of(graph, mean), axes_of(graph, total)
-    left = len(shape) - len(averaged or ())
-    if weights is None or averaged is None or summed is None or weights.ndim > left:
+    weights = constant_array(next(value for value in reversed(product.inputs) if value is not average))
+    dims, averaged, summed = dims_of(source), reduction_axes(mean), reduction_axes(total)
+    if weights is None or dims is None or averaged is None or summed is None:
         return None
-    sizes = [shape[axis] for axis in averaged]
-    if any(not size for size in sizes):
+    kept = [axis for axis in range(len(dims)) if axis not in averaged]
+    sizes = [dims[axis] or 0 for axis in averaged]
+    if weights.ndim > len(kept) or not all(sizes):
         return None
-    rest = [axis for axis in range(len(shape)) if axis not in averaged]
-    widened = weights.reshape((1,) * (left - weights.ndim) + weights.shape)
-    spread = np.expand_dims(widened, averaged) / np.float32(math.prod(size or 1 for size in sizes))
-    axes = tuple(sorted({*averaged, *(rest[axis] for axis in summed)}))
-    return Sum(mean.output[0], product.output[0], total.output[0], mean.input[0], spread.astype(np.float32), axes)
+    broadcast = weights.reshape((1,) * (len(kept) - weights.ndim) + weights.shape)
+    spread = np.expand_dims(broadcast, averaged) / np.float32(math.prod(sizes))
+    axes = tuple(sorted({*averaged, *(kept[axis] for axis in summed)}))
+    return WeightedSum(mean, product, total, spread.astype(np.float32), axes)

@@ -1,126 +1,138 @@
-"""Channels of zeros beside odd counts of them, so that a kernel's tiles are full.
+"""Pad odd channel counts with channels of zeros, so that a kernel's tiles are full.
 
-Convolutions, sums, ReLU and pooling hand features on whose channel count n no tile divides: what was pruned, or a
-user's own width. Filters of zeros bring n to the next multiple of 16; they give 0, which ReLU, pooling and sums keep,
-and which the next convolutions meet with weights of 0.
+Convolutions, sums, ReLU and pooling pass on activations whose channel count n is no multiple of a tile, after pruning
+or by a user's choice of width. Filters of zeros bring n to the next multiple of 16; they give 0, which ReLU, pooling
+and sums keep, and which the next convolutions multiply by weights of 0.
 
-Kernels for 60 channels are slower than those for 64: they end in a rest that is masked. It pays while little is added,
-see `_MOST_ADDED`; docs/compression.md has what was measured.
+Kernels for 60 channels are slower than those for 64, because they end in a masked remainder. It pays if few channels
+are added, see `_MAX_ADDED_SHARE`; docs/compression.md has the measurement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-from onnx import NodeProto, numpy_helper
+import onnx_ir as ir
 
-from edgeact.export.graph.edit import Readers, add_constant, readers_of
+from edgeact.export.graph.edit import add_constant
 from edgeact.export.graph.passes.base import Refusal
-from edgeact.export.graph.view import GraphView, attribute, node_label, view
+from edgeact.export.graph.values import (
+    constant_array,
+    dims_of,
+    given_inputs,
+    is_constant,
+    name_of,
+    node_label,
+    operand,
+)
 
-__all__ = ["PaddedChannels", "Padding"]
+__all__ = ["ChannelPadding", "PadChannels"]
 
 _MULTIPLE = 16
-_MOST_ADDED = 0.25  # of the channels that are there: beyond, the work of the new ones outweighs what they win
-_HANDING_ON = ("Relu", "MaxPool", "AveragePool", "Add")
+_MAX_ADDED_SHARE = 0.25  # of the existing channels: with more, the added work outweighs the faster kernels
+_CHANNELWISE_OPS = ("Relu", "MaxPool", "AveragePool", "Add")
 
 
 @dataclass(frozen=True)
-class Padding:
-    """Features handed on from convolution to convolution, by the outputs of those that make and of those that read."""
+class ChannelPadding:
+    """Coupled activations: the convolutions that produce them, those that read them, and the channels to add."""
 
-    made_by: tuple[str, ...]
-    read_by: tuple[str, ...]
-    channels: int
+    producers: tuple[ir.Node, ...]
+    readers: tuple[ir.Node, ...]
     added: int
 
 
-class PaddedChannels:
+class PadChannels:
     """See the module's text."""
 
-    name = "padded channels"
+    name = "pad_channels"
 
-    def check(self, model: onnx.ModelProto) -> tuple[Padding, ...] | Refusal:
-        """Applies to features that convolutions alone make and read, with sums, ReLU and pooling between."""
-        graph, readers = view(model), readers_of(model)
-        known: set[str] = set()
-        found: list[Padding] = []
-        for node in graph.nodes:
-            if node.op_type == "Conv" and node.output[0] not in known:
-                names = _handed_on(graph, readers, node.output[0])
-                known |= names
-                if padding := _padding(graph, readers, names):
-                    found.append(padding)
-        return tuple(found) or Refusal(
-            f"no features between convolutions alone lie close below a multiple of {_MULTIPLE} channels"
+    def check(self, model: ir.Model) -> tuple[ChannelPadding, ...] | Refusal:
+        """Apply to activations that only convolutions produce and read, with sums, ReLU and pooling between."""
+        examined: set[ir.Value] = set()
+        plan: list[ChannelPadding] = []
+        for node in model.graph:
+            if node.op_type == "Conv" and node.outputs[0] not in examined:
+                coupled = _coupled_values(node.outputs[0])
+                examined |= coupled
+                if padding := _padding(coupled):
+                    plan.append(padding)
+        return tuple(plan) or Refusal(
+            f"activations between convolutions with slightly fewer channels than a multiple of {_MULTIPLE}", "none"
         )
 
-    def rewrite(self, model: onnx.ModelProto, plan: tuple[Padding, ...]) -> None:
-        """Widen the weights and biases of those that make features, and the weights of those that read them."""
-        constants = dict(view(model).constants)
-        by_output = {node.output[0]: node for node in model.graph.node}
+    def rewrite(self, model: ir.Model, plan: tuple[ChannelPadding, ...]) -> None:
+        """Widen weights and biases of the producers along their outputs, weights of the readers along their inputs."""
         for padding in plan:
-            for axis, names in enumerate((padding.made_by, padding.read_by)):
-                for name in names:
-                    node = by_output[name]
-                    for place, constant in enumerate(node.input[1:], start=1):
-                        wide = _widened(numpy_helper.to_array(constants[constant]), padding.added, axis)
-                        node.input[place] = add_constant(model, f"{node_label(node)}/padded{axis}/{place}", wide)
-                        constants[node.input[place]] = model.graph.initializer[-1]
+            for axis, convs in enumerate((padding.producers, padding.readers)):
+                for conv in convs:
+                    for index in range(1, len(conv.inputs)):
+                        array = constant_array(operand(conv, index))
+                        assert array is not None
+                        name = f"{node_label(conv)}/padded{axis}/{index}"
+                        wide = _append_zeros(array, padding.added, axis)
+                        conv.replace_input_with(index, add_constant(model.graph, name, wide))
 
 
-def _handed_on(graph: GraphView, readers: Readers, name: str) -> set[str]:
-    """All tensors that have their channels from the same convolutions, or share a sum with one that has."""
-    names, new = set[str](), [name]
-    while new:
-        one = new.pop()
-        if one in names:
+def _coupled_values(value: ir.Value) -> set[ir.Value]:
+    """Return all tensors that get their channels from the same convolutions, or are summed with one that does."""
+    coupled, waiting = set[ir.Value](), [value]
+    while waiting:
+        value = waiting.pop()
+        if value in coupled:
             continue
-        names.add(one)
-        maker = graph.producers.get(one)
-        near = [maker] if maker is not None and maker.op_type in _HANDING_ON else []
-        near += [reader for reader in readers.get(one, ()) if reader.op_type in _HANDING_ON]
-        for node in near:
-            new += [*(node.input if node.op_type == "Add" else node.input[:1]), node.output[0]]
-    return names
+        coupled.add(value)
+        producer = value.producer()
+        neighbors = [node for node in (producer, *value.consumers()) if node and node.op_type in _CHANNELWISE_OPS]
+        for node in neighbors:
+            inputs = given_inputs(node) if node.op_type == "Add" else [operand(node, 0)]
+            waiting += [*inputs, node.outputs[0]]
+    return coupled
 
 
-def _padding(graph: GraphView, readers: Readers, names: set[str]) -> Padding | None:
-    shapes = [graph.shapes.get(name) for name in names]
-    counts = {shape[1] if shape and len(shape) > 2 else None for shape in shapes}
-    (channels, *others) = counts
-    makers = [graph.producers.get(name) for name in sorted(names)]
-    if others or not channels or any(node is not None and len(node.output) > 1 for node in makers):
+def _padding(coupled: set[ir.Value]) -> ChannelPadding | None:
+    channels = _common_channels(coupled)
+    producers = [value.producer() for value in coupled]
+    if not channels or any(node is not None and len(node.outputs) > 1 for node in producers):
         return None
     added = -channels % _MULTIPLE
-    if not 0 < added <= _MOST_ADDED * channels:
+    if not 0 < added <= _MAX_ADDED_SHARE * channels:
         return None
-    made = [node for node in makers if node is None or node.op_type not in _HANDING_ON]
-    read = [node for name in names for node in readers.get(name, ()) if node.op_type not in _HANDING_ON]
-    if not read or not all(_is_plain(graph, node) for node in [*made, *read]):
+    sources = {node for node in producers if node is None or node.op_type not in _CHANNELWISE_OPS}
+    readers = {node for value in coupled for node in value.consumers() if node.op_type not in _CHANNELWISE_OPS}
+    if not readers or any(value.is_graph_output() for value in coupled):
         return None
-    if any(node.input[0] not in names for node in read):  # they are the weights of it
+    if not all(_is_plain_conv(node) for node in (*sources, *readers)):
         return None
-    return Padding(_outputs(made), _outputs(read), channels, added)
+    if any(node.inputs[0] not in coupled for node in readers):  # a reader that takes the tensor as its weight
+        return None
+    return ChannelPadding(_by_output(sources), _by_output(readers), added)
 
 
-def _outputs(nodes: Sequence[NodeProto | None]) -> tuple[str, ...]:
-    return tuple(sorted({node.output[0] for node in nodes if node is not None}))
+def _common_channels(values: Iterable[ir.Value]) -> int | None:
+    """Return the channel count that all tensors have, None if they differ or one is no activation of a convolution."""
+    all_dims = [dims_of(value) or () for value in values]
+    counts = {dims[1] if len(dims) > 2 else None for dims in all_dims}
+    return counts.pop() if len(counts) == 1 else None
 
 
-def _is_plain(graph: GraphView, node: NodeProto | None) -> bool:
-    """A convolution of all its inputs, of constant weights and bias."""
+def _by_output(nodes: Iterable[ir.Node | None]) -> tuple[ir.Node, ...]:
+    """Return the nodes in the order of their outputs' names: equal graphs get their constants in the same order."""
+    return tuple(sorted((node for node in nodes if node is not None), key=lambda node: name_of(node.outputs[0])))
+
+
+def _is_plain_conv(node: ir.Node | None) -> bool:
+    """Return whether `node` is a convolution without groups whose weight and bias are constants."""
     return (
         node is not None
         and node.op_type == "Conv"
-        and attribute(node, "group", 1) == 1
-        and all(name in graph.constants for name in node.input[1:])
+        and node.attributes.get_int("group", 1) == 1
+        and all(is_constant(value) for value in node.inputs[1:])
     )
 
 
-def _widened(values: np.ndarray, added: int, axis: int) -> np.ndarray:
-    """With `added` zeros along an axis, where there is one: a bias is of outputs alone."""
-    return np.pad(values, [(0, added if one == axis else 0) for one in range(values.ndim)])
+def _append_zeros(array: np.ndarray, added: int, axis: int) -> np.ndarray:
+    """Return `array` with `added` zeros along `axis`; unchanged if it has no such axis, as a bias along the inputs."""
+    return np.pad(array, [(0, added if index == axis else 0) for index in range(array.ndim)])

@@ -1,9 +1,9 @@
-"""Kernel taps that never meet anything but padding, left out.
+"""Cut off kernel taps that never read anything but padding.
 
 Along an axis of n inputs, tap k of a convolution of stride s, dilation d and padding b before reads position
-o * s + k * d - b for output o. Where that lies outside [0, n) for every output, its weights are multiplied with zeros
-alone. In the last stage of a clip of 8 frames one time step is left, and two thirds of all 3x3x3 weights are dead:
-they are read, kept and shipped for nothing.
+o * s + k * d - b for output o. If that lies outside [0, n) for every output, the tap's weights are only ever
+multiplied by zeros. In the last stage of a clip of 8 frames one time step is left, and two thirds of all 3x3x3 weights
+are such: read, stored and shipped for nothing.
 """
 
 from __future__ import annotations
@@ -11,75 +11,69 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-from onnx import NodeProto, helper, numpy_helper
+import onnx_ir as ir
 
-from edgeact.export.graph.edit import add_constant
+from edgeact.export.graph.edit import add_constant, set_ints
 from edgeact.export.graph.passes.base import Refusal
-from edgeact.export.graph.view import GraphView, attribute, node_label, view
+from edgeact.export.graph.values import constant_array, node_label, operand, static_dims
 
-__all__ = ["DeadTaps", "Trim"]
+__all__ = ["TapTrim", "TrimPaddedKernelTaps"]
 
 
 @dataclass(frozen=True)
-class Trim:
-    """A convolution, by its output, and what is left of it: taps first to last along each axis, and its padding."""
+class TapTrim:
+    """A convolution with the taps it keeps along each axis, and its new padding."""
 
-    output: str
-    weight: str
+    conv: ir.Node
     taps: tuple[slice, ...]
     pads: tuple[int, ...]
 
 
-class DeadTaps:
+class TrimPaddedKernelTaps:
     """See the module's formula."""
 
-    name = "dead kernel taps"
+    name = "trim_padded_kernel_taps"
 
-    def check(self, model: onnx.ModelProto) -> tuple[Trim, ...] | Refusal:
-        """Applies to every Conv of constant weights, known sizes and explicit padding whose outer taps are dead."""
-        graph = view(model)
-        found = [_trim(graph, node) for node in graph.nodes if node.op_type == "Conv"]
-        trims = tuple(item for item in found if item is not None)
-        return trims or Refusal("every tap of every convolution meets features")
+    def check(self, model: ir.Model) -> tuple[TapTrim, ...] | Refusal:
+        """Apply to every Conv of constant weight, static sizes and explicit padding that has such taps."""
+        trims = tuple(trim for node in model.graph if node.op_type == "Conv" and (trim := _trim(node)))
+        return trims or Refusal("a convolution with kernel taps that read only padding", "none")
 
-    def rewrite(self, model: onnx.ModelProto, plan: tuple[Trim, ...]) -> None:
+    def rewrite(self, model: ir.Model, plan: tuple[TapTrim, ...]) -> None:
         """Cut weights and padding."""
-        graph = view(model)
-        for item in plan:
-            node = next(node for node in model.graph.node if node.output[0] == item.output)
-            kept = numpy_helper.to_array(graph.constants[item.weight])[(slice(None), slice(None), *item.taps)]
-            node.input[1] = add_constant(model, f"{node_label(node)}/taps/weight", kept)
-            others = [one for one in node.attribute if one.name not in ("kernel_shape", "pads")]
-            del node.attribute[:]
-            node.attribute.extend(others)
-            node.attribute.append(helper.make_attribute("kernel_shape", list(kept.shape[2:])))
-            node.attribute.append(helper.make_attribute("pads", list(item.pads)))
+        for trim in plan:
+            conv = trim.conv
+            weight = constant_array(operand(conv, 1))
+            assert weight is not None
+            kept = weight[(slice(None), slice(None), *trim.taps)]
+            conv.replace_input_with(1, add_constant(model.graph, f"{node_label(conv)}/taps/weight", kept))
+            set_ints(conv, "kernel_shape", kept.shape[2:])
+            set_ints(conv, "pads", trim.pads)
 
 
-def _trim(graph: GraphView, node: NodeProto) -> Trim | None:
-    weight = graph.constant(node.input[1])
-    sizes, results = (graph.shapes.get(name, ()) for name in (node.input[0], node.output[0]))
-    if weight is None or None in sizes or None in results or len(sizes) != weight.ndim or len(results) != weight.ndim:
+def _trim(conv: ir.Node) -> TapTrim | None:
+    weight = constant_array(operand(conv, 1))
+    inputs, outputs = static_dims(operand(conv, 0)), static_dims(conv.outputs[0])
+    if weight is None or inputs is None or outputs is None or not len(inputs) == len(outputs) == weight.ndim:
         return None
-    if attribute(node, "auto_pad", b"NOTSET") != b"NOTSET":
+    if conv.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
         return None
     axes = weight.ndim - 2
-    pads = attribute(node, "pads", [0] * 2 * axes)
-    strides, dilations = (attribute(node, name, [1] * axes) for name in ("strides", "dilations"))
+    pads = conv.attributes.get_ints("pads", (0,) * 2 * axes)
+    strides, dilations = (conv.attributes.get_ints(name, (1,) * axes) for name in ("strides", "dilations"))
     taps, before, after = [], [], []
     for axis in range(axes):
-        positions = np.arange(results[axis + 2] or 0)[:, None] * strides[axis] - pads[axis]
+        positions = np.arange(outputs[axis + 2])[:, None] * strides[axis] - pads[axis]
         read = positions + np.arange(weight.shape[axis + 2]) * dilations[axis]
-        alive = np.flatnonzero(((read >= 0) & (read < (sizes[axis + 2] or 0))).any(axis=0))
+        alive = np.flatnonzero(((read >= 0) & (read < inputs[axis + 2])).any(axis=0))
         if not len(alive):
             return None
         first, last = int(alive[0]), int(alive[-1])
         taps.append(slice(first, last + 1))
         before.append(pads[axis] - first * dilations[axis])
         after.append(pads[axis + axes] - (weight.shape[axis + 2] - 1 - last) * dilations[axis])
-    if all(one.stop - one.start == size for one, size in zip(taps, weight.shape[2:], strict=True)):
+    if all(kept.stop - kept.start == size for kept, size in zip(taps, weight.shape[2:], strict=True)):
         return None
     if min(*before, *after) < 0:
         return None
-    return Trim(node.output[0], node.input[1], tuple(taps), (*before, *after))
+    return TapTrim(conv, tuple(taps), (*before, *after))

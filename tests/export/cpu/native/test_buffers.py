@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from edgeact.errors import ConversionError
 from edgeact.export.cpu.native.buffers import place
 from edgeact.export.cpu.native.lower import scan
 from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
+from edgeact.export.graph.proto import from_proto
 from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.models.registry import MODELS
 from edgeact.export.quantize.calibrator import Calibrator
@@ -45,7 +47,8 @@ class _Lowered:
 def _int8(name: str) -> onnx.ModelProto:
     """The INT8 graph of a narrow registry model, as the target cpu makes it."""
     case = trial(name)
-    graph, _ = apply_rewrites(at_opset(case.master, 17), REWRITES)
+    rewritten, _ = apply_rewrites(from_proto(at_opset(case.master, 17)), REWRITES)
+    graph = ir.to_proto(rewritten)
     calibrator = Calibrator(case.master, random_clips(case.model.clip, 4))
     skip = skip_list(graph, load_profile("cpu"))
     quantized = quantize(graph, calibrator.ranges_for(graph, skip), skip)

@@ -1,9 +1,10 @@
-"""Carried halves: the cascade of a multilevel split stays the same, or is left alone where it would need more tiles."""
+"""Absorbing splits into convolutions keeps the function of a multilevel split, or is refused with the reason."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,15 +12,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgeact.clip import ClipSpec
-from edgeact.export.graph.passes.absorb_split_into_conv import CarriedHalves
+from edgeact.export.graph.passes.absorb_split_into_conv import AbsorbSplitIntoConv
 from edgeact.export.graph.passes.apply import apply_rewrites
-from edgeact.export.graph.passes.base import Refusal
+from edgeact.export.graph.passes.base import Refusal, RewriteOutcome
+from edgeact.export.graph.proto import from_proto, to_bytes
 from edgeact.export.graph.torch_to_onnx import at_opset, to_onnx
 from edgeact.export.models.backbones.msf import MultiLevelSplit
 from tests.export.graph.graphs import graph, node
 from tests.export.graph.passes.running import run
 
-RULE = (CarriedHalves(),)
+RULE = (AbsorbSplitIntoConv(),)
 
 
 def _cascade(
@@ -58,24 +60,26 @@ def _cascade(
 def test_the_cascade_stays_the_same(
     piece: int, keep: int, carry: int, outputs: tuple[int, int], kernel: tuple[int, int, int]
 ) -> None:
-    model = _cascade(piece, keep, carry, outputs, kernel)
-    rewritten, (applied,) = apply_rewrites(model, RULE)
-    assert applied.done, applied.detail
+    model = from_proto(_cascade(piece, keep, carry, outputs, kernel))
+    rewritten, outcomes = apply_rewrites(model, RULE)
+    assert outcomes == [RewriteOutcome("absorb_split_into_conv")]
     x = np.random.default_rng(1).normal(size=(1, piece + keep + carry, 3, 4, 5)).astype(np.float32)
     np.testing.assert_allclose(run(rewritten, x), run(model, x), rtol=1e-4, atol=1e-4)
-    splits = [sum(one.op_type == "Split" for one in each.graph.node) for each in (model, rewritten)]
-    assert splits == [3, 2]
+    assert (_splits(model), _splits(rewritten)) == (3, 2)
+
+
+def _splits(model: ir.Model) -> int:
+    return sum(entry.op_type == "Split" for entry in model.graph)
 
 
 def test_more_tiles_are_refused() -> None:
-    plan = CarriedHalves().check(_cascade(4, 8, 4, (8, 4), (1, 1, 1)))
-    assert isinstance(plan, Refusal)
-    assert plan.reason == "12 outputs and 8 carried ones need more tiles of 16 than 12 do"
+    plan = AbsorbSplitIntoConv().check(from_proto(_cascade(4, 8, 4, (8, 4), (1, 1, 1))))
+    assert plan == Refusal("identity filters within the tiles of 16 that 12 outputs fill", "8 more outputs", "conv")
 
 
 def _changed(change: str) -> onnx.ModelProto:
     model = _cascade(4, 2, 2, (4, 4), (3, 3, 3))
-    by_name = {one.name: one for one in model.graph.node}
+    by_name = {entry.name: entry for entry in model.graph.node}
     if change == "no ReLU":
         by_name["relu"].op_type = "Tanh"
     elif change == "joined the other way":
@@ -93,24 +97,61 @@ def _changed(change: str) -> onnx.ModelProto:
     "change", ["no ReLU", "joined the other way", "kept apart", "read by another", "the next half read by another"]
 )
 def test_another_arrangement_is_refused_and_left_alone(change: str) -> None:
-    model = _changed(change)
-    before = model.SerializeToString()
-    plan = CarriedHalves().check(model)
-    assert isinstance(plan, Refusal)
-    assert plan.reason == "no half of a split is joined and convolved"
-    assert model.SerializeToString() == before
+    model = from_proto(_changed(change))
+    before = to_bytes(model)
+    plan = AbsorbSplitIntoConv().check(model)
+    assert plan == Refusal("a split whose second part is concatenated and convolved", "none")
+    assert to_bytes(model) == before
 
 
 def test_a_split_into_equal_parts_is_given_their_sizes() -> None:
     """As torch.chunk becomes one: without a second input."""
-    model = _cascade(4, 3, 3, (4, 4), (3, 3, 3))
-    for one in model.graph.node:
-        if one.name in ("halves", "next halves"):
-            del one.input[1:]
-    rewritten, (applied,) = apply_rewrites(model, RULE)
-    assert applied.done, applied.detail
+    proto = _cascade(4, 3, 3, (4, 4), (3, 3, 3))
+    for entry in proto.graph.node:
+        if entry.name in ("halves", "next halves"):
+            del entry.input[1:]
+    model = from_proto(proto)
+    rewritten, (outcome,) = apply_rewrites(model, RULE)
+    assert outcome.is_applied
     x = np.random.default_rng(1).normal(size=(1, 10, 3, 4, 5)).astype(np.float32)
     np.testing.assert_allclose(run(rewritten, x), run(model, x), rtol=1e-4, atol=1e-4)
+
+
+def test_of_two_steps_that_share_a_split_the_first_is_absorbed() -> None:
+    """A narrow cascade whose second half is split, carried and convolved once more."""
+    model = from_proto(_two_steps())
+    plan = AbsorbSplitIntoConv().check(model)
+    assert not isinstance(plan, Refusal)
+    assert [step.split.name for step in plan] == ["halves"]
+    rewritten, (outcome,) = apply_rewrites(model, RULE)
+    assert outcome.is_applied
+    x = np.random.default_rng(1).normal(size=(1, 10, 3, 4, 5)).astype(np.float32)
+    np.testing.assert_allclose(run(rewritten, x), run(model, x), rtol=1e-4, atol=1e-4)
+
+
+def _two_steps() -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    constants = {
+        "pieces": np.array([4, 3, 3], np.int64),
+        "halves": np.array([2, 2], np.int64),
+        "w": rng.normal(size=(4, 5, 1, 1, 1)).astype(np.float32),
+        "w2": rng.normal(size=(4, 5, 1, 1, 1)).astype(np.float32),
+    }
+    nodes = [
+        node("Split", ["x", "pieces"], ["first", "second", "third"], "pieces", axis=1),
+        node("Relu", ["first"], ["y1"], "relu"),
+        node("Split", ["y1", "halves"], ["kept", "carried"], "halves", axis=1),
+        node("Concat", ["second", "carried"], ["joined"], "join", axis=1),
+        node("Conv", ["joined", "w"], ["c"], "conv", kernel_shape=[1] * 3),
+        node("Relu", ["c"], ["z"], "relu 2"),
+        node("Split", ["z", "halves"], ["kept2", "carried2"], "next halves", axis=1),
+        node("Concat", ["third", "carried2"], ["joined2"], "join 2", axis=1),
+        node("Conv", ["joined2", "w2"], ["c2"], "conv 2", kernel_shape=[1] * 3),
+        node("Relu", ["c2"], ["z2"], "relu 3"),
+        node("Split", ["z2", "halves"], ["kept3", "carried3"], "last halves", axis=1),
+        node("Concat", ["kept", "kept2", "kept3", "carried3"], ["y"], "final", axis=1),
+    ]
+    return graph(nodes, constants, shape=(1, 10, 3, 4, 5))
 
 
 class _Branches(nn.Module):
@@ -126,8 +167,7 @@ class _Branches(nn.Module):
 def test_the_paper_s_split_of_64_channels_has_one_such_step() -> None:
     torch.manual_seed(0)
     clip = ClipSpec(clip_frames=2, fps=5.0, resize=(8, 8), crop=(8, 8), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-    model = at_opset(to_onnx(_Branches(), clip), 17)
-    plan = CarriedHalves().check(model)
+    plan = AbsorbSplitIntoConv().check(from_proto(at_opset(to_onnx(_Branches(), clip), 17)))
     assert not isinstance(plan, Refusal)
     assert [(step.piece, step.keep, step.carry, step.next_keep, step.next_carry) for step in plan] == [
         (16, 8, 8, 12, 12)

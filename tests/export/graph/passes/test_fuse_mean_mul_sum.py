@@ -1,4 +1,4 @@
-"""Weighted sums in one pass: equal to mean, product and sum for any axes and weights, or refused."""
+"""The fused weighted sum equals mean, product and sum for any axes and weights, or is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from edgeact.export.graph.passes.apply import apply_rewrites
 from edgeact.export.graph.passes.base import Refusal
-from edgeact.export.graph.passes.fuse_mean_mul_sum import OnePassSums
+from edgeact.export.graph.passes.fuse_mean_mul_sum import FuseMeanMulSum
+from edgeact.export.graph.proto import from_proto, to_bytes
 from tests.export.graph.graphs import graph, node
 from tests.export.graph.passes.running import run
 
@@ -43,12 +44,12 @@ def test_the_sum_stays_the_same(averaged: tuple[int, ...], swapped: bool, data: 
         summed = {min(summed)}
     rank = data.draw(st.integers(0, len(left)))
     weights = [data.draw(st.sampled_from([1, size])) for size in left[len(left) - rank :]]
-    model = _chain(averaged, tuple(summed), weights, swapped=swapped)
-    rewritten, (applied,) = apply_rewrites(model, (OnePassSums(),))
-    assert applied.done
+    model = from_proto(_chain(averaged, tuple(summed), weights, swapped=swapped))
+    rewritten, (outcome,) = apply_rewrites(model, (FuseMeanMulSum(),))
+    assert outcome.is_applied
     x = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
     np.testing.assert_allclose(run(rewritten, x), run(model, x), rtol=1e-4, atol=1e-5)
-    assert [one.op_type for one in rewritten.graph.node] == ["Mul", "ReduceSum"]
+    assert [entry.op_type for entry in rewritten.graph] == ["Mul", "ReduceSum"]
 
 
 def _computed_weights() -> onnx.ModelProto:
@@ -70,8 +71,7 @@ def _read_twice() -> onnx.ModelProto:
     ids=["mean keeps axes", "sum keeps axes", "computed weights", "mean read twice"],
 )
 def test_others_are_refused_and_left_alone(model: onnx.ModelProto) -> None:
-    before = model.SerializeToString()
-    plan = OnePassSums().check(model)
-    assert isinstance(plan, Refusal)
-    assert plan.reason == "no mean is weighted by a constant and summed"
-    assert model.SerializeToString() == before
+    whole = from_proto(model)
+    before = to_bytes(whole)
+    assert FuseMeanMulSum().check(whole) == Refusal("a mean that is weighted by a constant and summed", "none")
+    assert to_bytes(whole) == before

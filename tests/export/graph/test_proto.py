@@ -1,0 +1,64 @@
+"""Graphs come in with types and shapes, are checked without their weights, and go out unchanged."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from edgeact.errors import ConversionError
+from edgeact.export.graph.proto import check_model, from_proto, infer_anew, to_bytes
+from edgeact.export.graph.values import dims_of
+from tests.export.graph.exported import exported
+from tests.export.graph.graphs import Conv, conv, graph, node
+
+
+@pytest.mark.parametrize("name", ["msf-r3d-fsam", "3drfnet-18"])
+def test_an_exported_graph_goes_in_and_out_unchanged(name: str) -> None:
+    proto = exported(name).graph
+    assert to_bytes(from_proto(proto)) == proto.SerializeToString()
+
+
+def test_types_and_shapes_are_inferred_where_they_are_missing() -> None:
+    model = from_proto(conv(Conv(quantized=True)))
+    assert {(value.name, value.dtype, dims_of(value)) for layer in model.graph for value in layer.outputs} == {
+        ("x_int8", ir.DataType.INT8, (1, 16, 4, 8, 8)),
+        ("x_back", ir.DataType.FLOAT, (1, 16, 4, 8, 8)),
+        ("w", ir.DataType.FLOAT, (16, 16, 3, 3, 3)),
+        ("y", ir.DataType.FLOAT, (1, 16, 4, 8, 8)),
+    }
+
+
+def test_a_change_is_inferred_anew() -> None:
+    model = from_proto(graph([node("Relu", ["x"], ["a"]), node("Transpose", ["a"], ["y"], perm=[1, 0])], shape=(2, 3)))
+    rectified = model.graph[0].outputs[0]
+    rectified.shape = ir.Shape((5, 5))
+    infer_anew(model)
+    assert dims_of(rectified) == (2, 3)
+
+
+def test_large_constants_stay_in_the_graph() -> None:
+    model = from_proto(conv(Conv(64, 64)))
+    before = to_bytes(model)
+    infer_anew(model)
+    check_model(model)
+    assert list(model.graph.initializers) == ["w"]
+    assert len(model.graph.inputs) == 1
+    assert to_bytes(model) == before
+
+
+def test_a_graph_of_contradictory_shapes_is_refused() -> None:
+    model = from_proto(graph([node("MatMul", ["x", "w"], ["y"])], {"w": np.ones((4, 5), np.float32)}, shape=(2, 4)))
+    model.graph.inputs[0].shape = ir.Shape((2, 3))
+    with pytest.raises(ConversionError, match="not valid ONNX"):
+        check_model(model)
+    with pytest.raises(ConversionError, match="not valid ONNX"):
+        infer_anew(model)
+
+
+def test_a_graph_that_defines_a_tensor_twice_is_refused() -> None:
+    proto = graph([node("Relu", ["x"], ["y"])])
+    proto.graph.node.append(onnx.helper.make_node("Relu", ["x"], ["y"]))
+    with pytest.raises(ConversionError, match="not valid ONNX"):
+        from_proto(proto)
