@@ -61,7 +61,7 @@ def edgeact(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Edgeact:
 
 
 def test_from_weights_to_report(edgeact: Edgeact, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = ("my_model:make", "--weights", "mine.safetensors", "--labels", "labels.txt", "--calib", "clips")
+    made = ("my_model:make", "--weights", "mine.safetensors", "--labels", "labels.txt", "--data", "clips")
     sizes = ("--clip-frames", "4", "--size", "32", "--fps", "8", "--threads", "1")
     assert edgeact("export", *made, *sizes, "--out", "mine.edgeact") == 0
     bundle = open_bundle("mine.edgeact")
@@ -104,8 +104,8 @@ def test_real_videos_calibrate_and_run(
     data, out = str(shared_data / "ut_interaction"), str(tmp_path / "real.edgeact")
     labels = ("handshake", "hug", "kick", "point", "punch", "push")
     (tmp_path / "labels.txt").write_text("\n".join(labels))
-    options = ("--random-weights", "--width", "8", "--clip-frames", "4", "--size", "32", "--calib", data)
-    budget = ("--calibration-clips", "32", "--threads", "1", "--target", "orin-nano-8gb")
+    options = ("--random-weights", "--width", "8", "--clip-frames", "4", "--size", "32", "--data", data)
+    budget = ("--clips", "32", "--threads", "1", "--target", "orin-nano-8gb")
     assert edgeact("export", "r3d-18", *options, *budget, "--labels", str(tmp_path / "labels.txt"), "--out", out) == 0
     bundle = open_bundle(out)
     assert bundle.manifest.labels == labels

@@ -28,11 +28,11 @@ from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.pruning import (
     DistillFeatures,
     DistillTemperature,
+    Epochs,
     Finetune,
-    FinetuneEpochs,
-    FinetuneRate,
     Importance,
     ImportanceChoice,
+    LearningRate,
     Prune,
     PruneLayers,
     PruneMultiple,
@@ -71,7 +71,7 @@ def command(
     precision: Annotated[PrecisionChoice, typer.Option(help="auto keeps what is measured to win.")] = (
         PrecisionChoice.auto
     ),
-    calib: Annotated[
+    data: Annotated[
         str | None, typer.Option(help="Data to calibrate and check on, e.g. 'folder:/clips'; see docs/data.md.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Default: MODEL-TARGET.edgeact here.")] = None,
@@ -90,9 +90,9 @@ def command(
         bool, typer.Option("--sensitivity", help="Record the damage of INT8 by layer, whatever comes of it.")
     ] = False,
     max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 an artifact may lose.")] = 1.0,
-    calibration_clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 64,
-    evaluation_videos: Annotated[int, typer.Option(min=1, help="Videos to measure accuracy on.")] = 240,
-    calib_method: Annotated[
+    clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 64,
+    videos: Annotated[int, typer.Option(min=1, help="Videos to measure accuracy on.")] = 240,
+    method: Annotated[
         MethodChoice, typer.Option(help="How INT8 ranges are taken; see 'edgeact calibrate'.")
     ] = MethodChoice.minmax,
     accept_poor_calibration: Annotated[
@@ -107,8 +107,8 @@ def command(
     prune_steps: PruneSteps = 1,
     prune_multiple: PruneMultiple = None,
     finetune: Finetune = None,
-    finetune_epochs: FinetuneEpochs = 3,
-    finetune_lr: FinetuneRate = 1e-3,
+    epochs: Epochs = 3,
+    lr: LearningRate = 1e-3,
     distill_temperature: DistillTemperature = 4.0,
     distill_features: DistillFeatures = 0.0,
     trial: Annotated[
@@ -131,8 +131,8 @@ def command(
         steps=prune_steps,
         multiple=prune_multiple,
         finetune=finetune,
-        epochs=finetune_epochs,
-        learning_rate=finetune_lr,
+        epochs=epochs,
+        learning_rate=lr,
         temperature=distill_temperature,
         features=distill_features,
         seed=seed,
@@ -153,9 +153,7 @@ def command(
             source=model,
             load=loading.request(),
             precision=precision.value,
-            data=DataPlan(
-                calib, calibration_clips, evaluation_videos, accept_poor_calibration, seed, calib_method.value
-            ),
+            data=DataPlan(data, clips, videos, accept_poor_calibration, seed, method.value),
             sensitivity=sensitivity,
             max_drop_points=max_drop,
             threads=threads,

@@ -31,6 +31,8 @@ from edgeact.cli import (
     targets,
     train,
 )
+from edgeact.cli.output import note
+from edgeact.cli.renamed_options import with_current_names
 from edgeact.errors import EdgeactError, StorageError
 
 __all__ = ["app", "main"]
@@ -82,7 +84,7 @@ def main() -> None:
         os.environ.setdefault(name, level)  # read when OpenCV is imported, which no verb does before it runs
     with _unwinding_on_sigterm():
         try:
-            app(prog_name="edgeact")
+            app(args=with_current_names(sys.argv[1:], note), prog_name="edgeact")
         except EdgeactError as error:
             _fail(error)
         except OSError as error:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DistillFeatures",
     "DistillTemperature",
+    "Epochs",
     "Finetune",
-    "FinetuneEpochs",
-    "FinetuneRate",
     "Importance",
     "ImportanceChoice",
+    "LearningRate",
     "Prune",
     "PruneLayers",
     "PruneMultiple",
@@ -81,8 +81,10 @@ Finetune = Annotated[
     str | None,
     typer.Option("--finetune", metavar="DATA", help="Train the pruned model on it.", rich_help_panel=_PANEL),
 ]
-FinetuneEpochs = Annotated[int, typer.Option("--finetune-epochs", min=1, help="Of every step.", rich_help_panel=_PANEL)]
-FinetuneRate = Annotated[float, typer.Option("--finetune-lr", help="Its highest.", rich_help_panel=_PANEL)]
+Epochs = Annotated[
+    int, typer.Option("--epochs", min=1, help="Fine-tuning epochs per pruning step.", rich_help_panel=_PANEL)
+]
+LearningRate = Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.", rich_help_panel=_PANEL)]
 DistillTemperature = Annotated[
     float, typer.Option("--distill-temperature", help="The unpruned model teaches softly.", rich_help_panel=_PANEL)
 ]
@@ -93,7 +95,7 @@ DistillFeatures = Annotated[
 
 _OF_PRUNING = {
     *("importance", "prune_scope", "prune_steps", "prune_multiple"),
-    *("finetune_epochs", "finetune_lr", "distill_temperature", "distill_features"),
+    *("epochs", "lr", "distill_temperature", "distill_features"),
 }
 
 

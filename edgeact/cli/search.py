@@ -48,7 +48,7 @@ def command(
     size: Annotated[
         str | None, typer.Option(help="Height and width of the input, e.g. 112,80: the model's own, then others.")
     ] = None,
-    finetune_epochs: Annotated[int, typer.Option(min=0, help="Of every pruned model; 0: none.")] = 2,
+    epochs: Annotated[int, typer.Option(min=0, help="Fine-tuning epochs of every pruned model; 0: none.")] = 2,
     weights: Weights = None,
     labels: Labels = None,
     width: Width = None,
@@ -57,8 +57,8 @@ def command(
     mean: Mean = None,
     std: Std = None,
     channel_order: ChannelOrder = None,
-    calibration_clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 64,
-    evaluation_videos: Annotated[int, typer.Option(min=1, help="Videos to compare accuracy on.")] = 480,
+    clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on.")] = 64,
+    videos: Annotated[int, typer.Option(min=1, help="Videos to compare accuracy on.")] = 480,
     accept_poor_calibration: Annotated[
         bool, typer.Option("--accept-poor-calibration", help="Go on with too few clips.")
     ] = False,
@@ -87,8 +87,8 @@ def command(
                 target=target,
                 source=model,
                 load=loading.request(),
-                data=DataPlan(data, calibration_clips, evaluation_videos, accept_poor_calibration, seed),
-                finetune_epochs=finetune_epochs,
+                data=DataPlan(data, clips, videos, accept_poor_calibration, seed),
+                finetune_epochs=epochs,
                 threads=threads or probe_machine().cores,
             ),
             study=study or record_file.with_name(f"{name}-{target}.study.db"),

@@ -204,7 +204,7 @@ def _random(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSt
 def _random_calibration(plan: DataPlan, clip: ClipSpec) -> tuple[ClipSample, Calibration]:
     if not plan.accept_poor:
         raise CalibrationError(
-            "random clips calibrate nothing: expected real videos (--calib DATA); "
+            "random clips calibrate nothing: expected real videos (--data DATA); "
             "give --accept-poor-calibration to go on all the same"
         )
     rng = np.random.default_rng(plan.seed)

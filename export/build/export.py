@@ -141,7 +141,7 @@ def _check_int8(request: ExportRequest, profile: DeviceProfile) -> None:
     if asked and "int8" not in PRECISIONS[request.precision]:
         raise UsageError(f"{asked} is about INT8, which --precision {request.precision} leaves out; use auto or mixed")
     if (named == "mixed" or request.sensitivity) and request.data.spec == RANDOM_DATA:
-        raise UsageError(f"{asked} needs real clips, random ones show no damage; give --calib DATA")
+        raise UsageError(f"{asked} needs real clips, random ones show no damage; give --data DATA")
 
 
 def _check_out(out: Path) -> None:
@@ -159,7 +159,7 @@ def _check_out(out: Path) -> None:
 
 def _read_data(request: ExportRequest, model: LoadedModel, callbacks: Callbacks) -> ExportData:
     if request.data.spec in (None, RANDOM_DATA):
-        callbacks.on_note("no data of your own (--calib DATA): clips come from stick-actions, generated on first use")
+        callbacks.on_note("no data of your own (--data DATA): clips come from stick-actions, generated on first use")
     data = gather(request.data, model.labels, model.clip, callbacks.on_progress)
     _check_calibration(request, model, data)
     if model.trained:
@@ -227,7 +227,7 @@ def _check_calibration(request: ExportRequest, model: LoadedModel, data: ExportD
         check_clips(len(data.calibration), data.calibration.classes, accept_poor=request.data.accept_poor)
     elif request.precision != "auto" or request.sensitivity:
         raise CalibrationError(
-            f"'{model.name}' was not trained on {data.provenance.dataset}; give clips of its own data with --calib DATA"
+            f"'{model.name}' was not trained on {data.provenance.dataset}; give clips of its own data with --data DATA"
         )
 
 
@@ -241,7 +241,7 @@ def _calibration(job: _Job, decisions: list[str]) -> Clips | None:
     if "int8" not in PRECISIONS[job.request.precision]:
         return None
     if _is_foreign(job.request, job.model, job.data):
-        decisions.append("no INT8: no data of the model's own was given to calibrate on (--calib DATA)")
+        decisions.append("no INT8: no data of the model's own was given to calibrate on (--data DATA)")
         return None
     return job.data.calibration.inputs
 

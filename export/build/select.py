@@ -14,8 +14,8 @@ from edgeact.records import Accuracy, Parity, Row, Verdict
 
 __all__ = ["Terms", "Verdicts", "inaccurate_int8", "judge", "refusals"]
 
-_UNPROVEN = "accuracy not measured, so INT8 is not preferred: give --labels and --calib data with the model's labels"
-_PRUNE_LESS = "prune less (--prune, --prune-layer), train longer (--finetune-epochs, --prune-steps) "
+_UNPROVEN = "accuracy not measured, so INT8 is not preferred: give --labels and --data data with the model's labels"
+_PRUNE_LESS = "prune less (--prune, --prune-layer), train longer (--epochs, --prune-steps) "
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def check_clips(count: int, classes: int, *, accept_poor: bool) -> None:
         )
     if count < MIN_CLIPS and not accept_poor:
         raise CalibrationError(
-            f"expected at least {MIN_CLIPS} calibration clips, got {count}; ask for more with --calibration-clips or "
+            f"expected at least {MIN_CLIPS} calibration clips, got {count}; ask for more with --clips or "
             "--clips, of a larger data set, or give --accept-poor-calibration to go on with ranges that may be far off"
         )
 

@@ -29,7 +29,7 @@ def measure_sensitivity(
     """
     if not clips or not graph.layers:
         missing = "no clip" if graph.layers else "no layer in INT8"
-        raise CalibrationError(f"sensitivity needs clips and layers in INT8, got {missing}; see --calibration-clips")
+        raise CalibrationError(f"sensitivity needs clips and layers in INT8, got {missing}; see --clips")
     floats: list[Array] = []
     alone: dict[str, list[Array]] = {name: [] for name in graph.names}
     together: list[Array] = []

@@ -115,7 +115,7 @@ def _load_data(job: SearchJob, callbacks: Callbacks) -> None:
     if job.finetune_epochs and not dataset.splits.get("train"):
         raise DatasetError(
             f"'{dataset.name}' has no 'train' split to fine-tune pruned models on; it has {', '.join(dataset.splits)}; "
-            "give data with one, or --finetune-epochs 0"
+            "give data with one, or --epochs 0"
         )
 
 

@@ -126,7 +126,7 @@ def _undecided(drops: Sequence[PairedDrop], max_drop_points: float) -> str:
     if needed > count:
         return (
             f"{count} videos are too few to tell a loss of {points:g} points from none, {stay}: models that differ as "
-            f"these do take about {needed} (--evaluation-videos)"
+            f"these do take about {needed} (--videos)"
         )
     return f"{stay}: their loss is about what --max-drop allows, {max_drop_points:g} points"
 

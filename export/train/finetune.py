@@ -171,7 +171,7 @@ def _unseen(dataset: Dataset, avoid: Sequence[VideoItem], report: Progress) -> t
     if not kept:
         raise DatasetError(
             f"all {len(items)} train videos of '{dataset.name}' share a group with those that measure accuracy; give "
-            "data to fine-tune on, or to measure on (--calib), of its own"
+            "data to fine-tune on, or to measure on (--data), of its own"
         )
     if len(kept) < len(items):
         report.on_note(f"{len(items) - len(kept)} train videos are not trained on: their groups measure accuracy")

@@ -21,7 +21,7 @@ __all__ = ["DATA", "MODEL", "PRUNING", "pruned_weights", "trained_weights"]
 MODEL = "msf-r3d-fsam"
 DATA = "stick-actions?train=3600&val=360&test=2400&seed=0"
 PRUNING = ("--prune", "0.75", "--prune-multiple", "4")
-_FINETUNING = ("--finetune", DATA, "--finetune-epochs", "5")
+_FINETUNING = ("--finetune", DATA, "--epochs", "5")
 _FPS = 6.0
 
 
@@ -65,7 +65,7 @@ def make() -> None:
     if pruned_weights() is None:
         note("pruning, and training what is left")
         command = ("export", MODEL, "--weights", str(before), *PRUNING, *_FINETUNING)
-        made = ("--target", "cpu", "--precision", "int8", "--calib", DATA, "--threads", "2")
+        made = ("--target", "cpu", "--precision", "int8", "--data", DATA, "--threads", "2")
         out = _folder() / "pruned.edgeact"
         run_child([Path(sys.executable).with_name("edgeact"), *command, *made, "--out", out], cores=2)
 

@@ -65,7 +65,7 @@ class Workshop:
             path = self.folder / f"{name}.edgeact"
             arguments = (
                 *("export", MODEL, *self._weights(pruned, trained), "--target", target),
-                *("--calib", self.settings.data, "--calibration-clips", str(self.settings.calibration_clips)),
+                *("--data", self.settings.data, "--clips", str(self.settings.calibration_clips)),
                 *("--threads", str(self.settings.threads)),
             )
             child = run_child(

@@ -76,7 +76,7 @@ REFUSALS = [
     ((*GOOD, "--target", "jetsen"), 2, ["unknown target 'jetsen'", "jetson"]),
     (("r3d-81", "--random-weights"), 2, ["unknown model 'r3d-81'", "r3d-18"]),
     ((*GOOD, "--precision", "int4"), 2, ["int4", "int8"]),
-    ((*GOOD, "--calib", "stick-action"), 2, ["unknown data set 'stick-action'", "stick-actions"]),
+    ((*GOOD, "--data", "stick-action"), 2, ["unknown data set 'stick-action'", "stick-actions"]),
     ((*GOOD, "--out", "made.zip"), 2, ["expected --out FILE.edgeact", "made.zip"]),
     ((*GOOD, "--resize", "16x16"), 2, ["crop (32, 32) must fit into resize (16, 16)"]),
     ((*GOOD, "--mean", "114,114,114"), 2, ["expected --mean with three numbers", "'114,114,114'"]),
@@ -95,10 +95,10 @@ REFUSALS = [
     ((SOURCE, "--labels", "absent.txt", *SIZES), 4, ["labels file 'absent.txt' does not exist"]),
     ((SOURCE, "--labels", "twice.txt", *SIZES), 4, ["blue", "unique"]),
     ((SOURCE, "--labels", "empty.txt", *SIZES), 4, ["empty", "one label a line"]),
-    ((*GOOD, "--calib", "/no/such/folder"), 4, ["there is no folder '/no/such/folder'"]),
-    ((*GOOD, "--calib", "nothing"), 4, ["one folder of videos per class"]),
-    ((*GOOD, "--calib", "unreadable"), 4, ["could be read"]),
-    ((*GOOD, "--calib", "random"), 4, ["random clips", "--accept-poor-calibration"]),
+    ((*GOOD, "--data", "/no/such/folder"), 4, ["there is no folder '/no/such/folder'"]),
+    ((*GOOD, "--data", "nothing"), 4, ["one folder of videos per class"]),
+    ((*GOOD, "--data", "unreadable"), 4, ["could be read"]),
+    ((*GOOD, "--data", "random"), 4, ["random clips", "--accept-poor-calibration"]),
     ((SOURCE, "--labels", "three.txt", *SIZES), 6, ["4", "3 labels"]),
     ((*GOOD, "--weights", "absent.pt"), 6, ["'absent.pt' do not exist"]),
     ((*GOOD, "--weights", "nan.pt"), 6, ["nan.pt", "body.weight", "NaN"]),
@@ -138,7 +138,7 @@ def test_an_unknown_target_is_told_before_torch_is_imported(folder: Path, enviro
 
 
 def test_the_table_and_the_files(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--target", "orin-nano-8gb", "--calib", str(videos), "--threads", "1", "--weights", "good.pt")
+    options = ("--target", "orin-nano-8gb", "--data", str(videos), "--threads", "1", "--weights", "good.pt")
     assert export(*GOOD, *options) == 0
     told = capsys.readouterr()
     bundle = open_bundle("colour_net-orin-nano-8gb.edgeact")
@@ -153,7 +153,7 @@ def test_the_table_and_the_files(export: Export, videos: Path, capsys: pytest.Ca
 
 
 def test_json_is_one_document(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--target", "nano", "--precision", "fp16", "--calib", str(videos), "--out", "made.edgeact", "--json")
+    options = ("--target", "nano", "--precision", "fp16", "--data", str(videos), "--out", "made.edgeact", "--json")
     assert export(*GOOD, *options) == 0
     document = json.loads(capsys.readouterr().out)
     bundle = open_bundle("made.edgeact")
@@ -163,7 +163,7 @@ def test_json_is_one_document(export: Export, videos: Path, capsys: pytest.Captu
 
 
 def _command(videos: Path, source: str) -> list[str]:
-    arguments = [source, *GOOD[1:], "--target", "nano", "--calib", str(videos), "--out", "made.edgeact"]
+    arguments = [source, *GOOD[1:], "--target", "nano", "--data", str(videos), "--out", "made.edgeact"]
     return [sys.executable, "-c", "from edgeact.cli import main; main()", "export", *arguments]
 
 

@@ -31,7 +31,7 @@ def export(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exp
     Path("labels.txt").write_text("\n".join(LABELS))
 
     def run(*arguments: str) -> int:
-        common = ("--target", "orin-nano-8gb", "--precision", "fp32", "--calib", str(videos), "--threads", "1")
+        common = ("--target", "orin-nano-8gb", "--precision", "fp32", "--data", str(videos), "--threads", "1")
         monkeypatch.setattr(sys, "argv", ["edgeact", "export", *GOOD, *common, *arguments, "--out", "made.edgeact"])
         try:
             main()
@@ -46,7 +46,7 @@ def test_the_plan_comes_first_and_the_weights_lie_beside_the_bundle(
     export: Export, videos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pruning = ("--prune", "0.3", "--prune-layer", "body=0.5", "--prune-multiple", "4", "--prune-steps", "2")
-    tuning = ("--finetune", f"folder:{videos}", "--finetune-epochs", "1", "--max-drop", "100", "--json")
+    tuning = ("--finetune", f"folder:{videos}", "--epochs", "1", "--max-drop", "100", "--json")
     assert export(*pruning, *tuning) == 0
     told = capsys.readouterr()
     document = json.loads(told.out)

@@ -17,7 +17,7 @@ Edgeact = Callable[..., int]
 MODEL = "tests.export.colours:colour_net"
 SEARCH = (
     *("search", MODEL, "--data", "clips", "--labels", "labels.txt", "--clip-frames", "4", "--size", "32", "--fps", "8"),
-    *("--finetune-epochs", "0", "--threads", "1"),
+    *("--epochs", "0", "--threads", "1"),
 )
 
 

@@ -121,7 +121,7 @@ def test_another_process_gives_the_same_members(
     """The CPU in one precision, so that measured latency decides nothing but an order."""
     options = {"target": target, "precision": "fp16" if target == "cpu" else "auto"}
     here = export(replace(request_for, source="tests.export.colours:colour_net", **options))  # type: ignore[arg-type]
-    arguments = ["tests.export.colours:colour_net", "--calib", str(colour_videos), "--threads", "1"]
+    arguments = ["tests.export.colours:colour_net", "--data", str(colour_videos), "--threads", "1"]
     arguments += ["--clip-frames", "4", "--size", "32", "--fps", "8", "--out", str(tmp_path / "other.edgeact")]
     arguments += [part for name, value in options.items() for part in (f"--{name}", value)]
     (tmp_path / "labels.txt").write_text("\n".join(LABELS))

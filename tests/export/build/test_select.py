@@ -142,7 +142,7 @@ def test_a_target_elsewhere_gets_every_candidate_with_an_estimate() -> None:
     assert {row.verdict for row in verdicts.rows[1:]} == {"candidate"}
 
 
-UNKNOWN = "accuracy not measured, so INT8 is not preferred: give --labels and --calib data with the model's labels"
+UNKNOWN = "accuracy not measured, so INT8 is not preferred: give --labels and --data data with the model's labels"
 QUICK = {"half": 4.0, "slow": 6.0, "int8": 1.0, "int8-slow": 2.0, "int8-slower": 9.0}
 
 

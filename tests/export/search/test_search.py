@@ -344,7 +344,7 @@ def test_data_without_anything_to_train_on_is_refused_before_the_first_trial(tmp
     request = request_for(lone, tmp_path, 1)
     spec = f"folder:{lone}?val=0"
     job = replace(request.job, data=replace(request.job.data, spec=spec), finetune_epochs=1)
-    with open_executors() as executors, pytest.raises(DatasetError, match=r"no 'train' split.*--finetune-epochs 0"):
+    with open_executors() as executors, pytest.raises(DatasetError, match=r"no 'train' split.*--epochs 0"):
         search(replace(request, job=job), executors)
     assert not request.study.exists()
 
