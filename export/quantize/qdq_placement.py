@@ -113,14 +113,17 @@ def _rename(nodes: Iterable[NodeProto], old: str, new: str) -> None:
                 node.input[index] = new
 
 
-def _to_round(graph: GraphView, layers: set[str]) -> set[str]:
-    """What the layers read, and what is added to what one of them makes."""
-    found = {name for node in graph.nodes if node.name in layers for name in node.input if _is_feature(graph, name)}
+def _to_round(graph: GraphView, layers: set[str]) -> list[str]:
+    """Return what the layers read, and what is added to an output of one of them, in the graph's order.
+
+    The order decides that of the constants in the file: equal graphs give equal bytes in every process.
+    """
+    names = [name for node in graph.nodes if node.name in layers for name in node.input]
     for node in graph.nodes:
         if node.op_type == "Add":
             made = [name for name in node.input if _maker(graph, name) in layers]
-            found.update(name for name in node.input if made and name != made[0] and _is_feature(graph, name))
-    return found
+            names += [name for name in node.input if made and name != made[0]]
+    return [name for name in dict.fromkeys(names) if _is_feature(graph, name)]
 
 
 def _maker(graph: GraphView, name: str) -> str | None:

@@ -79,6 +79,17 @@ def test_features_are_rounded_where_they_are_made() -> None:
     onnx.checker.check_model(_flow(_block()), full_check=True)
 
 
+def test_constants_stand_in_the_order_of_the_graph() -> None:
+    """An order by hashes of names would differ from process to process, and with it the artifact's SHA-256."""
+    constants = [tensor.name for tensor in _flow(_block()).graph.initializer]
+    assert [name for name in constants if name in ("x_scale", "u_scale", "v_scale", "r_scale")] == [
+        "x_scale",
+        "u_scale",
+        "v_scale",
+        "r_scale",
+    ]
+
+
 def test_a_step_is_the_range_of_what_the_relu_leaves() -> None:
     model = _block()
     seen = observe(model, {"u": "", "v": ""}, CLIPS, "minmax").tensors
