@@ -16,6 +16,7 @@ from edgeact.bundle.manifest import Role
 from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile
 from edgeact.export.graph.activation_extrema import largest_values
+from edgeact.export.graph.proto import from_proto
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.tuning import Study
 from edgeact.records import Precision
@@ -98,7 +99,7 @@ class Sources:
     @functools.cached_property
     def ranges(self) -> Mapping[str, float]:
         """Largest absolute value of every tensor of `master` on the samples; measured once, for all releases."""
-        return largest_values(self.master, self.samples)
+        return largest_values(from_proto(self.master), self.samples)
 
 
 def onnx_variant(

@@ -1,78 +1,65 @@
-"""How large the float tensors of an ONNX graph get on sample clips, without holding more than one activation."""
+"""Measure the largest absolute value of every float tensor of a graph, with one activation in memory at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from edgeact.errors import ConversionError
-from edgeact.export.graph.view import GraphView, node_label, view
-from edgeact.extras import require
+from edgeact.export.graph.run import GraphRunner
+from edgeact.export.graph.values import is_constant, name_of, node_label
 
 __all__ = ["largest_values"]
 
 _PREFIX = "edgeact_range/"
 
 
-def largest_values(model: onnx.ModelProto, samples: Iterable[NDArray[np.float32]]) -> dict[str, float]:
-    """Largest absolute value of every computed float32 tensor over all samples, by tensor name.
+def largest_values(model: ir.Model, samples: Iterable[NDArray[np.float32]]) -> dict[str, float]:
+    """Return the largest absolute value of every computed float32 tensor over all samples, by tensor name.
 
-    Each sample is a float32 array of the graph's one input. The maxima are computed inside the graph, so memory
-    stays at what running it takes. Raises ConversionError when there is no sample, or when a float32 tensor itself
-    is not finite; the message names the first layer that makes it so.
+    Each sample is a float32 array of the shape of the graph's only input. The extrema are computed inside the graph,
+    so that memory stays at what running the graph takes. `model` is not changed.
+    Raises ConversionError if there is no sample, or if a float32 tensor is not finite, naming the first such layer.
     """
-    graph = view(model)
-    names = _float_tensors(graph)
-    session = _session(_with_extrema(model, names))
-    input_name = session.get_inputs()[0].name
-    outputs = [f"{_PREFIX}{end}/{name}" for name in names for end in ("high", "low")]
+    producers = {name_of(value): value.producer() for value in _float_values(model)}
+    runner = GraphRunner(_with_extrema(model))
+    input_name = name_of(model.graph.inputs[0])
+    outputs = [f"{_PREFIX}{end}/{name}" for name in producers for end in ("high", "low")]
     largest: dict[str, float] | None = None
     for sample in samples:
-        values = np.abs(np.array(session.run(outputs, {input_name: sample}), dtype=np.float64))
-        found = dict(zip(names, np.maximum(values[0::2], values[1::2]).tolist(), strict=True))
-        _require_finite(graph, found)
-        largest = found if largest is None else {name: max(largest[name], found[name]) for name in names}
+        extrema = np.abs(np.array(runner.run(outputs, {input_name: sample}), dtype=np.float64))
+        sizes = dict(zip(producers, np.maximum(extrema[0::2], extrema[1::2]).tolist(), strict=True))
+        _require_finite(producers, sizes)
+        largest = sizes if largest is None else {name: max(largest[name], sizes[name]) for name in producers}
     if largest is None:
         raise ConversionError("expected at least one sample clip to measure activations on, got none")
     return largest
 
 
-def _float_tensors(graph: GraphView) -> list[str]:
-    inputs = [value.name for value in graph.model.graph.input if value.name not in graph.constants]
-    made = [name for node in graph.nodes if node.op_type != "Constant" for name in node.output if name]
-    return [name for name in (*inputs, *made) if graph.types.get(name) == TensorProto.FLOAT]
+def _float_values(model: ir.Model) -> Iterator[ir.Value]:
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    return (value for value in values if value.dtype == ir.DataType.FLOAT and not is_constant(value))
 
 
-def _with_extrema(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    measured = onnx.ModelProto()
-    measured.CopyFrom(model)
-    for name in names:
+def _with_extrema(model: ir.Model) -> ir.Model:
+    measured = model.clone()
+    for value in list(_float_values(measured)):
         for end, op_type in (("high", "ReduceMax"), ("low", "ReduceMin")):
-            output = f"{_PREFIX}{end}/{name}"
-            measured.graph.node.append(helper.make_node(op_type, [name], [output], keepdims=0))
-            measured.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, []))
+            output = ir.val(f"{_PREFIX}{end}/{name_of(value)}", ir.DataType.FLOAT, ())
+            measured.graph.append(ir.node(op_type, [value], {"keepdims": 0}, outputs=[output]))
+            measured.graph.outputs.append(output)
     return measured
 
 
-def _session(model: onnx.ModelProto) -> Any:
-    ort = require("onnxruntime", "export")
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # every tensor as the graph states
-    options.log_severity_level = 3
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def _require_finite(graph: GraphView, largest: Mapping[str, float]) -> None:
-    for name, value in largest.items():
-        if not np.isfinite(value):
-            node = graph.producers.get(name)
-            layer = f"layer '{node_label(node)}' ({node.op_type})" if node else f"input '{name}'"
+def _require_finite(producers: Mapping[str, ir.Node | None], largest: Mapping[str, float]) -> None:
+    for name, size in largest.items():
+        if not np.isfinite(size):
+            node = producers[name]
+            subject = f"layer '{node_label(node)}' ({node.op_type})" if node else f"input '{name}'"
             raise ConversionError(
-                f"{layer} gives {value} in FP32 on a sample clip; expected finite values; "
-                "no precision can hold it: check the weights and how the clips are normalized"
+                f"{subject}: expected finite FP32 values on the sample clips, got {size}; no precision can represent "
+                "them: check the weights and the normalization of the clips"
             )

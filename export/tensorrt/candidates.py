@@ -7,16 +7,20 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import onnx
+import onnx_ir as ir
 
 from edgeact.bundle import Artifact
 from edgeact.bundle.manifest import Role
 from edgeact.devices import TensorRtDialect
 from edgeact.export.candidates.candidate import Sources, Variant, onnx_variant
 from edgeact.export.candidates.int8 import int8_graph, skipped_layers
+from edgeact.export.graph.proto import from_proto, to_bytes
 from edgeact.export.graph.torch_to_onnx import INPUT_NAME, at_opset
+from edgeact.export.graph.values import opset_of
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.tensorrt.cast import with_float_quantizers
+from edgeact.export.tensorrt.findings import KEEP_IN_FLOAT
 from edgeact.export.tensorrt.fp16 import Fp16Result, to_strong_fp16
 from edgeact.export.tensorrt.lint import lint_graph, raise_on_errors
 from edgeact.export.tensorrt.recipe import RecipeGraph, build_recipe, recipe_json, trtexec_script
@@ -29,7 +33,6 @@ Typing = Literal["weak", "strong"]
 
 # Boards that TensorRT for RTX does not know are put through its compiler for Orin's nearest relative, Ampere.
 _PROXY_SM = "8.6"
-_LEAVE_IN_FLOAT = "; leave this layer in float"  # how the linter ends where that is all there is to do
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class _Flavour:
 class _Graph:
     """A graph in one precision, with what was decided about its layers."""
 
-    model: onnx.ModelProto
+    model: ir.Model
     precision: Precision
     half: Fp16Result | None
     """The strongly typed FP16 form; None in FP32."""
@@ -123,7 +126,7 @@ def _checked_variant(sources: Sources, flavour: _Flavour, precision: Precision) 
     graph = _graph(sources, flavour, precision)
     for dialect in flavour.dialects:
         raise_on_errors(lint_graph(graph.model, dialect, sm=sources.profile.sm))
-    data = graph.model.SerializeToString()
+    data = to_bytes(graph.model)
     known = sources.profile.sm in supported_sms()
     sm = str(sources.profile.sm) if known else _PROXY_SM
     unknown = f"TensorRT for RTX knows no SM {sources.profile.sm}: compiling for SM {sm} in its place as a check"
@@ -137,12 +140,13 @@ def _graph(sources: Sources, flavour: _Flavour, precision: Precision) -> _Graph:
     model, kept = at_opset(sources.master, flavour.opset), dict[str, str]()
     if precision == "int8" and sources.calibration is not None:
         model, kept = _quantized(sources, flavour, model, sources.calibration)
+    stated = from_proto(model)
     if precision == "fp32":
-        return _Graph(model, precision, None, kept)
+        return _Graph(stated, precision, None, kept)
     # An opset changes operators, not tensors: the FP32 graph's ranges are those of the master. Q/DQ changes them.
-    half = to_strong_fp16(model, sources.samples, None if precision == "int8" else sources.ranges)
+    half = to_strong_fp16(stated, sources.samples, None if precision == "int8" else sources.ranges)
     kept |= {layer: f"FP32: {reason}" for layer, reason in half.float_layers.items() if layer not in kept}
-    return _Graph(half.model if flavour.typing == "strong" else model, precision, half, kept)
+    return _Graph(half.model if flavour.typing == "strong" else stated, precision, half, kept)
 
 
 def _quantized(
@@ -150,12 +154,12 @@ def _quantized(
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The graph in INT8, and its layers left in float: by the board's rule, or because a release refuses them."""
     skip = skipped_layers(sources, model) or {}
-    plain = quantize(model, calibrator.ranges_for(model, skip), skip)
+    plain = from_proto(quantize(model, calibrator.ranges_for(model, skip), skip))
     refused = {
-        finding.node: finding.message.removesuffix(_LEAVE_IN_FLOAT)
+        finding.layer: finding.problem
         for dialect in flavour.dialects
         for finding in lint_graph(plain, dialect, sm=sources.profile.sm)
-        if finding.severity == "error" and finding.message.endswith(_LEAVE_IN_FLOAT)
+        if finding.severity == "error" and finding.remedy == KEEP_IN_FLOAT
     }
     return int8_graph(sources, calibrator, model, {**skip, **refused}, _name(sources, flavour, "int8"))
 
@@ -183,13 +187,13 @@ def _graph_variant(sources: Sources, flavour: _Flavour, graph: _Graph, data: byt
     )
     checked = None
     if graph.half and (weak or graph.precision == "int8"):
-        checked = with_float_quantizers(graph.half.model).SerializeToString()
+        checked = to_bytes(with_float_quantizers(graph.half.model))
     return Variant(artifact, members, "onnxruntime", checked_graph=checked, device=f"SM {sources.profile.sm}")
 
 
 def _recipe_members(sources: Sources, flavour: _Flavour, graph: _Graph, stem: str) -> dict[str, tuple[Role, bytes]]:
     profile = sources.profile.model_copy(update={"tensorrt": flavour.dialects})
-    opset = int(graph.model.opset_import[0].version)
+    opset = opset_of(graph.model)
     shape = sources.clip.input_shape
     fp32_layers = graph.half.fp32_under_weak_typing if graph.half else ()
     recipe = build_recipe(

@@ -1,165 +1,176 @@
-"""Restating a float32 ONNX graph in float16, some nodes excepted, with casts only where a type changes.
+"""Restate a float32 graph in float16, chosen nodes excepted, with casts only where a type changes.
 
-`onnxruntime.transformers.float16` does something close, but it passes a tensor between two excepted neighbours
-through float16, which is where it would overflow; it clips weights without saying so, and it writes casts out of
-topological order. Here a tensor has the type of the node that makes it, and is cast once per type that reads it.
+`onnxruntime.transformers.float16` does something close, but it passes a tensor between two excepted neighbors through
+float16, which is where the tensor would overflow; it clips weights silently, and it writes casts out of topological
+order. Here a tensor has the type of the node that produces it, and is cast once per type that a reader needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+import onnx_ir as ir
 
-from edgeact.export.graph.view import GraphView, view
+from edgeact.export.graph.values import constant_array, is_constant, name_of, operand, opset_of, schema_of
 
 __all__ = ["half_variables", "to_half", "with_float_quantizers"]
 
-_HALF = "tensor(float16)"
-_SUFFIX: dict[int, str] = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16"}
+_FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+_HALF_IN_SCHEMAS = "tensor(float16)"
+_Optional = TypeVar("_Optional", ir.Value, ir.Value | None)
+_SUFFIX = {_FLOAT: "fp32", _HALF: "fp16"}
 
 
-def to_half(model: onnx.ModelProto, float_nodes: Collection[int]) -> onnx.ModelProto:
-    """A copy of `model` in float16; inputs and outputs stay float32, and so do the nodes whose index is given.
+def to_half(model: ir.Model, float_nodes: Collection[ir.Node]) -> ir.Model:
+    """Return a copy of `model` in float16; inputs, outputs and the nodes of `float_nodes` stay float32.
 
-    Operators without float16 in the graph's opset stay float32 too. Weights are rounded to the nearest float16
-    value; the caller has seen to it that they fit. Casts stand right before their first reader.
+    Operators without float16 in the graph's opset stay float32 too. Weights are rounded to the nearest float16 value;
+    FloatingPointError is raised if one does not fit. Casts stand right before their first reader.
     """
-    graph = view(model)
-    retyping = _Retyping(graph)
-    for index, node in enumerate(graph.nodes):
-        wanted = TensorProto.FLOAT if index in float_nodes else TensorProto.FLOAT16
-        retyping.add(node, wanted)
-    retyping.close()
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
-    del half.graph.node[:], half.graph.initializer[:], half.graph.value_info[:]
-    half.graph.node.extend(retyping.nodes)
-    half.graph.initializer.extend(retyping.initializers.values())
-    return half
+    cast = _HalfGraph(opset_of(model))
+    inputs = [cast.add_input(value) for value in model.graph.inputs if not value.is_initializer()]
+    for node in model.graph:
+        cast.add_node(node, _FLOAT if node in float_nodes else _HALF)
+    outputs = [cast.float_output(value) for value in model.graph.outputs]
+    graph = ir.Graph(
+        inputs,
+        outputs,
+        nodes=cast.nodes,
+        initializers=list(cast.initializers.values()),
+        opset_imports=dict(model.opset_imports),
+        name=model.graph.name,
+        metadata_props=dict(model.graph.metadata_props),
+    )
+    return ir.Model(
+        graph,
+        ir_version=model.ir_version,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+    )
 
 
-def with_float_quantizers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` in which every QuantizeLinear reads float32; it gives the integers that the standard asks for.
+def with_float_quantizers(model: ir.Model) -> ir.Model:
+    """Return a copy of `model` in which every QuantizeLinear reads float32, so that it rounds as the standard says.
 
     For graphs run by ONNX Runtime: on CPUs its releases up to 1.29 truncate in a float16 QuantizeLinear, where the
-    standard has them round, which costs some 20 dB; 1.23 is the last for Python 3.10.
+    standard rounds, which costs some 20 dB; 1.23 is the last release for Python 3.10.
     """
-    types = view(model).types
-    nodes: list[NodeProto] = []
-    for original in model.graph.node:
-        node = NodeProto()
-        node.CopyFrom(original)
-        if node.op_type == "QuantizeLinear" and types.get(node.input[0]) == TensorProto.FLOAT16:
+    wider = model.clone()
+    for node in list(wider.graph):
+        if node.op_type == "QuantizeLinear" and operand(node, 0).dtype == _HALF:
             for index, role in enumerate(("value", "scale")):
-                wide = f"{node.output[0]}/{role}/fp32"
-                nodes.append(_cast(node.input[index], wide, TensorProto.FLOAT))
-                node.input[index] = wide
-        nodes.append(node)
-    wider = onnx.ModelProto()
-    wider.CopyFrom(model)
-    del wider.graph.node[:]
-    wider.graph.node.extend(nodes)
+                cast = _cast(operand(node, index), f"{name_of(node.outputs[0])}/{role}/fp32", _FLOAT)
+                wider.graph.insert_before(node, cast)
+                node.replace_input_with(index, cast.outputs[0])
     return wider
 
 
 def half_variables(schema: onnx.defs.OpSchema) -> frozenset[str]:
-    """The type variables of an operator that bind an input and may be float16."""
+    """Return the type variables of an operator that bind an input and may be float16."""
     bound = {formal.type_str for formal in schema.inputs}
     return frozenset(
         constraint.type_param_str
         for constraint in schema.type_constraints
-        if constraint.type_param_str in bound and _HALF in constraint.allowed_type_strs
+        if constraint.type_param_str in bound and _HALF_IN_SCHEMAS in constraint.allowed_type_strs
     )
 
 
 @dataclass
-class _Retyping:
-    """The graph written so far: which tensor is there in which type, under which name."""
+class _HalfGraph:
+    """The part of the new graph written so far."""
 
-    graph: GraphView
-    nodes: list[NodeProto] = field(default_factory=list)
-    initializers: dict[str, TensorProto] = field(default_factory=dict)
-    native: dict[str, int] = field(default_factory=dict)
-    cast_names: dict[tuple[str, int], str] = field(default_factory=dict)
+    opset: int
+    nodes: list[ir.Node] = field(default_factory=list)
+    initializers: dict[str, ir.Value] = field(default_factory=dict)
+    values: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    """Value of the old graph -> the value that its node produces in the new one."""
+    casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = field(default_factory=dict)
+    """Float value of the old graph and type -> the value that is read in that type."""
 
-    def add(self, original: NodeProto, wanted: int) -> None:
-        """Write the node with its float inputs and outputs of the type `wanted`, where its operator allows it."""
-        node = NodeProto()
-        node.CopyFrom(original)
-        schema = self.graph.schema(original)
+    def add_input(self, value: ir.Value) -> ir.Value:
+        """Add an input of the graph."""
+        return self.values.setdefault(value, ir.val(value.name, shape=value.shape, type=value.type))
+
+    def add_node(self, node: ir.Node, wanted: ir.DataType) -> None:
+        """Add the node with float inputs and outputs of type `wanted`, if its operator allows that type."""
+        schema = schema_of(node, self.opset)
         variables = half_variables(schema) if schema else frozenset()
-        for index, (name, variable) in enumerate(_typed(node.input, schema.inputs if schema else ())):
-            if name and self._is_float(name):
-                node.input[index] = self._read(name, wanted if variable in variables else TensorProto.FLOAT)
-            elif name in self.graph.constants:
-                self._keep_constant(name)
-        for name, variable in _typed(node.output, schema.outputs if schema else ()):
-            if name and self._is_float(name):
-                self.native[name] = wanted if variable in variables else TensorProto.FLOAT
-        if original.output[0] not in self.graph.constants:  # constants become initializers
-            self.nodes.append(node)
+        if is_constant(node.outputs[0]):  # becomes an initializer when it is read
+            return
+        inputs = [
+            None if value is None else self._read(value, wanted if variable in variables else _FLOAT)
+            for value, variable in _typed(node.inputs, schema.inputs if schema else ())
+        ]
+        outputs = [
+            self._declare(value, wanted if variable in variables else _FLOAT)
+            for value, variable in _typed(node.outputs, schema.outputs if schema else ())
+        ]
+        self.nodes.append(
+            ir.Node(node.domain, node.op_type, inputs, node.attributes.values(), outputs=outputs, name=node.name)
+        )
 
-    def close(self) -> None:
-        """Give the graph's outputs back their float32 names."""
-        for value in self.graph.model.graph.output:
-            if self.native.get(value.name) == TensorProto.FLOAT16:
-                inner = f"{value.name}/fp16"
-                self._rename(value.name, inner)
-                self.nodes.append(_cast(inner, value.name, TensorProto.FLOAT))
+    def float_output(self, output: ir.Value) -> ir.Value:
+        """Return an output of the graph under its name in float32, cast if it is float16."""
+        value = self.values[output]
+        if value.dtype != _HALF:
+            return value
+        value.name = f"{name_of(output)}/fp16"
+        self.nodes.append(_cast(value, name_of(output), _FLOAT))
+        return self.nodes[-1].outputs[0]
 
-    def _is_float(self, name: str) -> bool:
-        return self.graph.types.get(name) == TensorProto.FLOAT
+    def _declare(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+        kind = ir.TensorType(wanted) if value.dtype == _FLOAT else value.type
+        return self.values.setdefault(value, ir.val(value.name, shape=value.shape, type=kind))
 
-    def _read(self, name: str, wanted: int) -> str:
-        """The name under which the float tensor can be read in type `wanted`; casts it on first use."""
-        if (name, wanted) in self.cast_names:
-            return self.cast_names[name, wanted]
-        if name in self.graph.constants:
-            read = self._keep_float_constant(name, wanted)
-        elif self.native.get(name, TensorProto.FLOAT) == wanted:
-            read = name
-        else:
-            read = f"{name}/{_SUFFIX[wanted]}"
-            self.nodes.append(_cast(name, read, wanted))
-        self.cast_names[name, wanted] = read
-        return read
+    def _read(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+        """Return the value to read, a float one in type `wanted`; cast on its first use."""
+        if value.dtype != _FLOAT:
+            return self._constant(value, name_of(value)) if is_constant(value) else self.values[value]
+        if (value, wanted) not in self.casts:
+            self.casts[value, wanted] = self._in_type(value, wanted)
+        return self.casts[value, wanted]
 
-    def _keep_constant(self, name: str) -> None:
-        tensor = TensorProto()
-        tensor.CopyFrom(self.graph.constants[name])
-        tensor.name = name
-        self.initializers[name] = tensor
+    def _in_type(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+        name = f"{name_of(value)}/{_SUFFIX[wanted]}"
+        if is_constant(value):
+            return self._constant(value, name_of(value) if wanted == _FLOAT else name)
+        produced = self.values[value]
+        if produced.dtype == wanted:
+            return produced
+        self.nodes.append(_cast(produced, name, wanted))
+        return self.nodes[-1].outputs[0]
 
-    def _keep_float_constant(self, name: str, wanted: int) -> str:
-        if wanted == TensorProto.FLOAT:
-            self._keep_constant(name)
-            return name
-        value = numpy_helper.to_array(self.graph.constants[name])
-        half = f"{name}/fp16"
-        with np.errstate(over="raise"):
-            self.initializers[half] = numpy_helper.from_array(value.astype(np.float16), half)
-        return half
+    def _constant(self, value: ir.Value, name: str) -> ir.Value:
+        """Return the initializer `name`: the constant itself, or in float16 if `name` is not the constant's own."""
+        if name not in self.initializers:
+            tensor = ir.convenience.get_const_tensor(value)
+            assert tensor is not None
+            if name != value.name:
+                tensor = _half_tensor(value, name)
+            self.initializers[name] = ir.val(name, tensor.dtype, tensor.shape.numpy(), const_value=tensor)
+        return self.initializers[name]
 
-    def _rename(self, old: str, new: str) -> None:
-        for node in self.nodes:
-            for names in (node.input, node.output):
-                for index, name in enumerate(names):
-                    if name == old:
-                        names[index] = new
+
+def _half_tensor(value: ir.Value, name: str) -> ir.TensorProtocol:
+    array = constant_array(value)
+    assert array is not None
+    with np.errstate(over="raise"):
+        return ir.tensor(array.astype(np.float16), name=name)
 
 
 def _typed(
-    names: Collection[str], formals: Collection[onnx.defs.OpSchema.FormalParameter]
-) -> Iterator[tuple[str, str | None]]:
-    """Each actual tensor with the type variable of its formal parameter; the last one repeats (variadic)."""
+    values: Sequence[_Optional], formals: Collection[onnx.defs.OpSchema.FormalParameter]
+) -> Iterator[tuple[_Optional, str | None]]:
+    """Yield each value with the type variable of its formal parameter; the last one repeats (variadic)."""
     declared = list(formals)
-    for index, name in enumerate(names):
-        yield name, declared[min(index, len(declared) - 1)].type_str if declared else None
+    for index, value in enumerate(values):
+        yield value, declared[min(index, len(declared) - 1)].type_str if declared else None
 
 
-def _cast(source: str, target: str, to: int) -> NodeProto:
-    return helper.make_node("Cast", [source], [target], name=f"Cast_{target}", to=to)
+def _cast(source: ir.Value, name: str, to: ir.DataType) -> ir.Node:
+    output = ir.val(name, to, source.shape)
+    return ir.node("Cast", [source], {"to": int(to)}, outputs=[output], name=f"Cast_{name}")

@@ -1,16 +1,16 @@
-"""The strongly typed FP16 variant of an FP32 graph, for releases that compute every type as the graph states it.
+"""The strongly typed FP16 form of an FP32 graph, for releases that compute every tensor in the type the graph states.
 
-A layer stays in FP32 where FP16 could overflow or lose what matters, and each such layer is listed with its reason:
+A layer is kept in FP32 if FP16 could overflow or lose what matters, and each such layer is listed with its reason:
 
-* an input or output came within a factor `HEADROOM` of FP16's largest value on the sample clips (clips not seen, and
-  the partial sums of a convolution, live in that margin), or never reached FP16's normal range;
-* a sum (mean, average pooling, norm, softmax) whose terms could add up beyond that margin; without sample clips every
-  sum stays in FP32;
-* a constant does not fit, or rounding it changes it by more than `CONSTANT_ERROR` (tensors as a whole; the scales of
-  Q/DQ pairs one by one, since a scale that becomes 0 is refused);
-* it belongs to a quantized convolution that stays in FP32, so that its Q/DQ pairs still fuse.
+* an input or output came within a factor `HEADROOM` of FP16's largest value on the sample clips (other clips, and the
+  partial sums of a convolution, need that headroom), or never reached FP16's normal range;
+* a sum (mean, average pooling, norm, softmax) whose terms could add up beyond that headroom; without sample clips every
+  sum is kept in FP32;
+* a constant does not fit, or rounding changes it by more than `CONSTANT_ERROR` (a tensor as a whole; the scales of Q/DQ
+  pairs one by one, since a scale that becomes 0 is refused);
+* it belongs to a quantized convolution that is kept in FP32, so that its Q/DQ pairs still fuse.
 
-Everything else, sigmoids included, is FP16. Neighbours in FP32 pass tensors on in FP32. Ranges are measured on the
+Everything else, sigmoids included, is FP16. Neighbors in FP32 exchange tensors in FP32. Activations are measured on the
 FP32 graph, because ONNX Runtime computes FP16 in FP32 on CPUs and so never shows an overflow.
 """
 
@@ -18,16 +18,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import AttributeProto, NodeProto, TensorProto, version_converter
+from onnx import version_converter
 
 from edgeact.errors import ConversionError
 from edgeact.export.graph.activation_extrema import largest_values
-from edgeact.export.graph.view import GraphView, attribute, node_label, view
+from edgeact.export.graph.proto import check_model, from_proto
+from edgeact.export.graph.values import (
+    constant_array,
+    given_inputs,
+    name_of,
+    node_label,
+    operand,
+    opset_of,
+    schema_of,
+    static_dims,
+)
 from edgeact.export.tensorrt.cast import half_variables, to_half
 
 __all__ = ["CONSTANT_ERROR", "HEADROOM", "Fp16Result", "to_strong_fp16"]
@@ -41,8 +51,9 @@ _LIMIT = _LARGEST / HEADROOM
 _OPSET_OF_HALF_SCALES = 19
 _IR_OF_OPSET_19 = 9
 _QUANTIZED_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_SUBGRAPHS = {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
-# Operators that add terms up: the power of the terms they add.
+# Operators that add terms up -> the power of the input that a term is.
 _SUMS = {
     "AveragePool": 1,
     "GlobalAveragePool": 1,
@@ -63,54 +74,49 @@ _SUMS = {
 
 @dataclass(frozen=True)
 class Fp16Result:
-    """An FP16 graph and what was decided on the way.
+    """An FP16 graph and the decisions about its layers."""
 
-    `float_layers` holds the layers left in FP32 with the reason, `largest_activation` the largest absolute value any
-    tensor had on the sample clips (None: there were none), `flushed_weights` how many non-zero weights of a layer
-    are too small for FP16 and became 0. `fp32_under_weak_typing` names those of the float layers that weak typing must
-    be told of: its Q/DQ pairs have FP32 scales anyway, so they are left out with what only fuses with them.
-    """
-
-    model: onnx.ModelProto
-    float_layers: dict[str, str] = field(default_factory=dict)
-    largest_activation: float | None = None
-    flushed_weights: dict[str, int] = field(default_factory=dict)
-    fp32_under_weak_typing: tuple[str, ...] = ()
+    model: ir.Model
+    float_layers: Mapping[str, str]
+    """Layer kept in FP32 -> reason."""
+    largest_activation: float | None
+    """Largest absolute value of any tensor on the sample clips; None without clips."""
+    flushed_weights: Mapping[str, int]
+    """Layer -> how many of its non-zero weights are too small for FP16 and became 0."""
+    fp32_under_weak_typing: tuple[str, ...]
+    """The float layers that a weakly typed build must constrain. Its Q/DQ pairs have FP32 scales anyway, so neither the
+    pairs nor the layers that only fuse with them are listed."""
 
 
 def to_strong_fp16(
-    model: onnx.ModelProto,
+    model: ir.Model,
     samples: Iterable[NDArray[np.float32]] | None,
     ranges: Mapping[str, float] | None = None,
 ) -> Fp16Result:
-    """`model` (FP32, with or without Q/DQ) in FP16; input and output stay float32. `model` is not changed.
+    """Return `model` (FP32, with or without Q/DQ) in FP16; input and output stay float32. `model` is not changed.
 
-    `samples` are float32 arrays of the input's shape; pass preprocessed calibration clips, they are read once. With
-    None, activations go unchecked. `ranges`, largest absolute values by tensor as `largest_values` gives them, stand
-    for the samples where they are known already. Q/DQ pairs move to opset 19, the first with FP16 scales; other graphs
-    keep theirs.
-    Raises ConversionError naming the layer where FP32 itself is not finite, or where the graph cannot be restated.
+    `samples` are float32 arrays of the input's shape, preprocessed calibration clips, read once; None leaves the
+    activations unchecked. `ranges` are the largest absolute values by tensor, as `largest_values` returns them, and
+    replace the samples if they are known already. Graphs with Q/DQ pairs move to opset 19, the first with FP16 scales.
+    Raises ConversionError if FP32 itself is not finite, naming the layer, or if the graph cannot be restated in FP16.
     """
     model = _with_half_scales(model)
-    graph = view(model)
-    _require_straight(graph)
+    nodes = list(model.graph)
+    _require_no_subgraphs(nodes)
     if ranges is None and samples is not None:
         ranges = largest_values(model, samples)
-    policy = _Policy(graph, ranges)
-    reasons = {index: reason for index, node in enumerate(graph.nodes) if (reason := policy.reason(node))}
-    nodes = list(graph.nodes)
-    weak = tuple(node_label(nodes[index]) for index in sorted(reasons) if nodes[index].op_type not in _QDQ)
-    _keep_quantized_units(graph, reasons)
+    policy = _Policy(opset_of(model), ranges)
+    reasons = {node: reason for node in nodes if (reason := policy.reason(node))}
+    weak = tuple(node_label(node) for node in nodes if node in reasons and node.op_type not in _QDQ)
+    _keep_quantized_layers_whole(nodes, reasons)
     half = to_half(model, reasons)
     _check(half)
     return Fp16Result(
         model=half,
-        float_layers={node_label(nodes[index]): reasons[index] for index in sorted(reasons)},
+        float_layers={node_label(node): reasons[node] for node in nodes if node in reasons},
         largest_activation=max(ranges.values()) if ranges else None,
         flushed_weights={
-            node_label(node): count
-            for index, node in enumerate(nodes)
-            if index not in reasons and (count := _flushed(graph, node))
+            node_label(node): count for node in nodes if node not in reasons and (count := _count_flushed(node))
         },
         fp32_under_weak_typing=weak,
     )
@@ -118,148 +124,151 @@ def to_strong_fp16(
 
 @dataclass(frozen=True)
 class _Policy:
-    """Which nodes stay in FP32, and why."""
+    """The rules by which nodes are kept in FP32."""
 
-    graph: GraphView
+    opset: int
     ranges: Mapping[str, float] | None
 
-    def reason(self, node: NodeProto) -> str | None:
-        """Why the node must stay in FP32, or None."""
-        floats = [name for name in (*node.input, *node.output) if self.graph.types.get(name) == TensorProto.FLOAT]
+    def reason(self, node: ir.Node) -> str | None:
+        """Return why `node` must be kept in FP32, None if it can be FP16."""
+        floats = [value for value in (*given_inputs(node), *node.outputs) if value.dtype == ir.DataType.FLOAT]
         if not floats or node.op_type == "Constant":
             return None
-        schema = self.graph.schema(node)
+        schema = schema_of(node, self.opset)
         if schema is None or not half_variables(schema):
-            return f"ONNX opset {self.graph.opset} has no FP16 {node.op_type}"
-        return self._constants(node) or self._activations(floats) or self._sum(node)
+            return f"ONNX opset {self.opset} has no FP16 {node.op_type}"
+        return self._judge_constants(node) or self._judge_activations(floats) or self._judge_sum(node)
 
-    def _constants(self, node: NodeProto) -> str | None:
-        for index, name in enumerate(node.input):
-            value = _float_constant(self.graph, name)
-            if value is None or value.size == 0:
+    def _judge_constants(self, node: ir.Node) -> str | None:
+        for index, value in enumerate(node.inputs):
+            array = _float_constant(value)
+            if value is None or array is None or array.size == 0:
                 continue
-            if not np.all(np.isfinite(value)):
-                message = f"layer '{node_label(node)}' ({node.op_type}) has a constant that is not finite ('{name}')"
-                raise ConversionError(f"{message}; expected finite weights: check the weights file")
-            largest = float(np.max(np.abs(value)))
+            name = name_of(value)
+            if not np.all(np.isfinite(array)):
+                raise ConversionError(
+                    f"layer '{node_label(node)}' ({node.op_type}): expected finite weights, got NaN or infinity in "
+                    f"'{name}'; check the weights file"
+                )
+            largest = float(np.max(np.abs(array)))
             if largest > _LARGEST:
                 return f"constant '{name}' reaches {largest:.3g}; FP16 ends at {_LARGEST:.0f}"
-            error = _rounding_error(value, one_by_one=node.op_type in _QDQ and index == 1)
+            error = _rounding_error(array, one_by_one=node.op_type in _QDQ and index == 1)
             if error > CONSTANT_ERROR:
                 return f"constant '{name}' changes by {error:.1%} in FP16"
         return None
 
-    def _activations(self, names: list[str]) -> str | None:
-        for name in names:
-            largest = (self.ranges or {}).get(name, 0.0)
+    def _judge_activations(self, values: Iterable[ir.Value]) -> str | None:
+        for value in values:
+            largest = (self.ranges or {}).get(name_of(value), 0.0)
             if largest > _LIMIT:
+                name = name_of(value)
                 return f"'{name}' reaches {largest:.3g} on the sample clips; FP16 is trusted up to {_LIMIT:.0f}"
             if 0 < largest < _SMALLEST_NORMAL:
-                return f"'{name}' stays below {largest:.3g} on the sample clips, where FP16 loses digits"
+                return f"'{name_of(value)}' stays below {largest:.3g} on the sample clips, where FP16 loses digits"
         return None
 
-    def _sum(self, node: NodeProto) -> str | None:
+    def _judge_sum(self, node: ir.Node) -> str | None:
         power = _SUMS.get(node.op_type)
         if power is None:
             return None
         if self.ranges is None:
-            return "it adds up many terms, and there were no sample clips to bound them"
-        terms = _terms(self.graph, node)
+            return f"{node.op_type} adds up many terms, and no sample clips bound them"
+        terms = _count_terms(node)
         if terms is None:
-            return "it adds up an unknown number of terms"
-        bound = terms * self.ranges.get(node.input[0], _LIMIT) ** power
+            return f"{node.op_type} adds up an unknown number of terms"
+        bound = terms * self.ranges.get(name_of(operand(node, 0)), _LIMIT) ** power
         if bound > _LIMIT:
-            return f"it adds up {terms} terms to {bound:.3g} at most; FP16 is trusted up to {_LIMIT:.0f}"
+            return f"{node.op_type} adds up {terms} terms to {bound:.3g} at most; FP16 is trusted up to {_LIMIT:.0f}"
         return None
 
 
-def _with_half_scales(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph in an opset whose Q/DQ take FP16 scales, where it has Q/DQ."""
-    graph = view(model)
-    if graph.opset >= _OPSET_OF_HALF_SCALES or not any(node.op_type in _QDQ for node in graph.nodes):
+def _with_half_scales(model: ir.Model) -> ir.Model:
+    """Return the graph in an opset whose Q/DQ take FP16 scales; the graph itself if it has no Q/DQ."""
+    if opset_of(model) >= _OPSET_OF_HALF_SCALES or not any(node.op_type in _QDQ for node in model.graph):
         return model
     try:
-        newer = version_converter.convert_version(model, _OPSET_OF_HALF_SCALES)
-    except RuntimeError as error:  # all that the C++ converter throws
+        newer = version_converter.convert_version(ir.to_proto(model), _OPSET_OF_HALF_SCALES)
+    except RuntimeError as error:  # the only class that the C++ converter throws
         reason = str(error).splitlines()[0]
-        message = f"the graph cannot be restated in opset {_OPSET_OF_HALF_SCALES}, which FP16 Q/DQ need: {reason}"
-        raise ConversionError(f"{message}; export in FP16 without INT8") from error
+        raise ConversionError(
+            f"the graph cannot be restated in opset {_OPSET_OF_HALF_SCALES}, which FP16 Q/DQ need: {reason}; "
+            "export in FP16 without INT8"
+        ) from error
     newer.ir_version = max(newer.ir_version, _IR_OF_OPSET_19)
-    return newer
+    return from_proto(newer)
 
 
-def _require_straight(graph: GraphView) -> None:
-    for node in graph.nodes:
-        if any(item.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for item in node.attribute):
-            message = f"layer '{node_label(node)}' ({node.op_type}) holds a graph of its own; expected straight code"
-            raise ConversionError(f"{message}: unroll it when exporting")
+def _require_no_subgraphs(nodes: Iterable[ir.Node]) -> None:
+    for node in nodes:
+        if _SUBGRAPHS & {attribute.type for attribute in node.attributes.values()}:
+            raise ConversionError(
+                f"layer '{node_label(node)}' ({node.op_type}): expected a node without subgraphs, got control flow; "
+                "unroll it when exporting"
+            )
 
 
-def _keep_quantized_units(graph: GraphView, reasons: dict[int, str]) -> None:
-    """Extend the FP32 layers by what TensorRT fuses with them: a quantized layer and its Q/DQ pairs stay together."""
-    units = tuple(_quantized_units(graph))
+def _keep_quantized_layers_whole(nodes: Iterable[ir.Node], reasons: dict[ir.Node, str]) -> None:
+    """Extend the FP32 layers by the nodes that TensorRT fuses with them: a quantized layer and its Q/DQ pairs."""
+    units = tuple(_quantized_units(nodes))
     size = -1
-    while size != len(reasons):  # units share the Q/DQ pairs of activations
+    while size != len(reasons):  # layers share the Q/DQ pairs of activations
         size = len(reasons)
         for layer, members in units:
             if any(member in reasons for member in members):
                 for member in members:
-                    reasons.setdefault(member, f"part of the quantized layer '{layer}', which stays in FP32")
+                    reasons.setdefault(member, f"part of the quantized layer '{layer}', which is kept in FP32")
 
 
-def _quantized_units(graph: GraphView) -> Iterator[tuple[str, list[int]]]:
-    """Label and node indices of every quantized layer: itself, what dequantizes its inputs, what quantizes those."""
-    indices = {name: index for index, node in enumerate(graph.nodes) for name in node.output}
-    for node in graph.nodes:
-        dequantizers = [graph.producers[name] for name in node.input[:2] if graph.is_dequantized(name)]
-        if node.op_type in _QUANTIZED_OPS and dequantizers:
-            quantizers = [graph.producers.get(pair.input[0]) for pair in dequantizers]
-            unit = (node, *dequantizers, *(pair for pair in quantizers if pair and pair.op_type == "QuantizeLinear"))
-            yield node_label(node), [indices[member.output[0]] for member in unit]
+def _quantized_units(nodes: Iterable[ir.Node]) -> Iterator[tuple[str, list[ir.Node]]]:
+    """Yield label and nodes of every quantized layer: the layer and the Q/DQ pairs of its inputs."""
+    for layer in nodes:
+        if layer.op_type in _QUANTIZED_OPS:
+            producers = [value.producer() for value in layer.inputs[:2] if value is not None]
+            dequantizers = [node for node in producers if node is not None and node.op_type == "DequantizeLinear"]
+            sources = [operand(node, 0).producer() for node in dequantizers]
+            quantizers = [node for node in sources if node is not None and node.op_type == "QuantizeLinear"]
+            if dequantizers:
+                yield node_label(layer), [layer, *dequantizers, *quantizers]
 
 
-def _float_constant(graph: GraphView, name: str) -> NDArray[np.float32] | None:
-    return graph.constant(name) if graph.types.get(name) == TensorProto.FLOAT else None
+def _float_constant(value: ir.Value | None) -> NDArray[np.float32] | None:
+    return constant_array(value) if value is not None and value.dtype == ir.DataType.FLOAT else None
 
 
-def _rounding_error(value: NDArray[np.float32], *, one_by_one: bool) -> float:
-    """Relative change by rounding to float16: the largest of all elements, or that of the tensor's norm."""
-    wide = value.astype(np.float64)
-    change = np.abs(wide - value.astype(np.float16))
+def _rounding_error(array: NDArray[np.float32], *, one_by_one: bool) -> float:
+    """Return the relative change by rounding to float16: the largest of all elements, or that of the tensor's norm."""
+    wide = array.astype(np.float64)
+    change = np.abs(wide - array.astype(np.float16))
     if one_by_one:
         return float(np.max(change / np.where(wide == 0, 1.0, np.abs(wide))))
     norm = float(np.linalg.norm(wide))
     return float(np.linalg.norm(change)) / norm if norm else 0.0
 
 
-def _flushed(graph: GraphView, node: NodeProto) -> int:
-    values = [value for name in node.input if (value := _float_constant(graph, name)) is not None]
-    return sum(int(np.count_nonzero(value) - np.count_nonzero(value.astype(np.float16))) for value in values)
+def _count_flushed(node: ir.Node) -> int:
+    arrays = [array for value in node.inputs if (array := _float_constant(value)) is not None]
+    return sum(int(np.count_nonzero(array) - np.count_nonzero(array.astype(np.float16))) for array in arrays)
 
 
-def _terms(graph: GraphView, node: NodeProto) -> int | None:
-    """How many terms one output element adds up, at most; None where shapes are unknown."""
+def _count_terms(node: ir.Node) -> int | None:
+    """Return how many terms an output element adds up at most, None if shapes are unknown."""
     if node.op_type == "AveragePool":
-        return int(math.prod(attribute(node, "kernel_shape", ())))
-    shape, result = (_static_shape(graph, name) for name in (node.input[0], node.output[0]))
-    if shape is None or result is None:
+        return math.prod(node.attributes.get_ints("kernel_shape", ()))
+    inputs, outputs = static_dims(operand(node, 0)), static_dims(node.outputs[0])
+    if inputs is None or outputs is None:
         return None
     if node.op_type in ("Softmax", "LogSoftmax"):
-        return shape[int(attribute(node, "axis", -1))]
+        return inputs[node.attributes.get_int("axis", -1)]
     is_reduction = node.op_type.startswith("Reduce") or node.op_type == "GlobalAveragePool"
-    return math.prod(shape) // math.prod(result) if is_reduction else math.prod(shape)
+    return math.prod(inputs) // math.prod(outputs) if is_reduction else math.prod(inputs)
 
 
-def _static_shape(graph: GraphView, name: str) -> tuple[int, ...] | None:
-    sides = graph.shapes.get(name)
-    known = tuple(side for side in sides or () if side)
-    return known if sides is not None and len(known) == len(sides) else None
-
-
-def _check(model: onnx.ModelProto) -> None:
+def _check(model: ir.Model) -> None:
     try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).splitlines()[0]
-        message = f"the graph cannot be restated in FP16: {reason}"
-        raise ConversionError(f"{message}; export this model in FP32, or leave the layer named here out") from error
+        check_model(model)
+    except ConversionError as error:
+        raise ConversionError(
+            f"the graph cannot be restated in FP16: {error}; export this model in FP32, or keep the layer named here "
+            "in float"
+        ) from error

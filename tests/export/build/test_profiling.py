@@ -10,7 +10,8 @@ from edgeact.export.build.profiling import profile_nodes
 from edgeact.export.candidates.candidate import Variant
 from edgeact.records import Precision
 from tests.export.cpu.native.making import integer
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 
 SHAPE = (1, 16, 4, 16, 16)
 CLIP = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)

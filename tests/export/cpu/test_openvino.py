@@ -17,7 +17,8 @@ from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.models.registry import MODELS
 from edgeact.runtime import OpenRequest, get_backend
 from tests.export.graph.exported import exported, random_clips, run_onnx
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 
 
 @pytest.mark.parametrize("name", MODELS)

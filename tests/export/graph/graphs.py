@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import DTypeLike, NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgeact.devices import TensorRtDialect, load_profile
+from edgeact.export.graph.proto import from_proto
 
-__all__ = ["Conv", "conv", "dialect", "graph", "node"]
+__all__ = ["Conv", "conv", "conv_proto", "dialect", "graph", "graph_proto", "node"]
 
 Constants = dict[str, Any]  # anything numpy makes an array of
 Dim = int | str
@@ -29,7 +31,12 @@ def node(op_type: str, inputs: Sequence[str], outputs: Sequence[str], name: str 
     return helper.make_node(op_type, inputs, outputs, name=name or f"the_{op_type}", **attributes)
 
 
-def graph(
+def graph(nodes: Sequence[NodeProto], constants: Constants | None = None, **options: Any) -> ir.Model:
+    """A model from 'x' to 'y', see `graph_proto`."""
+    return from_proto(graph_proto(nodes, constants, **options))
+
+
+def graph_proto(
     nodes: Sequence[NodeProto],
     constants: Constants | None = None,
     *,
@@ -73,8 +80,13 @@ class Conv:
     """Whether it reads the input itself; else a ReLU stands before it."""
 
 
-def conv(spec: Conv) -> onnx.ModelProto:
+def conv(spec: Conv) -> ir.Model:
     """The convolution as a model; its node is called 'the_conv'."""
+    return from_proto(conv_proto(spec))
+
+
+def conv_proto(spec: Conv) -> onnx.ModelProto:
+    """The same before it has come in."""
     weight = np.random.default_rng(0).normal(0, 0.05, (spec.outputs, spec.inputs // spec.group, *spec.kernel))
     constants: Constants = {"w": weight.astype(spec.dtype)}
     nodes = [] if spec.stem else [node("Relu", ["x"], ["r"])]
@@ -98,7 +110,7 @@ def conv(spec: Conv) -> onnx.ModelProto:
     pads = [side // 2 for side in spec.kernel] * 2
     attributes = {"kernel_shape": list(spec.kernel), "pads": pads, "group": spec.group}
     nodes.append(node("Conv", [data, kernel, *bias], ["y"], "the_conv", **attributes))
-    return graph(
+    return graph_proto(
         nodes,
         constants,
         shape=spec.shape or (1, spec.inputs, 4, 8, 8),

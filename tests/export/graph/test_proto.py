@@ -11,17 +11,17 @@ from edgeact.errors import ConversionError
 from edgeact.export.graph.proto import check_model, from_proto, infer_anew, to_bytes
 from edgeact.export.graph.values import dims_of
 from tests.export.graph.exported import exported
-from tests.export.graph.graphs import Conv, conv, graph, node
+from tests.export.graph.graphs import Conv, conv, graph, graph_proto, node
 
 
-@pytest.mark.parametrize("name", ["msf-r3d-fsam", "3drfnet-18"])
+@pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
 def test_an_exported_graph_goes_in_and_out_unchanged(name: str) -> None:
     proto = exported(name).graph
     assert to_bytes(from_proto(proto)) == proto.SerializeToString()
 
 
 def test_types_and_shapes_are_inferred_where_they_are_missing() -> None:
-    model = from_proto(conv(Conv(quantized=True)))
+    model = conv(Conv(quantized=True))
     assert {(value.name, value.dtype, dims_of(value)) for layer in model.graph for value in layer.outputs} == {
         ("x_int8", ir.DataType.INT8, (1, 16, 4, 8, 8)),
         ("x_back", ir.DataType.FLOAT, (1, 16, 4, 8, 8)),
@@ -31,7 +31,7 @@ def test_types_and_shapes_are_inferred_where_they_are_missing() -> None:
 
 
 def test_a_change_is_inferred_anew() -> None:
-    model = from_proto(graph([node("Relu", ["x"], ["a"]), node("Transpose", ["a"], ["y"], perm=[1, 0])], shape=(2, 3)))
+    model = graph([node("Relu", ["x"], ["a"]), node("Transpose", ["a"], ["y"], perm=[1, 0])], shape=(2, 3))
     rectified = model.graph[0].outputs[0]
     rectified.shape = ir.Shape((5, 5))
     infer_anew(model)
@@ -39,7 +39,7 @@ def test_a_change_is_inferred_anew() -> None:
 
 
 def test_large_constants_stay_in_the_graph() -> None:
-    model = from_proto(conv(Conv(64, 64)))
+    model = conv(Conv(64, 64))
     before = to_bytes(model)
     infer_anew(model)
     check_model(model)
@@ -49,7 +49,7 @@ def test_large_constants_stay_in_the_graph() -> None:
 
 
 def test_a_graph_of_contradictory_shapes_is_refused() -> None:
-    model = from_proto(graph([node("MatMul", ["x", "w"], ["y"])], {"w": np.ones((4, 5), np.float32)}, shape=(2, 4)))
+    model = graph([node("MatMul", ["x", "w"], ["y"])], {"w": np.ones((4, 5), np.float32)}, shape=(2, 4))
     model.graph.inputs[0].shape = ir.Shape((2, 3))
     with pytest.raises(ConversionError, match="not valid ONNX"):
         check_model(model)
@@ -58,7 +58,7 @@ def test_a_graph_of_contradictory_shapes_is_refused() -> None:
 
 
 def test_a_graph_that_defines_a_tensor_twice_is_refused() -> None:
-    proto = graph([node("Relu", ["x"], ["y"])])
+    proto = graph_proto([node("Relu", ["x"], ["y"])])
     proto.graph.node.append(onnx.helper.make_node("Relu", ["x"], ["y"]))
     with pytest.raises(ConversionError, match="not valid ONNX"):
         from_proto(proto)

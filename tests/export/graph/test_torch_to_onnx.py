@@ -16,7 +16,8 @@ from edgeact.export.graph.torch_to_onnx import INPUT_NAME, OUTPUT_NAME, at_opset
 from edgeact.export.graph.view import view
 from edgeact.export.models.registry import MODELS
 from tests.export.graph.exported import exported, random_clips, run_onnx
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 from tests.matrix.sweep import matrix_models
 
 

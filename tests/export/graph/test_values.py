@@ -10,7 +10,6 @@ import pytest
 from onnx import numpy_helper
 
 from edgeact.errors import ConversionError
-from edgeact.export.graph.proto import from_proto
 from edgeact.export.graph.values import (
     constant_array,
     describe_dims,
@@ -41,14 +40,14 @@ def _layers(model: ir.Model) -> dict[str | None, ir.Node]:
 )
 def test_a_constant_node_is_a_constant(attributes: dict[str, Any]) -> None:
     nodes = [node("Constant", [], ["c"], **attributes), node("Mul", ["x", "c"], ["y"])]
-    product = _layers(from_proto(graph(nodes)))["the_Mul"]
+    product = _layers(graph(nodes))["the_Mul"]
     assert constant_array(operand(product, 1)) == 2.0
     assert not is_constant(operand(product, 0))
     assert not is_constant(None)
 
 
 def test_shapes_are_given_as_far_as_they_are_known() -> None:
-    value = from_proto(graph([node("Relu", ["x"], ["y"])], shape=("n", 3))).graph.inputs[0]
+    value = graph([node("Relu", ["x"], ["y"])], shape=("n", 3)).graph.inputs[0]
     assert dims_of(value) == (None, 3)
     assert static_dims(value) is None
     assert describe_dims(value) == "(?, 3)"
@@ -56,15 +55,15 @@ def test_shapes_are_given_as_far_as_they_are_known() -> None:
 
 
 def test_weights_and_activations_are_found_through_qdq() -> None:
-    layer = _layers(from_proto(conv(Conv(quantized=True))))["the_conv"]
+    layer = _layers(conv(Conv(quantized=True)))["the_conv"]
     assert weight_dims(layer) == (16, 16, 3, 3, 3)
     assert quantized_source(operand(layer, 0)).name == "x"
     assert [is_dequantized(value) for value in layer.inputs] == [True, True]
-    assert weight_dims(_layers(from_proto(conv(Conv())))["the_conv"]) == (16, 16, 3, 3, 3)
+    assert weight_dims(_layers(conv(Conv()))["the_conv"]) == (16, 16, 3, 3, 3)
 
 
 def test_inputs_may_be_omitted() -> None:
-    model = from_proto(graph([node("Clip", ["x", "", "high"], ["y"])], {"high": np.float32(6)}))
+    model = graph([node("Clip", ["x", "", "high"], ["y"])], {"high": np.float32(6)})
     (clip,) = model.graph
     assert [value.name for value in given_inputs(clip)] == ["x", "high"]
     assert optional_operand(clip, 1) is None
@@ -75,7 +74,7 @@ def test_inputs_may_be_omitted() -> None:
 
 def test_a_consumer_counts_only_if_it_is_alone() -> None:
     nodes = [node("Relu", ["x"], ["a"]), node("Mul", ["a", "a"], ["b"]), node("Exp", ["b"], ["y"])]
-    model = from_proto(graph(nodes))
+    model = graph(nodes)
     rectified, squared, result = (entry.outputs[0] for entry in model.graph)
     assert only_consumer(rectified, "Mul") is None  # read twice
     assert only_consumer(squared, "Exp") is model.graph[2]
@@ -88,19 +87,18 @@ def test_axes_may_be_an_attribute_or_a_constant(opset: int) -> None:
     stated: dict[str, Any] = {"axes": [-1, 1]} if opset == 17 else {}
     inputs = ["x"] if opset == 17 else ["x", "axes"]
     nodes = [node("ReduceMean", inputs, ["y"], **stated)]
-    (mean,) = from_proto(graph(nodes, {"axes": np.array([-1, 1])}, opset=opset)).graph
+    (mean,) = graph(nodes, {"axes": np.array([-1, 1])}, opset=opset).graph
     assert reduction_axes(mean) == (1, 4)
 
 
 def test_a_node_without_a_name_is_labelled_by_its_output() -> None:
-    proto = graph([node("Relu", ["x"], ["y"])])
-    proto.graph.node[0].name = ""
-    (relu,) = from_proto(proto).graph
+    (relu,) = graph([node("Relu", ["x"], ["y"])]).graph
+    relu.name = ""
     assert node_label(relu) == "Relu -> y"
 
 
 def test_operators_are_looked_up_in_the_graph_s_opset() -> None:
-    model = from_proto(graph([node("Relu", ["x"], ["y"])], opset=13))
+    model = graph([node("Relu", ["x"], ["y"])], opset=13)
     assert opset_of(model) == 13
     assert schema_of(model.graph[0], 13) is not None
     assert schema_of(ir.node("Gelu", [], name="gelu"), 13) is None

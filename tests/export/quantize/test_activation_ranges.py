@@ -18,7 +18,8 @@ from edgeact.errors import CalibrationError
 from edgeact.export.quantize import activation_ranges as module
 from edgeact.export.quantize.activation_ranges import collect_ranges, quantized_tensors
 from tests.export.graph.exported import exported, random_clips
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 
 
 def _values(

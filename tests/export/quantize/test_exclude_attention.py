@@ -12,7 +12,8 @@ from edgeact.export.graph.view import view
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.quantize.exclude_attention import gate_layers
 from tests.export.graph.exported import exported
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 
 SHAPE = (1, 8, 2, 4, 4)
 

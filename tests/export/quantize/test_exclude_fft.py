@@ -13,7 +13,8 @@ from edgeact.export.quantize.exclude_fft import spectral_layers
 from edgeact.export.quantize.exclusions import skip_list
 from edgeact.export.quantize.qdq import float_layers, quantize
 from tests.export.graph.exported import exported, random_clips
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 
 _FORWARD = Basis("rows", "forward", 2, 1)
 _INVERSE = Basis("rows", "inverse", 2, 1)

@@ -21,7 +21,8 @@ from edgeact.export.quantize.exclusions import skip_list
 from edgeact.export.quantize.qdq import MIN_CLASSES, MIN_CLIPS, SMALLEST_SCALE, check_clips, float_layers, quantize
 from edgeact.export.tensorrt.rtx_compiler import parse_only
 from tests.export.graph.exported import Exported, exported, random_clips, run_onnx
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 
 NAMES = ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"]
 CPU = load_profile("cpu")

@@ -18,7 +18,8 @@ from edgeact.export.cpu.openvino import to_openvino
 from edgeact.export.quantize.activation_ranges import collect_ranges, observe
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.quantize.qdq_placement import integer_flow
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 from tests.export.graph.passes.running import run
 
 SHAPE = (1, 8, 2, 6, 6)

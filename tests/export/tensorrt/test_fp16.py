@@ -7,23 +7,24 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from edgeact.devices import load_profile
 from edgeact.errors import ConversionError
 from edgeact.export.graph.activation_extrema import largest_values
-from edgeact.export.graph.view import view
+from edgeact.export.graph.proto import check_model, from_proto, to_bytes
+from edgeact.export.graph.values import given_inputs, operand, opset_of, static_dims
 from edgeact.export.tensorrt.cast import to_half, with_float_quantizers
 from edgeact.export.tensorrt.fp16 import to_strong_fp16
 from edgeact.export.tensorrt.lint import lint_graph, raise_on_errors
 from edgeact.export.tensorrt.rtx_compiler import check_and_build
-from tests.export.graph.graphs import Conv, conv, graph, node
+from tests.export.graph.graphs import Conv, conv, conv_proto, graph, node
 
 Array = NDArray[np.float32]
 RNG = np.random.default_rng(0)
@@ -31,21 +32,21 @@ EYE = (np.eye(4, dtype=np.float32)).reshape(4, 4, 1, 1, 1)
 SHAPE = (1, 4, 2, 3, 3)
 
 
-def _run(model: onnx.ModelProto, sample: Array) -> Array:
+def _run(model: ir.Model, sample: Array) -> Array:
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(to_bytes(model), options, providers=["CPUExecutionProvider"])
     output: Array = session.run(None, {"x": sample})[0]
     return output
 
 
-def _run_as_stated(model: onnx.ModelProto, sample: Array) -> Array:
+def _run_as_stated(model: ir.Model, sample: Array) -> Array:
     """Every node in the type the graph states.
 
     ONNX Runtime computes FP16 in FP32 on CPUs and hides an overflow; some of its releases truncate in FP16 Q/DQ.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        [output] = ReferenceEvaluator(model).run(["y"], {"x": sample})
+        [output] = ReferenceEvaluator(ir.to_proto(model)).run(["y"], {"x": sample})
     return np.asarray(output)
 
 
@@ -53,13 +54,16 @@ def _snr_db(reference: Array, got: Array) -> float:
     return float(10 * np.log10(np.sum(reference**2) / np.sum((reference - got) ** 2)))
 
 
-def _type_of(model: onnx.ModelProto, layer: str) -> int:
+def _layer(model: ir.Model, name: str) -> ir.Node:
+    return next(entry for entry in model.graph if entry.name == name)
+
+
+def _type_of(model: ir.Model, layer: str) -> ir.DataType | None:
     """Element type of the first input of a layer."""
-    found = next(entry for entry in model.graph.node if entry.name == layer)
-    return view(model).types[found.input[0]]
+    return operand(_layer(model, layer), 0).dtype
 
 
-def _network() -> onnx.ModelProto:
+def _network() -> ir.Model:
     """Convolutions, a residual, a gate, pooling and a classifier: what the 3-D networks are made of."""
     weights = {
         "w1": RNG.normal(0, 0.1, (16, 3, 3, 3, 3)),
@@ -84,7 +88,7 @@ def _network() -> onnx.ModelProto:
     return graph(nodes, constants, shape=(1, 3, 4, 12, 12))
 
 
-def _loud(gain: float, *, rest: float = 1.0) -> onnx.ModelProto:
+def _loud(gain: float, *, rest: float = 1.0) -> ir.Model:
     """Two neighbouring layers whose tensors are `gain` times too large, and one that brings them back."""
     nodes = [
         node("Conv", ["x", "loud"], ["a"], "amplifier"),
@@ -103,10 +107,11 @@ def test_network_becomes_fp16_inside_and_float32_outside() -> None:
     assert result.float_layers == {}
     assert result.flushed_weights == {}
     assert result.largest_activation == max(largest_values(model, samples).values())
-    assert {_type_of(result.model, name) for name in ("stem", "body", "gate", "mean")} == {TensorProto.FLOAT16}
-    assert [view(result.model).types[name] for name in ("x", "y")] == [TensorProto.FLOAT, TensorProto.FLOAT]
-    assert sum(entry.op_type == "Cast" for entry in result.model.graph.node) == 2
-    assert result.model.opset_import[0].version == 17
+    assert {_type_of(result.model, name) for name in ("stem", "body", "gate", "mean")} == {ir.DataType.FLOAT16}
+    ends = (*result.model.graph.inputs, *result.model.graph.outputs)
+    assert [(value.name, value.dtype) for value in ends] == [("x", ir.DataType.FLOAT), ("y", ir.DataType.FLOAT)]
+    assert sum(entry.op_type == "Cast" for entry in result.model.graph) == 2
+    assert opset_of(result.model) == 17
     assert _snr_db(_run(model, samples[0]), _run(result.model, samples[0])) > 50
 
 
@@ -115,26 +120,23 @@ def test_quantized_graph_moves_to_opset_19_with_fp16_scales() -> None:
     sample = RNG.normal(size=(1, 16, 4, 8, 8)).astype(np.float32)
     result = to_strong_fp16(model, [sample])
     assert result.float_layers == {}
-    assert result.model.opset_import[0].version == 19
-    types = view(result.model).types
-    assert {types[entry.input[1]] for entry in result.model.graph.node if "Linear" in entry.op_type} == {
-        TensorProto.FLOAT16
-    }
+    assert opset_of(result.model) == 19
+    scales = [operand(entry, 1) for entry in result.model.graph if "Linear" in entry.op_type]
+    assert {scale.dtype for scale in scales} == {ir.DataType.FLOAT16}
     assert _snr_db(_run(model, sample), _run_as_stated(result.model, sample)) > 40
-    assert model.opset_import[0].version == 17  # the original is not touched
+    assert opset_of(model) == 17  # the original is not touched
 
 
 def test_quantizers_in_float_round_on_every_release_of_onnx_runtime() -> None:
     sample = RNG.normal(size=(1, 16, 4, 8, 8)).astype(np.float32)
     half = to_strong_fp16(conv(Conv(quantized=True)), [sample])
     wider = with_float_quantizers(half.model)
-    graph = view(wider)
-    [quantizer] = (entry for entry in wider.graph.node if entry.op_type == "QuantizeLinear")
-    assert [graph.types[name] for name in quantizer.input[:2]] == [TensorProto.FLOAT] * 2
-    assert _type_of(wider, "the_conv") == TensorProto.FLOAT16
+    [quantizer] = (entry for entry in wider.graph if entry.op_type == "QuantizeLinear")
+    assert [operand(quantizer, index).dtype for index in (0, 1)] == [ir.DataType.FLOAT] * 2
+    assert _type_of(wider, "the_conv") == ir.DataType.FLOAT16
     assert _snr_db(_run_as_stated(half.model, sample), _run(wider, sample)) > 40
     plain = _network()
-    assert with_float_quantizers(plain) == plain
+    assert to_bytes(with_float_quantizers(plain)) == to_bytes(plain)
 
 
 def test_neighbours_too_loud_for_fp16_stay_in_fp32_without_a_cast_between() -> None:
@@ -144,7 +146,7 @@ def test_neighbours_too_loud_for_fp16_stay_in_fp32_without_a_cast_between() -> N
     assert set(result.fp32_under_weak_typing) == set(result.float_layers)
     assert "reaches 5e+05" in result.float_layers["neighbour"]
     assert "reaches 1e+06" in result.float_layers["amplifier"]  # its weight, before any activation
-    assert _type_of(result.model, "after") == TensorProto.FLOAT16
+    assert _type_of(result.model, "after") == ir.DataType.FLOAT16
     np.testing.assert_allclose(_run_as_stated(result.model, sample), _run_as_stated(model, sample), rtol=1e-3)
 
 
@@ -193,8 +195,8 @@ def test_weights_that_are_not_finite_are_refused_by_layer(bad: float) -> None:
     model = _loud(1.0)
     weight = EYE.copy()
     weight[0, 0] = bad
-    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "loud"))
-    with pytest.raises(ConversionError, match=r"'amplifier' \(Conv\) has a constant that is not finite"):
+    model.graph.initializers["loud"].const_value = ir.tensor(weight)
+    with pytest.raises(ConversionError, match=r"'amplifier' \(Conv\): expected finite weights"):
         to_strong_fp16(model, None)
 
 
@@ -208,7 +210,7 @@ def test_flushed_weights_are_counted_and_tiny_tensors_stay_in_fp32() -> None:
     model = _loud(1.0)
     weight = EYE.copy()
     weight[0, 1] = weight[1, 0] = 1e-9
-    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "loud"))
+    model.graph.initializers["loud"].const_value = ir.tensor(weight)
     result = to_strong_fp16(model, [np.ones(SHAPE, np.float32)])
     assert result.flushed_weights == {"amplifier": 2}
     assert result.float_layers == {}
@@ -220,36 +222,34 @@ def test_scale_too_small_for_fp16_keeps_the_whole_quantized_layer_in_fp32() -> N
     model = conv(Conv(quantized=True))
     scales = np.full(16, 0.002, np.float32)
     scales[3] = 1e-9
-    for tensor in model.graph.initializer:
-        if tensor.name == "w_scale":
-            tensor.CopyFrom(onnx.numpy_helper.from_array(scales, "w_scale"))
+    model.graph.initializers["w_scale"].const_value = ir.tensor(scales)
     result = to_strong_fp16(model, None)
     assert set(result.float_layers) == {"the_weight", "the_conv", "the_quantizer", "the_dequantizer"}
     assert result.fp32_under_weak_typing == (), "weak typing has FP32 scales, so the layer can be INT8 there"
-    types = view(result.model).types
-    assert types["x_back"] == types["w"] == TensorProto.FLOAT
+    assert [value.dtype for value in given_inputs(_layer(result.model, "the_conv"))] == [ir.DataType.FLOAT] * 2
     pytest.importorskip("tensorrt_rtx")
-    assert check_and_build(result.model.SerializeToString(), "8.9").engine
+    assert check_and_build(to_bytes(result.model), "8.9").engine
 
 
 def test_layers_that_share_a_quantized_activation_stay_in_fp32_together() -> None:
-    model = conv(Conv(quantized=True))
-    model.graph.node[-1].output[0] = "first"
+    proto = conv_proto(Conv(quantized=True))
+    proto.graph.node[-1].output[0] = "first"
     tiny = {"t_int8": np.ones((16, 16, 1, 1, 1), np.int8), "t_scale": np.float32(1e-9), "t_zero": np.int8(0)}
-    model.graph.initializer.extend(
+    proto.graph.initializer.extend(
         onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in tiny.items()
     )
-    model.graph.node.extend(
+    proto.graph.node.extend(
         [
             node("DequantizeLinear", ["t_int8", "t_scale", "t_zero"], ["t"], "tiny_weight"),
             node("Conv", ["x_back", "t"], ["second"], "tiny_conv"),
             node("Add", ["first", "second"], ["y"], "sum"),
         ]
     )
+    model = from_proto(proto)
     result = to_strong_fp16(model, None)
     pairs = {"the_quantizer", "the_dequantizer", "the_weight", "tiny_weight"}
     assert set(result.float_layers) == {"the_conv", "tiny_conv"} | pairs
-    assert _type_of(result.model, "sum") == TensorProto.FLOAT16
+    assert _type_of(result.model, "sum") == ir.DataType.FLOAT16
 
 
 @pytest.mark.parametrize(
@@ -273,13 +273,13 @@ def test_operators_without_fp16_stay_in_fp32() -> None:
     sample = np.ones(SHAPE, np.float32)
     result = to_strong_fp16(model, [sample])
     assert set(result.float_layers) == {"ones"}
-    assert view(result.model).types["scales"] == TensorProto.FLOAT
+    assert operand(_layer(result.model, "resize"), 2).dtype == ir.DataType.FLOAT
     np.testing.assert_array_equal(_run(result.model, sample), _run(model, sample))
 
 
 def test_control_flow_is_refused_by_layer() -> None:
     branch = onnx.helper.make_graph(
-        [node("Relu", ["x"], ["z"])], "b", [], [onnx.helper.make_tensor_value_info("z", TensorProto.FLOAT, None)]
+        [node("Relu", ["x"], ["z"])], "b", [], [onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, None)]
     )
     model = graph([node("If", ["yes"], ["y"], "fork", then_branch=branch, else_branch=branch)], {"yes": np.bool_(True)})
     with pytest.raises(ConversionError, match=r"'fork' \(If\).*unroll"):
@@ -288,16 +288,17 @@ def test_control_flow_is_refused_by_layer() -> None:
 
 @pytest.mark.parametrize("sm", ["7.5", "8.9", "12.0"])
 @pytest.mark.parametrize("make", [_network, lambda: conv(Conv(quantized=True))], ids=["float", "int8"])
-def test_tensorrt_for_rtx_builds_the_variant(make: Callable[[], onnx.ModelProto], sm: str) -> None:
+def test_tensorrt_for_rtx_builds_the_variant(make: Callable[[], ir.Model], sm: str) -> None:
     pytest.importorskip("tensorrt_rtx")
     model = make()
-    shape = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
+    shape = static_dims(model.graph.inputs[0])
+    assert shape is not None
     half = to_strong_fp16(model, [np.ones(shape, np.float32)]).model
     dialect = next(entry for entry in load_profile("t4").tensorrt if entry.product == "tensorrt-rtx")
     findings = lint_graph(half, dialect, sm=sm)
     raise_on_errors(findings)
     assert "strong-precision" not in {finding.rule for finding in findings}
-    assert check_and_build(half.SerializeToString(), sm).engine
+    assert check_and_build(to_bytes(half), sm).engine
 
 
 UNARY = ("Relu", "Sigmoid", "Tanh", "Neg", "Identity")
@@ -314,13 +315,12 @@ def test_any_choice_of_float_nodes_gives_a_valid_graph_with_the_same_function(op
         nodes.append(node("Add", [f"u{index}", "x"], [last], f"add{index}"))
     model = graph(nodes, shape=(2, 3))
     floats = data.draw(st.sets(st.integers(0, len(nodes) - 1)))
-    half = to_half(model, floats)
-    onnx.checker.check_model(half, full_check=True)
-    types = view(half).types
+    half = to_half(model, [entry for index, entry in enumerate(model.graph) if index in floats])
+    check_model(half)
     for index, entry in enumerate(nodes):
-        made = next(other for other in half.graph.node if other.name == entry.name)
-        wanted = TensorProto.FLOAT if index in floats else TensorProto.FLOAT16
-        assert {types[name] for name in (*made.input, *made.output)} == {wanted}
-    assert [value.name for value in half.graph.output] == ["y"]
+        layer = _layer(half, entry.name)
+        wanted = ir.DataType.FLOAT if index in floats else ir.DataType.FLOAT16
+        assert {value.dtype for value in (*given_inputs(layer), *layer.outputs)} == {wanted}
+    assert [value.name for value in half.graph.outputs] == ["y"]
     sample = RNG.normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_allclose(_run(half, sample), _run(model, sample), rtol=0.02, atol=0.02)

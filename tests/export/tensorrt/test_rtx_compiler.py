@@ -8,7 +8,9 @@ import pytest
 from edgeact.errors import ConversionError, MissingExtraError
 from edgeact.export.tensorrt import rtx_compiler as tensorrt_rtx
 from edgeact.export.tensorrt.rtx_compiler import check_and_build, parse_only, supported_sms
-from tests.export.graph.graphs import Conv, conv, graph, node
+from tests.export.graph.graphs import Conv, node
+from tests.export.graph.graphs import conv_proto as conv
+from tests.export.graph.graphs import graph_proto as graph
 
 trt = pytest.importorskip("tensorrt_rtx")
 INT8 = conv(Conv(quantized=True)).SerializeToString()

@@ -14,7 +14,8 @@ from edgeact.export.cpu.native.buffers import place
 from edgeact.export.cpu.native.ir import ArrayOp, ConvOp, InputOp, Op, PoolOp, RestoreOp, RoundOp
 from edgeact.export.cpu.native.lower import scan
 from tests.export.cpu.native.making import integer
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 from tests.export.graph.passes.running import run as run_onnx
 from tests.runtime.native.making import INSTRUCTIONS, NEEDS_ENGINE, run
 

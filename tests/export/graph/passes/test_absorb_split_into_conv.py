@@ -18,7 +18,8 @@ from edgeact.export.graph.passes.base import Refusal, RewriteOutcome
 from edgeact.export.graph.proto import from_proto, to_bytes
 from edgeact.export.graph.torch_to_onnx import at_opset, to_onnx
 from edgeact.export.models.backbones.msf import MultiLevelSplit
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 from tests.export.graph.passes.running import run
 
 RULE = (AbsorbSplitIntoConv(),)

@@ -14,7 +14,8 @@ from edgeact.export.graph.passes.apply import apply_rewrites
 from edgeact.export.graph.passes.base import Refusal, RewriteOutcome
 from edgeact.export.graph.passes.convert_stem_to_space_to_depth import ConvertStemToSpaceToDepth
 from edgeact.export.graph.proto import from_proto, to_bytes
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 from tests.export.graph.passes.running import run
 
 STEM = {"kernel_shape": [3, 7, 7], "strides": [1, 2, 2], "pads": [1, 3, 3, 1, 3, 3]}

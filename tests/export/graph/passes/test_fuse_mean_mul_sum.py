@@ -15,7 +15,8 @@ from edgeact.export.graph.passes.apply import apply_rewrites
 from edgeact.export.graph.passes.base import Refusal
 from edgeact.export.graph.passes.fuse_mean_mul_sum import FuseMeanMulSum
 from edgeact.export.graph.proto import from_proto, to_bytes
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 from tests.export.graph.passes.running import run
 
 SHAPE = (1, 4, 3, 5, 2)

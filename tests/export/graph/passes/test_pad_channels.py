@@ -16,7 +16,8 @@ from edgeact.export.graph.passes.base import Refusal
 from edgeact.export.graph.passes.pad_channels import PadChannels
 from edgeact.export.graph.proto import from_proto, to_bytes
 from edgeact.export.graph.values import weight_dims
-from tests.export.graph.graphs import graph, node
+from tests.export.graph.graphs import graph_proto as graph
+from tests.export.graph.graphs import node
 from tests.export.graph.passes.running import run
 
 RULE = (PadChannels(),)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgeact.export.graph.passes.apply import apply_rewrites
 from edgeact.export.graph.passes.base import Refusal
 from edgeact.export.graph.passes.trim_padded_kernel_taps import TrimPaddedKernelTaps
-from edgeact.export.graph.proto import from_proto, to_bytes
+from edgeact.export.graph.proto import to_bytes
 from tests.export.graph.graphs import graph, node
 from tests.export.graph.passes.running import run
 
@@ -25,7 +25,7 @@ def _conv(sides: list[tuple[int, int, int, int, int, int]], **changes: Any) -> i
     attributes: dict[str, Any] = {"kernel_shape": kernel, "pads": (*before, *after)}
     attributes |= {"strides": strides, "dilations": dilations, **changes}
     named = {name: value for name, value in attributes.items() if value is not None}
-    return from_proto(graph([node("Conv", ["x", "w"], ["y"], **named)], {"w": weight}, shape=(1, 2, *size)))
+    return graph([node("Conv", ["x", "w"], ["y"], **named)], {"w": weight}, shape=(1, 2, *size))
 
 
 SIDE = st.tuples(*(st.integers(*bounds) for bounds in ((1, 4), (1, 5), (0, 4), (0, 4), (1, 3), (1, 2))))
