@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgeact.bundle.manifest import Manifest
 from edgeact.records import LayerDamage, Measurements, Sensitivity
-from edgeact.report import sensitivity_chart as damage
+from edgeact.report.sensitivity import LAYER_HEADS, layer_cells, layer_name, summarize_sensitivity, worst_first
 
 __all__ = ["layers_shown"]
 
@@ -32,7 +32,7 @@ def layers_shown(manifest: Manifest, measured: Measurements | None) -> Renderabl
 def _lines(artifacts: list[str], float_layers: dict[str, str], known: dict[str, LayerDamage]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for layer, reason in float_layers.items():
-        name = damage.short_name(known[layer]) if layer in known else layer
+        name = layer_name(known[layer]) if layer in known else layer
         reasons.setdefault(reason, []).append(name)
     if reasons:
         yield escape(f"{len(float_layers)} layers stay in float in {', '.join(artifacts)}:")
@@ -42,13 +42,13 @@ def _lines(artifacts: list[str], float_layers: dict[str, str], known: dict[str, 
 
 
 def _damage(sensitivity: Sensitivity) -> Iterator[RenderableType]:
-    worst = damage.worst_first(sensitivity)
+    worst = worst_first(sensitivity)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for place, head in enumerate(damage.HEADS):
+    for place, head in enumerate(LAYER_HEADS):
         table.add_column(head, justify="right" if place else "left", no_wrap=True)
     for layer in worst[:_WORST]:
-        table.add_row(*map(escape, damage.cells(layer)))
-    yield escape(f"INT8 damage by layer, {sensitivity.artifact}: {' '.join(damage.sentences(sensitivity))}")
+        table.add_row(*map(escape, layer_cells(layer)))
+    yield escape(f"INT8 damage by layer, {sensitivity.artifact}: {' '.join(summarize_sensitivity(sensitivity))}")
     yield table
     if len(worst) > _WORST:
         yield f"the other {len(worst) - _WORST} layers do less; 'edgeact report' shows all"

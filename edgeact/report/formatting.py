@@ -38,6 +38,7 @@ __all__ = [
     "p50_text",
     "parity_text",
     "percent",
+    "snr_text",
     "stages_text",
     "tail_text",
     "threads_text",
@@ -68,6 +69,11 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
+def snr_text(snr_db: float | None) -> str:
+    """A signal-to-noise ratio with one decimal; None stands for equal signals."""
+    return "no error" if snr_db is None else f"{snr_db:.1f} dB"
+
+
 def bytes_text(size_bytes: int) -> str:
     """A size in the largest decimal unit that leaves at least one before the point."""
     size = float(size_bytes)
@@ -82,10 +88,10 @@ def parity_text(parity: Parity | None) -> Text:
     """Whether it agrees with PyTorch; then top-1 agreement, signal to noise, largest error, number of clips."""
     if parity is None:
         return Text(NONE)
-    snr = "no error" if parity.snr_db is None else f"{parity.snr_db:.1f} dB"
     return Text(
         "pass" if parity.passed else "FAIL",
-        f"top-1 {percent(parity.top1_agreement)} %, {snr}, max error {parity.max_abs_error:.2g}, {parity.clips} clips",
+        f"top-1 {percent(parity.top1_agreement)} %, {snr_text(parity.snr_db)}, "
+        f"max error {parity.max_abs_error:.2g}, {parity.clips} clips",
     )
 
 

@@ -1,26 +1,28 @@
-"""A report as one HTML page: style and pictures inside, no script, nothing fetched from anywhere."""
+"""A report as one HTML page: style and charts inside, no script, nothing fetched from anywhere."""
 
 from __future__ import annotations
 
 from importlib import resources
 
 from edgeact.extras import require
-from edgeact.report import formatting as words
-from edgeact.report import scatter, search, summary
-from edgeact.report import sensitivity_chart as damage
-from edgeact.report.view import Report
+from edgeact.records import Sensitivity
+from edgeact.report import formatting, search, sensitivity, summary
+from edgeact.report.scatter_chart import ScatterChart, draw_scatter
+from edgeact.report.sensitivity_chart import draw_sensitivity
+from edgeact.report.view import Report, Scatter
 
 __all__ = ["render_html"]
 
-_WIDE_PX = (760, 420)
-_NARROW_PX = (340, 440)
-_CONFUSION_CLASSES = 30  # a larger table is a picture of nothing: its most frequent mistakes are listed instead
+_SIZES_PX = {"wide": (760, 420), "narrow": (340, 440)}
+"""Width and height of each chart by its CSS class; the style sheet shows one of the two."""
+
+_CONFUSION_CLASSES = 30  # the most frequent mistakes are more legible than a larger table
 
 
 def render_html(report: Report) -> str:
-    """The page as text, a document of its own that works without a network and without JavaScript.
+    """Return the page, a document that works without a network and without JavaScript.
 
-    Raises MissingExtraError where jinja2 is not installed.
+    Raises MissingExtraError if jinja2, or for a chart matplotlib or textalloc, is not installed.
     """
     jinja2 = require("jinja2", "report")
     environment = jinja2.Environment(
@@ -30,14 +32,23 @@ def render_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(damage=damage, words=words, summary=summary, search=search)
+    environment.globals.update(formatting=formatting, sensitivity=sensitivity, summary=summary, search=search)
+    environment.globals.update(draw_scatter=_draw_scatter, draw_sensitivity=_draw_sensitivity)
     style = resources.files("edgeact.report").joinpath("style.css").read_text(encoding="utf-8")
-    layouts = [[scatter.lay_out(each.points, *size) for size in (_WIDE_PX, _NARROW_PX)] for each in report.scatters]
+    accuracy = [facts for record in report.accuracy_records for facts in formatting.accuracy_facts(record)]
     records = {
-        "Latency records": [words.latency_facts(record) for record in report.latency_records],
-        "Accuracy records": [facts for record in report.accuracy_records for facts in words.accuracy_facts(record)],
+        "Latency records": [formatting.latency_facts(record) for record in report.latency_records],
+        "Accuracy records": accuracy,
     }
     page: str = environment.get_template("page.html.j2").render(
-        report=report, layouts=layouts, records=records, style=style, confusion_classes=_CONFUSION_CLASSES
+        report=report, records=records, style=style, confusion_classes=_CONFUSION_CLASSES
     )
     return page
+
+
+def _draw_scatter(scatter: Scatter, number: int) -> list[ScatterChart]:
+    return [draw_scatter(scatter, f"scatter-{number}-{kind}", kind, size) for kind, size in _SIZES_PX.items()]
+
+
+def _draw_sensitivity(layers: Sensitivity, number: str) -> list[str]:
+    return [draw_sensitivity(layers, f"layers-{number}-{kind}", kind, width) for kind, (width, _) in _SIZES_PX.items()]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from edgeact.report import formatting as words
-from edgeact.report import search, summary
-from edgeact.report import sensitivity_chart as damage
+from edgeact.report import formatting, search, summary
+from edgeact.report.sensitivity import LAYER_HEADS, layer_cells, summarize_sensitivity, worst_first
 from edgeact.report.view import BundleView, Report
 
 __all__ = ["render_markdown"]
@@ -21,8 +20,8 @@ def render_markdown(report: Report) -> str:
         parts += _rows("### All trials", search.trial_rows(found.record))
     for bundle in report.bundles:
         parts += _bundle(bundle)
-    parts += _rows("## Latency records", [words.latency_facts(record) for record in report.latency_records])
-    of_levels = [facts for record in report.accuracy_records for facts in words.accuracy_facts(record)]
+    parts += _rows("## Latency records", [formatting.latency_facts(record) for record in report.latency_records])
+    of_levels = [facts for record in report.accuracy_records for facts in formatting.accuracy_facts(record)]
     parts += _rows("## Accuracy records", of_levels)
     return "\n\n".join(parts) + "\n"
 
@@ -35,20 +34,20 @@ def _bundle(bundle: BundleView) -> list[str]:
     manifest = bundle.manifest
     parts = [
         f"## {_cell(manifest.model.name)} for {_cell(manifest.target)}",
-        f"`{bundle.name}`, {words.bytes_text(bundle.size_bytes)}, digest `{bundle.digest[:16]}`",
+        f"`{bundle.name}`, {formatting.bytes_text(bundle.size_bytes)}, digest `{bundle.digest[:16]}`",
         _list(summary.summarize_bundle(bundle)),
     ]
     if bundle.rows:
         parts += ["### Variants", _variants(bundle)]
     for key in bundle.accuracy_keys:
         parts += _classes(bundle, key)
-    for sensitivity in bundle.measurements.sensitivity if bundle.measurements else ():
-        rows = (damage.cells(layer) for layer in damage.worst_first(sensitivity))
-        heading = f"### Damage of INT8 by layer: {_cell(sensitivity.artifact)}"
-        parts += [heading, _list(damage.sentences(sensitivity)), _table(damage.HEADS, rows)]
+    for layers in bundle.measurements.sensitivity if bundle.measurements else ():
+        rows = (layer_cells(layer) for layer in worst_first(layers))
+        heading = f"### INT8 sensitivity by layer: {_cell(layers.artifact)}"
+        parts += [heading, _list(summarize_sensitivity(layers)), _table(LAYER_HEADS, rows)]
     parts += ["### What was measured where, and what is an estimate", _list(summary.measured_where(bundle))]
     if bundle.measurements:
-        parts.append(_facts(words.machine_facts(bundle.measurements.machine)))
+        parts.append(_facts(formatting.machine_facts(bundle.measurements.machine)))
     parts += ["### How it was made", _facts(summary.provenance(bundle))]
     if manifest.decisions:
         parts += ["### Decisions", _list(manifest.decisions)]
@@ -61,19 +60,19 @@ def _bundle(bundle: BundleView) -> list[str]:
 def _variants(bundle: BundleView) -> str:
     heads = ["artifact", "runs on", "precision", "size", "parity with PyTorch"]
     heads += [f"top-1, {key}" for key in bundle.accuracy_keys]
-    heads += [words.DROP_HEAD] if bundle.has_drops else []
+    heads += [formatting.DROP_HEAD] if bundle.has_drops else []
     heads += ["latency p50", "p90", "verdict", "reason"]
     rows = (
         [
             row.artifact,
             f"{row.backend} on {row.device}",
             row.precision,
-            words.bytes_text(row.size_bytes),
-            str(words.parity_text(row.parity)),
-            *(str(words.top1_text(bundle.accuracy(row, key))) for key in bundle.accuracy_keys),
-            *([words.drop_text(row.drop)] if bundle.has_drops else []),
-            str(words.latency_text(row)),
-            words.tail_text(row.latency.p90_ms if row.latency else None),
+            formatting.bytes_text(row.size_bytes),
+            str(formatting.parity_text(row.parity)),
+            *(str(formatting.top1_text(bundle.accuracy(row, key))) for key in bundle.accuracy_keys),
+            *([formatting.drop_text(row.drop)] if bundle.has_drops else []),
+            str(formatting.latency_text(row)),
+            formatting.tail_text(row.latency.p90_ms if row.latency else None),
             row.verdict,
             row.reason,
         ]
@@ -90,10 +89,10 @@ def _classes(bundle: BundleView, key: str) -> list[str]:
     rows = []
     for first in classed[0][1].per_class:
         counts = [bundle.class_accuracy(accuracy, first.label) for _, accuracy in classed]
-        rows.append([first.label, str(first.count), *(words.class_text(count) for count in counts)])
+        rows.append([first.label, str(first.count), *(formatting.class_text(count) for count in counts)])
     parts = [f"### Per class: {key}", _table(heads, rows)]
     for row, accuracy in bundle.confused(key)[:1]:
-        found = words.mistakes(bundle.manifest.labels, accuracy.confusion)
+        found = formatting.mistakes(bundle.manifest.labels, accuracy.confusion)
         cells = ([true, predicted, f"{count} of {total}"] for true, predicted, count, total in found)
         parts += [
             f"### Most frequent mistakes of {row.artifact}: {key}",

@@ -1,143 +1,118 @@
-"""The damage of INT8 by layer: in which order, where every bar goes, and what stands beside it."""
+"""Draw the INT8 sensitivity: a bar for each layer, the worst at the top."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from edgeact.records import LayerDamage, Sensitivity
-from edgeact.report.formatting import percent
+from edgeact.report.formatting import percent, snr_text
+from edgeact.report.sensitivity import layer_name, worst_first
+from edgeact.report.svg import COLORS, NARROW_PX, Heading, new_figure, to_svg
 
-__all__ = ["HEADS", "Bar", "Chart", "Mark", "cells", "lay_out", "sentences", "short_name", "worst_first"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-HEADS = ("layer", "MMACs", "SNR alone", "same top-1 alone", "mixed precision")
+__all__ = ["draw_sensitivity"]
 
-_VALUE_PX = 64.0
-_LABEL_PX = 280.0
 _ROW_PX = 19.0
 _STACKED_ROW_PX = 31.0
 _BAR_PX = 11.0
-_TOP_PX = 34.0
-_AXIS_PX = 40.0
+_FRAME_PX = 90.0  # above and below the bars
 _STEP_DB = 10
+_KEYS = {False: "INT8", True: "kept in float by mixed precision"}
+_TITLE = "Signal to noise at the output with one layer in INT8, the worst layer first"
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A layer's bar, pixels: its left end is the chart's, longer is worse."""
+def draw_sensitivity(sensitivity: Sensitivity, name: str, css_class: str, width_px: int) -> str:
+    """Draw `sensitivity` in `width_px` pixels; if that is narrow, the names stand above their bars.
 
-    damage: LayerDamage
-    label_x: float
-    label_y: float
-    y: float
-    width: float
-    value_y: float
-
-    @property
-    def value(self) -> str:
-        """The SNR, short."""
-        return _snr(self.damage.snr_db)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A vertical line at an SNR."""
-
-    x: float
-    text: str
+    `name` is unique on the page. Raises MissingExtraError if matplotlib or textalloc is not installed.
+    """
+    is_narrow = width_px < NARROW_PX
+    layers = worst_first(sensitivity)
+    row_px = _STACKED_ROW_PX if is_narrow else _ROW_PX
+    tooltips = {f"layer-{index}": _tooltip(layer) for index, layer in enumerate(layers)}
+    with new_figure(width_px, _FRAME_PX + row_px * len(layers)) as figure:
+        axes = figure.add_subplot()
+        _scale(axes, sensitivity)
+        _draw_bars(axes, layers, height=_BAR_PX / row_px)
+        _write_names(axes, layers, is_above=is_narrow)
+        _mark_graphs(axes, sensitivity)
+        figure.legend(loc="outside lower left", ncols=1 if is_narrow else 2, labelcolor=COLORS["soft"])
+        return to_svg(figure, Heading(name, css_class, _TITLE), tooltips)
 
 
-@dataclass(frozen=True)
-class Chart:
-    """Bars laid out for one width, pixels; the layer that does most damage stands at the top."""
-
-    width: int
-    height: float
-    left: float
-    right: float
-    bottom: float
-    bar_height: float
-    bars: tuple[Bar, ...]
-    ticks: tuple[Mark, ...]
-    wholes: tuple[Mark, ...]
-    """All layers in INT8, and the mix where there is one."""
+def _tooltip(layer: LayerDamage) -> str:
+    kept = "; kept in float" if layer.float_reason else ""
+    return f"{layer_name(layer)}: {snr_text(layer.snr_db)}, same top-1 on {percent(layer.top1_agreement)} %{kept}"
 
 
-def lay_out(sensitivity: Sensitivity, width: int) -> Chart:
-    """Lay the layers out in `width` pixels; below 500 the names stand above their bars and not beside them."""
-    is_stacked = width < 500
-    left = 8.0 if is_stacked else _LABEL_PX
-    right, row = width - _VALUE_PX, _STACKED_ROW_PX if is_stacked else _ROW_PX
-    low, high = _ends(sensitivity)
+def _scale(axes: Axes, sensitivity: Sensitivity) -> None:
+    """Set the axis, dB, to whole steps around all values; more noise lies to the right."""
+    from matplotlib.ticker import MaxNLocator
 
-    def at(snr_db: float | None) -> float:
-        share = 0.0 if snr_db is None else (high - min(max(snr_db, low), high)) / (high - low)
-        return round(left + share * (right - left), 1)
-
-    bars = []
-    for index, damage in enumerate(worst_first(sensitivity)):
-        top = _TOP_PX + index * row
-        y = top + (16.0 if is_stacked else 3.0)
-        x, label_y = (left, top + 12.0) if is_stacked else (left - 8.0, top + 13.0)
-        bars.append(Bar(damage, x, label_y, y, round(max(at(damage.snr_db) - left, 1.0), 1), y + 10.0))
-    bottom = _TOP_PX + len(bars) * row + 2.0
-    ticks = tuple(Mark(at(value), f"{value}") for value in range(low, high + 1, _ticks_db(high - low, right - left)))
-    marks = (("all INT8", sensitivity.snr_db), ("mixed", sensitivity.mixed_snr_db))
-    wholes = tuple(Mark(at(value), f"{name} {_snr(value)}") for name, value in marks if value is not None)
-    return Chart(width, bottom + _AXIS_PX, left, right, bottom, _BAR_PX, tuple(bars), ticks, wholes)
-
-
-def worst_first(sensitivity: Sensitivity) -> list[LayerDamage]:
-    """The layers by the noise they make alone, most first."""
-    return sorted(sensitivity.layers, key=lambda damage: math.inf if damage.snr_db is None else damage.snr_db)
-
-
-def short_name(damage: LayerDamage) -> str:
-    """What to call a layer: its module where the weight still has the state dict's name, else the graph's node."""
-    module = damage.weight.removesuffix(".weight")
-    return module if module and "/" not in module else damage.layer
-
-
-def sentences(sensitivity: Sensitivity) -> tuple[str, ...]:
-    """What was measured, and what mixed precision made of it."""
-    told = [
-        f"One layer after the other in INT8, all others in float, on {sensitivity.clips} calibration clips: the signal "
-        f"to noise ratio at the output. With all {len(sensitivity.layers)} layers in INT8 it is "
-        f"{_snr(sensitivity.snr_db)}, and the top-1 class is the same on {percent(sensitivity.top1_agreement)} % of "
-        "the clips."
-    ]
-    if sensitivity.mixed_top1_agreement is not None:
-        count = sum(bool(damage.float_reason) for damage in sensitivity.layers)
-        told.append(
-            f"With {count} layers left in float it is {_snr(sensitivity.mixed_snr_db)}, and the class is the same on "
-            f"{percent(sensitivity.mixed_top1_agreement)} %."
-        )
-    return tuple(told)
-
-
-def cells(damage: LayerDamage) -> tuple[str, ...]:
-    """A layer as the cells of a table row, see HEADS."""
-    return (
-        short_name(damage),
-        f"{damage.macs / 1e6:.2f}",
-        _snr(damage.snr_db),
-        f"{percent(damage.top1_agreement)} %",
-        "float" if damage.float_reason else "INT8",
-    )
-
-
-def _snr(value: float | None) -> str:
-    return "no error" if value is None else f"{value:.1f} dB"
-
-
-def _ends(sensitivity: Sensitivity) -> tuple[int, int]:
-    """The axis, dB, in whole steps around every value there is."""
-    wholes = (sensitivity.snr_db, sensitivity.mixed_snr_db)
-    values = [value for value in (*wholes, *(one.snr_db for one in sensitivity.layers)) if value is not None]
+    known = (sensitivity.snr_db, sensitivity.mixed_snr_db, *(layer.snr_db for layer in sensitivity.layers))
+    values = [value for value in known if value is not None]
     low = _STEP_DB * math.floor(min(values, default=0.0) / _STEP_DB)
-    return low, max(_STEP_DB * math.ceil(max(values, default=0.0) / _STEP_DB), low + _STEP_DB)
+    high = max(_STEP_DB * math.ceil(max(values, default=0.0) / _STEP_DB), low + _STEP_DB)
+    axes.set_xlim(high, low)
+    axes.set_ylim(len(sensitivity.layers) - 0.4, -0.8)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    axes.set_xlabel("dB with this layer alone in INT8; longer is worse")
+    axes.grid(visible=False, axis="y")
 
 
-def _ticks_db(span: int, pixels: float) -> int:
-    """A step that leaves some 40 pixels to every tick."""
-    return next((step for step in (10, 20, 50, 100) if span / step * 40 <= pixels), 200)
+def _draw_bars(axes: Axes, layers: Sequence[LayerDamage], height: float) -> None:
+    """Draw a bar from the quiet end of the axis to each layer's SNR; a layer without noise has a bar of no length."""
+    quiet, _ = axes.get_xlim()
+    is_float = [bool(layer.float_reason) for layer in layers]
+    keys = {is_float.index(kind): key for kind, key in _KEYS.items() if kind in is_float}
+    bars = axes.barh(
+        range(len(layers)),
+        [0.0 if layer.snr_db is None else layer.snr_db - quiet for layer in layers],
+        left=quiet,
+        height=height,
+        color=[COLORS["paper" if kept else "int8"] for kept in is_float],
+        edgecolor=[COLORS["fp16" if kept else "int8"] for kept in is_float],
+        linewidth=1.2,
+        label=[keys.get(index, "_") for index in range(len(layers))],
+    )
+    for index, bar in enumerate(bars):
+        bar.set_gid(f"layer-{index}")
+
+
+def _write_names(axes: Axes, layers: Sequence[LayerDamage], *, is_above: bool) -> None:
+    """Write each layer's name left of its bar or above it, in bold if kept in float, and its SNR on the right."""
+    names = [layer_name(layer) for layer in layers]
+    if is_above:
+        quiet, _ = axes.get_xlim()
+        axes.set_yticks([])
+        texts = [axes.text(quiet, index - 0.25, name, va="bottom") for index, name in enumerate(names)]
+    else:
+        axes.set_yticks(range(len(layers)), names)
+        texts = axes.get_yticklabels()
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(range(len(layers)), [snr_text(layer.snr_db) for layer in layers])
+    right.yaxis.set_tick_params(labelcolor=COLORS["ink"])
+    right.grid(visible=False)
+    right.spines["right"].set_visible(False)
+    for text, layer in zip(texts, layers, strict=True):
+        text.set(color=COLORS["ink"], fontweight="bold" if layer.float_reason else "normal")
+
+
+def _mark_graphs(axes: Axes, sensitivity: Sensitivity) -> None:
+    """Draw a dashed line at the SNR of the graph with all layers in INT8, and at that of the mixed graph."""
+    known = {"all INT8": sensitivity.snr_db, "mixed": sensitivity.mixed_snr_db}
+    marks = [(name, value) for name, value in known.items() if value is not None]
+    for row, (name, value) in enumerate(marks):
+        axes.axvline(value, color=COLORS["ink"], linewidth=1.2, linestyle=(0, (4, 3)), gid=f"whole-{row}")
+        axes.annotate(
+            f"{name} {snr_text(value)}",
+            (value, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 2 + 14 * row),
+            textcoords="offset pixels",
+            horizontalalignment="center",
+        )

@@ -11,7 +11,15 @@ from edgeact.records import Accuracy, Machine, Row
 from edgeact.report.formatting import counts_text, machine_name, ms, p50_text, percent, threads_text
 from edgeact.report.view import BundleView, Point, Scatter
 
-__all__ = ["measured_where", "point_latency", "provenance", "scatter_note", "scatter_title", "summarize_bundle"]
+__all__ = [
+    "measured_where",
+    "point_latency",
+    "provenance",
+    "scatter_note",
+    "scatter_title",
+    "summarize_bundle",
+    "unnamed_note",
+]
 
 
 def summarize_bundle(bundle: BundleView) -> tuple[str, ...]:
@@ -49,6 +57,11 @@ def scatter_note(scatter: Scatter) -> str:
         f"{_board_name(scatter.estimated_for)} and was never measured, so it has no error bar. Up and to the left is "
         "better; the vertical bars are 95 % intervals of the accuracy."
     )
+
+
+def unnamed_note(count: int) -> str:
+    """Say that `count` points of a crowded chart carry no name."""
+    return f"{count} points carry no name because no place is free; the tables list all."
 
 
 def point_latency(point: Point) -> str:

@@ -8,9 +8,8 @@ from rich.console import Console, RenderableType
 
 from edgeact.bundle.manifest import Manifest
 from edgeact.cli.layers import layers_shown
-from edgeact.report import sensitivity_chart as damage
-from tests.report.making import make_view
-from tests.report.test_sensitivity_chart import make_sensitivity
+from edgeact.report.sensitivity import layer_name, worst_first
+from tests.report.making import make_sensitivity, make_view
 
 GATES = {f"gate {index}": "attention gate [of features]" for index in range(6)}
 
@@ -43,10 +42,10 @@ def test_the_worst_layers_are_listed_and_the_rest_counted() -> None:
     measured = make_view().measurements
     assert measured is not None
     text = _text(layers_shown(_manifest({}), measured.model_copy(update={"sensitivity": (sensitivity,)})))
-    worst = damage.worst_first(sensitivity)
-    places = [text.index(damage.short_name(layer)) for layer in worst[:10]]
+    worst = worst_first(sensitivity)
+    places = [text.index(layer_name(layer)) for layer in worst[:10]]
     assert places == sorted(places)
-    assert damage.short_name(worst[10]) not in text
+    assert layer_name(worst[10]) not in text
     assert "the other 35 layers do less" in text
     assert "stay in float" not in text
 

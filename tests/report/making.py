@@ -11,12 +11,14 @@ from edgeact.records import (
     ClassAccuracy,
     Interval,
     Latency,
+    LayerDamage,
     Machine,
     Measurements,
     PairedDrop,
     Parity,
     ParityLimits,
     Row,
+    Sensitivity,
 )
 from edgeact.report import BundleView
 
@@ -162,6 +164,30 @@ def make_estimated_rows() -> tuple[Row, ...]:
         fp32.model_copy(update=fields | {"latency_estimate_ms": 4.61}),
         tensorrt.model_copy(update=fields),
         tensorrt.model_copy(update=fields | {"artifact": "tensorrt-int8", "precision": "int8"}),
+    )
+
+
+def make_sensitivity(count: int = 45) -> Sensitivity:
+    """The sensitivity of `count` layers, two of them kept in float, one without any error."""
+    layers = [
+        LayerDamage(
+            layer=f"node_Conv_{index}",
+            weight=f"stages.{index // 12}.{index % 12}.msl.branches.{index % 3}.0.weight",
+            macs=1_000_000 * (index + 1),
+            snr_db=None if index == 7 else 24.0 + 43 * (index * 7 % count) / count,
+            top1_agreement=0.9375 if index == 0 else 1.0,
+            float_reason="mixed precision: too much noise" if index in (0, 13) else "",
+        )
+        for index in range(count)
+    ]
+    return Sensitivity(
+        artifact="openvino-int8",
+        clips=16,
+        snr_db=19.5,
+        top1_agreement=0.875,
+        mixed_snr_db=23.25,
+        mixed_top1_agreement=1.0,
+        layers=tuple(layers),
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from edgeact.report import Report, build_report, render_html
-from edgeact.report import formatting as words
+from edgeact.report import Report, build_report, formatting, render_html
 from tests.bench.making import make_record
 from tests.report.making import make_accuracy, make_accuracy_record, make_estimated_rows, make_rows, make_view
+from tests.report.test_scatter_chart import make_dozen, make_scatter
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -32,6 +32,11 @@ def make_board_report() -> Report:
     """Measured here and estimated for a board: two scatters; and both kinds of records."""
     board = make_view("board.edgeact", rows=make_estimated_rows(), target="orin-nano-8gb")
     return build_report([make_view(), board], [make_record(), make_accuracy_record()])
+
+
+def make_dozens_report() -> Report:
+    """Scatters of a dozen points each, which lie in clusters."""
+    return Report(bundles=(), scatters=tuple(make_scatter(make_dozen(seed)) for seed in range(5)))
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +116,8 @@ def test_one_scatter_is_seen_with_one_point_for_every_measured_row(page: Any, si
     measured = [row for row in make_rows() if row.latency and row.accuracy]
     assert len(shown) == 1
     assert len(shown[0].find_elements("css selector", "g.point")) == len(measured)
-    labels = [each.text for each in shown[0].find_elements("css selector", "text.label")]
-    assert labels == [row.artifact for row in measured]
+    names = [each.text for each in shown[0].find_elements("css selector", "g.name text")]
+    assert sorted(names) == sorted(row.artifact for row in measured)
 
 
 @pytest.mark.browser
@@ -123,42 +128,49 @@ def test_estimates_are_drawn_apart_from_what_was_measured(browser: Any, tmp_path
     shown = [each for each in page.find_elements("css selector", "figure > svg") if each.is_displayed()]
     found = [
         page.execute_script(
-            "return [...arguments[0].querySelectorAll('g.point')].map(e => {"
-            " const mark = getComputedStyle(e.querySelector('.mark')), bar = e.querySelector('.bar').getBBox();"
-            " return [mark.strokeDasharray, bar.width, bar.height]})",
+            "return [...arguments[0].querySelectorAll('g.point > :last-child')]"
+            ".map(e => getComputedStyle(e).strokeDasharray)",
             each,
         )
         for each in shown
     ]
     measured, estimated = found
     assert (len(measured), len(estimated)) == (5, 3)
-    assert {dashes for dashes, *_ in measured} == {"none"}
-    assert "none" not in {dashes for dashes, *_ in estimated}
-    assert all(width == pytest.approx(6, abs=0.01) and height > 20 for _, width, height in estimated)  # caps only
+    assert set(measured) == {"none"}
+    assert "none" not in estimated
+    bars = [
+        page.execute_script("return [...arguments[0].querySelectorAll('g.bar')].map(e => e.getBBox().width)", each)
+        for each in shown
+    ]
+    assert [len(widths) for widths in bars] == [2 * 5, 3]
+    assert bars[1] == [0] * 3  # an estimate has no error bar of its latency
     assert ["latency p50" in each.text for each in shown] == [True, False]
     assert ["latency estimate, ms per clip" in each.text for each in shown] == [False, True]
-    assert ["estimate" in each for each in _texts(page, "figcaption")] == [False, True]
+    assert ["dashed: estimate" in each.text for each in shown] == [False, True]
     assert _texts(page, ".scatter h2") == _texts(page, "figure > svg.wide > title")
     assert _texts(page, ".scatter h2")[1].endswith("estimates for Jetson Orin Nano 8GB, never measured")
     assert "tensorrt-int8: 1.83 ms (estimate), 93.8 %." in _texts(page, "figure > svg.wide > desc")[1]
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("report", [make_report(), make_board_report()])
+@pytest.mark.parametrize("report", [make_report(), make_board_report(), make_dozens_report()])
 @pytest.mark.parametrize("size", SIZES)
-def test_labels_as_drawn_do_not_overlap_and_can_be_read(
+def test_names_as_drawn_do_not_overlap_and_can_be_read(
     browser: Any, tmp_path: Path, report: Report, size: tuple[int, int]
 ) -> None:
     page = _open(browser, tmp_path, report)
     _resize(page, *size)
-    boxes = page.execute_script(
-        "return [...document.querySelectorAll('figure > svg text.label')].map(e => e.getBoundingClientRect())"
-        ".filter(b => b.width).map(b => [b.left, b.top, b.right, b.bottom])"
+    charts = page.execute_script(
+        "return [...document.querySelectorAll('figure > svg')].map(s => [...s.querySelectorAll('g.name text')]"
+        ".map(e => e.getBoundingClientRect()).filter(b => b.width).map(b => [b.left, b.top, b.right, b.bottom]))"
     )
-    for index, (left, top, right, bottom) in enumerate(boxes):
-        assert bottom - top >= 11
-        for other in boxes[:index]:
-            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+    drawn = [boxes for boxes in charts if boxes]
+    assert [len(boxes) for boxes in drawn] == [len(scatter.points) for scatter in report.scatters]
+    for boxes in drawn:
+        for index, (left, top, right, bottom) in enumerate(boxes):
+            assert bottom - top >= 11
+            for other in boxes[:index]:
+                assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
 
 
 @pytest.mark.browser
@@ -172,15 +184,15 @@ def test_the_table_says_what_the_records_say(page: Any) -> None:
         assert line == [
             f"{row.artifact} {row.backend} on {row.device}",
             row.precision,
-            words.bytes_text(row.size_bytes),
-            str(words.parity_text(row.parity)),
-            str(words.top1_text(accuracy)),
-            str(words.latency_text(row)),
-            words.tail_text(row.latency.p90_ms if row.latency else None),
+            formatting.bytes_text(row.size_bytes),
+            str(formatting.parity_text(row.parity)),
+            str(formatting.top1_text(accuracy)),
+            str(formatting.latency_text(row)),
+            formatting.tail_text(row.latency.p90_ms if row.latency else None),
             f"{row.verdict} {row.reason}",
         ]
     assert _texts(page, ".records tbody tr > *") == [
-        *words.latency_facts(make_record(notes=("the CPU clock moved",))).values()
+        *formatting.latency_facts(make_record(notes=("the CPU clock moved",))).values()
     ]
 
 
@@ -188,7 +200,7 @@ def test_the_table_says_what_the_records_say(page: Any) -> None:
 def test_accuracy_records_have_a_table_of_their_own(browser: Any, tmp_path: Path) -> None:
     page = _open(browser, tmp_path, build_report([], [make_accuracy_record()]))
     assert _texts(page, ".records h2") == ["Accuracy records"]
-    facts = words.accuracy_facts(make_accuracy_record())
+    facts = formatting.accuracy_facts(make_accuracy_record())
     assert _texts(page, ".records thead th") == [*facts[0]]
     assert _texts(page, ".records tbody tr > *") == [cell for row in facts for cell in row.values()]
 
@@ -231,7 +243,9 @@ def test_every_scatter_can_be_read_out_aloud(page: Any) -> None:
     text = _texts(page, "figure > svg.wide > desc")[0]
     for row in make_rows():
         if row.latency and row.accuracy:
-            assert f"{row.artifact}: {words.ms(row.latency.p50_ms)} ms, {100 * row.accuracy[0].top1:.1f} %." in text
+            assert (
+                f"{row.artifact}: {formatting.ms(row.latency.p50_ms)} ms, {100 * row.accuracy[0].top1:.1f} %." in text
+            )
 
 
 def test_the_same_records_give_the_same_page_without_scripts_or_addresses() -> None:

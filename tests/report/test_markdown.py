@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from edgeact.report import build_report, render_html, render_markdown
-from edgeact.report import formatting as words
+from edgeact.report import build_report, formatting, render_html, render_markdown
 from tests.bench.making import make_record
 from tests.report.making import make_accuracy_record, make_drop, make_estimated_rows, make_rows, make_view
 
@@ -21,19 +20,19 @@ def test_the_table_says_what_the_records_say() -> None:
     for line, row in zip(cells, rows, strict=True):
         assert line[2] == row.precision
         assert line[-2] == row.verdict
-        assert str(words.latency_text(row)).replace("[", "\\[") in line
+        assert str(formatting.latency_text(row)).replace("[", "\\[") in line
         if row.latency:
-            assert f"{words.ms(row.latency.p90_ms or 0)} ms" in line
+            assert f"{formatting.ms(row.latency.p90_ms or 0)} ms" in line
 
 
 def test_what_was_lost_against_the_unpruned_model_stands_beside_the_accuracy() -> None:
     rows = tuple(row.model_copy(update={"drop": make_drop(1.0)}) for row in make_rows())
     report = build_report([make_view(rows=rows)])
-    told = words.drop_text(make_drop(1.0))
+    told = formatting.drop_text(make_drop(1.0))
     assert told.startswith("1.0 ")
     assert render_markdown(report).replace("\\[", "[").count(f"| {told} |") == len(rows)
     assert render_html(report).count(told) == len(rows)
-    assert words.DROP_HEAD not in render_html(build_report([make_view()]))
+    assert formatting.DROP_HEAD not in render_html(build_report([make_view()]))
 
 
 def test_text_of_the_records_cannot_break_out_of_its_cell() -> None:
@@ -52,7 +51,7 @@ def test_the_sections_of_the_page_are_all_there() -> None:
 
 def test_accuracy_records_have_a_table_with_a_row_for_every_level() -> None:
     text = render_markdown(build_report([], [make_accuracy_record()]))
-    expected = [[*facts.values()] for facts in words.accuracy_facts(make_accuracy_record())]
+    expected = [[*facts.values()] for facts in formatting.accuracy_facts(make_accuracy_record())]
     lines = _table(text[text.index("## Accuracy records") :], "artifact")
     assert [[cell.replace("\\[", "[") for cell in line] for line in lines] == expected
     assert "## Latency records" not in text

@@ -118,7 +118,7 @@ def test_what_was_found_what_failed_and_what_is_not_sure(pages: tuple[bool, str,
         assert "failed: it does not convert" in page
         assert "200 videos are too few" in page
         assert "undecided, p = 0.75" in page
-    assert html.count('class="point int8') >= 3 * 2  # wide and narrow
+    assert html.count('<g class="point">') == 3 * 2  # wide and narrow
 
 
 def test_a_search_without_a_measured_trial_has_no_picture(tmp_path: Path) -> None:
