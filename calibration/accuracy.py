@@ -59,7 +59,7 @@ class Scores:
         return means, np.array(self.video_label)
 
     @classmethod
-    def joined(cls, parts: Iterable[Scores]) -> Scores:
+    def concatenate(cls, parts: Iterable[Scores]) -> Scores:
         """Of all videos of `parts`, in their order: what one call over all of them would have given."""
         whole = cls()
         for part in parts:

@@ -18,7 +18,7 @@ from edgeact.errors import CalibrationError, VideoError
 from edgeact.progress import OnProgress
 from edgeact.video import VideoInfo, preprocess, probe_video, read_clips, window_starts
 
-__all__ = ["ClipSample", "motion", "oddities", "sample_clips", "spread", "video_inputs"]
+__all__ = ["ClipSample", "motion", "oddities", "sample_clips", "stratified_order", "video_inputs"]
 
 Clips = npt.NDArray[np.float32]
 
@@ -117,9 +117,9 @@ def sample_clips(
 
 
 def _readable(items: Sequence[VideoItem], clip: ClipSpec, seed: int, skipped: Counter[str]) -> Iterator[_Candidate]:
-    """One window of every video that can be read, in the order of `spread`."""
+    """One window of every video that can be read, in the order of `stratified_order`."""
     rng = np.random.default_rng(seed)
-    for item in spread(items, seed):
+    for item in stratified_order(items, seed):
         try:
             starts = window_starts(probe_video(item.path).duration_s, clip)
             (frames,) = read_clips(item.path, clip, (starts[rng.integers(len(starts))],))
@@ -148,7 +148,7 @@ def _spread_over_motion(candidates: list[_Candidate], quota: int) -> list[_Candi
     return [candidates[index] for index in sorted(taken)]
 
 
-def spread(items: Sequence[VideoItem], seed: int = 0) -> Iterator[VideoItem]:
+def stratified_order(items: Sequence[VideoItem], seed: int = 0) -> Iterator[VideoItem]:
     """All items, in an order any prefix of which is even over classes, and within a class over groups."""
     rng = np.random.default_rng(seed)
     by_class: dict[int, dict[str, list[VideoItem]]] = defaultdict(lambda: defaultdict(list))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeact.bundle import open_bundle
 from edgeact.calibration.accuracy import DataSource, Scores, require_videos, score_videos, summarize
-from edgeact.calibration.clips import spread
+from edgeact.calibration.clips import stratified_order
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
 from edgeact.devices import probe_machine
 from edgeact.errors import DatasetError, DeviceError
@@ -20,7 +20,7 @@ from edgeact.progress import OnProgress, OnStep, titled
 from edgeact.records import AccuracyRecord, Precision
 from edgeact.runtime import load
 
-__all__ = ["EvaluationPlan", "evaluate_bundle", "in_model_labels"]
+__all__ = ["EvaluationPlan", "evaluate_bundle", "match_labels"]
 
 _EVALUATING = "evaluating"
 _CHUNK = 64  # videos; opening a bundle takes as long as a few of them
@@ -53,11 +53,11 @@ def evaluate_bundle(
     dataset = load_dataset(plan.data, titled(on_step, LOADING_STEP))
     split = plan.split or next(name for name in ("test", "val", "train") if dataset.splits.get(name))
     bundle = open_bundle(path)
-    dataset = in_model_labels(dataset, bundle.manifest.labels)
-    items = tuple(itertools.islice(spread(dataset.split(split)), plan.videos))
+    dataset = match_labels(dataset, bundle.manifest.labels)
+    items = tuple(itertools.islice(stratified_order(dataset.split(split)), plan.videos))
     if on_step:
         on_step("opening the bundle", 0, 0)
-    if executors is None or executors.is_here:
+    if executors is None or executors.is_local:
         part = _evaluate_part(path, bundle.digest, plan, items, titled(on_step, _EVALUATING))
     else:
         part = _dealt_out(path, bundle.digest, plan, items, executors.work, titled(on_step, _EVALUATING))
@@ -123,10 +123,10 @@ def _dealt_out(
     if len(opened) > 1:
         told = " and ".join(f"{one[0]} on {one[2]} {one[3]}" for one in opened)
         raise DeviceError(f"the machines opened different things ({told}); choose one with --artifact and --backend")
-    return _Part(Scores.joined(part.scores for part in parts), opened[0])
+    return _Part(Scores.concatenate(part.scores for part in parts), opened[0])
 
 
-def in_model_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+def match_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
     """The data set with the model's labels, in the model's order, in place of its own; matched by name.
 
     Raises DatasetError naming labels of the data set that the model does not know.

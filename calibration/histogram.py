@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["EMPTY", "Histogram", "count"]
+__all__ = ["EMPTY", "Histogram", "count_magnitudes"]
 
 Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -75,7 +75,7 @@ EMPTY = Histogram(np.zeros(0, np.int64), np.inf, -np.inf)
 """Of no values; what sums begin with."""
 
 
-def count(values: npt.NDArray[np.float32]) -> Histogram:
+def count_magnitudes(values: npt.NDArray[np.float32]) -> Histogram:
     """Count the values of one contiguous, not empty float32 array of any shape.
 
     Where a value is NaN or infinite the extrema are too, and nothing is counted.

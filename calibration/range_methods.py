@@ -14,9 +14,19 @@ import numpy.typing as npt
 
 from edgeact.calibration.histogram import Histogram
 
-__all__ = ["METHODS", "STEPS", "MethodName", "RangeMethod", "entropy", "minmax", "mse", "percentile", "squared_errors"]
+__all__ = [
+    "INT8_MAX",
+    "METHODS",
+    "MethodName",
+    "RangeMethod",
+    "entropy",
+    "minmax",
+    "mse",
+    "percentile",
+    "squared_errors",
+]
 
-STEPS = 127
+INT8_MAX = 127
 """Steps of symmetric int8 on either side of 0."""
 
 MethodName = Literal["minmax", "percentile", "entropy", "mse"]
@@ -63,7 +73,7 @@ def squared_errors(histogram: Histogram, limits: Values) -> Values:
     used = np.flatnonzero(histogram.counts)
     middles, counts = middles[used], histogram.counts[used]
     # What rounds to 0 by the smallest limit does so by all.
-    coarse = middles >= limits.min() / STEPS / 2
+    coarse = middles >= limits.min() / INT8_MAX / 2
     rest = float(np.sum(counts[~coarse] * middles[~coarse] ** 2))
     middles, counts = middles[coarse], counts[coarse]
     errors = [_squared_error(middles, counts, limit) if limit else 0.0 for limit in limits.tolist()]
@@ -71,8 +81,8 @@ def squared_errors(histogram: Histogram, limits: Values) -> Values:
 
 
 def _squared_error(values: Values, counts: npt.NDArray[np.int64], limit: float) -> float:
-    step = limit / STEPS
-    rounded = np.minimum(np.rint(values / step), STEPS) * step
+    step = limit / INT8_MAX
+    rounded = np.minimum(np.rint(values / step), INT8_MAX) * step
     return float(np.dot(counts, (values - rounded) ** 2))
 
 

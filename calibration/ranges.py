@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from edgeact.calibration.range_methods import STEPS, MethodName
+from edgeact.calibration.range_methods import INT8_MAX, MethodName
 from edgeact.records import Fraction, Record
 
-__all__ = ["STEPS", "TOLERANCE", "Ranges", "TensorRange", "checkpoints", "settled"]
+__all__ = ["INT8_MAX", "TOLERANCE", "Ranges", "TensorRange", "checkpoints", "settled"]
 
 TOLERANCE = 0.05
 """A limit has settled where the second half of the clips moved it by no more than this share of itself.
@@ -34,7 +34,7 @@ class TensorRange(Record):
     @property
     def scale(self) -> float:
         """The step of int8."""
-        return self.limit / STEPS
+        return self.limit / INT8_MAX
 
 
 class Ranges(Record):

@@ -47,7 +47,7 @@ class Executors:
     """How many tasks run at once."""
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether timing happens in this very process."""
         return isinstance(self.timing, SerialExecutor)
 

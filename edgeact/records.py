@@ -22,7 +22,7 @@ __all__ = [
     "Interval",
     "Latency",
     "LatencyRecord",
-    "LayerDamage",
+    "LayerSensitivity",
     "Machine",
     "Measurements",
     "PairedDrop",
@@ -181,7 +181,7 @@ class Row(Record):
     reason: str
 
 
-class LayerDamage(Record):
+class LayerSensitivity(Record):
     """What INT8 in one layer alone does to the network's output."""
 
     layer: str = Field(description="name of the node in the ONNX graph")
@@ -201,7 +201,7 @@ class Sensitivity(Record):
     top1_agreement: Fraction
     mixed_snr_db: float | None = Field(default=None, description="with the layers that have a float_reason in float")
     mixed_top1_agreement: Fraction | None = Field(default=None, description="None: no mixed INT8 was looked for")
-    layers: tuple[LayerDamage, ...] = Field(description="in the graph's order")
+    layers: tuple[LayerSensitivity, ...] = Field(description="in the graph's order")
 
 
 class Measurements(Record):

@@ -14,7 +14,7 @@ from edgeact.executors import Executors, SerialExecutor, open_executors
 
 def test_here_every_task_is_done_when_it_is_submitted() -> None:
     with open_executors() as executors:
-        assert executors.is_here
+        assert executors.is_local
         future = executors.work.submit(divmod, 7, 2)
         assert future.done()
         assert future.result() == (3, 1)
@@ -34,8 +34,8 @@ def test_what_a_task_raises_belongs_to_its_result_and_an_interruption_to_the_cal
 
 def test_any_executor_serves() -> None:
     with ThreadPoolExecutor(2) as pool:
-        assert not Executors(pool, pool, 2).is_here
-    assert Executors(SerialExecutor(), SerialExecutor()).is_here
+        assert not Executors(pool, pool, 2).is_local
+    assert Executors(SerialExecutor(), SerialExecutor()).is_local
 
 
 @pytest.mark.parametrize("spec", ["", "dask", "dask://", "dask://host", "tcp://host:1", "dask://ho st:1"])

@@ -8,11 +8,11 @@ from pathlib import Path
 from edgeact.calibration.datasets.base import VIDEO_SUFFIXES, Dataset, VideoItem
 from edgeact.calibration.datasets.listing import (
     Listing,
-    carve,
     check_options,
     fraction_option,
-    need_folder,
     read_table,
+    require_folder,
+    split_off,
     whole_number_option,
 )
 from edgeact.errors import DatasetError, UsageError
@@ -38,7 +38,7 @@ def load_folder(root: Path | None, options: dict[str, str], on_progress: OnProgr
     Raises DatasetError where there are no classes, too few groups, or a group is in two splits.
     """
     check_options(_NAME, options, ("fold", "group", "test", "val"))
-    root = need_folder(_NAME, root, "one folder of videos per class")
+    root = require_folder(_NAME, root, "one folder of videos per class")
     group_of = _GroupRule(root, options.get("group"))
     is_listed = (root / "splits.csv").is_file()
     splits = {path: _SPLIT_FOLDERS[path.name] for path in _folders(root) if path.name in _SPLIT_FOLDERS}
@@ -52,9 +52,9 @@ def load_folder(root: Path | None, options: dict[str, str], on_progress: OnProgr
         listing.add(split, item)
     for_val = fraction_option("val", options, 0.15)
     if not is_listed and not splits:
-        carve(listing, "train", "test", fraction_option("test", options, 0.15), keep=2 if for_val else 1)
+        split_off(listing, "train", "test", fraction_option("test", options, 0.15), keep=2 if for_val else 1)
     if "val" not in listing.splits:
-        carve(listing, "train", "val", for_val)
+        split_off(listing, "train", "val", for_val)
     return listing.dataset(_NAME, root, labels)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from edgeact.calibration.datasets.base import Dataset, VideoItem
 from edgeact.calibration.datasets.listing import (
     Listing,
-    carve,
     check_options,
     fraction_option,
-    need_folder,
     read_lines,
+    require_folder,
+    split_off,
     whole_number_option,
 )
 from edgeact.errors import DatasetError
@@ -41,7 +41,7 @@ def load_hmdb51(root: Path | None, options: dict[str, str], on_progress: OnProgr
     check_options(_NAME, options, ("split", "val"))
     number = whole_number_option("split", options, 1, range(1, 4))
     fraction = fraction_option("val", options, 0.1)
-    root = need_folder(_NAME, root, f"'<class>_test_split{number}.txt' lists and the class folders")
+    root = require_folder(_NAME, root, f"'<class>_test_split{number}.txt' lists and the class folders")
     lists = _find_lists(root, number)
     labels = tuple(sorted(lists))
     listing = Listing()
@@ -53,7 +53,7 @@ def load_hmdb51(root: Path | None, options: dict[str, str], on_progress: OnProgr
     if leaking := len(listing.splits.get("train", [])) - len(kept):
         listing.skipped["training videos of a test group"] = leaking
         listing.splits["train"] = kept
-    carve(listing, "train", "val", fraction)
+    split_off(listing, "train", "val", fraction)
     return listing.dataset(_NAME, root, labels)
 
 

@@ -14,13 +14,13 @@ from edgeact.errors import DatasetError, MissingDatasetError, UsageError
 
 __all__ = [
     "Listing",
-    "carve",
     "check_options",
     "find_file",
     "fraction_option",
-    "need_folder",
     "read_lines",
     "read_table",
+    "require_folder",
+    "split_off",
     "whole_number_option",
 ]
 
@@ -46,7 +46,7 @@ class Listing:
         return Dataset(name, root, labels, {split: tuple(items) for split, items in self.splits.items()}, self.skipped)
 
 
-def carve(listing: Listing, source: str, target: str, fraction: float, keep: int = 1) -> None:
+def split_off(listing: Listing, source: str, target: str, fraction: float, keep: int = 1) -> None:
     """Move about `fraction` of each class's groups of split `source`, whole and at least one, to split `target`.
 
     A class keeps `keep` groups in `source` where it has more, else one; only where no group can go at all without
@@ -86,7 +86,7 @@ def _chosen(groups: Iterable[str], items: Iterable[VideoItem], fraction: float, 
     return chosen
 
 
-def need_folder(name: str, root: Path | None, holds: str) -> Path:
+def require_folder(name: str, root: Path | None, holds: str) -> Path:
     """`root`, or DatasetError saying what the folder should hold."""
     if root is None:
         raise DatasetError(f"{name} needs a path: '{name}:/path', a folder with {holds}")

@@ -8,12 +8,12 @@ from pathlib import Path
 from edgeact.calibration.datasets.base import Dataset, VideoItem
 from edgeact.calibration.datasets.listing import (
     Listing,
-    carve,
     check_options,
     find_file,
     fraction_option,
-    need_folder,
     read_lines,
+    require_folder,
+    split_off,
     whole_number_option,
 )
 from edgeact.errors import DatasetError
@@ -38,7 +38,7 @@ def load_ucf101(root: Path | None, options: dict[str, str], on_progress: OnProgr
     number = whole_number_option("split", options, 1, range(1, 4))
     fraction = fraction_option("val", options, 0.1)
     holds = "classInd.txt, trainlist0N.txt, testlist0N.txt and the class folders"
-    root = need_folder(_NAME, root, holds)
+    root = require_folder(_NAME, root, holds)
     index = find_file(_NAME, root, _LIST_FOLDERS, "classInd.txt")
     labels = _read_classes(index)
     listing = Listing()
@@ -46,7 +46,7 @@ def load_ucf101(root: Path | None, options: dict[str, str], on_progress: OnProgr
     lines = [(split, line) for split, path in lists.items() for line in read_lines(_NAME, path)]
     for split, line in counted(lines, on_progress):
         listing.add(split, _item(root, lists[split], line, labels))
-    carve(listing, "train", "val", fraction)
+    split_off(listing, "train", "val", fraction)
     return listing.dataset(_NAME, root, labels)
 
 

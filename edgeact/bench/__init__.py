@@ -2,7 +2,7 @@
 
 from edgeact.bench.bench import BenchOptions, bench_bundle
 from edgeact.bench.conditions import notable_changes, take_sensors
-from edgeact.bench.gate import Comparison, compare, junit_xml, parse_limit, read_record, refuse_early
+from edgeact.bench.gate import Comparison, check_comparable, compare, junit_xml, parse_limit, read_record
 from edgeact.bench.protocol import BenchPlan, interleave, measure_latency
 from edgeact.bench.statistics import P90_MIN_RUNS, P99_MIN_RUNS, median_interval, median_ratio, summarize
 
@@ -13,6 +13,7 @@ __all__ = [
     "BenchPlan",
     "Comparison",
     "bench_bundle",
+    "check_comparable",
     "compare",
     "interleave",
     "junit_xml",
@@ -22,7 +23,6 @@ __all__ = [
     "notable_changes",
     "parse_limit",
     "read_record",
-    "refuse_early",
     "summarize",
     "take_sensors",
 ]

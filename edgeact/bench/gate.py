@@ -28,7 +28,7 @@ from edgeact.devices import probe_machine
 from edgeact.errors import BaselineError, MissingBaselineError, RegressionError, UsageError
 from edgeact.records import SCHEMA_VERSION, Interval, Latency, LatencyRecord, Machine
 
-__all__ = ["Comparison", "compare", "junit_xml", "parse_limit", "read_record", "refuse_early"]
+__all__ = ["Comparison", "check_comparable", "compare", "junit_xml", "parse_limit", "read_record"]
 
 _DECIDING_RUNS = 20  # below it a bootstrap of medians promises more than it holds
 _ADVICE = "measure a new baseline here with: edgeact bench BUNDLE --out FILE"
@@ -99,7 +99,7 @@ def read_record(path: str | Path) -> LatencyRecord:
     return record
 
 
-def refuse_early(baseline: LatencyRecord, bundle: Bundle, options: BenchOptions) -> None:
+def check_comparable(baseline: LatencyRecord, bundle: Bundle, options: BenchOptions) -> None:
     """Raise BaselineError where machine, bundle and options tell already that `compare` would; nothing is measured.
 
     What only the open session tells, its device and the choice that was left to it, is for `compare`.

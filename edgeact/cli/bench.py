@@ -77,11 +77,11 @@ def _measure(bundle: Path, options: BenchOptions) -> LatencyRecord:
 
 def _refuse_early(before: LatencyRecord, bundle: Path, options: BenchOptions, junit: Path | None) -> None:
     """Do not measure for minutes what cannot be compared in the end."""
-    from edgeact.bench import junit_xml, refuse_early
+    from edgeact.bench import check_comparable, junit_xml
     from edgeact.bundle import open_bundle
 
     try:
-        refuse_early(before, open_bundle(bundle), options)
+        check_comparable(before, open_bundle(bundle), options)
     except BaselineError as error:
         if junit:
             write_text(junit, junit_xml(before, error))

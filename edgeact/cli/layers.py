@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.bundle.manifest import Manifest
-from edgeact.records import LayerDamage, Measurements, Sensitivity
+from edgeact.records import LayerSensitivity, Measurements, Sensitivity
 from edgeact.report.sensitivity import LAYER_HEADS, layer_cells, layer_name, summarize_sensitivity, worst_first
 
 __all__ = ["layers_shown"]
@@ -29,7 +29,7 @@ def layers_shown(manifest: Manifest, measured: Measurements | None) -> Renderabl
     return Group(*lines, *(part for sensitivity in looked_into for part in _damage(sensitivity)))
 
 
-def _lines(artifacts: list[str], float_layers: dict[str, str], known: dict[str, LayerDamage]) -> Iterator[str]:
+def _lines(artifacts: list[str], float_layers: dict[str, str], known: dict[str, LayerSensitivity]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for layer, reason in float_layers.items():
         name = layer_name(known[layer]) if layer in known else layer

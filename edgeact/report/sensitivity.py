@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgeact.records import LayerDamage, Sensitivity
+from edgeact.records import LayerSensitivity, Sensitivity
 from edgeact.report.formatting import percent, snr_text
 
 __all__ = ["LAYER_HEADS", "layer_cells", "layer_name", "summarize_sensitivity", "worst_first"]
@@ -12,12 +12,12 @@ __all__ = ["LAYER_HEADS", "layer_cells", "layer_name", "summarize_sensitivity", 
 LAYER_HEADS = ("layer", "MMACs", "SNR alone", "same top-1 alone", "mixed precision")
 
 
-def worst_first(sensitivity: Sensitivity) -> list[LayerDamage]:
+def worst_first(sensitivity: Sensitivity) -> list[LayerSensitivity]:
     """Sort the layers by the noise that each causes alone, most first."""
     return sorted(sensitivity.layers, key=lambda layer: math.inf if layer.snr_db is None else layer.snr_db)
 
 
-def layer_name(layer: LayerDamage) -> str:
+def layer_name(layer: LayerSensitivity) -> str:
     """Return the layer's module if its weight has the name of the state dict, else the name of its graph node."""
     module = layer.weight.removesuffix(".weight")
     return module if module and "/" not in module else layer.layer
@@ -41,7 +41,7 @@ def summarize_sensitivity(sensitivity: Sensitivity) -> tuple[str, ...]:
     return (all_int8, mixed)
 
 
-def layer_cells(layer: LayerDamage) -> tuple[str, ...]:
+def layer_cells(layer: LayerSensitivity) -> tuple[str, ...]:
     """Return the cells of a layer's table row, see LAYER_HEADS."""
     return (
         layer_name(layer),

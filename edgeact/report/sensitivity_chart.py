@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgeact.records import LayerDamage, Sensitivity
+from edgeact.records import LayerSensitivity, Sensitivity
 from edgeact.report.formatting import percent, snr_text
 from edgeact.report.sensitivity import layer_name, worst_first
 from edgeact.report.svg import COLORS, NARROW_PX, Heading, new_figure, to_svg
@@ -44,7 +44,7 @@ def draw_sensitivity(sensitivity: Sensitivity, name: str, css_class: str, width_
         return to_svg(figure, Heading(name, css_class, _TITLE), tooltips)
 
 
-def _tooltip(layer: LayerDamage) -> str:
+def _tooltip(layer: LayerSensitivity) -> str:
     kept = "; kept in float" if layer.float_reason else ""
     return f"{layer_name(layer)}: {snr_text(layer.snr_db)}, same top-1 on {percent(layer.top1_agreement)} %{kept}"
 
@@ -64,7 +64,7 @@ def _scale(axes: Axes, sensitivity: Sensitivity) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def _draw_bars(axes: Axes, layers: Sequence[LayerDamage], height: float) -> None:
+def _draw_bars(axes: Axes, layers: Sequence[LayerSensitivity], height: float) -> None:
     """Draw a bar from the quiet end of the axis to each layer's SNR; a layer without noise has a bar of no length."""
     quiet, _ = axes.get_xlim()
     is_float = [bool(layer.float_reason) for layer in layers]
@@ -83,7 +83,7 @@ def _draw_bars(axes: Axes, layers: Sequence[LayerDamage], height: float) -> None
         bar.set_gid(f"layer-{index}")
 
 
-def _write_names(axes: Axes, layers: Sequence[LayerDamage], *, is_above: bool) -> None:
+def _write_names(axes: Axes, layers: Sequence[LayerSensitivity], *, is_above: bool) -> None:
     """Write each layer's name left of its bar or above it, in bold if kept in float, and its SNR on the right."""
     names = [layer_name(layer) for layer in layers]
     if is_above:

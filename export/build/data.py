@@ -11,9 +11,9 @@ import numpy as np
 
 from edgeact.bundle import Calibration
 from edgeact.calibration.accuracy import DataSource
-from edgeact.calibration.clips import ClipSample, sample_clips, spread
+from edgeact.calibration.clips import ClipSample, sample_clips, stratified_order
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
-from edgeact.calibration.evaluation import in_model_labels
+from edgeact.calibration.evaluation import match_labels
 from edgeact.calibration.range_methods import MethodName
 from edgeact.clip import ClipSpec
 from edgeact.errors import CalibrationError, DatasetError
@@ -124,13 +124,13 @@ class _Loaded:
 
 
 def _chosen(split: ExportSplit, plan: DataPlan) -> tuple[VideoItem, ...]:
-    return tuple(itertools.islice(spread(split.evaluation, plan.seed), plan.evaluation_videos))
+    return tuple(itertools.islice(stratified_order(split.evaluation, plan.seed), plan.evaluation_videos))
 
 
 def _load(plan: DataPlan, labels: Sequence[str], on_step: OnStep | None) -> _Loaded:
     dataset, foreign = load_dataset(plan.spec or DEFAULT_DATA, titled(on_step, LOADING_STEP)), None
     try:
-        dataset = in_model_labels(dataset, labels)
+        dataset = match_labels(dataset, labels)
     except DatasetError as error:
         foreign = f"accuracy not measured: {error}"
     return _Loaded(dataset, split_for_export(dataset), foreign)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from edgeact.calibration.histogram import EMPTY, Histogram, count
+from edgeact.calibration.histogram import EMPTY, Histogram, count_magnitudes
 from edgeact.calibration.range_methods import METHODS, MethodName
 from edgeact.calibration.ranges import Ranges, TensorRange, checkpoints, settled
 from edgeact.devices import usable_cores
@@ -149,7 +149,7 @@ class _Observer:
         del values
         while tensors:
             name, array = tensors.popitem()
-            found = count(array)
+            found = count_magnitudes(array)
             if not np.isfinite((found.low, found.high)).all():
                 raise CalibrationError(
                     f"the range of '{name}' on the calibration clips is not usable: layer '{self._layers[name]}' gives "

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 
 import edgeact
-from edgeact.calibration.histogram import count
+from edgeact.calibration.histogram import count_magnitudes
 from edgeact.calibration.range_cache import RangeCache, RangeKey, digest_clips, digest_names
 from edgeact.calibration.range_methods import MethodName, minmax
 from edgeact.calibration.ranges import Ranges, settled
@@ -27,7 +27,7 @@ from edgeact.progress import OnProgress
 __all__ = ["Calibrator"]
 
 # The code that observes, too: a version may lie behind it while it is worked on.
-_PARTS = (count, minmax, settled, observe)
+_PARTS = (count_magnitudes, minmax, settled, observe)
 _CODE = digest_names(inspect.getsource(sys.modules[part.__module__]) for part in _PARTS)
 _VERSIONS = {
     "edgeact": f"{edgeact.__version__} ({_CODE[:16]})",

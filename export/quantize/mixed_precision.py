@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgeact.export.quantize.sensitivity import compare
 from edgeact.export.quantize.toggle_graph import Layer, SwitchedGraph
 from edgeact.progress import OnProgress
-from edgeact.records import LayerDamage, Parity, Sensitivity
+from edgeact.records import LayerSensitivity, Parity, Sensitivity
 
 __all__ = ["MOST_IN_FLOAT", "Goal", "Mix", "goal_beyond", "mix"]
 
@@ -47,7 +47,7 @@ class Mix:
     reached: Parity
     share: float
     """Of the multiply-accumulates of all layers looked at, in float."""
-    layers: tuple[LayerDamage, ...]
+    layers: tuple[LayerSensitivity, ...]
     wanted: tuple[int, float] | None = None
     """Where the goal takes more than MOST_IN_FLOAT: how many layers it takes, and their share."""
 
@@ -168,7 +168,7 @@ class _Search:
             self.on_progress(self._tried, 0)
 
 
-def _damage(layer: LayerDamage) -> str:
+def _damage(layer: LayerSensitivity) -> str:
     snr = "no error" if layer.snr_db is None else f"{layer.snr_db:.1f} dB"
     return f"{snr} of SNR and {layer.top1_agreement:.0%} of the top-1"
 

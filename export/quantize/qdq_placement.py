@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from edgeact.calibration.ranges import STEPS, Ranges
+from edgeact.calibration.ranges import INT8_MAX, Ranges
 from edgeact.export.graph.torch_to_onnx import drop_unused_initializers
 from edgeact.export.graph.view import GraphView, view
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS
@@ -103,7 +103,7 @@ def _take_out(model: onnx.ModelProto) -> tuple[set[str], dict[str, float]]:
 
 def _held(graph: GraphView, node: NodeProto) -> float:
     scale = graph.constant(node.input[1])
-    return 0.0 if scale is None else float(scale) * STEPS
+    return 0.0 if scale is None else float(scale) * INT8_MAX
 
 
 def _rename(nodes: Iterable[NodeProto], old: str, new: str) -> None:
@@ -211,7 +211,7 @@ class _Limits:
 
 def _step(graph: GraphView, limits: Mapping[str, float]) -> _Step:
     limit = max(limits.values()) or 1.0  # any step holds what is always 0
-    return _Step(limit / STEPS, all(_never_negative(graph, name) for name in limits))
+    return _Step(limit / INT8_MAX, all(_never_negative(graph, name) for name in limits))
 
 
 def _never_negative(graph: GraphView, name: str) -> bool:

@@ -11,7 +11,7 @@ from edgeact.calibration.parity import compare_logits
 from edgeact.errors import CalibrationError
 from edgeact.export.quantize.toggle_graph import SwitchedGraph
 from edgeact.progress import OnProgress
-from edgeact.records import LayerDamage, Parity, Sensitivity
+from edgeact.records import LayerSensitivity, Parity, Sensitivity
 
 __all__ = ["compare", "measure_sensitivity"]
 
@@ -50,7 +50,7 @@ def measure_sensitivity(
         snr_db=whole.snr_db,
         top1_agreement=whole.top1_agreement,
         layers=tuple(
-            LayerDamage(
+            LayerSensitivity(
                 layer=layer.name,
                 weight=layer.weight,
                 macs=layer.macs,

@@ -83,7 +83,7 @@ def search(request: SearchRequest, executors: Executors, callbacks: Callbacks | 
         reference = tuple(study.note("reference", lambda: _reference(job, callbacks)))
         judge = Judge(recipe, space, base, reference, request.budgets, request.trials)
         run = _Run(request, job, study, judge, callbacks)
-        if base.is_timed and executors.is_here:
+        if base.is_timed and executors.is_local:
             run.check_machine(probe_machine())
         return run.until_done(executors)
 

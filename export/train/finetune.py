@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import nn
 
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
-from edgeact.calibration.evaluation import in_model_labels
+from edgeact.calibration.evaluation import match_labels
 from edgeact.errors import DatasetError, UsageError
 from edgeact.export.models.checkpoint import (
     ModelCard,
@@ -129,7 +129,7 @@ class _Stage:
 
 
 def _job(model: LoadedModel, request: FinetuneRequest, avoid: Sequence[VideoItem], report: Progress) -> _Job:
-    dataset = in_model_labels(load_dataset(request.data, titled(report.on_step, LOADING_STEP)), model.labels)
+    dataset = match_labels(load_dataset(request.data, titled(report.on_step, LOADING_STEP)), model.labels)
     if not dataset.splits.get("train"):
         raise DatasetError(f"'{request.data}' has no 'train' split to fine-tune on; it has {', '.join(dataset.splits)}")
     items = _unseen(dataset, avoid, report)

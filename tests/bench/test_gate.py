@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from edgeact.bench import (
     BenchOptions,
     Comparison,
+    check_comparable,
     compare,
     junit_xml,
     parse_limit,
     read_record,
-    refuse_early,
     summarize,
 )
 from edgeact.devices import probe_machine
@@ -158,10 +158,10 @@ def test_what_is_known_before_measuring_refuses_a_stranger_then(
     own = {"model": bundle.manifest.model.name, "artifact": "fp32", "backend": "onnxruntime", "input_shape": shape}
     baseline = make_record().model_copy(update={**own, "latency": latency, **change, "machine": machine})
     if told is None:
-        refuse_early(baseline, bundle, options)
+        check_comparable(baseline, bundle, options)
     else:
         with pytest.raises(BaselineError) as caught:
-            refuse_early(baseline, bundle, options)
+            check_comparable(baseline, bundle, options)
         assert told in str(caught.value)
 
 

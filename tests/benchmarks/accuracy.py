@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeact.calibration.accuracy import Scores, collect_scores
 from edgeact.calibration.clips import sample_clips
 from edgeact.calibration.datasets import VideoItem, load_dataset
-from edgeact.calibration.evaluation import in_model_labels
+from edgeact.calibration.evaluation import match_labels
 from edgeact.calibration.paired_test import compare_paired
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.records import PairedDrop
@@ -58,7 +58,7 @@ def _runner(recognizer: Recognizer) -> Run:
 
 def _drops(shop: Workshop, runs: Mapping[str, Run]) -> dict[str, PairedDrop]:
     """What each loses against PyTorch, and under 'peer' what the bundle loses against the peer."""
-    items = in_model_labels(load_dataset(DATA), shop.model.labels).split("test")
+    items = match_labels(load_dataset(DATA), shop.model.labels).split("test")
     shop.on_step(f"recognising {len(items)} held-out videos")
     right = {name: _right(score) for name, score in collect_scores(runs, items, shop.model.clip).items()}
     reference = _right_in_pytorch(shop, items)

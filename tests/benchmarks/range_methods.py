@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeact.calibration.clips import sample_clips
 from edgeact.calibration.datasets import load_dataset
-from edgeact.calibration.evaluation import in_model_labels
+from edgeact.calibration.evaluation import match_labels
 from edgeact.calibration.parity import compare_logits
 from edgeact.calibration.range_methods import METHODS
 from edgeact.calibration.ranges import Ranges
@@ -75,7 +75,7 @@ def compare(model: LoadedModel, calibration: Clips, held_out: Clips, labels: Seq
 def table() -> str:
     """The comparison on the shipped model, as Markdown."""
     model = load_model(None, LoadRequest())
-    split = split_for_export(in_model_labels(load_dataset(DEFAULT_DATA), model.labels))
+    split = split_for_export(match_labels(load_dataset(DEFAULT_DATA), model.labels))
     held_out = sample_clips(split.evaluation, model.clip, _HELD_OUT)
     labels = [item.label for item in held_out.items]
     right = _correct(_in_pytorch(model, held_out.inputs), labels)

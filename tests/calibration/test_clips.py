@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeact.calibration.clips import motion as motion_of
-from edgeact.calibration.clips import sample_clips, spread, video_inputs
+from edgeact.calibration.clips import sample_clips, stratified_order, video_inputs
 from edgeact.calibration.datasets import VideoItem
 from edgeact.errors import CalibrationError, VideoError
 from edgeact.video import probe_video, write_video
@@ -33,7 +33,7 @@ def _even(taken: Counter[object], available: Counter[object]) -> bool:
 @given(PAIRS, st.integers(0, 5))
 def test_every_prefix_is_even_over_classes_and_then_over_groups(pairs: list[tuple[int, int]], seed: int) -> None:
     items = _items(pairs)
-    order = list(spread(items, seed))
+    order = list(stratified_order(items, seed))
     assert sorted(order, key=lambda item: item.path) == sorted(items, key=lambda item: item.path)
     for length in range(len(order) + 1):
         prefix = order[:length]
@@ -48,7 +48,7 @@ def test_every_prefix_is_even_over_classes_and_then_over_groups(pairs: list[tupl
 @given(PAIRS, st.integers(0, 5))
 def test_the_order_is_the_seeds(pairs: list[tuple[int, int]], seed: int) -> None:
     items = _items(pairs)
-    assert list(spread(items, seed)) == list(spread(items, seed))
+    assert list(stratified_order(items, seed)) == list(stratified_order(items, seed))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from edgeact.bundle import Bundle
 from edgeact.calibration import evaluation
 from edgeact.calibration.accuracy import Scores, require_videos, score_videos
 from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_dataset
-from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle, in_model_labels
+from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle, match_labels
 from edgeact.clip import ClipSpec
 from edgeact.errors import BackendUnavailableError, DatasetError, DeviceError, UnknownNameError
 from edgeact.executors import Executors
@@ -93,9 +93,9 @@ def test_labels_the_model_does_not_know_are_named() -> None:
     item = VideoItem(Path("/v/a.mp4"), 1, "a")
     dataset = Dataset("made", Path("/v"), ("blue", "violet"), {"test": (item,)})
     with pytest.raises(DatasetError, match=r"1 labels the model does not know \(violet\).*dark, red, green"):
-        in_model_labels(dataset, LABELS)
+        match_labels(dataset, LABELS)
     known = Dataset("made", Path("/v"), ("blue", "green"), {"test": (item,)})
-    assert in_model_labels(known, LABELS).splits["test"][0].label == LABELS.index("green")
+    assert match_labels(known, LABELS).splits["test"][0].label == LABELS.index("green")
 
 
 def test_dealt_out_to_other_processes_it_counts_the_same(
@@ -124,7 +124,7 @@ def test_scores_are_joined_in_order_though_a_part_has_none(videos: Path) -> None
 
     whole = score_videos({"a": run}, [*items[:3], *broken, *items[3:]], clip)["a"]
     parts = [score_videos({"a": run}, part, clip)["a"] for part in (items[:3], broken, items[3:])]
-    joined = Scores.joined(parts)
+    joined = Scores.concatenate(parts)
     for own, expected in ((joined.videos(), whole.videos()), (joined.clips(), whole.clips())):
         assert np.array_equal(own[0], expected[0])
         assert np.array_equal(own[1], expected[1])

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from edgeact.calibration.histogram import EMPTY, count
+from edgeact.calibration.histogram import EMPTY, count_magnitudes
 from edgeact.calibration.range_methods import (
+    INT8_MAX,
     METHODS,
-    STEPS,
     MethodName,
     entropy,
     minmax,
@@ -30,9 +30,9 @@ NAMES = sorted(METHODS)
 
 
 def _squared_error(values: Values, limit: float) -> float:
-    step = limit / STEPS
+    step = limit / INT8_MAX
     wide = values.astype(np.float64)
-    return float(np.square(wide - np.clip(np.rint(wide / step), -STEPS, STEPS) * step).sum())
+    return float(np.square(wide - np.clip(np.rint(wide / step), -INT8_MAX, INT8_MAX) * step).sum())
 
 
 def _samples(kind: str, seed: int = 0) -> Values:
@@ -59,7 +59,7 @@ def test_every_name_has_its_method() -> None:
 @settings(max_examples=40)
 def test_a_limit_lies_within_what_was_seen(name: MethodName, values: Values) -> None:
     largest = float(np.abs(values).max())
-    limit = METHODS[name](count(values))
+    limit = METHODS[name](count_magnitudes(values))
     assert 0 <= limit <= largest
     assert (limit == 0) == (largest == 0)
 
@@ -71,15 +71,15 @@ def test_the_limit_scales_with_the_values(name: MethodName, values: Values, powe
     values = values[np.abs(values) > 1e-20]
     if values.size:
         factor = 2.0**power
-        scaled = METHODS[name](count(values * np.float32(factor)))
-        assert scaled == pytest.approx(METHODS[name](count(values)) * factor, rel=1e-6)
+        scaled = METHODS[name](count_magnitudes(values * np.float32(factor)))
+        assert scaled == pytest.approx(METHODS[name](count_magnitudes(values)) * factor, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(arrays=st.lists(ARRAYS, min_size=2, max_size=4))
 @settings(max_examples=25)
 def test_the_order_of_clips_changes_nothing(name: MethodName, arrays: list[Values]) -> None:
-    there, back = (sum(map(count, order), EMPTY) for order in (arrays, arrays[::-1]))
+    there, back = (sum(map(count_magnitudes, order), EMPTY) for order in (arrays, arrays[::-1]))
     assert METHODS[name](there) == METHODS[name](back)
 
 
@@ -87,14 +87,14 @@ def test_the_order_of_clips_changes_nothing(name: MethodName, arrays: list[Value
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_factor_scales_the_limit_nearly(name: MethodName, kind: str) -> None:
     values = _samples(kind)
-    limits = [METHODS[name](count(values * np.float32(factor))) / factor for factor in (1.0, 1.37, 0.011)]
+    limits = [METHODS[name](count_magnitudes(values * np.float32(factor))) / factor for factor in (1.0, 1.37, 0.011)]
     # The best limits are close to one another in what they lose, less so in value.
     assert max(limits) / min(limits) < {"entropy": 1.3, "mse": 1.05}.get(name, 1.005)
 
 
 @given(values=ARRAYS)
 def test_percentile_100_is_min_max(values: Values) -> None:
-    assert percentile(count(values), 100.0) == minmax(count(values)) == np.abs(values).max()
+    assert percentile(count_magnitudes(values), 100.0) == minmax(count_magnitudes(values)) == np.abs(values).max()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,13 +102,13 @@ def test_percentile_100_is_min_max(values: Values) -> None:
 def test_a_percentile_is_numpys_within_a_bin(kind: str, percent: float) -> None:
     values = _samples(kind)
     wanted = np.percentile(np.abs(values), percent)
-    found = percentile(count(values), percent)
-    assert found == pytest.approx(wanted if wanted > 0 else minmax(count(values)), rel=2**-8)
+    found = percentile(count_magnitudes(values), percent)
+    assert found == pytest.approx(wanted if wanted > 0 else minmax(count_magnitudes(values)), rel=2**-8)
 
 
 @given(values=ARRAYS, percents=st.tuples(st.floats(1, 100), st.floats(1, 100)))
 def test_more_percent_never_clip_more(values: Values, percents: tuple[float, float]) -> None:
-    histogram = count(values)
+    histogram = count_magnitudes(values)
     shares = [histogram.share_above(percentile(histogram, percent)) for percent in sorted(percents)]
     assert shares[1] <= shares[0] + 1e-9 or shares[0] == 0  # a percentile of 0 gives the whole range
 
@@ -116,12 +116,12 @@ def test_more_percent_never_clip_more(values: Values, percents: tuple[float, flo
 def test_a_tensor_of_zeros_and_a_few_values_keeps_those() -> None:
     values = np.zeros(1_000_000, np.float32)
     values[:3] = (1.0, 2.0, -3.0)
-    assert percentile(count(values)) == 3.0
+    assert percentile(count_magnitudes(values)) == 3.0
 
 
 @given(values=ARRAYS)
 def test_the_smallest_squared_error_is_never_above_min_maxs_by_the_counts(values: Values) -> None:
-    histogram = count(values)
+    histogram = count_magnitudes(values)
     errors = squared_errors(histogram, np.array([mse(histogram), minmax(histogram)]))
     assert errors[0] <= errors[1] * (1 + 1e-9)
 
@@ -129,21 +129,21 @@ def test_the_smallest_squared_error_is_never_above_min_maxs_by_the_counts(values
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_smallest_squared_error_is_that_of_the_values_themselves(kind: str) -> None:
     values = _samples(kind)
-    found = mse(count(values))
+    found = mse(count_magnitudes(values))
     best = min(_squared_error(values, limit) for limit in np.abs(values).max() * np.geomspace(1 / 60, 1, 200))
     assert _squared_error(values, found) <= best * 1.01
-    assert _squared_error(values, found) <= _squared_error(values, minmax(count(values))) * 1.001
+    assert _squared_error(values, found) <= _squared_error(values, minmax(count_magnitudes(values))) * 1.001
 
 
 @pytest.mark.parametrize("name", ["percentile", "entropy", "mse"])
 def test_one_outlier_does_not_take_the_steps_of_all_others(name: MethodName) -> None:
-    assert METHODS["minmax"](count(_samples("outlier"))) == 30.0
-    assert METHODS[name](count(_samples("outlier"))) < 20.0
+    assert METHODS["minmax"](count_magnitudes(_samples("outlier"))) == 30.0
+    assert METHODS[name](count_magnitudes(_samples("outlier"))) < 20.0
 
 
 @pytest.mark.parametrize("name", ["entropy", "mse"])
 def test_even_values_keep_their_whole_range(name: MethodName) -> None:
-    assert METHODS[name](count(_samples("uniform"))) > 0.95
+    assert METHODS[name](count_magnitudes(_samples("uniform"))) > 0.95
 
 
 def test_entropy_takes_the_limit_of_an_exhaustive_search_over_its_own_bins() -> None:
@@ -154,7 +154,7 @@ def test_entropy_takes_the_limit_of_an_exhaustive_search_over_its_own_bins() -> 
     counts = counts.astype(np.float64)
     counts[0] = counts[1]
     losses = {float(edges[end]): _loss(counts, end) for end in range(128, 2049, 16)}
-    found = entropy(count(values))
+    found = entropy(count_magnitudes(values))
     assert found in losses
     assert losses[found] <= min(losses.values()) * 1.05
 

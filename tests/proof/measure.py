@@ -14,7 +14,7 @@ import torch
 from edgeact.bench import interleave, median_interval
 from edgeact.calibration.accuracy import DataSource, Scores, collect_scores, summarize
 from edgeact.calibration.datasets import Dataset
-from edgeact.calibration.evaluation import in_model_labels
+from edgeact.calibration.evaluation import match_labels
 from edgeact.export.build.data import DataPlan
 from edgeact.export.build.export import ExportRequest, export
 from edgeact.export.graph.torch_to_onnx import to_onnx
@@ -100,7 +100,7 @@ def _scores(
     for subject in subjects:
         on_step(f"evaluating {subject.name}")
         recognizer = opened[subject, "fp32"]
-        items = in_model_labels(dataset, recognizer.labels).split("test")
+        items = match_labels(dataset, recognizer.labels).split("test")
         runs: dict[str, Run] = {precision: _run(opened[subject, precision], subject) for precision in _PRECISIONS}
         scores = collect_scores(runs, items, recognizer.clip)
         found |= {(subject, precision): scores[precision] for precision in _PRECISIONS}

@@ -11,7 +11,7 @@ from edgeact.records import (
     ClassAccuracy,
     Interval,
     Latency,
-    LayerDamage,
+    LayerSensitivity,
     Machine,
     Measurements,
     PairedDrop,
@@ -170,7 +170,7 @@ def make_estimated_rows() -> tuple[Row, ...]:
 def make_sensitivity(count: int = 45) -> Sensitivity:
     """The sensitivity of `count` layers, two of them kept in float, one without any error."""
     layers = [
-        LayerDamage(
+        LayerSensitivity(
             layer=f"node_Conv_{index}",
             weight=f"stages.{index // 12}.{index % 12}.msl.branches.{index % 3}.0.weight",
             macs=1_000_000 * (index + 1),

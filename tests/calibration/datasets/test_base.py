@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeact.calibration.datasets import Dataset, VideoItem, require_disjoint_groups
-from edgeact.calibration.datasets.listing import Listing, carve
+from edgeact.calibration.datasets.listing import Listing, split_off
 from edgeact.errors import DatasetError
 from tests.calibration.datasets.trees import put_videos
 
@@ -95,12 +95,12 @@ def test_carving_keeps_groups_whole_and_loses_nothing(groups: list[str], fractio
     different = len(set(groups))
     if fraction > 0.0 and max(1, round(fraction * different)) >= different:
         with pytest.raises(DatasetError, match="say what a group is"):
-            carve(listing, "train", "val", fraction)
+            split_off(listing, "train", "val", fraction)
         return
-    carve(listing, "train", "val", fraction)
+    split_off(listing, "train", "val", fraction)
     require_disjoint_groups("mine", listing.splits)
     assert Counter([*listing.splits["train"], *listing.splits.get("val", [])]) == Counter(items)
     assert bool(listing.splits.get("val")) == (fraction > 0.0)
     turned = Listing({"train": items[::-1]})
-    carve(turned, "train", "val", fraction)
+    split_off(turned, "train", "val", fraction)
     assert set(turned.splits.get("val", [])) == set(listing.splits.get("val", []))

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgeact.calibration.histogram import count
+from edgeact.calibration.histogram import count_magnitudes
 from edgeact.calibration.range_methods import METHODS, MethodName
 from edgeact.calibration.ranges import checkpoints
 from edgeact.errors import CalibrationError
@@ -48,7 +48,7 @@ def test_a_range_is_the_methods_over_all_values_of_the_tensor(method: MethodName
     for name, tensor in found.tensors.items():
         assert tensor.layer == layers[name]
         assert (tensor.low, tensor.high) == pytest.approx((values[name].min(), values[name].max()), rel=1e-4)
-        assert tensor.limit == pytest.approx(METHODS[method](count(values[name])), rel=1e-2)
+        assert tensor.limit == pytest.approx(METHODS[method](count_magnitudes(values[name])), rel=1e-2)
         assert tensor.clipped == pytest.approx(
             (np.abs(values[name]) > tensor.limit).mean(), abs=2 / values[name].size + 1e-3
         )

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from edgeact.calibration.ranges import STEPS, Ranges
+from edgeact.calibration.ranges import INT8_MAX, Ranges
 from edgeact.export.cpu.openvino import to_openvino
 from edgeact.export.quantize.activation_ranges import collect_ranges, observe
 from edgeact.export.quantize.qdq import quantize
@@ -96,7 +96,7 @@ def test_a_step_is_the_range_of_what_the_relu_leaves() -> None:
     seen = observe(model, {"u": "", "v": ""}, CLIPS, "minmax").tensors
     steps = _steps(_flow(model))
     for name in ("u", "v"):
-        assert steps[name][0] == pytest.approx(seen[name].high / STEPS, rel=1e-5)
+        assert steps[name][0] == pytest.approx(seen[name].high / INT8_MAX, rel=1e-5)
 
 
 def test_features_of_both_signs_stay_signed() -> None:
@@ -144,7 +144,7 @@ def test_what_cannot_be_derived_is_observed() -> None:
 
     flowing = integer_flow(quantize(model, ranges, {}), ranges, look)
     assert asked == ["t"]
-    assert _steps(flowing)["t"][0] == pytest.approx(look({"t": ""}).tensors["t"].limit / STEPS, rel=1e-5)
+    assert _steps(flowing)["t"][0] == pytest.approx(look({"t": ""}).tensors["t"].limit / INT8_MAX, rel=1e-5)
 
 
 def test_what_is_always_0_gets_a_step_all_the_same() -> None:
