@@ -15,7 +15,7 @@ from edgeact.export.build.profiling import NodeTime, profile_nodes
 from edgeact.export.candidates.candidate import Variant
 from edgeact.records import Precision
 from edgeact.runtime import get_backend
-from edgeact.runtime.native.library import instructions
+from edgeact.runtime.native.library import best_isa
 
 __all__ = ["explained", "reasons"]
 
@@ -46,7 +46,7 @@ def explained(measured: Measured, variants: Sequence[Variant], meter: Meter, pro
 def reasons(variant: Variant, nodes: Sequence[NodeTime]) -> list[str]:
     """What the profile of a variant says of its time; empty where it says nothing."""
     if variant.checked_by == "native":
-        return [] if instructions() == "amx-int8" else [f"its kernels here are of {instructions()}, not of AMX"]
+        return [] if best_isa() == "amx-int8" else [f"its kernels here are of {best_isa()}, not of AMX"]
     working = [node for node in nodes if node.kind not in _MOVING]
     products = [node for node in working if any(part in node.kind.lower() for part in _PRODUCTS)]
     told = [_kernels(variant, products)] if products else []

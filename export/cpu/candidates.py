@@ -8,12 +8,10 @@ import onnx
 import onnx_ir as ir
 
 from edgeact.bundle import Artifact
-from edgeact.bundle.canonical import encode
-from edgeact.errors import ConversionError
 from edgeact.export.candidates.candidate import Sources, Variant, onnx_variant
 from edgeact.export.candidates.int8 import int8_graph, skipped_layers
-from edgeact.export.cpu.native.buffers import place
-from edgeact.export.cpu.native.lower import scan
+from edgeact.export.cpu.native.compiler import compile_model
+from edgeact.export.cpu.native.refusals import NotLoweredError
 from edgeact.export.cpu.openvino import to_openvino
 from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
 from edgeact.export.graph.proto import from_proto
@@ -63,9 +61,8 @@ def _native_variants(sources: Sources, name: str, data: bytes, kept: Mapping[str
     reason = get_backend("native").why_unavailable()
     if reason is None:
         try:
-            ops, logits = scan(onnx.load_from_string(data))
-            program, tensors = place(ops, logits)
-        except ConversionError as error:
+            program, tensors = compile_model(onnx.load_from_string(data))
+        except NotLoweredError as error:
             reason = str(error)
     if reason is not None:
         sources.decisions.append(f"no {name}: {reason}")
@@ -79,7 +76,7 @@ def _native_variants(sources: Sources, name: str, data: bytes, kept: Mapping[str
         members=paths,
         float_layers=dict(kept),
     )
-    return [Variant(artifact, {paths[0]: ("graph", encode(program)), paths[1]: ("weights", tensors)}, "native")]
+    return [Variant(artifact, {paths[0]: ("graph", program.to_json()), paths[1]: ("weights", tensors)}, "native")]
 
 
 def _flowing(

@@ -17,7 +17,7 @@ from edgeact.bundle import Artifact, Bundle, BundleDraft, ModelInfo, write_bundl
 from edgeact.bundle.manifest import Role
 from edgeact.clip import ClipSpec
 from edgeact.runtime import OpenRequest
-from edgeact.runtime.native.program import Conv, Dense, Features, Input, Program, Reduce, Store, join_tensors
+from edgeact.runtime.native.program import Buffer, Conv, Dense, Epilogue, Input, Program, Reduce, join_tensors
 
 LABELS = ("dark", "red", "green", "blue")
 CLIP = ClipSpec(clip_frames=4, fps=8.0, resize=(18, 20), crop=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -88,20 +88,20 @@ def tiny_native(seed: int = 0) -> tuple[bytes, bytes]:
     ]
     refs, data = join_tensors(tensors)
     size = (CLIP.clip_frames, *CLIP.crop)
-    store = Store(first=0, last=8, to=0, channel=0, is_float=True, relu=True, scale=1, bias=2)
+    store = Epilogue(first=0, last=8, to=0, channel=0, is_float=True, relu=True, scale=1, bias=2)
     program = Program(
-        features=(Features(size=size, channels=3, zero=128),),
+        buffers=(Buffer(size=size, channels=3, zero_point=128),),
         arrays=((*size, 8), (1, 1, 1, 8), (1, 1, 1, len(LABELS))),
         tensors=refs,
-        steps=(
-            Input(to=0, channels=3, size=size, block=(1, 1, 1), step=step),
-            Conv(features=0, weights=0, stride=(1, 1, 1), pad=(1, 1, 1), out=size, stores=(store,)),
-            Reduce(op="mean", array=0, over=(True, True, True, False), to=1),
+        instructions=(
+            Input(to=0, channels=3, size=size, block=(1, 1, 1), scale=step),
+            Conv(buffer=0, weights=0, stride=(1, 1, 1), padding=(1, 1, 1), out_size=size, epilogues=(store,)),
+            Reduce(op="mean", array=0, axes=(True, True, True, False), to=1),
             Dense(array=1, weights=3, bias=4, to=2),
         ),
         logits=2,
     )
-    return program.model_dump_json().encode(), data
+    return program.to_json(), data
 
 
 def tiny_request(backend: str, seed: int = 0) -> OpenRequest:

@@ -1,4 +1,4 @@
-"""edgeact's own INT8 engine for x86-64 processors with AMX or AVX-512 VNNI: part of the package, needs no library."""
+"""The INT8 engine of edgeact for x86-64 processors with AMX or AVX-512 VNNI: part of the package, no dependency."""
 
 from __future__ import annotations
 
@@ -22,62 +22,66 @@ _DEVICE = "CPU"
 
 
 class NativeBackend:
-    """Programs of `edgeact.runtime.native`; threads sleep between clips."""
+    """Native programs (`edgeact.runtime.native`); the engine's threads sleep between clips."""
 
     name = "native"
     kinds: frozenset[Kind] = frozenset({"native-program"})
 
     def why_unavailable(self) -> str | None:
-        """That this build has no engine, or that the processor lacks its instructions."""
+        """Return that the engine is not built or that the processor lacks its instruction sets, else None."""
         machine = platform.machine()
         if not native.library_file.is_file():
             return (
-                f"native: this installation on {machine} has no engine, which is built for Linux on x86-64 alone; "
-                "use another backend, there install edgeact again"
+                f"native: this installation on {machine} has no engine; the engine is built for Linux on x86-64 only: "
+                "install edgeact again there, elsewhere use another backend"
             )
-        if native.instructions() is None:
-            return "native: this processor has neither AMX nor AVX-512 VNNI; use the backend openvino"
+        if native.best_isa() is None:
+            return "native: expected a processor with AMX or AVX-512 VNNI, this one has neither; use backend openvino"
         return None
 
     def version(self) -> str:
-        """Of edgeact: it is part of it."""
+        """Return the version of edgeact, which contains the engine."""
         return edgeact.__version__
 
     def devices(self) -> tuple[str, ...]:
-        """The CPU."""
+        """Return ('CPU',)."""
         return (_DEVICE,)
 
     def facts(self) -> Mapping[str, str]:
-        """Its version, and the instructions it computes with: 'amx-int8' or 'avx512-vnni'."""
-        return {"native": self.version(), "instructions": native.instructions() or "none"}
+        """Return the version and the instruction set: 'amx-int8' or 'avx512-vnni'."""
+        return {"native": self.version(), "instructions": native.best_isa() or "none"}
 
     def errors(self) -> tuple[type[Exception], ...]:
-        """None: what it does not take it refuses itself."""
+        """Return (): the engine raises edgeact errors itself."""
         return ()
 
     def open(self, request: OpenRequest, /) -> BackendSession:
-        """Lay the program out for this processor; raises BackendUnavailableError, ModelError."""
+        """Prepare the program for this processor; raises BackendUnavailableError or ModelError."""
         if request.device not in (None, _DEVICE):
-            raise BackendUnavailableError(f"native: device '{request.device}' is not here; it runs on {_DEVICE}")
+            raise BackendUnavailableError(f"native: device '{request.device}' does not exist; expected '{_DEVICE}'")
         program, tensors = read_program(request.graph, request.weights or b"")
-        clip = program.steps[0]
+        clip = program.instructions[0]
         if clip.kind != "input" or (1, clip.channels, *clip.size) != request.input_shape:
-            raise ModelError(f"the native program does not take clips of {request.input_shape}; export it again")
-        if program.arrays[program.logits][3] != request.output_size:
-            raise ModelError(f"the native program does not give {request.output_size} logits; export it again")
-        instructions = native.instructions()
-        if instructions is None:
+            raise ModelError(
+                f"native program: expected an input of shape {request.input_shape}; export the model again"
+            )
+        if (classes := program.arrays[program.logits][3]) != request.output_size:
+            raise ModelError(
+                f"native program: expected {request.output_size} logits, got {classes}; export the model again"
+            )
+        isa = native.best_isa()
+        if isa is None:
             raise BackendUnavailableError(str(self.why_unavailable()))
-        engine = Engine(program, tensors, request.threads or usable_cores(), instructions)
-        return _Session(engine, instructions)
+        engine = Engine(program, tensors, request.threads or usable_cores(), isa)
+        return _NativeSession(engine, isa)
 
 
-class _Session:
+class _NativeSession:
     notes: tuple[str, ...] = ()
 
-    def __init__(self, engine: Engine, instructions: str) -> None:
+    def __init__(self, engine: Engine, isa: native.Isa) -> None:
         self._engine = engine
-        self.device = f"{_DEVICE} ({instructions})"
+        self.device = f"{_DEVICE} ({isa})"
 
     def run(self, clip: Array, /) -> Array:
         return np.array(self._engine.run(clip)[None])

@@ -1,1 +1,1 @@
-"""An INT8 engine of our own for x86-64 processors with AVX-512 VNNI or AMX: `csrc` computes, the rest prepares it."""
+"""INT8 inference engine for x86-64 processors with AVX-512 VNNI or AMX: `csrc` computes, Python prepares and checks."""

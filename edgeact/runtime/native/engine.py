@@ -1,31 +1,39 @@
-"""A program made ready for one machine: memory, packed weights and the engine's structures, and threads that run it."""
+"""A program prepared for this machine: its memory, packed weights, and the structures and threads that run it."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from typing import Any
+import functools
+import math
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeact.errors import BackendUnavailableError
 from edgeact.runtime.native import library as native
+from edgeact.runtime.native.library import Isa
 from edgeact.runtime.native.memory import Memory
-from edgeact.runtime.native.packing import Layout, layouts, packed_weights, windows_of, zero_point_bias
+from edgeact.runtime.native.packing import buffer_layouts, conv_windows, pack_weights, zero_point_bias
 from edgeact.runtime.native.program import (
+    BINARY_OPERATORS,
+    OPCODES,
+    REDUCTIONS,
+    UNARY_OPERATORS,
     Binary,
     Conv,
     Dense,
+    Dequantize,
+    Epilogue,
+    FloatConv,
     Input,
+    Instruction,
     Pool,
     Program,
+    Quantize,
     Reduce,
-    Restore,
-    Round,
-    SmallConv,
-    Step,
-    Store,
+    Size3,
+    Size4,
     Tensors,
     Unary,
 )
@@ -33,250 +41,262 @@ from edgeact.runtime.native.program import (
 __all__ = ["Engine"]
 
 Array = npt.NDArray[np.float32]
-
-_KINDS = ("input", "conv", "pool", "binary", "unary", "reduce", "dense", "small-conv", "round", "restore")
-_BINARY = ("mul", "add", "sub", "div", "max")
-_UNARY = ("relu", "sigmoid", "tanh", "sqrt", "exp", "copy")
-_REDUCE = ("sum", "mean", "max")
-_INSTRUCTIONS = {"avx512-vnni": 1, "amx-int8": 2}
+BufferPointer: TypeAlias = "ctypes._Pointer[native.BufferStruct]"
 
 
 class Engine:
-    """One network in memory; `run` by one caller at a time, until `close`."""
+    """One network in memory. Only one caller at a time may `run` it; `close` ends its threads."""
 
-    def __init__(self, program: Program, tensors: Tensors, threads: int, instructions: str) -> None:
-        """Raises BackendUnavailableError where no threads can be started."""
-        self._tensors = tensors
-        self._memory = Memory()
-        self._kept: list[Any] = []  # everything else the engine points to
-        self._layouts = layouts(program, tensors)
-        self._features = [self._placed(program, index) for index in range(len(program.features))]
-        self._arrays = [self._zeros(int(np.prod(size)) * 4).view(np.float32) for size in program.arrays]
-        for array, tensor in program.constants.items():
-            self._arrays[array][:] = tensors[tensor].reshape(-1)
-        made = [self._made(program, step) for step in program.steps]
-        self._input: Any = made[0]
-        self._steps = (native.StepAt * len(made))()
-        for index, (step, structure) in enumerate(zip(program.steps, made, strict=True)):
+    def __init__(self, program: Program, tensors: Tensors, threads: int, isa: Isa) -> None:
+        """Prepare `program`, which `read_program` has checked; raises BackendUnavailableError without threads."""
+        structures = _Structures(program, tensors)
+        self._structures = structures  # owns all memory that the engine's pointers refer to
+        arguments = [structures.arguments(instruction) for instruction in program.instructions]
+        self._input = arguments[0]
+        self._instructions = (native.OpStruct * len(arguments))()
+        for index, (instruction, structure) in enumerate(zip(program.instructions, arguments, strict=True)):
             address = ctypes.cast(ctypes.pointer(structure), ctypes.c_void_p)
-            self._steps[index] = native.StepAt(_KINDS.index(step.kind), address)
-        self._kept += made
-        self._logits = self._arrays[program.logits]
+            self._instructions[index] = native.OpStruct(OPCODES.index(instruction.kind), address)
+        self._arguments = arguments
+        self._logits = structures.arrays[program.logits]
         self._library = native.library()
-        self._engine = self._library.ea_open(threads, _INSTRUCTIONS[instructions])
-        if not self._engine:
-            raise BackendUnavailableError(f"the native engine could not start {threads} threads; ask for fewer")
+        engine = self._library.ea_open(threads, native.ISA_CODES[isa])
+        if engine is None:
+            raise BackendUnavailableError(f"native: the engine could not start {threads} threads; ask for fewer")
+        self._engine = engine
 
     def run(self, clip: Array) -> Array:
-        """Logits float32 `(classes,)`, a copy, of a C-contiguous float32 clip."""
+        """Return logits float32 `(classes,)`, owned by the caller, of a C-contiguous float32 clip (C, T, H, W)."""
         self._input.from_ = clip.ctypes.data
-        self._library.ea_run(self._engine, self._steps, len(self._steps), None)
+        self._library.ea_run(self._engine, self._instructions, len(self._instructions), None)
         return self._logits.copy()
 
     def profile(self, clip: Array) -> npt.NDArray[np.float64]:
-        """Microseconds of each step of one run, float64 `(steps,)`."""
-        times = np.zeros(len(self._steps))
+        """Return the microseconds of each instruction in one run, float64 `(instructions,)`."""
+        times = np.zeros(len(self._instructions))
         self._input.from_ = clip.ctypes.data
         pointer = times.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
-        self._library.ea_run(self._engine, self._steps, len(self._steps), pointer)
+        self._library.ea_run(self._engine, self._instructions, len(self._instructions), pointer)
         return times
 
     def close(self) -> None:
-        """End the threads and release the memory; called once."""
+        """End the threads; must be called exactly once."""
         self._library.ea_close(self._engine)
-        self._engine = None
+        del self._engine
 
-    def _zeros(self, count: int, value: int = 0) -> npt.NDArray[np.uint8]:
-        """Aligned memory that lives as long as the engine."""
-        memory = self._memory.take(count)
-        if value:
-            memory[:] = value
-        return memory
 
-    def _kept_copy(self, values: npt.NDArray[np.generic]) -> int:
-        """The address of an aligned copy."""
-        raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-        memory = self._zeros(raw.size)
-        memory[:] = raw
-        return int(memory.ctypes.data)
+class _Structures:
+    """The C structures of a program, with the memory of its buffers, arrays and packed weights."""
 
-    def _placed(self, program: Program, index: int) -> Any:
-        features, layout = program.features[index], self._layouts[index]
-        memory = self._zeros(layout.bytes, features.zero)
-        return native.FeaturesAt(
-            data=memory.ctypes.data + layout.before,
-            time=layout.time,
-            row=layout.row,
-            pixel=layout.pixel,
-            size=features.size,
-            channels=features.channels,
-            zero=features.zero,
+    def __init__(self, program: Program, tensors: Tensors) -> None:
+        self._program = program
+        self._tensors = tensors
+        self._memory = Memory()
+        self._referenced: list[object] = []  # structures that only C points to
+        self._layouts = buffer_layouts(program, tensors)
+        self._buffers = [self._buffer(index) for index in range(len(program.buffers))]
+        self.arrays = [self._memory.take(math.prod(size) * 4).view(np.float32) for size in program.arrays]
+        """The values of each array, flat float32."""
+        for array, tensor in program.constants.items():
+            self.arrays[array][:] = tensors[tensor].reshape(-1)
+
+    @functools.singledispatchmethod
+    def arguments(self, instruction: Instruction) -> ctypes.Structure:
+        """Return the C structure of an instruction."""
+        raise NotImplementedError(type(instruction))
+
+    @arguments.register
+    def _(self, instruction: Input) -> ctypes.Structure:
+        return native.InputStruct(
+            channels=instruction.channels,
+            size=instruction.size,
+            block=instruction.block,
+            scale=1 / instruction.scale,
+            to=self._pointer(instruction.to),
         )
 
-    def _at(self, index: int) -> Any:
-        return ctypes.pointer(self._features[index])
-
-    def _address(self, array: int) -> int:
-        return int(self._arrays[array].ctypes.data)
-
-    def _made(self, program: Program, step: Step) -> Any:
-        makers: dict[str, Callable[[Program, Any], Any]] = {
-            "input": self._input_step,
-            "conv": self._conv_step,
-            "pool": self._pool_step,
-            "binary": self._binary_step,
-            "unary": self._unary_step,
-            "reduce": self._reduce_step,
-            "dense": self._dense_step,
-            "small-conv": self._small_conv_step,
-            "round": self._round_step,
-            "restore": self._restore_step,
-        }
-        return makers[step.kind](program, step)
-
-    def _input_step(self, _program: Program, step: Input) -> Any:
-        return native.InputStep(
-            channels=step.channels, size=step.size, block=step.block, scale=1 / step.step, to=self._at(step.to)
+    @arguments.register
+    def _(self, instruction: Conv) -> ctypes.Structure:
+        weights = self._tensors[instruction.weights]
+        windows = conv_windows(instruction, weights.shape, self._layouts[instruction.buffer])
+        packed = pack_weights(weights, windows)
+        input_bias = zero_point_bias(weights, self._program.buffers[instruction.buffer].zero_point)
+        epilogues = (native.EpilogueStruct * len(instruction.epilogues))(
+            *(self._epilogue(instruction.out_size, epilogue, input_bias) for epilogue in instruction.epilogues)
         )
-
-    def _conv_step(self, program: Program, step: Conv) -> Any:
-        weights = self._tensors[step.weights]
-        layout: Layout = self._layouts[step.features]
-        windows = windows_of(step, weights.shape, layout)
-        packed = packed_weights(weights, windows)
-        shift = zero_point_bias(weights, program.features[step.features].zero)
-        stores = (native.StoreAt * len(step.stores))(*(self._store(program, step, one, shift) for one in step.stores))
-        self._kept.append(stores)
-        return native.ConvStep(
-            from_=self._at(step.features),
-            out=step.out,
-            stride=step.stride,
+        self._referenced.append(epilogues)
+        return native.ConvStruct(
+            from_=self._pointer(instruction.buffer),
+            out_size=instruction.out_size,
+            stride=instruction.stride,
             windows=len(windows.offsets),
-            offsets=self._kept_copy(windows.offsets),
-            quads=self._kept_copy(windows.quads),
-            weights=self._kept_copy(packed),
+            offsets=self._copy(windows.offsets),
+            quads=self._copy(windows.quads),
+            weights=self._copy(packed),
             tiles=len(packed),
-            stores=len(step.stores),
-            store=stores,
+            epilogues=len(instruction.epilogues),
+            epilogue=epilogues,
         )
 
-    def _store(self, program: Program, step: Conv, store: Store, shift: npt.NDArray[np.float32]) -> Any:
-        scale, bias = (self._tensors[index].astype(np.float32) for index in (store.scale, store.bias))
-        summands = (native.SummandAt * 2)()
-        for index, one in enumerate(store.summands):
-            summands[index] = native.SummandAt(self._at(one.features), one.channel, one.scale)
-        to = self._float_features(program, step, store) if store.is_float else self._at(store.to)
-        return native.StoreAt(
-            first=store.first,
-            last=store.last,
-            to=to,
-            channel=store.channel,
-            relu=store.relu,
-            relu_sum=store.relu_sum,
-            is_float=store.is_float,
-            onto=store.onto,
-            summands=len(store.summands),
-            summand=summands,
-            scale=self._kept_copy(scale),
-            bias=self._kept_copy(bias - scale * shift[store.first : store.last]),
+    @arguments.register
+    def _(self, instruction: Pool) -> ctypes.Structure:
+        return native.PoolStruct(
+            from_=self._pointer(instruction.buffer),
+            to=self._pointer(instruction.to),
+            kernel=instruction.kernel,
+            stride=instruction.stride,
+            padding=instruction.padding,
         )
 
-    def _float_features(self, program: Program, step: Conv, store: Store) -> Any:
-        """A float array as the engine's stores see it."""
-        channels = program.arrays[store.to][3]
-        pixel = channels * 4
-        row = step.out[2] * pixel
-        view = native.FeaturesAt(
-            data=self._address(store.to), time=step.out[1] * row, row=row, pixel=pixel, size=step.out, channels=channels
-        )
-        self._kept.append(view)
-        return ctypes.pointer(view)
-
-    def _pool_step(self, _program: Program, step: Pool) -> Any:
-        return native.PoolStep(
-            from_=self._at(step.features),
-            to=self._at(step.to),
-            kernel=step.kernel,
-            stride=step.stride,
-            pad=step.pad,
+    @arguments.register
+    def _(self, instruction: Binary) -> ctypes.Structure:
+        sizes = self._program.arrays
+        return native.BinaryStruct(
+            op=BINARY_OPERATORS.index(instruction.op),
+            size=sizes[instruction.to],
+            a=self._address(instruction.a),
+            b=self._address(instruction.b),
+            a_stride=_broadcast_strides(sizes[instruction.a]),
+            b_stride=_broadcast_strides(sizes[instruction.b]),
+            to=self._address(instruction.to),
         )
 
-    def _binary_step(self, program: Program, step: Binary) -> Any:
-        return native.BinaryStep(
-            kind=_BINARY.index(step.op),
-            size=program.arrays[step.to],
-            a=self._address(step.a),
-            b=self._address(step.b),
-            a_stride=_strides(program.arrays[step.a]),
-            b_stride=_strides(program.arrays[step.b]),
-            to=self._address(step.to),
+    @arguments.register
+    def _(self, instruction: Unary) -> ctypes.Structure:
+        return native.UnaryStruct(
+            op=UNARY_OPERATORS.index(instruction.op),
+            count=math.prod(self._program.arrays[instruction.to]),
+            from_=self._address(instruction.array),
+            to=self._address(instruction.to),
         )
 
-    def _unary_step(self, program: Program, step: Unary) -> Any:
-        return native.UnaryStep(
-            kind=_UNARY.index(step.op),
-            count=int(np.prod(program.arrays[step.to])),
-            from_=self._address(step.array),
-            to=self._address(step.to),
+    @arguments.register
+    def _(self, instruction: Reduce) -> ctypes.Structure:
+        return native.ReduceStruct(
+            op=REDUCTIONS.index(instruction.op),
+            size=self._program.arrays[instruction.array],
+            axes=instruction.axes,
+            from_=self._address(instruction.array),
+            to=self._address(instruction.to),
         )
 
-    def _reduce_step(self, program: Program, step: Reduce) -> Any:
-        return native.ReduceStep(
-            kind=_REDUCE.index(step.op),
-            size=program.arrays[step.array],
-            over=step.over,
-            from_=self._address(step.array),
-            to=self._address(step.to),
-        )
-
-    def _dense_step(self, _program: Program, step: Dense) -> Any:
-        outputs, inputs = self._tensors[step.weights].shape
-        return native.DenseStep(
+    @arguments.register
+    def _(self, instruction: Dense) -> ctypes.Structure:
+        weights = self._tensors[instruction.weights]
+        outputs, inputs = weights.shape
+        return native.DenseStruct(
             inputs=inputs,
             outputs=outputs,
-            from_=self._address(step.array),
-            weights=self._kept_copy(self._tensors[step.weights]),
-            bias=self._kept_copy(self._tensors[step.bias]),
-            to=self._address(step.to),
+            from_=self._address(instruction.array),
+            weights=self._copy(weights),
+            bias=self._copy(self._tensors[instruction.bias]),
+            to=self._address(instruction.to),
         )
 
-    def _small_conv_step(self, program: Program, step: SmallConv) -> Any:
-        weights = self._tensors[step.weights]
-        *size, channels = program.arrays[step.array]
-        return native.SmallConvStep(
+    @arguments.register
+    def _(self, instruction: FloatConv) -> ctypes.Structure:
+        weights = self._tensors[instruction.weights]
+        *size, channels = self._program.arrays[instruction.array]
+        return native.FloatConvStruct(
             size=tuple(size),
             channels=channels,
             outputs=len(weights),
             kernel=weights.shape[1:4],
-            pad=step.pad,
-            from_=self._address(step.array),
-            weights=self._kept_copy(weights),
-            bias=self._kept_copy(self._tensors[step.bias]),
-            to=self._address(step.to),
+            padding=instruction.padding,
+            from_=self._address(instruction.array),
+            weights=self._copy(weights),
+            bias=self._copy(self._tensors[instruction.bias]),
+            to=self._address(instruction.to),
         )
 
-    def _round_step(self, program: Program, step: Round) -> Any:
-        return native.RoundStep(
-            from_=self._address(step.array),
-            channel=step.channel,
-            channels=program.arrays[step.array][3],
-            scale=1 / step.step,
-            to=self._at(step.to),
+    @arguments.register
+    def _(self, instruction: Quantize) -> ctypes.Structure:
+        return native.QuantizeStruct(
+            from_=self._address(instruction.array),
+            channel=instruction.channel,
+            channels=self._program.arrays[instruction.array][3],
+            scale=1 / instruction.scale,
+            to=self._pointer(instruction.to),
         )
 
-    def _restore_step(self, program: Program, step: Restore) -> Any:
-        return native.RestoreStep(
-            from_=self._at(step.features),
-            channel=step.channel,
-            channels=step.channels,
-            scale=step.step,
-            to=self._address(step.to),
-            to_channel=step.to_channel,
-            to_channels=program.arrays[step.to][3],
+    @arguments.register
+    def _(self, instruction: Dequantize) -> ctypes.Structure:
+        return native.DequantizeStruct(
+            from_=self._pointer(instruction.buffer),
+            channel=instruction.channel,
+            channels=instruction.channels,
+            scale=instruction.scale,
+            to=self._address(instruction.to),
+            to_channel=instruction.to_channel,
+            to_channels=self._program.arrays[instruction.to][3],
         )
 
+    def _epilogue(self, out_size: Size3, epilogue: Epilogue, input_bias: Array) -> native.EpilogueStruct:
+        scale, bias = (self._tensors[index].astype(np.float32) for index in (epilogue.scale, epilogue.bias))
+        summands = (native.SummandStruct * 2)()
+        for index, summand in enumerate(epilogue.summands):
+            summands[index] = native.SummandStruct(self._pointer(summand.buffer), summand.channel, summand.scale)
+        return native.EpilogueStruct(
+            first=epilogue.first,
+            last=epilogue.last,
+            to=self._float_view(out_size, epilogue.to) if epilogue.is_float else self._pointer(epilogue.to),
+            channel=epilogue.channel,
+            relu=epilogue.relu,
+            relu_after_sum=epilogue.relu_after_sum,
+            is_float=epilogue.is_float,
+            accumulate=epilogue.accumulate,
+            summands=len(epilogue.summands),
+            summand=summands,
+            scale=self._copy(scale),
+            bias=self._copy(bias - scale * input_bias[epilogue.first : epilogue.last]),
+        )
 
-def _strides(size: tuple[int, int, int, int]) -> tuple[int, ...]:
-    """In values, 0 where a size of 1 is repeated."""
+    def _buffer(self, index: int) -> native.BufferStruct:
+        buffer, layout = self._program.buffers[index], self._layouts[index]
+        memory = self._memory.take(layout.total_bytes)
+        if buffer.zero_point:
+            memory[:] = buffer.zero_point
+        return native.BufferStruct(
+            data=memory.ctypes.data + layout.lead_bytes,
+            time_stride=layout.time_stride,
+            row_stride=layout.row_stride,
+            pixel_stride=layout.pixel_stride,
+            size=buffer.size,
+            channels=buffer.channels,
+            zero_point=buffer.zero_point,
+        )
+
+    def _float_view(self, out_size: Size3, array: int) -> BufferPointer:
+        """Describe an array as the destination of an epilogue."""
+        channels = self._program.arrays[array][3]
+        pixel_stride = channels * 4
+        row_stride = out_size[2] * pixel_stride
+        view = native.BufferStruct(
+            data=self._address(array),
+            time_stride=out_size[1] * row_stride,
+            row_stride=row_stride,
+            pixel_stride=pixel_stride,
+            size=out_size,
+            channels=channels,
+        )
+        self._referenced.append(view)
+        return ctypes.pointer(view)
+
+    def _pointer(self, buffer: int) -> BufferPointer:
+        return ctypes.pointer(self._buffers[buffer])
+
+    def _address(self, array: int) -> int:
+        return int(self.arrays[array].ctypes.data)
+
+    def _copy(self, values: npt.NDArray[np.generic]) -> int:
+        """Copy `values` to aligned memory and return its address."""
+        raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        memory = self._memory.take(raw.size)
+        memory[:] = raw
+        return int(memory.ctypes.data)
+
+
+def _broadcast_strides(size: Size4) -> tuple[int, ...]:
+    """Return strides in elements, 0 for an axis of size 1."""
     strides = (size[1] * size[2] * size[3], size[2] * size[3], size[3], 1)
-    return tuple(0 if one == 1 else stride for one, stride in zip(size, strides, strict=True))
+    return tuple(0 if extent == 1 else stride for extent, stride in zip(size, strides, strict=True))

@@ -1,96 +1,104 @@
-"""The compiled engine: its structures and functions for ctypes, as `csrc/engine.h` has them."""
+"""The compiled engine: ctypes mirrors of the structures in `csrc/engine.h`, and the signatures of its functions."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int32, c_int64, c_void_p
+from collections.abc import Mapping
+from ctypes import POINTER, Array, Structure, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Literal, Protocol, cast
 
 __all__ = [
-    "BinaryStep",
-    "ConvStep",
-    "DenseStep",
-    "FeaturesAt",
-    "InputStep",
-    "PoolStep",
-    "ReduceStep",
-    "RestoreStep",
-    "RoundStep",
-    "SmallConvStep",
-    "StepAt",
-    "StoreAt",
-    "SummandAt",
-    "UnaryStep",
-    "instructions",
+    "ISA_CODES",
+    "BinaryStruct",
+    "BufferStruct",
+    "ConvStruct",
+    "DenseStruct",
+    "DequantizeStruct",
+    "EpilogueStruct",
+    "FloatConvStruct",
+    "InputStruct",
+    "Isa",
+    "NativeLibrary",
+    "OpStruct",
+    "PoolStruct",
+    "QuantizeStruct",
+    "ReduceStruct",
+    "SummandStruct",
+    "UnaryStruct",
+    "best_isa",
     "library",
     "library_file",
 ]
 
+Isa = Literal["avx512-vnni", "amx-int8"]
+
+ISA_CODES: Mapping[Isa, int] = MappingProxyType({"avx512-vnni": 1, "amx-int8": 2})
+"""EA_VNNI and EA_AMX."""
 library_file = Path(__file__).with_name("libedgeact_native.so")
 _VERSION = 1
-_INSTRUCTIONS = {0: None, 1: "avx512-vnni", 2: "amx-int8"}
 
 
-class FeaturesAt(Structure):
-    """`ea_features`."""
+class BufferStruct(Structure):
+    """Mirror of `ea_buffer`."""
 
     _fields_ = (
         ("data", c_void_p),
-        ("time", c_int64),
-        ("row", c_int64),
-        ("pixel", c_int64),
+        ("time_stride", c_int64),
+        ("row_stride", c_int64),
+        ("pixel_stride", c_int64),
         ("size", c_int32 * 3),
         ("channels", c_int32),
-        ("zero", c_int32),
+        ("zero_point", c_int32),
     )
 
 
-class SummandAt(Structure):
-    """`ea_summand`."""
+class SummandStruct(Structure):
+    """Mirror of `ea_summand`."""
 
-    _fields_ = (("from_", POINTER(FeaturesAt)), ("channel", c_int32), ("scale", c_float))
+    _fields_ = (("from_", POINTER(BufferStruct)), ("channel", c_int32), ("scale", c_float))
 
 
-class StoreAt(Structure):
-    """`ea_store`."""
+class EpilogueStruct(Structure):
+    """Mirror of `ea_epilogue`."""
 
     _fields_ = (
         ("first", c_int32),
         ("last", c_int32),
-        ("to", POINTER(FeaturesAt)),
+        ("to", POINTER(BufferStruct)),
         ("channel", c_int32),
         ("relu", c_int32),
-        ("relu_sum", c_int32),
+        ("relu_after_sum", c_int32),
         ("is_float", c_int32),
-        ("onto", c_int32),
+        ("accumulate", c_int32),
         ("summands", c_int32),
-        ("summand", SummandAt * 2),
+        ("summand", SummandStruct * 2),
         ("scale", c_void_p),
         ("bias", c_void_p),
     )
 
 
-class ConvStep(Structure):
-    """`ea_conv`."""
+class ConvStruct(Structure):
+    """Mirror of `ea_conv`."""
 
     _fields_ = (
-        ("from_", POINTER(FeaturesAt)),
-        ("out", c_int32 * 3),
+        ("from_", POINTER(BufferStruct)),
+        ("out_size", c_int32 * 3),
         ("stride", c_int32 * 3),
         ("windows", c_int32),
         ("offsets", c_void_p),
         ("quads", c_void_p),
         ("weights", c_void_p),
         ("tiles", c_int32),
-        ("stores", c_int32),
-        ("store", POINTER(StoreAt)),
+        ("epilogues", c_int32),
+        ("epilogue", POINTER(EpilogueStruct)),
     )
 
 
-class InputStep(Structure):
-    """`ea_input`."""
+class InputStruct(Structure):
+    """Mirror of `ea_input`."""
 
     _fields_ = (
         ("from_", c_void_p),
@@ -98,27 +106,27 @@ class InputStep(Structure):
         ("size", c_int32 * 3),
         ("block", c_int32 * 3),
         ("scale", c_float),
-        ("to", POINTER(FeaturesAt)),
+        ("to", POINTER(BufferStruct)),
     )
 
 
-class PoolStep(Structure):
-    """`ea_pool`."""
+class PoolStruct(Structure):
+    """Mirror of `ea_pool`."""
 
     _fields_ = (
-        ("from_", POINTER(FeaturesAt)),
-        ("to", POINTER(FeaturesAt)),
+        ("from_", POINTER(BufferStruct)),
+        ("to", POINTER(BufferStruct)),
         ("kernel", c_int32 * 3),
         ("stride", c_int32 * 3),
-        ("pad", c_int32 * 3),
+        ("padding", c_int32 * 3),
     )
 
 
-class BinaryStep(Structure):
-    """`ea_binary`."""
+class BinaryStruct(Structure):
+    """Mirror of `ea_binary`."""
 
     _fields_ = (
-        ("kind", c_int32),
+        ("op", c_int32),
         ("size", c_int32 * 4),
         ("a", c_void_p),
         ("b", c_void_p),
@@ -128,26 +136,26 @@ class BinaryStep(Structure):
     )
 
 
-class UnaryStep(Structure):
-    """`ea_unary`."""
+class UnaryStruct(Structure):
+    """Mirror of `ea_unary`."""
 
-    _fields_ = (("kind", c_int32), ("count", c_int64), ("from_", c_void_p), ("to", c_void_p))
+    _fields_ = (("op", c_int32), ("count", c_int64), ("from_", c_void_p), ("to", c_void_p))
 
 
-class ReduceStep(Structure):
-    """`ea_reduce`."""
+class ReduceStruct(Structure):
+    """Mirror of `ea_reduce`."""
 
     _fields_ = (
-        ("kind", c_int32),
+        ("op", c_int32),
         ("size", c_int32 * 4),
-        ("over", c_int32 * 4),
+        ("axes", c_int32 * 4),
         ("from_", c_void_p),
         ("to", c_void_p),
     )
 
 
-class DenseStep(Structure):
-    """`ea_dense`."""
+class DenseStruct(Structure):
+    """Mirror of `ea_dense`."""
 
     _fields_ = (
         ("inputs", c_int32),
@@ -159,15 +167,15 @@ class DenseStep(Structure):
     )
 
 
-class SmallConvStep(Structure):
-    """`ea_small_conv`."""
+class FloatConvStruct(Structure):
+    """Mirror of `ea_float_conv`."""
 
     _fields_ = (
         ("size", c_int32 * 3),
         ("channels", c_int32),
         ("outputs", c_int32),
         ("kernel", c_int32 * 3),
-        ("pad", c_int32 * 3),
+        ("padding", c_int32 * 3),
         ("from_", c_void_p),
         ("weights", c_void_p),
         ("bias", c_void_p),
@@ -175,23 +183,23 @@ class SmallConvStep(Structure):
     )
 
 
-class RoundStep(Structure):
-    """`ea_round`."""
+class QuantizeStruct(Structure):
+    """Mirror of `ea_quantize`."""
 
     _fields_ = (
         ("from_", c_void_p),
         ("channel", c_int32),
         ("channels", c_int32),
         ("scale", c_float),
-        ("to", POINTER(FeaturesAt)),
+        ("to", POINTER(BufferStruct)),
     )
 
 
-class RestoreStep(Structure):
-    """`ea_restore`."""
+class DequantizeStruct(Structure):
+    """Mirror of `ea_dequantize`."""
 
     _fields_ = (
-        ("from_", POINTER(FeaturesAt)),
+        ("from_", POINTER(BufferStruct)),
         ("channel", c_int32),
         ("channels", c_int32),
         ("scale", c_float),
@@ -201,25 +209,48 @@ class RestoreStep(Structure):
     )
 
 
-class StepAt(Structure):
-    """`ea_step`."""
+class OpStruct(Structure):
+    """Mirror of `ea_op`."""
 
-    _fields_ = (("kind", c_int32), ("what", c_void_p))
+    _fields_ = (("opcode", c_int32), ("arguments", c_void_p))
+
+
+class NativeLibrary(Protocol):
+    """The exported functions; an engine is an opaque address."""
+
+    def ea_version(self) -> int: ...
+
+    def ea_instructions(self) -> int: ...
+
+    def ea_open(self, threads: int, isa: int, /) -> int | None: ...
+
+    def ea_run(
+        self,
+        engine: int,
+        instructions: Array[OpStruct],
+        count: int,
+        microseconds: ctypes._Pointer[c_double] | None,
+        /,
+    ) -> None: ...
+
+    def ea_close(self, engine: int, /) -> None: ...
 
 
 @functools.cache
-def library() -> Any:
-    """The loaded library; raises OSError where it is not built or does not load."""
+def library() -> NativeLibrary:
+    """Load the library once; raises OSError if the file is missing, does not load, or has another version."""
     loaded = ctypes.CDLL(str(library_file))
     if not hasattr(loaded, "ea_version") or loaded.ea_version() != _VERSION:
         raise OSError(f"{library_file.name} was built from other sources; install edgeact again")
     loaded.ea_instructions.restype = c_int
     loaded.ea_open.argtypes, loaded.ea_open.restype = (c_int, c_int), c_void_p
-    loaded.ea_run.argtypes, loaded.ea_run.restype = (c_void_p, POINTER(StepAt), c_int, POINTER(c_double)), None
+    loaded.ea_run.argtypes = (c_void_p, POINTER(OpStruct), c_int, POINTER(c_double))
+    loaded.ea_run.restype = None
     loaded.ea_close.argtypes, loaded.ea_close.restype = (c_void_p,), None
-    return loaded
+    return cast(NativeLibrary, loaded)
 
 
-def instructions() -> str | None:
-    """'amx-int8' or 'avx512-vnni', whichever is best here; None where the processor has neither."""
-    return _INSTRUCTIONS[library().ea_instructions()]
+def best_isa() -> Isa | None:
+    """Return the fastest instruction set of this processor that the engine supports, or None without any."""
+    code = library().ea_instructions()
+    return next((isa for isa, known in ISA_CODES.items() if known == code), None)

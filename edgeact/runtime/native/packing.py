@@ -1,4 +1,4 @@
-"""How features lie in memory, and convolution weights in the order in which the engine's products read them."""
+"""Memory layout of buffers, and convolution weights in the order in which the engine's dot products read them."""
 
 from __future__ import annotations
 
@@ -8,139 +8,178 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeact.errors import ModelError
-from edgeact.runtime.native.program import Conv, Features, Program, Size3, Tensors
+from edgeact.runtime.native.program import Buffer, Conv, Program, Size3, Tensors
 
-__all__ = ["Layout", "Windows", "layouts", "packed_weights", "windows_of"]
+__all__ = [
+    "WINDOW_BYTES",
+    "MemoryLayout",
+    "Windows",
+    "buffer_layouts",
+    "conv_out_size",
+    "conv_windows",
+    "pack_weights",
+    "zero_point_bias",
+]
 
-WINDOW = 64
-"""Bytes of the input that one product step takes: a row of an AMX tile."""
-_OUTPUTS = 16
-_LARGEST = 1 << 31  # bytes of one buffer
-_POSITIONS = 64  # the engine computes so many pixels at once, the last ones of a line in vain
+WINDOW_BYTES = 64
+"""Bytes of a buffer that one dot-product step reads: a row of an AMX tile."""
+_TILE_OUTPUTS = 16
+_MAX_BUFFER_BYTES = 1 << 31
+_BLOCK_POSITIONS = 64  # pixels that the engine computes at once; the last block of a line runs past its end
+_ALIGNED_STRIDES = (4, 16, 32, 64)
+
+KernelShape = tuple[int, ...]
+"""Shape of convolution weights: (outputs, kT, kH, kW, inputs)."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Strides in bytes of features with a margin of zeros before each axis, which serves the line before as its end."""
+class MemoryLayout:
+    """Strides of a buffer in bytes. Each axis is padded in front only: that padding also ends the line before."""
 
-    time: int
-    row: int
-    pixel: int
-    before: int
-    """Bytes in front of the first value."""
-    bytes: int
-    """All of it, with what the engine reads in vain behind the end."""
+    time_stride: int
+    row_stride: int
+    pixel_stride: int
+    lead_bytes: int
+    """Padding before the first value, a multiple of 64."""
+    total_bytes: int
+    """Whole allocation, including what the engine reads past the last value."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of one convolution: where each begins, and which (tap, channel) every byte of it is."""
+    """The im2col row of one output, in windows of 64 bytes that are read from the buffer in place."""
 
     offsets: npt.NDArray[np.int32]
-    """Bytes from the first input value of an output, (windows,)."""
+    """Start of each window in bytes from the output's first input value, (windows,)."""
     quads: npt.NDArray[np.int32]
-    """Groups of 4 bytes up to the last one with a weight, (windows,)."""
-    inputs: npt.NDArray[np.int64]
-    """Index into the flattened (kT, kH, kW, inputs) of a weight, -1: none; (windows, 64)."""
+    """Groups of 4 bytes in each window up to the last byte with a weight, (windows,)."""
+    weights: npt.NDArray[np.int64]
+    """Index of each byte's weight in the flattened (kT, kH, kW, inputs), -1 without one; (windows, 64)."""
 
 
-def layouts(program: Program, tensors: Tensors) -> list[Layout]:
-    """One for each of the program's features: the margin that its convolutions need, pixels where they take least.
+def buffer_layouts(program: Program, tensors: Tensors) -> list[MemoryLayout]:
+    """Return the memory layout of every buffer: padded for its convolutions, with the pixel stride that costs least.
 
-    Raises ModelError where one takes 2 GiB or more: distances within it have 32 bits.
+    Raises ModelError if a buffer takes 2 GiB or more: offsets within a buffer have 32 bits.
     """
-    readers: dict[int, list[Conv]] = {}
-    for step in program.steps:
-        if isinstance(step, Conv):
-            readers.setdefault(step.features, []).append(step)
-    kernels = [tensor.shape for tensor in tensors]
-    found = []
-    for index, features in enumerate(program.features):
-        layout = _layout(features, [(conv, kernels[conv.weights]) for conv in readers.get(index, [])])
-        if layout.bytes >= _LARGEST:
+    readers: dict[int, list[tuple[Conv, KernelShape]]] = {}
+    for instruction in program.instructions:
+        if isinstance(instruction, Conv):
+            kernel = tensors[instruction.weights].shape
+            readers.setdefault(instruction.buffer, []).append((instruction, kernel))
+    layouts = []
+    for index, buffer in enumerate(program.buffers):
+        layout = _layout(buffer, readers.get(index, []))
+        if layout.total_bytes >= _MAX_BUFFER_BYTES:
             raise ModelError(
-                f"features {index} of the native program take {layout.bytes} bytes with their margins, "
-                f"the engine takes less than {_LARGEST}; export it for smaller clips, or use another artifact"
+                f"buffer {index} of the native program takes {layout.total_bytes} bytes with its padding, expected "
+                f"less than {_MAX_BUFFER_BYTES}; export the model for smaller clips, or use another artifact"
             )
-        found.append(layout)
-    return found
+        layouts.append(layout)
+    return layouts
 
 
-def _layout(features: Features, readers: list[tuple[Conv, tuple[int, ...]]]) -> Layout:
-    pixel = min(_pixel_sizes(features.channels), key=lambda size: _cost(size, readers))
-    before, behind, stride = [0, 0, 0], [0, 0, 0], 1
+def _layout(buffer: Buffer, readers: list[tuple[Conv, KernelShape]]) -> MemoryLayout:
+    pixel_stride = min(_pixel_strides(buffer.channels), key=lambda stride: _cost(stride, readers))
+    before, behind, conv_stride = [0, 0, 0], [0, 0, 0], 1
     for conv, kernel in readers:
-        stride = max(stride, conv.stride[2])
+        conv_stride = max(conv_stride, conv.stride[2])
         for axis in range(3):
-            last = (conv.out[axis] - 1) * conv.stride[axis] + kernel[1 + axis] - conv.pad[axis]
-            before[axis] = max(before[axis], conv.pad[axis])
-            behind[axis] = max(behind[axis], last - features.size[axis])
-    frames, rows, pixels = features.size
-    row = (pixels + max(before[2], behind[2])) * pixel
-    time = (rows + max(before[1], behind[1])) * row
-    margin = before[0] * time + before[1] * row + before[2] * pixel
-    margin += -margin % WINDOW
-    end = (frames + behind[0]) * time + behind[1] * row + behind[2] * pixel
-    return Layout(time, row, pixel, margin, margin + end + (_POSITIONS + 1) * pixel * stride + WINDOW)
+            end = (conv.out_size[axis] - 1) * conv.stride[axis] + kernel[1 + axis] - conv.padding[axis]
+            before[axis] = max(before[axis], conv.padding[axis])
+            behind[axis] = max(behind[axis], end - buffer.size[axis])
+    frames, rows, pixels = buffer.size
+    row_stride = (pixels + max(before[2], behind[2])) * pixel_stride
+    time_stride = (rows + max(before[1], behind[1])) * row_stride
+    lead = before[0] * time_stride + before[1] * row_stride + before[2] * pixel_stride
+    lead += -lead % WINDOW_BYTES
+    values = (frames + behind[0]) * time_stride + behind[1] * row_stride + behind[2] * pixel_stride
+    overrun = (_BLOCK_POSITIONS + 1) * pixel_stride * conv_stride + WINDOW_BYTES
+    return MemoryLayout(time_stride, row_stride, pixel_stride, lead, lead + values + overrun)
 
 
-def _pixel_sizes(channels: int) -> list[int]:
-    return sorted({channels, *(channels + -channels % unit for unit in (4, 16, 32, 64))})
+def _pixel_strides(channels: int) -> list[int]:
+    return sorted({channels, *(channels + -channels % unit for unit in _ALIGNED_STRIDES)})
 
 
-def _cost(pixel: int, readers: list[tuple[Conv, tuple[int, ...]]]) -> tuple[int, float]:
-    """Windows in all; where they are as many, aligned pixels are loaded faster, and small ones take less memory."""
-    windows = sum(len(_row_windows(pixel, conv.channel, kernel)) * kernel[1] * kernel[2] for conv, kernel in readers)
-    return windows, pixel / (16 if pixel % 64 == 0 else 8 if pixel % 32 == 0 else 4 if pixel % 16 == 0 else 1)
+def _cost(pixel_stride: int, readers: list[tuple[Conv, KernelShape]]) -> tuple[int, float]:
+    """Return the windows of all readers; among equals, aligned pixels load faster and short ones save memory."""
+    windows = sum(
+        len(_row_windows(pixel_stride, conv.channel, kernel)) * kernel[1] * kernel[2] for conv, kernel in readers
+    )
+    alignment = 16 if pixel_stride % 64 == 0 else 8 if pixel_stride % 32 == 0 else 4 if pixel_stride % 16 == 0 else 1
+    return windows, pixel_stride / alignment
 
 
-def _row_windows(pixel: int, channel: int, kernel: tuple[int, ...]) -> list[int]:
-    """Where windows begin that cover what a row of taps needs, from the row's first pixel on."""
+def _row_windows(pixel_stride: int, channel: int, kernel: KernelShape) -> list[int]:
+    """Return where windows begin that cover one row of taps, in bytes from the row's first pixel; none overlap."""
     begins: list[int] = []
     for tap in range(kernel[3]):
-        first = tap * pixel + channel
+        first = tap * pixel_stride + channel
         last = first + kernel[4]
-        position = max(first, begins[-1] + WINDOW) if begins else first
+        position = max(first, begins[-1] + WINDOW_BYTES) if begins else first
         while position < last:
             begins.append(position)
-            position += WINDOW
+            position += WINDOW_BYTES
     return begins
 
 
-def windows_of(conv: Conv, kernel: tuple[int, ...], layout: Layout) -> Windows:
-    """The windows of `conv` with weights of the shape `kernel` over features that lie as `layout` says."""
-    begins = np.array(_row_windows(layout.pixel, conv.channel, kernel), np.int64)
-    _, frames, rows, taps, inputs = kernel
-    byte = begins[:, None] + np.arange(WINDOW)
-    tap, channel = byte // layout.pixel, byte % layout.pixel - conv.channel
-    needed = (tap < taps) & (channel >= 0) & (channel < inputs)
-    needed[1:] &= byte[1:] >= begins[:-1, None] + WINDOW  # a byte of two windows belongs to the first
-    in_row = np.where(needed, tap * inputs + channel, -1)
-    quads = np.array([np.flatnonzero(row)[-1] // 4 + 1 for row in needed], np.int32)
-    first = np.arange(frames * rows)
-    starts = (first // rows - conv.pad[0]) * layout.time + (first % rows - conv.pad[1]) * layout.row
-    offsets = starts[:, None] + begins - conv.pad[2] * layout.pixel
-    index = np.where(in_row < 0, -1, first[:, None, None] * taps * inputs + in_row)
-    return Windows(offsets.reshape(-1).astype(np.int32), np.tile(quads, frames * rows), index.reshape(-1, WINDOW))
+def conv_windows(conv: Conv, kernel: KernelShape, layout: MemoryLayout) -> Windows:
+    """Cut the bytes that one output of `conv` reads into windows of 64 bytes.
+
+    The taps of one kernel row lie in memory one pixel stride apart, so a few windows cover the row, whatever taps and
+    channels share a window. All kT * kH rows of the kernel use the same cover at other offsets.
+
+    Example: kernel (8, 2, 1, 3, 24), so 2 rows of 3 taps with 24 channels; pixel stride 32, no padding, channel 0.
+
+    * Tap `w`, channel `c` is byte 32 * w + c of its row: bytes 0..23, 32..55 and 64..87 have weights.
+    * Windows begin at byte 0 (taps 0 and 1) and at byte 64 (tap 2).
+    * Byte 33 of the first window is tap 1, channel 1: weight 1 * 24 + 1 = 25 of the row. Byte 24 has none: -1.
+    * The last bytes with a weight are 55 and 64 + 23, so the quads are 14 and 6.
+    * Offsets are 0 and 64 for the first frame, `time_stride` and `time_stride + 64` for the second, whose weights
+      begin at 3 * 24 = 72.
+    """
+    _, frame_taps, row_taps, taps, inputs = kernel
+    begins = np.array(_row_windows(layout.pixel_stride, conv.channel, kernel), np.int64)
+    byte_in_row = begins[:, None] + np.arange(WINDOW_BYTES)
+    tap = byte_in_row // layout.pixel_stride
+    channel = byte_in_row % layout.pixel_stride - conv.channel
+    has_weight = (tap < taps) & (channel >= 0) & (channel < inputs)
+    weight_in_row = np.where(has_weight, tap * inputs + channel, -1)
+    quads_in_row = np.array([np.flatnonzero(window)[-1] // 4 + 1 for window in has_weight], np.int32)
+
+    row = np.arange(frame_taps * row_taps)
+    frame_tap, row_tap = np.divmod(row, row_taps)
+    padding_time, padding_row, padding_pixel = conv.padding
+    row_offset = (frame_tap - padding_time) * layout.time_stride + (row_tap - padding_row) * layout.row_stride
+    offsets = row_offset[:, None] + begins - padding_pixel * layout.pixel_stride
+    weights = np.where(has_weight, row[:, None, None] * (taps * inputs) + weight_in_row, -1)
+    return Windows(
+        offsets=offsets.reshape(-1).astype(np.int32),
+        quads=np.tile(quads_in_row, len(row)),
+        weights=weights.reshape(-1, WINDOW_BYTES),
+    )
 
 
-def packed_weights(weights: npt.NDArray[np.generic], windows: Windows) -> npt.NDArray[np.int8]:
-    """int8 (tiles of 16 outputs, windows, 16, 16, 4): 4 inputs of 16 outputs side by side; zeros for none."""
+def pack_weights(weights: npt.NDArray[np.generic], windows: Windows) -> npt.NDArray[np.int8]:
+    """Return int8 (tiles of 16 outputs, windows, 16 quads, 16 outputs, 4 bytes); bytes without a weight are zero."""
     outputs = len(weights)
-    tiles = -(-outputs // _OUTPUTS)
-    flat = np.zeros((tiles * _OUTPUTS, int(np.prod(weights.shape[1:])) + 1), np.int8)
-    flat[:outputs, :-1] = weights.reshape(outputs, -1)
-    taken = flat[:, windows.inputs].reshape(tiles, _OUTPUTS, -1, 16, 4)  # index -1 is the column of zeros
-    return np.ascontiguousarray(taken.transpose(0, 2, 3, 1, 4))
+    tiles = -(-outputs // _TILE_OUTPUTS)
+    flat = np.zeros((tiles * _TILE_OUTPUTS, int(np.prod(weights.shape[1:])) + 1), np.int8)
+    flat[:outputs, :-1] = weights.reshape(outputs, -1)  # index -1 is the column of zeros
+    packed = flat[:, windows.weights].reshape(tiles, _TILE_OUTPUTS, -1, 16, 4)
+    return np.ascontiguousarray(packed.transpose(0, 2, 3, 1, 4))
 
 
-def zero_point_bias(weights: npt.NDArray[np.generic], zero: int) -> npt.NDArray[np.float32]:
-    """What inputs stored with a zero point add to every sum, float32 (outputs,)."""
+def zero_point_bias(weights: npt.NDArray[np.generic], zero_point: int) -> npt.NDArray[np.float32]:
+    """Return what the input's zero point adds to every integer sum, float32 (outputs,)."""
     sums: npt.NDArray[np.int64] = weights.reshape(len(weights), -1).sum(1, dtype=np.int64)
-    return (sums * zero).astype(np.float32)
+    return (sums * zero_point).astype(np.float32)
 
 
-def out_size(size: Size3, kernel: Size3, stride: Size3, pads: tuple[int, ...]) -> Size3:
-    """ONNX's size of a result, rounded down; `pads` are before and behind."""
-    found = [(one + pads[axis] + pads[axis + 3] - kernel[axis]) // stride[axis] + 1 for axis, one in enumerate(size)]
-    return found[0], found[1], found[2]
+def conv_out_size(size: Size3, kernel: Size3, stride: Size3, pads: tuple[int, ...]) -> Size3:
+    """Return the output size of an ONNX convolution, rounded down; `pads` holds 3 begins, then 3 ends."""
+    time, height, width = (
+        (extent + pads[axis] + pads[axis + 3] - kernel[axis]) // stride[axis] + 1 for axis, extent in enumerate(size)
+    )
+    return time, height, width

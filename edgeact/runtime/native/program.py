@@ -1,94 +1,124 @@
-"""A native program: the network as steps over features, independent of the processor and of how memory is laid out.
+"""The native program: a network as instructions over buffers, independent of the processor and of memory layout.
 
-JSON beside one file of tensors. Features are 8-bit (T, H, W, C) with a zero point of 0 or 128, arrays are float32
-(T, H, W, C); steps name both by their index. A convolution writes its outputs channel by channel wherever they are
-needed next, together with what is added to them there, so splits, concatenations and sums are no steps of their own.
+A program is JSON beside one file of tensors. Activations are quantized buffers, 8-bit (T, H, W, C) with a zero point of
+0 or 128, or float arrays, float32 (T, H, W, C); instructions name both by index. The epilogue of a convolution stores
+every output channel into the buffers of its consumers and adds residuals there, so Split, Concat and Add need no
+instruction.
+
+The JSON keys are format version 1 and stay as they are; an attribute with another name states its key as alias.
+`OPCODES`, `BINARY_OPERATORS`, `UNARY_OPERATORS` and `REDUCTIONS` have the order of the enumerations in csrc/engine.h.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgeact.bundle.canonical import encode
+
 __all__ = [
+    "BINARY_OPERATORS",
+    "OPCODES",
+    "REDUCTIONS",
+    "UNARY_OPERATORS",
     "Binary",
+    "BinaryOperator",
+    "Buffer",
     "Conv",
     "Dense",
-    "Features",
+    "Dequantize",
+    "Epilogue",
+    "FloatConv",
     "Input",
+    "Instruction",
     "Pool",
     "Program",
+    "Quantize",
     "Reduce",
-    "Restore",
-    "Round",
-    "SmallConv",
-    "Step",
-    "Store",
+    "Reduction",
+    "Size3",
+    "Size4",
     "Summand",
     "TensorRef",
     "Tensors",
     "Unary",
+    "UnaryOperator",
+    "ZeroPoint",
     "join_tensors",
 ]
 
-Index = Annotated[int, Field(ge=0, lt=1 << 30)]  # sums of two fit the engine's 32 bits
+Index = Annotated[int, Field(ge=0, lt=1 << 30)]  # the sum of two fits into the engine's 32 bits
 Count = Annotated[int, Field(ge=1, lt=1 << 30)]
-Real = Annotated[float, Field(gt=-1e37, lt=1e37)]  # within float32
-StepSize = Annotated[float, Field(gt=1e-37, lt=1e37)]  # and so is its reciprocal
+Factor = Annotated[float, Field(gt=-1e37, lt=1e37)]  # within float32
+Scale = Annotated[float, Field(gt=1e-37, lt=1e37)]  # within float32, as is the reciprocal
 Size3 = tuple[Index, Index, Index]
 Size4 = tuple[Index, Index, Index, Index]
+ZeroPoint = Literal[0, 128]
+BinaryOperator = Literal["mul", "add", "sub", "div", "max"]
+UnaryOperator = Literal["relu", "sigmoid", "tanh", "sqrt", "exp", "copy"]
+Reduction = Literal["sum", "mean", "max"]
 Tensors = list[npt.NDArray[np.generic]]
 
-_ALIGNMENT = 64
+BINARY_OPERATORS: tuple[BinaryOperator, ...] = get_args(BinaryOperator)
+UNARY_OPERATORS: tuple[UnaryOperator, ...] = get_args(UnaryOperator)
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+
+_ALIGNMENT_BYTES = 64
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+def _key(name: str) -> object:
+    """Read and write the field under `name` in JSON."""
+    return Field(validation_alias=name, serialization_alias=name)
 
 
-class TensorRef(_Part):
-    """Where a tensor lies in the file of tensors."""
+class _Schema(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, defer_build=True)
 
-    offset: int = Field(ge=0, lt=1 << 62, multiple_of=_ALIGNMENT)
+
+class TensorRef(_Schema):
+    """Position of a tensor in the file of tensors; `offset` in bytes."""
+
+    offset: int = Field(ge=0, lt=1 << 62, multiple_of=_ALIGNMENT_BYTES)
     dtype: Literal["int8", "float32"]
     shape: tuple[Index, ...]
 
 
-class Features(_Part):
-    """8-bit features (T, H, W, C)."""
+class Buffer(_Schema):
+    """A quantized activation: 8-bit (T, H, W, C), channels-last; `size` is (T, H, W)."""
 
     size: Size3
     channels: Count
-    zero: Literal[0, 128]
+    zero_point: Annotated[ZeroPoint, _key("zero")]
 
 
-class Input(_Part):
-    """The clip, float32 (channels, T, H, W), rounded; a block of its pixels becomes the channels of one."""
+class Input(_Schema):
+    """Quantize the clip, float32 (channels, T, H, W); space-to-depth turns each block of pixels into channels."""
 
     kind: Literal["input"] = "input"
     to: Index
     channels: Count
     size: Size3
     block: Size3
-    step: StepSize
+    scale: Annotated[Scale, _key("step")]
 
 
-class Summand(_Part):
-    """What is added to a convolution's outputs: as many channels of `features` from `channel` on, times `scale`."""
+class Summand(_Schema):
+    """A residual that an epilogue adds: channels of `buffer` from `channel` on, dequantized by `scale`."""
 
-    features: Index
+    buffer: Annotated[Index, _key("features")]
     channel: Index
-    scale: Real
+    scale: Factor
 
 
-class Store(_Part):
-    """Output channels [first, last) of a convolution: relu(sum * scale + bias) + summands, relu, to features or arrays.
+class Epilogue(_Schema):
+    """Store output channels [first, last) of a convolution: relu(relu(sum * scale + bias) + summands).
 
-    Scale and bias are those of the outputs; what goes to features is in their steps.
+    `scale` and `bias` are tensors, float32 (last - first,). The destination is a buffer, in whose quantization scale
+    both are expressed, or with `is_float` an array.
     """
 
     first: Index
@@ -97,68 +127,70 @@ class Store(_Part):
     channel: Index
     is_float: bool = False
     relu: bool
-    relu_sum: bool = False
-    onto: bool = Field(default=False, description="add to the features that lie there, up to 255; not in float")
+    relu_after_sum: Annotated[bool, _key("relu_sum")] = False
+    accumulate: Annotated[bool, _key("onto")] = False
+    """Add to the bytes in the buffer, saturating at 255; not for arrays."""
     summands: tuple[Summand, ...] = Field(default=(), max_length=2)
     scale: Index
     bias: Index
 
 
-class Conv(_Part):
-    """A convolution of channels [channel, channel + inputs) by int8 weights (outputs, kT, kH, kW, inputs)."""
+class Conv(_Schema):
+    """Convolve channels [channel, channel + inputs) of a buffer with int8 weights (outputs, kT, kH, kW, inputs)."""
 
     kind: Literal["conv"] = "conv"
-    features: Index
+    buffer: Annotated[Index, _key("features")]
     channel: Index = 0
     weights: Index
     stride: Size3
-    pad: Size3 = Field(description="before the first value; what is missing behind the last is zero as well")
-    out: Size3
-    stores: tuple[Store, ...] = Field(min_length=1)
+    padding: Annotated[Size3, _key("pad")]
+    """Zeros before the first position of each axis; reads past the last position are zero as well."""
+    out_size: Annotated[Size3, _key("out")]
+    epilogues: Annotated[tuple[Epilogue, ...], _key("stores")] = Field(min_length=1)
 
 
-class Pool(_Part):
-    """The largest value of each window, of what lies inside the features."""
+class Pool(_Schema):
+    """Take the maximum of each window; padding is ignored."""
 
     kind: Literal["pool"] = "pool"
-    features: Index
+    buffer: Annotated[Index, _key("features")]
     to: Index
     kernel: Size3
     stride: Size3
-    pad: Size3
+    padding: Annotated[Size3, _key("pad")]
 
 
-class Binary(_Part):
-    """Two arrays, value by value; a size of 1 is repeated."""
+class Binary(_Schema):
+    """Combine two arrays elementwise; an axis of size 1 is broadcast."""
 
     kind: Literal["binary"] = "binary"
-    op: Literal["mul", "add", "sub", "div", "max"]
+    op: BinaryOperator
     a: Index
     b: Index
     to: Index
 
 
-class Unary(_Part):
-    """Every value of an array by itself."""
+class Unary(_Schema):
+    """Map every element of an array."""
 
     kind: Literal["unary"] = "unary"
-    op: Literal["relu", "sigmoid", "tanh", "sqrt", "exp", "copy"]
+    op: UnaryOperator
     array: Index
     to: Index
 
 
-class Reduce(_Part):
-    """An array over some of its axes, which keep a size of 1."""
+class Reduce(_Schema):
+    """Reduce an array over the marked axes of (T, H, W, C), which keep size 1."""
 
     kind: Literal["reduce"] = "reduce"
-    op: Literal["sum", "mean", "max"]
+    op: Reduction
     array: Index
-    over: tuple[bool, bool, bool, bool]
+    axes: Annotated[tuple[bool, bool, bool, bool], _key("over")]
     to: Index
 
 
-class Dense(_Part):
-    """A product with a float32 matrix (outputs, inputs), and a bias."""
+class Dense(_Schema):
+    """Multiply by a float32 matrix (outputs, inputs) and add a bias."""
 
     kind: Literal["dense"] = "dense"
     array: Index
@@ -167,63 +199,71 @@ class Dense(_Part):
     to: Index
 
 
-class SmallConv(_Part):
-    """A float convolution at stride 1 that keeps the size; weights (outputs, kT, kH, kW, inputs)."""
+class FloatConv(_Schema):
+    """Convolve an array in float32 at stride 1 and same size; weights (outputs, kT, kH, kW, inputs)."""
 
     kind: Literal["small-conv"] = "small-conv"
     array: Index
     weights: Index
     bias: Index
-    pad: Size3
+    padding: Annotated[Size3, _key("pad")]
     to: Index
 
 
-class Round(_Part):
-    """An array to channels [channel, ...) of features, in steps of `step`."""
+class Quantize(_Schema):
+    """Quantize an array into channels [channel, ...) of a buffer."""
 
     kind: Literal["round"] = "round"
     array: Index
     to: Index
     channel: Index = 0
-    step: StepSize
+    scale: Annotated[Scale, _key("step")]
 
 
-class Restore(_Part):
-    """Channels [channel, channel + channels) of features, times `step`, to channels [to_channel, ...) of an array."""
+class Dequantize(_Schema):
+    """Dequantize channels [channel, channel + channels) of a buffer into channels [to_channel, ...) of an array."""
 
     kind: Literal["restore"] = "restore"
-    features: Index
+    buffer: Annotated[Index, _key("features")]
     channel: Index
     channels: Count
-    step: StepSize
+    scale: Annotated[Scale, _key("step")]
     to: Index
     to_channel: Index = 0
 
 
-Step = Annotated[
-    Input | Conv | Pool | Binary | Unary | Reduce | Dense | SmallConv | Round | Restore, Field(discriminator="kind")
-]
+_AnyInstruction: TypeAlias = Input | Conv | Pool | Binary | Unary | Reduce | Dense | FloatConv | Quantize | Dequantize
+Instruction = Annotated[_AnyInstruction, Field(discriminator="kind")]
+
+OPCODES: tuple[str, ...] = tuple(instruction.model_fields["kind"].default for instruction in get_args(_AnyInstruction))
 
 
-class Program(_Part):
-    """A whole network; the first step takes the clip, the logits are array `logits`."""
+class Program(_Schema):
+    """A whole network. The first instruction reads the clip; the logits are array `logits`."""
 
     format_version: Literal["1"] = "1"
-    features: tuple[Features, ...]
+    buffers: Annotated[tuple[Buffer, ...], _key("features")]
     arrays: tuple[Size4, ...]
-    constants: dict[Index, Index] = Field(default_factory=dict, description="array -> tensor that it holds")
+    constants: dict[Index, Index] = Field(default_factory=dict, description="array -> tensor with its values")
     tensors: tuple[TensorRef, ...]
-    steps: tuple[Step, ...] = Field(min_length=1)
+    instructions: Annotated[tuple[Instruction, ...], _key("steps")] = Field(min_length=1)
     logits: Index
+
+    def to_json(self) -> bytes:
+        """Encode the program as canonical JSON; `reading.read_program` is the inverse."""
+        return encode(self.model_dump(mode="json", by_alias=True))
 
 
 def join_tensors(tensors: Sequence[npt.NDArray[np.generic]]) -> tuple[tuple[TensorRef, ...], bytes]:
-    """Tensors (int8 or float32) in one file, and where each of them lies."""
+    """Concatenate tensors (int8 or float32) into one file, aligned to 64 bytes, and return their positions in it.
+
+    Raises ValueError for any other dtype.
+    """
     refs, parts, offset = [], [], 0
     for tensor in tensors:
         data = np.ascontiguousarray(tensor).tobytes()
-        refs.append(TensorRef(offset=offset, dtype=str(tensor.dtype), shape=tensor.shape))  # type: ignore[arg-type]
-        padded = data + bytes(-len(data) % _ALIGNMENT)
+        refs.append(TensorRef.model_validate({"offset": offset, "dtype": str(tensor.dtype), "shape": tensor.shape}))
+        padded = data + bytes(-len(data) % _ALIGNMENT_BYTES)
         parts.append(padded)
         offset += len(padded)
     return tuple(refs), b"".join(parts)

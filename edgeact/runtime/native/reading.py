@@ -1,4 +1,4 @@
-"""Reading a native program, with every check that keeps the engine within memory: bundles may come from anybody."""
+"""Reading a native program with every check that keeps the engine within its memory: bundles are untrusted input."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from edgeact.runtime.native.program import (
     Binary,
     Conv,
     Dense,
+    Dequantize,
+    Epilogue,
+    FloatConv,
     Input,
+    Instruction,
     Pool,
     Program,
+    Quantize,
     Reduce,
-    Restore,
-    Round,
-    SmallConv,
-    Step,
-    Store,
     TensorRef,
     Tensors,
     Unary,
@@ -32,172 +32,205 @@ from edgeact.runtime.native.program import (
 
 __all__ = ["read_program"]
 
-_LARGEST = 1 << 31  # bytes of one buffer
-_TILE = 16  # outputs
-_SLICES = 24  # EA_SLICES: stores that the engine takes for two tiles
-_BLOCK = 1024  # ROW of layers.c: pixels of one row that become channels
+_MAX_BYTES = 1 << 31  # of one buffer or array
+_TILE_OUTPUTS = 16
+_MAX_TILE_EPILOGUES = 24  # EA_TILE_EPILOGUES of epilogue.h: epilogues of one pair of tiles
+_MAX_BLOCK_WIDTH = 1024  # LINE of layers.c: pixels of one row that become channels
+_MAX_KERNEL = 64
+_MAX_STRIDE = 16
 
 
 def read_program(graph: bytes, weights: bytes) -> tuple[Program, Tensors]:
-    """The program and its tensors, checked: no step reaches beyond what it names. Raises ModelError."""
+    """Return the program and its tensors, checked: no instruction reads or writes outside the memory that it names.
+
+    `graph` is the program's JSON, `weights` the file of its tensors. Raises ModelError.
+    """
     try:
         program = Program.model_validate_json(graph)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"not a native program of this version: {where}: {first['msg']}; export it again") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise ModelError(
+            f"native program: expected JSON of format version 1: {field}: {first['msg']}; export the model again"
+        ) from error
     try:
-        tensors = [_tensor(ref, weights) for ref in program.tensors]
-        _check(program, tensors)
+        tensors = [_read_tensor(ref, weights) for ref in program.tensors]
+        _check_program(program, tensors)
     except (IndexError, ValueError) as error:
-        raise ModelError(f"the native program does not fit its tensors: {error}; export it again") from error
+        raise ModelError(f"native program: {error} does not fit the program; export the model again") from error
     return program, tensors
 
 
-def _tensor(ref: TensorRef, weights: bytes) -> npt.NDArray[np.generic]:
+def _read_tensor(ref: TensorRef, weights: bytes) -> npt.NDArray[np.generic]:
     count = math.prod(ref.shape)
     if count == 0 or count > len(weights):
-        raise ValueError("a tensor is empty or goes beyond the file")
+        raise ValueError(f"a tensor of {count} elements in a file of {len(weights)} bytes")
     tensor = np.frombuffer(weights, ref.dtype, count, ref.offset).reshape(ref.shape)
     if ref.dtype == "float32" and not np.isfinite(tensor).all():
-        raise ValueError("a tensor is not finite")
+        raise ValueError("a tensor with NaN or infinity")
     return tensor
 
 
-def _check(program: Program, tensors: Tensors) -> None:
-    for features in program.features:
-        _require(0 < math.prod(features.size) * features.channels < _LARGEST, "features")
-    for size in program.arrays:
-        _require(0 < math.prod(size) * 4 < _LARGEST, "an array")
+def _check_program(program: Program, tensors: Tensors) -> None:
+    for number, buffer in enumerate(program.buffers):
+        _require(0 < math.prod(buffer.size) * buffer.channels < _MAX_BYTES, f"the size of buffer {number}")
+    for number, size in enumerate(program.arrays):
+        _require(0 < math.prod(size) * 4 < _MAX_BYTES, f"the size of array {number}")
     for array, tensor in program.constants.items():
-        held = tensors[tensor]
-        _require(held.dtype == np.float32 and held.size == math.prod(program.arrays[array]), f"constant array {array}")
-    _require(isinstance(program.steps[0], Input), "the first step")
-    _require(sum(isinstance(step, Input) for step in program.steps) == 1, "the number of inputs")
-    _require(math.prod(program.arrays[program.logits][:3]) == 1, "the logits' size")
-    for number, step in enumerate(program.steps):
-        _require(_fits(program, tensors, step), f"step {number}, {step.kind}")
+        values, expected = tensors[tensor], math.prod(program.arrays[array])
+        _require(values.dtype == np.float32 and values.size == expected, f"the constant of array {array}")
+    _require(isinstance(program.instructions[0], Input), "the first instruction")
+    inputs = sum(isinstance(instruction, Input) for instruction in program.instructions)
+    _require(inputs == 1, f"the number of inputs, {inputs},")
+    _require(math.prod(program.arrays[program.logits][:3]) == 1, "the shape of the logits")
+    for number, instruction in enumerate(program.instructions):
+        _require(_fits(program, tensors, instruction), f"instruction {number}, {instruction.kind},")
 
 
-def _require(holds: object, what: str) -> None:
+def _require(holds: object, subject: str) -> None:
     if not holds:
-        raise ValueError(what)
+        raise ValueError(subject)
 
 
-def _fits(program: Program, tensors: Tensors, step: Step) -> bool:
-    match step:
+def _fits(program: Program, tensors: Tensors, instruction: Instruction) -> bool:
+    match instruction:
         case Conv():
-            return _check_conv(program, tensors, step)
+            return _conv_fits(program, tensors, instruction)
         case Dense():
-            return _check_dense(program, tensors, step)
-        case SmallConv():
-            return _check_small_conv(program, tensors, step)
-        case Input() | Pool() | Round() | Restore():
-            return _check_features(program, step)
+            return _dense_fits(program, tensors, instruction)
+        case FloatConv():
+            return _float_conv_fits(program, tensors, instruction)
+        case Input() | Pool() | Quantize() | Dequantize():
+            return _buffers_fit(program, instruction)
         case _:
-            return _check_arrays(program, step)
+            return _arrays_fit(program, instruction)
 
 
-def _check_conv(program: Program, tensors: Tensors, step: Conv) -> bool:
-    features, weights = program.features[step.features], tensors[step.weights]
-    if weights.ndim != 5 or weights.dtype != np.int8 or step.channel + weights.shape[4] > features.channels:
+def _conv_fits(program: Program, tensors: Tensors, conv: Conv) -> bool:
+    buffer, weights = program.buffers[conv.buffer], tensors[conv.weights]
+    if weights.ndim != 5 or weights.dtype != np.int8 or conv.channel + weights.shape[4] > buffer.channels:
         return False
-    limits = (weights.shape[1:4], step.stride, step.out, features.size, step.pad)
-    for kernel, stride, out, size, pad in zip(*limits, strict=True):
-        if not (0 < kernel <= 64 and 0 < stride <= 16 and 0 < out <= size + kernel and 0 <= pad < kernel):
+    axes = (weights.shape[1:4], conv.stride, conv.out_size, buffer.size, conv.padding)
+    for kernel, stride, out, size, padding in zip(*axes, strict=True):
+        if not (0 < kernel <= _MAX_KERNEL and 0 < stride <= _MAX_STRIDE and 0 <= padding < kernel):
             return False
-        if (out - 1) * stride - pad >= size:
+        if not 0 < out <= size + kernel or (out - 1) * stride - padding >= size:
             return False
-    fit = all(_store_fits(program, tensors, step, store, len(weights)) for store in step.stores)
-    return fit and _slices_fit(step.stores) and _are_apart(step.stores)
+    outputs = len(weights)
+    return (
+        all(_epilogue_fits(program, tensors, conv, epilogue, outputs) for epilogue in conv.epilogues)
+        and _tile_epilogues_fit(conv.epilogues)
+        and _are_disjoint(conv.epilogues)
+    )
 
 
-def _store_fits(program: Program, tensors: Tensors, step: Conv, store: Store, outputs: int) -> bool:
-    count = store.last - store.first
-    if count < 1 or store.last > outputs:
+def _epilogue_fits(program: Program, tensors: Tensors, conv: Conv, epilogue: Epilogue, outputs: int) -> bool:
+    count = epilogue.last - epilogue.first
+    if count < 1 or epilogue.last > outputs:
         return False
-    factors = (tensors[store.scale], tensors[store.bias])
-    if any(one.shape != (count,) or one.dtype != np.float32 for one in factors):
+    factors = (tensors[epilogue.scale], tensors[epilogue.bias])
+    if any(factor.shape != (count,) or factor.dtype != np.float32 for factor in factors):
         return False
-    places = [(store.to, store.channel)] if not store.is_float else []
-    places += [(one.features, one.channel) for one in store.summands]
-    for index, channel in places:
-        features = program.features[index]
-        if features.size != step.out or channel + count > features.channels:
+    accesses = [(epilogue.to, epilogue.channel)] if not epilogue.is_float else []
+    accesses += [(summand.buffer, summand.channel) for summand in epilogue.summands]
+    for index, channel in accesses:
+        buffer = program.buffers[index]
+        if buffer.size != conv.out_size or channel + count > buffer.channels:
             return False
-    if store.onto and (store.is_float or program.features[store.to].zero != 0):
+    if epilogue.accumulate and (epilogue.is_float or program.buffers[epilogue.to].zero_point != 0):
         return False
-    if store.is_float:
-        *size, channels = program.arrays[store.to]
-        return tuple(size) == step.out and store.channel + count <= channels
-    return store.to != step.features
+    if epilogue.is_float:
+        *size, channels = program.arrays[epilogue.to]
+        return tuple(size) == conv.out_size and epilogue.channel + count <= channels
+    return epilogue.to != conv.buffer
 
 
-def _slices_fit(stores: Sequence[Store]) -> bool:
-    """Whether the engine takes them all: it would leave out the rest."""
-    slices: Counter[int] = Counter()
-    for store in stores:
-        slices.update(tile // 2 for tile in range(store.first // _TILE, (store.last - 1) // _TILE + 1))
-    return max(slices.values()) <= _SLICES
+def _tile_epilogues_fit(epilogues: Sequence[Epilogue]) -> bool:
+    """Return whether the engine's table of a pair of tiles holds all epilogues: it drops the rest silently."""
+    per_pair: Counter[int] = Counter()
+    for epilogue in epilogues:
+        tiles = range(epilogue.first // _TILE_OUTPUTS, (epilogue.last - 1) // _TILE_OUTPUTS + 1)
+        per_pair.update(tile // 2 for tile in tiles)
+    return max(per_pair.values()) <= _MAX_TILE_EPILOGUES
 
 
-def _are_apart(stores: Sequence[Store]) -> bool:
-    """Whether no store writes where another one writes or reads, in whatever order threads come to them."""
-    written = [(one.is_float, one.to, one.channel, one.last - one.first) for one in stores]
-    read = [(False, s.features, s.channel, one.last - one.first) for one in stores for s in one.summands]
-    for one, other in (*combinations(written, 2), *product(written, read)):
-        if one[:2] == other[:2] and one[2] < other[2] + other[3] and other[2] < one[2] + one[3]:
+def _are_disjoint(epilogues: Sequence[Epilogue]) -> bool:
+    """Return whether no epilogue writes what another one writes or reads, so that thread order is irrelevant."""
+    written = [(item.is_float, item.to, item.channel, item.last - item.first) for item in epilogues]
+    read = [
+        (False, summand.buffer, summand.channel, item.last - item.first)
+        for item in epilogues
+        for summand in item.summands
+    ]
+    for first, second in (*combinations(written, 2), *product(written, read)):
+        overlap = first[2] < second[2] + second[3] and second[2] < first[2] + first[3]
+        if first[:2] == second[:2] and overlap:
             return False
     return True
 
 
-def _check_dense(program: Program, tensors: Tensors, step: Dense) -> bool:
-    inputs, outputs = (math.prod(program.arrays[index]) for index in (step.array, step.to))
-    weights, bias = tensors[step.weights], tensors[step.bias]
+def _dense_fits(program: Program, tensors: Tensors, dense: Dense) -> bool:
+    inputs, outputs = (math.prod(program.arrays[index]) for index in (dense.array, dense.to))
+    weights, bias = tensors[dense.weights], tensors[dense.bias]
     is_float = weights.dtype == bias.dtype == np.float32
-    return is_float and weights.shape == (outputs, inputs) and bias.shape == (outputs,) and step.to != step.array
+    return is_float and weights.shape == (outputs, inputs) and bias.shape == (outputs,) and dense.to != dense.array
 
 
-def _check_small_conv(program: Program, tensors: Tensors, step: SmallConv) -> bool:
-    size, to = program.arrays[step.array], program.arrays[step.to]
-    weights, bias = tensors[step.weights], tensors[step.bias]
-    if weights.ndim != 5 or weights.dtype != np.float32 or bias.dtype != np.float32 or step.to == step.array:
+def _float_conv_fits(program: Program, tensors: Tensors, conv: FloatConv) -> bool:
+    size, to = program.arrays[conv.array], program.arrays[conv.to]
+    weights, bias = tensors[conv.weights], tensors[conv.bias]
+    if weights.ndim != 5 or weights.dtype != np.float32 or bias.dtype != np.float32 or conv.to == conv.array:
         return False
-    fits = weights.shape[4] == size[3] and bias.shape == (len(weights),) and to == (*size[:3], len(weights))
-    return fits and all(0 <= pad < kernel <= 64 for pad, kernel in zip(step.pad, weights.shape[1:4], strict=True))
+    if weights.shape[4] != size[3] or bias.shape != (len(weights),) or to != (*size[:3], len(weights)):
+        return False
+    paddings = zip(conv.padding, weights.shape[1:4], strict=True)
+    return all(0 <= padding < kernel <= _MAX_KERNEL for padding, kernel in paddings)
 
 
-def _check_features(program: Program, step: Input | Pool | Round | Restore) -> bool:
-    features, arrays = program.features, program.arrays
-    match step:
+def _buffers_fit(program: Program, instruction: Input | Pool | Quantize | Dequantize) -> bool:
+    buffers, arrays = program.buffers, program.arrays
+    match instruction:
         case Input():
-            to, pixels = features[step.to], math.prod(step.size)
-            if min(step.block) < 1 or step.block[2] > _BLOCK or pixels * step.channels * 4 >= _LARGEST:
-                return False
-            blocks = tuple(size // block for size, block in zip(step.size, step.block, strict=True))
-            return blocks == to.size and step.channels * math.prod(step.block) == to.channels
+            return _input_fits(program, instruction)
         case Pool():
-            one, to = features[step.features], features[step.to]
-            sizes = zip(one.size, to.size, step.kernel, step.stride, step.pad, strict=True)
-            inside = all(p < k and s > 0 and (out - 1) * s - p < size for size, out, k, s, p in sizes)
-            return inside and (one.channels, one.zero) == (to.channels, to.zero) and step.to != step.features
-        case Round():
-            to, size = features[step.to], arrays[step.array]
-            return size[:3] == to.size and step.channel + size[3] <= to.channels
-        case Restore():
-            one, size = features[step.features], arrays[step.to]
-            inside = step.channel + step.channels <= one.channels and step.to_channel + step.channels <= size[3]
-            return size[:3] == one.size and inside
+            return _pool_fits(program, instruction)
+        case Quantize():
+            to, size = buffers[instruction.to], arrays[instruction.array]
+            return size[:3] == to.size and instruction.channel + size[3] <= to.channels
+        case Dequantize():
+            source, size = buffers[instruction.buffer], arrays[instruction.to]
+            is_read = instruction.channel + instruction.channels <= source.channels
+            return size[:3] == source.size and is_read and instruction.to_channel + instruction.channels <= size[3]
 
 
-def _check_arrays(program: Program, step: Binary | Unary | Reduce) -> bool:
+def _input_fits(program: Program, clip: Input) -> bool:
+    to, pixels = program.buffers[clip.to], math.prod(clip.size)
+    if min(clip.block) < 1 or clip.block[2] > _MAX_BLOCK_WIDTH or pixels * clip.channels * 4 >= _MAX_BYTES:
+        return False
+    size = tuple(extent // block for extent, block in zip(clip.size, clip.block, strict=True))
+    return size == to.size and clip.channels * math.prod(clip.block) == to.channels
+
+
+def _pool_fits(program: Program, pool: Pool) -> bool:
+    source, to = program.buffers[pool.buffer], program.buffers[pool.to]
+    axes = zip(source.size, to.size, pool.kernel, pool.stride, pool.padding, strict=True)
+    is_inside = all(
+        padding < kernel and stride > 0 and (out - 1) * stride - padding < size
+        for size, out, kernel, stride, padding in axes
+    )
+    same_encoding = (source.channels, source.zero_point) == (to.channels, to.zero_point)
+    return is_inside and same_encoding and pool.to != pool.buffer
+
+
+def _arrays_fit(program: Program, instruction: Binary | Unary | Reduce) -> bool:
     arrays = program.arrays
-    match step:
+    match instruction:
         case Binary():
-            sizes = zip(arrays[step.a], arrays[step.b], arrays[step.to], strict=True)
+            sizes = zip(arrays[instruction.a], arrays[instruction.b], arrays[instruction.to], strict=True)
             return all(a in (1, to) and b in (1, to) for a, b, to in sizes)
         case Unary():
-            return math.prod(arrays[step.array]) == math.prod(arrays[step.to])
+            return math.prod(arrays[instruction.array]) == math.prod(arrays[instruction.to])
         case Reduce():
-            kept = tuple(1 if over else size for size, over in zip(arrays[step.array], step.over, strict=True))
-            return arrays[step.to] == kept and step.to != step.array
+            axes = zip(arrays[instruction.array], instruction.axes, strict=True)
+            reduced = tuple(1 if is_reduced else size for size, is_reduced in axes)
+            return arrays[instruction.to] == reduced and instruction.to != instruction.array

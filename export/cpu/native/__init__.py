@@ -1,1 +1,6 @@
-"""From an INT8 ONNX graph to a program of the native engine: `scan` reads the graph, `place` decides where all goes."""
+"""Compiler from INT8 ONNX graphs to programs of the native engine.
+
+`lower` turns nodes into operations (`ir`), `fuse_adds` fuses residual additions into the epilogues of convolutions,
+`buffers` allocates buffers for the tensors' channels, and `codegen` emits the instructions. `refusals` says what cannot
+be lowered.
+"""

@@ -1,117 +1,141 @@
-"""Nodes that an INT8 graph leaves in float: gates, means, and the classifier."""
+"""Lowering of nodes in float: attention gates, pooling over axes, and the classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from onnx import NodeProto
 
-from edgeact.errors import ConversionError
-from edgeact.export.cpu.native.ir import Array, ArrayOp, FloatPart
-from edgeact.export.cpu.native.lowering_state import State
-from edgeact.export.cpu.native.onnx_nodes import bias_of, real_weights, three
+from edgeact.export.cpu.native.ir import BinaryOp, DenseOp, FloatConvOp, FloatTensor, ReduceOp, UnaryOp
+from edgeact.export.cpu.native.lowering_state import LoweringState
+from edgeact.export.cpu.native.onnx_nodes import bias, float_weights, pads, triple
+from edgeact.export.cpu.native.refusals import Requirement, UnmetRequirement
 from edgeact.export.graph.view import attribute
-from edgeact.runtime.native.program import Size4
+from edgeact.runtime.native.program import BinaryOperator, Reduction, Size4, UnaryOperator
 
-__all__ = ["ARITHMETIC", "binary", "float_convolution", "joined_channels", "unary"]
+__all__ = ["FLOAT_LOWERINGS", "lower_binary", "lower_float_concat", "lower_float_conv", "lower_unary"]
 
-_BINARY = {"Mul": "mul", "Add": "add", "Sub": "sub", "Div": "div", "Max": "max"}
-_UNARY = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Sqrt": "sqrt", "Exp": "exp"}
-_REDUCE = {
-    "ReduceSum": "sum",
-    "ReduceMean": "mean",
-    "ReduceMax": "max",
-    "GlobalAveragePool": "mean",
-    "GlobalMaxPool": "max",
-}
-_LARGEST = 4_000_000  # multiply-accumulates; a float layer of more belongs to another backend
+_BINARY: Mapping[str, BinaryOperator] = MappingProxyType(
+    {"Mul": "mul", "Add": "add", "Sub": "sub", "Div": "div", "Max": "max"}
+)
+_UNARY: Mapping[str, UnaryOperator] = MappingProxyType(
+    {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Sqrt": "sqrt", "Exp": "exp"}
+)
+_REDUCTIONS: Mapping[str, Reduction] = MappingProxyType(
+    {
+        "ReduceSum": "sum",
+        "ReduceMean": "mean",
+        "ReduceMax": "max",
+        "GlobalAveragePool": "mean",
+        "GlobalMaxPool": "max",
+    }
+)
+_MAX_FLOAT_MACS = 4_000_000
 
 
-def binary(state: State, node: NodeProto) -> None:
-    """Two arrays, value by value."""
+def lower_binary(state: LoweringState, node: NodeProto) -> None:
+    """Lower elementwise arithmetic on two tensors."""
     if len(node.input) != 2:
-        raise ConversionError(f"it has {node.op_type} of two only")
-    first, second = (state.array(name) for name in node.input)
-    to = Array(state.shape(node.output[0]))
-    state.compute(node.output[0], ArrayOp("binary", _BINARY[node.op_type], (first, second), to))
+        raise UnmetRequirement(Requirement.TWO_INPUTS, str(len(node.input)))
+    a, b = (state.float_tensor(name) for name in node.input)
+    to = FloatTensor(state.size(node.output[0]))
+    state.compute(node.output[0], BinaryOp(_BINARY[node.op_type], a, b, to))
 
 
-def unary(state: State, node: NodeProto) -> None:
-    """Every value of an array by itself."""
-    source, to = state.array(node.input[0]), Array(state.shape(node.output[0]))
-    state.compute(node.output[0], ArrayOp("unary", _UNARY[node.op_type], (source,), to))
+def lower_unary(state: LoweringState, node: NodeProto) -> None:
+    """Lower an elementwise function."""
+    source, to = state.float_tensor(node.input[0]), FloatTensor(state.size(node.output[0]))
+    state.compute(node.output[0], UnaryOp(_UNARY[node.op_type], source, to))
 
 
-def _reduce(state: State, node: NodeProto) -> None:
-    source = state.array(node.input[0])
-    rank = len(state.graph.shapes[node.input[0]])
-    axes = attribute(node, "axes", None)
-    if len(node.input) > 1 and (constant := state.graph.constant(node.input[1])) is not None:
-        axes = constant.tolist()
-    if node.op_type.startswith("Global"):
-        axes = [2, 3, 4]
-    if rank != 5 or axes is None:
-        raise ConversionError("it reduces features over stated axes only")
-    reduced = {axis % rank for axis in axes}
-    over = (2 in reduced, 3 in reduced, 4 in reduced, 1 in reduced)
-    made = tuple(1 if one else size for one, size in zip(over, source.size, strict=True))
-    if made != state.shape(node.output[0]):
-        raise ConversionError("what it leaves is neither features nor a vector")
-    to = Array(state.shape(node.output[0]))
-    state.compute(node.output[0], ArrayOp("reduce", _REDUCE[node.op_type], (source,), to, over=over))
+def lower_float_conv(state: LoweringState, node: NodeProto) -> None:
+    """Lower a small convolution that is kept in float."""
+    source, to = state.float_tensor(node.input[0]), FloatTensor(state.size(node.output[0]))
+    stride = attribute(node, "strides", [1])
+    if set(stride) != {1} or to.size[:3] != source.size[:3]:
+        got = f"strides {list(stride)}, (T, H, W) {source.size[:3]} to {to.size[:3]}"
+        raise UnmetRequirement(Requirement.SAME_SIZE_FLOAT_CONV, got)
+    weights = np.ascontiguousarray(float_weights(state.graph, node).transpose(0, 2, 3, 4, 1))
+    _require_small(int(np.prod(to.size)) * weights[0].size)
+    padding = triple(pads(node)[:3])
+    state.compute(node.output[0], FloatConvOp(source, weights, bias(state.graph, node, len(weights)), padding, to))
 
 
-def _gemm(state: State, node: NodeProto) -> None:
-    plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0
-    if not plain or not attribute(node, "transB", 0) or attribute(node, "transA", 0):
-        raise ConversionError("it has only Gemm with transposed weights")
-    weights = real_weights(state.graph, node)
-    if weights.size > _LARGEST:
-        raise ConversionError("it is computed in float and too large for that")
-    source, to = state.array(node.input[0]), Array(state.shape(node.output[0]))
-    if source.size[:3] != (1, 1, 1):
-        raise ConversionError("it classifies vectors only")
-    part = FloatPart(weights, bias_of(state.graph, node, len(weights)))
-    state.compute(node.output[0], ArrayOp("dense", "", (source,), to, part=part))
-
-
-def float_convolution(state: State, node: NodeProto) -> None:
-    """A convolution outside INT8, which has to be small and to keep the size."""
-    source, to = state.array(node.input[0]), Array(state.shape(node.output[0]))
-    if set(attribute(node, "strides", [1])) != {1} or to.size[:3] != source.size[:3]:
-        raise ConversionError("in float it has only convolutions that keep the size")
-    weights = np.ascontiguousarray(real_weights(state.graph, node).transpose(0, 2, 3, 4, 1))
-    if np.prod(to.size) * weights[0].size > _LARGEST:
-        raise ConversionError("it is left in float and too large for that")
-    part = FloatPart(weights, bias_of(state.graph, node, len(weights)), three(attribute(node, "pads", [0] * 6)[:3]))
-    state.compute(node.output[0], ArrayOp("small-conv", "", (source,), to, part=part))
-
-
-def joined_channels(state: State, node: NodeProto) -> None:
-    """Single channels in float side by side: each times its own unit vector, then added up."""
-    arrays = [state.array(name) for name in node.input]
-    if any(array.size[3] != 1 for array in arrays):
-        raise ConversionError("in float it joins single channels only")
-    total: Array | None = None
-    for index, array in enumerate(arrays):
-        size: Size4 = (*array.size[:3], len(arrays))
-        unit = Array((1, 1, 1, len(arrays)), np.eye(len(arrays), dtype=np.float32)[index])
-        spread = Array(size)
-        state.ops.append(ArrayOp("binary", "mul", (array, unit), spread))
+def lower_float_concat(state: LoweringState, node: NodeProto) -> None:
+    """Lower a concatenation of single channels: each one times its unit vector, then added up."""
+    sources = [state.float_tensor(name) for name in node.input]
+    channels = [source.size[3] for source in sources]
+    if set(channels) != {1}:
+        raise UnmetRequirement(Requirement.SINGLE_CHANNEL_CONCAT, f"float inputs of {channels} channels")
+    unit_vectors = np.eye(len(sources), dtype=np.float32)
+    total: FloatTensor | None = None
+    for source, vector in zip(sources, unit_vectors, strict=True):
+        size: Size4 = (*source.size[:3], len(sources))
+        spread = FloatTensor(size)
+        state.schedule.append(BinaryOp("mul", source, FloatTensor((1, 1, 1, len(sources)), vector), spread))
         if total is not None:
-            joint = Array(size)
-            state.ops.append(ArrayOp("binary", "add", (total, spread), joint))
-            spread = joint
+            partial_sum = FloatTensor(size)
+            state.schedule.append(BinaryOp("add", total, spread, partial_sum))
+            spread = partial_sum
         total = spread
     assert total is not None
-    state.arrays[node.output[0]] = total
+    state.floats[node.output[0]] = total
 
 
-ARITHMETIC: dict[str, Callable[[State, NodeProto], None]] = {
-    **dict.fromkeys(_BINARY, binary),
-    **dict.fromkeys(_UNARY, unary),
-    **dict.fromkeys(_REDUCE, _reduce),
-    "Gemm": _gemm,
-}
-"""By operator; those that can also be INT8 are asked for that first."""
+def _lower_reduction(state: LoweringState, node: NodeProto) -> None:
+    source = state.float_tensor(node.input[0])
+    shape = state.graph.shapes[node.input[0]]
+    axes = _reduced_axes(state, node)
+    if len(shape) != 5 or axes is None:
+        got = f"shape {shape}" if axes is not None else "axes that are not constant"
+        raise UnmetRequirement(Requirement.REDUCED_ACTIVATION, got)
+    reduced = {axis % len(shape) for axis in axes}
+    is_reduced = (2 in reduced, 3 in reduced, 4 in reduced, 1 in reduced)
+    size = tuple(1 if reduces else extent for reduces, extent in zip(is_reduced, source.size, strict=True))
+    to = FloatTensor(state.size(node.output[0]))
+    if size != to.size:
+        raise UnmetRequirement(Requirement.REDUCED_SHAPE, f"{state.graph.shapes[node.output[0]]} over axes {axes}")
+    state.compute(node.output[0], ReduceOp(_REDUCTIONS[node.op_type], source, is_reduced, to))
+
+
+def _reduced_axes(state: LoweringState, node: NodeProto) -> list[int] | None:
+    if node.op_type.startswith("Global"):
+        return [2, 3, 4]
+    if len(node.input) > 1 and (constant := state.graph.constant(node.input[1])) is not None:
+        return [int(axis) for axis in constant]
+    axes = attribute(node, "axes", None)
+    return None if axes is None else list(axes)
+
+
+def _lower_gemm(state: LoweringState, node: NodeProto) -> None:
+    got = {name: attribute(node, name, default) for name, default in _GEMM_DEFAULTS.items()}
+    if got != {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}:
+        stated = ", ".join(f"{name}={value:g}" for name, value in got.items())
+        raise UnmetRequirement(Requirement.TRANSPOSED_GEMM, stated)
+    weights = float_weights(state.graph, node)
+    _require_small(weights.size)
+    source, to = state.float_tensor(node.input[0]), FloatTensor(state.size(node.output[0]))
+    if source.size[:3] != (1, 1, 1):
+        raise UnmetRequirement(Requirement.VECTOR_INPUT, f"(T, H, W, C) {source.size}")
+    state.compute(node.output[0], DenseOp(source, weights, bias(state.graph, node, len(weights)), to))
+
+
+_GEMM_DEFAULTS = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}
+
+
+def _require_small(macs: int) -> None:
+    if macs > _MAX_FLOAT_MACS:
+        raise UnmetRequirement(Requirement.SMALL_FLOAT_LAYER, f"{macs:,}")
+
+
+FLOAT_LOWERINGS: Mapping[str, Callable[[LoweringState, NodeProto], None]] = MappingProxyType(
+    {
+        **dict.fromkeys(_BINARY, lower_binary),
+        **dict.fromkeys(_UNARY, lower_unary),
+        **dict.fromkeys(_REDUCTIONS, _lower_reduction),
+        "Gemm": _lower_gemm,
+    }
+)
+"""ONNX operator -> lowering in float. `lower` tries INT8 first for operators that have both."""

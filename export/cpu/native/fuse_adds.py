@@ -1,100 +1,127 @@
-"""Sums of features: no operations of their own, convolutions add up while they store."""
+"""Fusion of residual additions into the epilogues of convolutions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
-from edgeact.errors import ConversionError
-from edgeact.export.cpu.native.ir import Array, ConvOp, Op, Piece, Sum, Value, joined, singles
+from edgeact.export.cpu.native.ir import (
+    ChannelSlice,
+    ConvOp,
+    FusedAdd,
+    QuantizedTensor,
+    Slices,
+    Tensor,
+    merge_slices,
+    single_channels,
+)
+from edgeact.export.cpu.native.refusals import Requirement, UnmetRequirement
+from edgeact.export.cpu.native.schedule import Schedule
 
-__all__ = ["add_up"]
+__all__ = ["fuse_add"]
+
+_MAX_ADDENDS = 3
 
 
-def add_up(
-    ops: list[Op], raw: Sequence[ConvOp], features: Sequence[Sequence[Piece]], to: Value | Array, relu: bool
-) -> None:
-    """Have the convolutions among `ops` store the sum of `raw`, unrounded, and of `features` to `to`, by channels.
+def fuse_add(schedule: Schedule, convs: Sequence[ConvOp], addends: Sequence[Slices], to: Tensor, *, relu: bool) -> None:
+    """Let convolutions compute the sum of `convs`, not quantized before, and of quantized `addends` into `to`.
 
-    The last of those that it adds up does so, when everything else is there: `raw` is moved to the end for that.
-    Raises ConversionError where nothing can add it up.
+    The last convolution among the inputs hosts the addition, when all other inputs are stored. A convolution in `convs`
+    moves to the end of the schedule, so it is the last. Channels are fused in runs that are contiguous in every addend.
+    Raises UnmetRequirement if no convolution can host the addition.
     """
-    name = to.name if isinstance(to, Value) else "a sum in float"
-    if len(raw) > 1 or len(raw) + len(features) > 3:
-        raise ConversionError(f"the native engine adds up one convolution and two features at most, not '{name}'")
-    for op in raw:
-        if op.value is not None or op.array is not None or op.sums:
-            raise ConversionError(f"the native engine cannot add '{op.name}' unrounded and use it elsewhere, too")
-        ops.remove(op)
-        ops.append(op)
-    channels = to.channels if isinstance(to, Value) else to.size[3]
-    terms = [singles(one) for one in features]
-    for first, last in _runs(channels, terms):
-        parts = [joined(one[first:last])[0] for one in terms]
-        _store_sum(ops, raw, parts, Sum(first, last, to, first, 1, (), relu))
+    if len(convs) > 1 or len(convs) + len(addends) > _MAX_ADDENDS:
+        got = f"{len(convs) + len(addends)} inputs, {len(convs)} of them unquantized convolutions"
+        raise UnmetRequirement(Requirement.FUSED_ADD_INPUTS, got)
+    conv = convs[0] if convs else None
+    if conv is not None:
+        if conv.is_stored:
+            raise UnmetRequirement(Requirement.UNSHARED_CONV, f"another reader of '{conv.layer.name}'")
+        schedule.move_to_end(conv)
+    channels = to.channels if isinstance(to, QuantizedTensor) else to.size[3]
+    channel_lists = [single_channels(slices) for slices in addends]
+    for first, last in _contiguous_runs(channels, channel_lists):
+        slices = [merge_slices(each[first:last])[0] for each in channel_lists]
+        add = FusedAdd(first, last, to, channel=first, relu=relu)
+        if conv is not None:
+            _host(schedule, conv, replace(add, addends=tuple(slices)))
+        elif not _fuse_into_two_convs(schedule, slices, add):
+            _fuse_into_last_conv(schedule, slices, add)
 
 
-def _store_sum(ops: Sequence[Op], raw: Sequence[ConvOp], parts: Sequence[Piece], total: Sum) -> None:
-    makers = {id(op.value): op for op in ops if isinstance(op, ConvOp) and op.value is not None}
-    computed = list(raw) or [makers[id(part.value)] for part in parts if id(part.value) in makers]
-    op = max(computed, key=ops.index, default=None)
-    own = [part for part in parts if op is not None and part.value is op.value and not raw]
-    rest = [part for part in parts if part not in own]
-    if op is None or ops.index(op) <= max((_written(ops, part.value) for part in rest), default=-1):
-        raise ConversionError("the native engine adds to what a convolution makes, and only while it makes it")
-    if not raw and _add_in_turn(ops, parts, makers, total):
-        return
-    if any(part != own[0] for part in own):
-        raise ConversionError(f"the native engine does not add channels of '{op.name}' to others of it")
-    first, width = own[0].first if own else total.first, total.last - total.first
-    times = float(max(len(own), 1))
-    op.sums.append(Sum(first, first + width, total.to, total.at, times, tuple(rest), total.relu))
+def _contiguous_runs(channels: int, channel_lists: Sequence[Sequence[ChannelSlice]]) -> list[tuple[int, int]]:
+    """Return ranges [first, last) of channels that are consecutive channels of one tensor in every list."""
+    edges = {0, channels}
+    for each in channel_lists:
+        for channel, (before, after) in enumerate(pairwise(each), start=1):
+            if before.tensor is not after.tensor or before.last != after.first:
+                edges.add(channel)
+    return list(pairwise(sorted(edges)))
 
 
-def _add_in_turn(ops: Sequence[Op], parts: Sequence[Piece], makers: Mapping[int, ConvOp], total: Sum) -> bool:
-    """Have two convolutions add in turn, where the last one would have two summands; whether that was possible.
+def _fuse_into_last_conv(schedule: Schedule, slices: Sequence[ChannelSlice], add: FusedAdd) -> None:
+    convs = _producers(schedule, slices)
+    if not convs:
+        raise UnmetRequirement(Requirement.CONV_BEFORE_ADD, "no input that a convolution computes")
+    _host_outputs(schedule, convs[-1], slices, add)
 
-    The first one stores its outputs with the other summand, and the last one, which in MSL has a small kernel and
-    little time beside its products, adds to these bytes. Nothing may be negative: bytes are added up to 255.
+
+def _fuse_into_two_convs(schedule: Schedule, slices: Sequence[ChannelSlice], add: FusedAdd) -> bool:
+    """Divide an addition of three different inputs between the last two convolutions; return whether it is possible.
+
+    The first one stores its outputs plus the third input, the last one accumulates into these bytes. In MSL the last
+    convolution has a small kernel, and its epilogue would take longer than its dot products. Accumulation saturates at
+    255, so all inputs and the result must be unsigned.
     """
-    if isinstance(total.to, Array) or total.to.zero or any(part.value.zero for part in parts):
+    is_signed = any(part.tensor.zero_point for part in slices)
+    if not isinstance(add.to, QuantizedTensor) or add.to.zero_point or is_signed or len(set(slices)) < _MAX_ADDENDS:
         return False
-    order = sorted({makers[id(part.value)] for part in parts if id(part.value) in makers}, key=ops.index)
-    if len(order) < 2 or len(set(parts)) < 3:
+    convs = _producers(schedule, slices)
+    if len(convs) < 2:
         return False
-    first, last = order[-2:]
-    rest = tuple(part for part in parts if part.value not in (first.value, last.value))
-    if ops.index(first) <= max((_written(ops, part.value) for part in rest), default=-1):
+    first, last = convs[-2:]
+    rest = [part for part in slices if part.tensor not in (first.quantized, last.quantized)]
+    if not all(schedule.is_written_before(part.tensor, first) for part in rest):
         return False
-    width, stores = total.last - total.first, []
-    for op, terms in ((first, rest), (last, ())):
-        own = [part for part in parts if part.value is op.value]
-        if any(part != own[0] for part in own):
-            return False
-        begin, times, onto = own[0].first, float(len(own)), op is last
-        stores.append((op, Sum(begin, begin + width, total.to, total.at, times, terms, total.relu, onto)))
-    for op, one in stores:
-        op.sums.append(one)
+    if not all(_has_equal_slices(conv, slices) for conv in (first, last)):
+        return False
+    _host_outputs(schedule, first, [part for part in slices if part.tensor is not last.quantized], add)
+    _host_outputs(
+        schedule, last, [part for part in slices if part.tensor is last.quantized], replace(add, accumulate=True)
+    )
     return True
 
 
-def _written(ops: Sequence[Op], value: Value) -> int:
-    """Place of the last operation that writes it."""
-    return max(index for index, op in enumerate(ops) if value in _results(op))
+def _producers(schedule: Schedule, slices: Sequence[ChannelSlice]) -> list[ConvOp]:
+    """Return the convolutions whose plain outputs are among the slices, in program order."""
+    convs = {conv for part in slices if (conv := schedule.conv_of(part.tensor)) is not None}
+    return sorted(convs, key=schedule.position)
 
 
-def _results(op: Op) -> list[Value | Array | None]:
-    if isinstance(op, ConvOp):
-        return [op.value, *(one.to for one in op.sums)]
-    return [op.to]
+def _has_equal_slices(conv: ConvOp, slices: Sequence[ChannelSlice]) -> bool:
+    return len({part for part in slices if part.tensor is conv.quantized}) == 1
 
 
-def _runs(channels: int, terms: Iterable[Sequence[Piece]]) -> list[tuple[int, int]]:
-    """Ranges of channels in which every term goes on without a break."""
-    cuts = {0, channels}
-    for one in terms:
-        for channel in range(1, channels):
-            before, after = one[channel - 1], one[channel]
-            if before.value is not after.value or before.last != after.first:
-                cuts.add(channel)
-    return list(pairwise(sorted(cuts)))
+def _host_outputs(schedule: Schedule, conv: ConvOp, slices: Sequence[ChannelSlice], add: FusedAdd) -> None:
+    """Fuse an addition that has quantized outputs of `conv` among its inputs: the outputs are added unquantized."""
+    outputs = [part for part in slices if part.tensor is conv.quantized]
+    rest = tuple(part for part in slices if part.tensor is not conv.quantized)
+    _require_stored(schedule, conv, rest)
+    if not _has_equal_slices(conv, slices):
+        raise UnmetRequirement(Requirement.ALIGNED_CHANNELS, f"different channels of '{conv.layer.name}'")
+    first, last = outputs[0].first, outputs[0].last
+    fused = replace(add, first=first, last=last, addends=rest, multiplicity=len(outputs))
+    schedule.add_fused(conv, fused)
+
+
+def _host(schedule: Schedule, conv: ConvOp, add: FusedAdd) -> None:
+    _require_stored(schedule, conv, add.addends)
+    schedule.add_fused(conv, add)
+
+
+def _require_stored(schedule: Schedule, conv: ConvOp, addends: Slices) -> None:
+    for part in addends:
+        if not schedule.is_written_before(part.tensor, conv):
+            got = f"input '{part.tensor.layer.name}', computed after '{conv.layer.name}'"
+            raise UnmetRequirement(Requirement.CONV_BEFORE_ADD, got)

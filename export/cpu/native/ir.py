@@ -1,104 +1,126 @@
-"""What stands between an ONNX graph and a native program: values, and operations over pieces of them."""
+"""Intermediate representation of the native compiler: operations over quantized tensors and float tensors.
+
+A reader sees a quantized tensor as a sequence of channel slices, so Split and Concat are no operations: they only
+regroup slices. Shapes are (T, H, W, C), channels-last.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeact.runtime.native.program import Size3, Size4
+from edgeact.export.cpu.native.refusals import Layer
+from edgeact.runtime.native.program import BinaryOperator, Reduction, Size3, Size4, UnaryOperator, ZeroPoint
 
 __all__ = [
-    "Array",
-    "ArrayOp",
+    "BinaryOp",
+    "ChannelSlice",
     "ConvOp",
-    "FloatPart",
+    "DenseOp",
+    "DequantizeOp",
+    "FloatConvOp",
+    "FloatOp",
+    "FloatTensor",
+    "FusedAdd",
     "InputOp",
     "Op",
-    "Piece",
     "PoolOp",
-    "RestoreOp",
-    "RoundOp",
-    "Sum",
-    "Value",
-    "joined",
-    "singles",
+    "QuantizeOp",
+    "QuantizedTensor",
+    "ReduceOp",
+    "Slices",
+    "Tensor",
+    "UnaryOp",
+    "merge_slices",
+    "single_channels",
 ]
 
 
 @dataclass(eq=False)
-class Value:
-    """8-bit features that one operation makes."""
+class QuantizedTensor:
+    """An 8-bit activation."""
 
-    name: str
+    layer: Layer
+    """The node that quantizes or computes the tensor."""
     size: Size3
     channels: int
-    step: float
-    zero: int
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Channels [first, last) of a value."""
-
-    value: Value
-    first: int
-    last: int
-
-    @property
-    def count(self) -> int:
-        """How many channels."""
-        return self.last - self.first
-
-
-def singles(pieces: Iterable[Piece]) -> list[Piece]:
-    """The same channels, one piece each."""
-    return [Piece(piece.value, channel, channel + 1) for piece in pieces for channel in range(piece.first, piece.last)]
-
-
-def joined(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
-    """The same channels in as few pieces as can be."""
-    found: list[Piece] = []
-    for piece in pieces:
-        if found and found[-1].value is piece.value and found[-1].last == piece.first:
-            found[-1] = Piece(piece.value, found[-1].first, piece.last)
-        else:
-            found.append(piece)
-    return tuple(found)
+    scale: float
+    zero_point: ZeroPoint
 
 
 @dataclass(eq=False)
-class Array:
-    """Float features (T, H, W, C); with `constant` they are known."""
+class FloatTensor:
+    """A float32 activation or constant."""
 
     size: Size4
     constant: npt.NDArray[np.float32] | None = None
 
 
-@dataclass(eq=False)
-class Sum:
-    """Output channels [first, last) of a convolution, with what is added to them, as channels of `to` from `at` on."""
+Tensor: TypeAlias = QuantizedTensor | FloatTensor
+
+
+@dataclass(frozen=True)
+class ChannelSlice:
+    """Channels [first, last) of a quantized tensor."""
+
+    tensor: QuantizedTensor
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        """Number of channels."""
+        return self.last - self.first
+
+
+Slices: TypeAlias = tuple[ChannelSlice, ...]
+
+
+def single_channels(slices: Iterable[ChannelSlice]) -> list[ChannelSlice]:
+    """Split slices into one slice for each channel."""
+    return [
+        ChannelSlice(part.tensor, channel, channel + 1) for part in slices for channel in range(part.first, part.last)
+    ]
+
+
+def merge_slices(slices: Sequence[ChannelSlice]) -> Slices:
+    """Merge neighboring slices of consecutive channels."""
+    merged: list[ChannelSlice] = []
+    for part in slices:
+        if merged and merged[-1].tensor is part.tensor and merged[-1].last == part.first:
+            merged[-1] = ChannelSlice(part.tensor, merged[-1].first, part.last)
+        else:
+            merged.append(part)
+    return tuple(merged)
+
+
+@dataclass(frozen=True, eq=False)
+class FusedAdd:
+    """An addition in a convolution's epilogue: outputs [first, last) plus addends, stored as channels of `to`."""
 
     first: int
     last: int
-    to: Value | Array
-    at: int
-    times: float
-    """How often the outputs themselves are counted."""
-    terms: tuple[Piece, ...]
-    """Each as wide as the range."""
+    to: Tensor
+    channel: int
+    """First channel of `to`."""
     relu: bool
-    onto: bool = False
-    """Add to what earlier convolutions have stored there."""
+    addends: Slices = ()
+    """Each of (last - first) channels."""
+    multiplicity: int = 1
+    """How often the convolution's outputs themselves occur in the sum."""
+    accumulate: bool = False
+    """Add to what an earlier convolution has stored in `to`."""
 
 
 @dataclass(eq=False)
 class InputOp:
-    """The clip, rounded."""
+    """Quantize the clip, with space-to-depth in blocks of pixels."""
 
-    to: Value
+    to: QuantizedTensor
     channels: int
     size: Size3
     block: Size3
@@ -106,71 +128,106 @@ class InputOp:
 
 @dataclass(eq=False)
 class ConvOp:
-    """A convolution in INT8, weights int8 (outputs, kT, kH, kW, inputs), and what becomes of its outputs."""
+    """A convolution with int8 weights (outputs, kT, kH, kW, inputs), whose outputs are stored for every reader."""
 
-    name: str
-    inputs: tuple[Piece, ...]
+    layer: Layer
+    inputs: Slices
     weights: npt.NDArray[np.int8]
     scale: npt.NDArray[np.float32]
-    """Of the integer sums, (outputs,): they times this are the real values."""
+    """Scale of the integer sums, (outputs,): weight scale times input scale."""
     bias: npt.NDArray[np.float32]
     stride: Size3
-    pad: Size3
-    out: Size3
-    relu: bool
-    value: Value | None = None
-    """What all outputs are rounded to, where anybody reads that."""
-    array: Array | None = None
-    """What all outputs are in float, where anybody reads that."""
-    sums: list[Sum] = field(default_factory=list)
+    padding: Size3
+    out_size: Size3
+    relu: bool = False
+    quantized: QuantizedTensor | None = None
+    """All outputs quantized, if a layer reads them so."""
+    unquantized: FloatTensor | None = None
+    """All outputs in float, if a layer reads them so."""
+    adds: list[FusedAdd] = field(default_factory=list)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether any layer reads the outputs already."""
+        return self.quantized is not None or self.unquantized is not None or bool(self.adds)
 
 
 @dataclass(eq=False)
 class PoolOp:
-    """The largest of each window."""
+    """Maximum of each window."""
 
-    inputs: tuple[Piece, ...]
-    to: Value
+    inputs: Slices
+    to: QuantizedTensor
     kernel: Size3
     stride: Size3
-    pad: Size3
+    padding: Size3
 
 
 @dataclass(eq=False)
-class RoundOp:
-    """An array, rounded."""
+class QuantizeOp:
+    """Quantize a float tensor."""
 
-    array: Array
-    to: Value
+    source: FloatTensor
+    to: QuantizedTensor
 
 
 @dataclass(eq=False)
-class RestoreOp:
-    """Pieces as one array."""
+class DequantizeOp:
+    """Dequantize slices into one float tensor."""
 
-    pieces: tuple[Piece, ...]
-    to: Array
+    slices: Slices
+    to: FloatTensor
 
 
-@dataclass(frozen=True)
-class FloatPart:
-    """A float layer with weights: 'dense' or 'small-conv'."""
+@dataclass(eq=False)
+class BinaryOp:
+    """Elementwise arithmetic with broadcasting."""
 
+    operator: BinaryOperator
+    a: FloatTensor
+    b: FloatTensor
+    to: FloatTensor
+
+
+@dataclass(eq=False)
+class UnaryOp:
+    """Elementwise function."""
+
+    operator: UnaryOperator
+    source: FloatTensor
+    to: FloatTensor
+
+
+@dataclass(eq=False)
+class ReduceOp:
+    """Reduction over the marked axes of (T, H, W, C)."""
+
+    operator: Reduction
+    source: FloatTensor
+    axes: tuple[bool, bool, bool, bool]
+    to: FloatTensor
+
+
+@dataclass(eq=False)
+class DenseOp:
+    """Matrix product with weights (outputs, inputs), and bias."""
+
+    source: FloatTensor
     weights: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
-    pad: Size3 = (0, 0, 0)
+    to: FloatTensor
 
 
 @dataclass(eq=False)
-class ArrayOp:
-    """Arithmetic on arrays: kind and op as the program has them."""
+class FloatConvOp:
+    """Float convolution at stride 1 and same size; weights (outputs, kT, kH, kW, inputs)."""
 
-    kind: str
-    op: str
-    inputs: tuple[Array, ...]
-    to: Array
-    over: tuple[bool, bool, bool, bool] = (False, False, False, False)
-    part: FloatPart | None = None
+    source: FloatTensor
+    weights: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+    padding: Size3
+    to: FloatTensor
 
 
-Op = InputOp | ConvOp | PoolOp | RoundOp | RestoreOp | ArrayOp
+FloatOp: TypeAlias = BinaryOp | UnaryOp | ReduceOp | DenseOp | FloatConvOp
+Op: TypeAlias = InputOp | ConvOp | PoolOp | QuantizeOp | DequantizeOp | FloatOp

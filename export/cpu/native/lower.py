@@ -1,244 +1,314 @@
-"""Reading an INT8 graph with integer flow as operations over pieces: splits, joins and roundings are no operations."""
+"""Lowering of INT8 ONNX graphs with integer flow to the compiler's intermediate representation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import onnx
 from onnx import NodeProto
 
-from edgeact.errors import ConversionError
-from edgeact.export.cpu.native.float_ops import ARITHMETIC, binary, float_convolution, joined_channels, unary
-from edgeact.export.cpu.native.ir import Array, ConvOp, InputOp, Op, Piece, PoolOp, RoundOp, Value, joined, singles
-from edgeact.export.cpu.native.lowering_state import Pieces, State
-from edgeact.export.cpu.native.onnx_nodes import bias_of, three, weight_scale, weights_of
+from edgeact.export.cpu.native.float_ops import (
+    FLOAT_LOWERINGS,
+    lower_binary,
+    lower_float_concat,
+    lower_float_conv,
+    lower_unary,
+)
+from edgeact.export.cpu.native.ir import (
+    ChannelSlice,
+    ConvOp,
+    FloatTensor,
+    Op,
+    PoolOp,
+    QuantizedTensor,
+    QuantizeOp,
+    Slices,
+    merge_slices,
+    single_channels,
+)
+from edgeact.export.cpu.native.lowering_state import LoweringState, PendingAdd
+from edgeact.export.cpu.native.onnx_nodes import bias, pads, strides, triple, weight_scale, weights
+from edgeact.export.cpu.native.refusals import Layer, NotLoweredError, Requirement, UnmetRequirement, Unsupported
 from edgeact.export.graph.view import attribute, node_label, view
-from edgeact.runtime.native.packing import out_size
+from edgeact.runtime.native.packing import conv_out_size
+from edgeact.runtime.native.program import ZeroPoint
 
-__all__ = ["scan"]
+__all__ = ["Lowered", "lower"]
+
+_IDENTITY_TOLERANCE = 1e-4
 
 
-def scan(model: onnx.ModelProto) -> tuple[list[Op], Array]:
-    """The operations of `model` in an order in which they can run, and the logits.
+@dataclass(frozen=True)
+class Lowered:
+    """A graph as operations in program order, and the tensor that holds the logits."""
 
-    Raises ConversionError, naming the layer, for what the native engine has no operation for.
+    ops: tuple[Op, ...]
+    logits: FloatTensor
+
+
+def lower(model: onnx.ModelProto) -> Lowered:
+    """Lower an INT8 graph as `edgeact.export.quantize.qdq_placement.integer_flow` makes it.
+
+    Raises NotLoweredError, which names the layer, if the native engine cannot run the graph.
     """
-    state = State(view(model))
+    state = LoweringState(view(model))
     for node in state.graph.nodes:
+        layer = Layer(node_label(node), node.op_type)
         try:
-            if node.op_type not in _TAKERS:
-                raise ConversionError(f"the native engine has no {node.op_type}")
-            _TAKERS[node.op_type](state, node)
-        except ConversionError as error:
-            raise ConversionError(f"layer '{node_label(node)}': {error}") from error
-    return state.ops, state.array(model.graph.output[0].name)
+            if node.op_type not in _LOWERINGS:
+                raise UnmetRequirement(Requirement.OPERATOR, node.op_type)
+            _LOWERINGS[node.op_type](state, node)
+        except UnmetRequirement as error:
+            raise NotLoweredError(Unsupported(*(error.layer or layer), error.requirement, error.got)) from error
+    logits = state.float_tensor(model.graph.output[0].name)
+    return Lowered(tuple(state.schedule.ops()), logits)
 
 
-def _quantize(state: State, node: NodeProto) -> None:
+def _whole(tensor: QuantizedTensor) -> Slices:
+    return (ChannelSlice(tensor, 0, tensor.channels),)
+
+
+def _lower_quantize(state: LoweringState, node: NodeProto) -> None:
     name, out = node.input[0], node.output[0]
-    value = _value(state, node)
+    tensor = _quantized_tensor(state, node)
     if name == state.clip:
-        state.pieces[out] = (Piece(value, 0, value.channels),)
-        state.blocks[out] = (1, 1, 1)
-    elif name in state.raw and state.raw[name].value is None:
-        state.pieces[out] = _rounded(state, name, value)
-    elif name in state.sums and name not in state.arrays:
-        if not _is_inner(state, name, out):
-            state.add_up(name, value)
-            state.pieces[out] = (Piece(value, 0, value.channels),)
+        state.slices[out] = _whole(tensor)
+        state.clip_blocks[out] = (1, 1, 1)
+    elif name in state.convs and state.convs[name].quantized is None:
+        state.slices[out] = _quantize_conv(state, name, tensor)
+    elif name in state.adds and name not in state.floats:
+        if _is_nested_add(state, name, out):
+            state.adds[out] = state.adds[name]
         else:
-            state.sums[out] = state.sums[name]
+            state.fuse_add(name, tensor)
+            state.slices[out] = _whole(tensor)
     else:
-        state.ops.append(RoundOp(state.array(name), value))
-        state.pieces[out] = (Piece(value, 0, value.channels),)
+        state.schedule.append(QuantizeOp(state.float_tensor(name), tensor))
+        state.slices[out] = _whole(tensor)
 
 
-def _value(state: State, node: NodeProto) -> Value:
-    scale, zero = state.graph.constant(node.input[1]), state.graph.constant(node.input[2])
-    if scale is None or scale.size != 1 or zero is None or zero.any():
-        raise ConversionError("it needs one step for all channels and a zero point of 0")
-    *size, channels = state.shape(node.input[0])
-    kind = 0 if zero.dtype == np.uint8 else 128
-    return Value(node.input[0], (size[0], size[1], size[2]), channels, float(scale.item()), kind)
+def _quantized_tensor(state: LoweringState, node: NodeProto) -> QuantizedTensor:
+    scale, zero_point = (state.graph.constant(name) for name in node.input[1:3])
+    if scale is None or zero_point is None:
+        raise UnmetRequirement(Requirement.PER_TENSOR_SCALE, "a computed scale or zero point")
+    if scale.size != 1 or zero_point.any():
+        got = f"{scale.size} scales and zero point {zero_point.reshape(-1)[0]}"
+        raise UnmetRequirement(Requirement.PER_TENSOR_SCALE, got)
+    time, height, width, channels = state.size(node.input[0])
+    layer = Layer(node_label(node), node.op_type)
+    # The engine stores int8 as uint8 with zero point 128.
+    engine_zero_point: ZeroPoint = 0 if zero_point.dtype == np.uint8 else 128
+    return QuantizedTensor(layer, (time, height, width), channels, float(scale.item()), engine_zero_point)
 
 
-def _is_inner(state: State, name: str, rounded: str) -> bool:
-    """Whether a sum is rounded only to be added to something else: it is added unrounded instead."""
-    restored = state.only_reader(rounded)
-    reader = state.only_reader(restored.output[0]) if restored is not None else None
-    return reader is not None and reader.op_type == "Add" and not state.sums[name][1]
+def _is_nested_add(state: LoweringState, name: str, quantized: str) -> bool:
+    """Return whether an addition is quantized only to be an input of another one, which then adds it unquantized."""
+    dequantize = state.only_reader(quantized)
+    reader = state.only_reader(dequantize.output[0]) if dequantize is not None else None
+    return reader is not None and reader.op_type == "Add" and not state.adds[name].relu
 
 
-def _dequantize(state: State, node: NodeProto) -> None:
+def _lower_dequantize(state: LoweringState, node: NodeProto) -> None:
     name, out = node.input[0], node.output[0]
-    if name in state.pieces:
-        state.pieces[out] = state.pieces[name]
-        if name in state.blocks:
-            state.blocks[out] = state.blocks[name]
-    elif name in state.sums:
-        state.sums[out] = state.sums[name]
+    if name in state.slices:
+        state.slices[out] = state.slices[name]
+        if name in state.clip_blocks:
+            state.clip_blocks[out] = state.clip_blocks[name]
+    elif name in state.adds:
+        state.adds[out] = state.adds[name]
     elif state.graph.constant(name) is None:
-        raise ConversionError("it reads what nothing has rounded")
+        raise UnmetRequirement(Requirement.QUANTIZED_INPUT, f"'{name}', which nothing quantizes")
 
 
-def _rounded(state: State, name: str, value: Value) -> Pieces:
-    """All outputs, rounded; those that an identity only hands on, to nobody else, are the pieces that it reads."""
-    op = state.raw[name]
-    carried = _carried(op, value) if state.only_reader(name) is not None and op.array is None else {}
-    kept = np.array([channel for channel in range(value.channels) if channel not in carried])
+def _quantize_conv(state: LoweringState, name: str, tensor: QuantizedTensor) -> Slices:
+    """Let a convolution store its outputs quantized. Outputs of identity filters become slices of its input instead."""
+    conv = state.convs[name]
+    is_shared = state.only_reader(name) is None or conv.unquantized is not None
+    carried = {} if is_shared else _identity_filters(conv, tensor)
+    computed = [channel for channel in range(tensor.channels) if channel not in carried]
     if carried:
-        op.weights, op.scale, op.bias = op.weights[kept], op.scale[kept], op.bias[kept]
-    op.value = Value(value.name, value.size, len(kept), value.step, value.zero)
-    places = {channel: index for index, channel in enumerate(kept.tolist())}
-    read, made = singles(op.inputs), singles([Piece(op.value, 0, len(kept))])
-    channels = range(value.channels)
-    return joined([read[carried[one]] if one in carried else made[places[one]] for one in channels])
+        conv.weights, conv.scale, conv.bias = conv.weights[computed], conv.scale[computed], conv.bias[computed]
+    stored = QuantizedTensor(tensor.layer, tensor.size, len(computed), tensor.scale, tensor.zero_point)
+    state.schedule.set_quantized(conv, stored)
+    inputs = single_channels(conv.inputs)
+    sources = dict(zip(computed, single_channels(_whole(stored)), strict=True))
+    sources |= {channel: inputs[source] for channel, source in carried.items()}
+    return merge_slices([sources[channel] for channel in range(tensor.channels)])
 
 
-def _convolution(state: State, node: NodeProto) -> None:
-    weights = weights_of(state.graph, node)
-    if attribute(node, "group", 1) != 1 or set(attribute(node, "dilations", [1])) != {1}:
-        raise ConversionError("it has no grouped or dilated convolution")
-    if weights.ndim != 5 or attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", "NOTSET"):
-        raise ConversionError("it has 3-D convolutions with stated padding only")
-    pieces = state.pieces.get(node.input[0])
-    if pieces is None or weights.dtype != np.int8:
-        float_convolution(state, node)
+def _identity_filters(conv: ConvOp, to: QuantizedTensor) -> dict[int, int]:
+    """Return output channel -> input channel for filters with a single weight of 1.0 at the center.
+
+    Empty if quantization would change the values, or if no output would remain.
+    """
+    source = conv.inputs[0].tensor
+    same_grid = source.size == conv.out_size and set(conv.stride) == {1}
+    same_encoding = (source.scale, source.zero_point) == (to.scale, to.zero_point)
+    keeps_sign = (conv.relu or to.zero_point) and not (conv.relu and source.zero_point)
+    if not (same_grid and same_encoding and keeps_sign):
+        return {}
+    center = conv.weights[:, conv.padding[0], conv.padding[1], conv.padding[2]]
+    carried = {}
+    for channel, taps in enumerate(conv.weights):
+        inputs = np.flatnonzero(center[channel])
+        if len(inputs) == 1 and np.count_nonzero(taps) == 1 and conv.bias[channel] == 0:
+            weight = center[channel, inputs[0]] * conv.scale[channel] / source.scale
+            if abs(weight - 1) < _IDENTITY_TOLERANCE:
+                carried[channel] = int(inputs[0])
+    return carried if len(carried) < len(conv.weights) else {}
+
+
+def _lower_conv(state: LoweringState, node: NodeProto) -> None:
+    values = weights(state.graph, node)
+    _require_supported_conv(node, values.ndim)
+    slices = state.read_slices(node.input[0])
+    if slices is None or values.dtype != np.int8:
+        lower_float_conv(state, node)
         return
-    if node.input[0] in state.blocks:
-        _input(state, node.input[0], pieces[0].value)
-    stride, pads = three(attribute(node, "strides", [1, 1, 1])), tuple(attribute(node, "pads", [0] * 6))
-    op = ConvOp(
-        name=node_label(node),
-        inputs=joined(pieces),
-        weights=np.ascontiguousarray(weights.transpose(0, 2, 3, 4, 1)),
-        scale=(weight_scale(state.graph, node, len(weights)) * pieces[0].value.step).astype(np.float32),
-        bias=bias_of(state.graph, node, len(weights)),
-        stride=stride,
-        pad=three(pads[:3]),
-        out=out_size(pieces[0].value.size, three(weights.shape[2:]), stride, pads),
-        relu=False,
+    source, outputs = slices[0].tensor, len(values)
+    conv = ConvOp(
+        layer=Layer(node_label(node), node.op_type),
+        inputs=merge_slices(slices),
+        weights=np.ascontiguousarray(values.transpose(0, 2, 3, 4, 1).astype(np.int8, copy=False)),
+        scale=(weight_scale(state.graph, node, outputs) * source.scale).astype(np.float32),
+        bias=bias(state.graph, node, outputs),
+        stride=strides(node),
+        padding=triple(pads(node)[:3]),
+        out_size=conv_out_size(source.size, triple(values.shape[2:]), strides(node), pads(node)),
     )
-    state.ops.append(op)
-    state.raw[node.output[0]] = op
+    state.schedule.append(conv)
+    state.convs[node.output[0]] = conv
 
 
-def _input(state: State, name: str, value: Value) -> None:
-    block = state.blocks.pop(name)
-    if any(isinstance(op, InputOp) for op in state.ops):
-        raise ConversionError("the native engine reads the clip once")
-    _, channels, *size = state.graph.shapes[state.clip]
-    state.ops.append(InputOp(value, int(channels or 0), three(size), block))
+def _require_supported_conv(node: NodeProto, weight_rank: int) -> None:
+    groups, dilations = attribute(node, "group", 1), attribute(node, "dilations", [1])
+    if groups != 1 or set(dilations) != {1}:
+        raise UnmetRequirement(Requirement.PLAIN_CONV, f"group={groups}, dilations={list(dilations)}")
+    auto_pad = attribute(node, "auto_pad", "NOTSET")
+    auto_pad = auto_pad.decode() if isinstance(auto_pad, bytes) else auto_pad
+    if weight_rank != 5 or auto_pad != "NOTSET":
+        raise UnmetRequirement(Requirement.CONV_3D, f"{weight_rank - 2}-D weights, auto_pad={auto_pad}")
 
 
-def _pool(state: State, node: NodeProto) -> None:
-    pieces = state.pieces.get(node.input[0])
-    if pieces is None or set(attribute(node, "dilations", [1])) != {1} or len(node.output) > 1:
-        raise ConversionError("it pools features in INT8 only, without dilation")
-    first = pieces[0].value
-    channels = sum(piece.count for piece in pieces)
-    to = Value(node.output[0], state.shape(node.output[0])[:3], channels, first.step, first.zero)
-    kernel, stride = three(attribute(node, "kernel_shape", [])), three(attribute(node, "strides", [1, 1, 1]))
-    state.ops.append(PoolOp(pieces, to, kernel, stride, three(attribute(node, "pads", [0] * 6)[:3])))
-    state.pieces[node.output[0]] = (Piece(to, 0, channels),)
+def _lower_pool(state: LoweringState, node: NodeProto) -> None:
+    dilations, outputs = attribute(node, "dilations", [1]), len(node.output)
+    if set(dilations) != {1} or outputs > 1:
+        raise UnmetRequirement(Requirement.PLAIN_POOL, f"dilations={list(dilations)}, outputs={outputs}")
+    slices = state.read_slices(node.input[0])
+    if slices is None:
+        raise UnmetRequirement(Requirement.INT8_POOL, "a float input")
+    source, channels = slices[0].tensor, sum(part.count for part in slices)
+    size = state.size(node.output[0])[:3]
+    layer = Layer(node_label(node), node.op_type)
+    to = QuantizedTensor(layer, size, channels, source.scale, source.zero_point)
+    kernel = triple(attribute(node, "kernel_shape", []))
+    state.schedule.append(PoolOp(slices, to, kernel, strides(node), triple(pads(node)[:3])))
+    state.slices[node.output[0]] = _whole(to)
 
 
-def _split(state: State, node: NodeProto) -> None:
-    pieces = state.pieces.get(node.input[0])
-    if pieces is None or attribute(node, "axis", 0) != 1:
-        raise ConversionError("it splits channels of features in INT8 only")
-    channels, first = singles(pieces), 0
+def _lower_split(state: LoweringState, node: NodeProto) -> None:
+    axis = attribute(node, "axis", 0)
+    slices = state.read_slices(node.input[0])
+    if slices is None or axis != 1:
+        got = f"axis {axis}" if axis != 1 else "a float input"
+        raise UnmetRequirement(Requirement.INT8_CHANNEL_SPLIT, got)
+    channels, first = single_channels(slices), 0
     for name in node.output:
-        last = first + state.shape(name)[3]
-        state.pieces[name] = joined(channels[first:last])
+        last = first + state.size(name)[3]
+        state.slices[name] = merge_slices(channels[first:last])
         first = last
 
 
-def _concat(state: State, node: NodeProto) -> None:
-    if attribute(node, "axis", 0) != 1:
-        raise ConversionError("it joins channels only")
-    if all(name in state.pieces for name in node.input):
-        state.pieces[node.output[0]] = joined([piece for name in node.input for piece in state.pieces[name]])
-    else:
-        joined_channels(state, node)
-
-
-def _same(state: State, node: NodeProto) -> None:
-    name, out = node.input[0], node.output[0]
-    if name in state.blocks:
-        state.blocks[out], state.pieces[out] = state.blocks[name], state.pieces[name]
-        shape = state.graph.shapes[out]
-        if len(shape) == 5 and shape != state.graph.shapes[state.clip]:
-            (piece,) = state.pieces[name]
-            value = Value(out, state.shape(out)[:3], int(shape[1] or 0), piece.value.step, piece.value.zero)
-            state.pieces[out] = (Piece(value, 0, value.channels),)
+def _lower_concat(state: LoweringState, node: NodeProto) -> None:
+    axis = attribute(node, "axis", 0)
+    if axis != 1:
+        raise UnmetRequirement(Requirement.CHANNEL_CONCAT, f"axis {axis}")
+    if not all(name in state.slices for name in node.input):
+        lower_float_concat(state, node)
         return
-    source, size = state.array(name), state.shape(out)
+    inputs = [state.read_slices(name) or () for name in node.input]
+    state.slices[node.output[0]] = merge_slices([part for slices in inputs for part in slices])
+
+
+def _lower_reshape(state: LoweringState, node: NodeProto) -> None:
+    name, out = node.input[0], node.output[0]
+    if name in state.clip_blocks:
+        _reshape_clip(state, node)
+        return
+    source, size = state.float_tensor(name), state.size(out)
     if source.size != size:
-        raise ConversionError("it keeps the order of values only where vectors stay vectors")
-    state.arrays[out] = source
+        raise UnmetRequirement(Requirement.SAME_ORDER, f"(T, H, W, C) {source.size} to {size}")
+    state.floats[out] = source
 
 
-def _transpose(state: State, node: NodeProto) -> None:
-    """Space to depth, the only one: (1, C, T, H / b, b, W / b, b) to (1, C, b, b, T, H / b, W / b)."""
+def _reshape_clip(state: LoweringState, node: NodeProto) -> None:
+    """Follow the clip through the reshapes around a space-to-depth Transpose."""
     name, out = node.input[0], node.output[0]
+    state.clip_blocks[out], state.slices[out] = state.clip_blocks[name], state.slices[name]
+    shape = state.graph.shapes[out]
+    if len(shape) == 5 and shape != state.graph.shapes[state.clip]:
+        clip = state.slices[name][0].tensor
+        layer = Layer(node_label(node), node.op_type)
+        time, height, width, channels = state.size(out)
+        tensor = QuantizedTensor(layer, (time, height, width), channels, clip.scale, clip.zero_point)
+        state.slices[out] = _whole(tensor)
+
+
+def _lower_transpose(state: LoweringState, node: NodeProto) -> None:
+    """Lower space-to-depth of the clip: (1, C, T, H / b, b, W / b, b) to (1, C, b, b, T, H / b, W / b)."""
+    name, out = node.input[0], node.output[0]
+    permutation = list(attribute(node, "perm", []))
+    if name not in state.clip_blocks or permutation != [0, 1, 4, 6, 2, 3, 5]:
+        subject = "the clip" if name in state.clip_blocks else f"'{name}'"
+        raise UnmetRequirement(Requirement.SPACE_TO_DEPTH, f"perm {permutation} of {subject}")
     shape = state.graph.shapes[name]
-    if name not in state.blocks or list(attribute(node, "perm", [])) != [0, 1, 4, 6, 2, 3, 5]:
-        raise ConversionError("it turns nothing but the clip, from space to depth")
-    state.blocks[out] = (1, int(shape[4] or 0), int(shape[6] or 0))
-    state.pieces[out] = state.pieces[name]
+    state.clip_blocks[out] = (1, int(shape[4] or 0), int(shape[6] or 0))
+    state.slices[out] = state.slices[name]
 
 
-def _add(state: State, node: NodeProto) -> None:
-    names = list(node.input)
-    alike = len({state.graph.shapes[name] for name in names}) == 1 and len(state.graph.shapes[names[0]]) == 5
-    if alike and all(state.can_add_up(name) for name in names):
-        state.sums[node.output[0]] = (names, False)
+def _lower_add(state: LoweringState, node: NodeProto) -> None:
+    names = tuple(node.input)
+    shapes = {state.graph.shapes[name] for name in names}
+    is_residual = len(shapes) == 1 and len(next(iter(shapes))) == 5
+    if is_residual and all(state.can_fuse_add(name) for name in names):
+        state.adds[node.output[0]] = PendingAdd(names, Layer(node_label(node), node.op_type))
     else:
-        binary(state, node)
+        lower_binary(state, node)
 
 
-def _relu(state: State, node: NodeProto) -> None:
+def _lower_relu(state: LoweringState, node: NodeProto) -> None:
     name, out = node.input[0], node.output[0]
-    only = state.only_reader(name) is not None
-    if name in state.raw and only and state.raw[name].value is None:
-        state.raw[out] = state.raw.pop(name)
-        state.raw[out].relu = True
-    elif name in state.sums and only and name not in state.arrays:
-        state.sums[out] = (state.sums[name][0], True)
+    is_only_reader = state.only_reader(name) is not None
+    if name in state.convs and is_only_reader and state.convs[name].quantized is None:
+        conv = state.convs[out] = state.convs.pop(name)
+        conv.relu = True
+    elif name in state.adds and is_only_reader and name not in state.floats:
+        state.adds[out] = replace(state.adds[name], relu=True)
     else:
-        unary(state, node)
+        lower_unary(state, node)
 
 
-def _carried(op: ConvOp, value: Value) -> dict[int, int]:
-    """Output channel -> input channel that it hands on unchanged: one weight, at the centre, that comes to 1."""
-    first = op.inputs[0].value
-    same_grid = first.size == op.out and set(op.stride) == {1} and first.step == value.step and first.zero == value.zero
-    if not same_grid or not (op.relu or value.zero) or (op.relu and first.zero):
-        return {}
-    centre = op.weights[:, op.pad[0], op.pad[1], op.pad[2]]
-    found = {}
-    for channel, taps in enumerate(op.weights):
-        where = np.flatnonzero(centre[channel])
-        if len(where) == 1 and np.count_nonzero(taps) == 1 and op.bias[channel] == 0:
-            unit = centre[channel, where[0]] * op.scale[channel] / first.step
-            if abs(unit - 1) < 1e-4:
-                found[channel] = int(where[0])
-    return found if len(found) < len(op.weights) else {}
+def _lower_constant(_state: LoweringState, _node: NodeProto) -> None:
+    """Do nothing: readers look the value up in the graph."""
 
 
-_SAME = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout")
-_TAKERS: dict[str, Callable[[State, NodeProto], None]] = ARITHMETIC | {
-    **dict.fromkeys(_SAME, _same),
-    "QuantizeLinear": _quantize,
-    "DequantizeLinear": _dequantize,
-    "Conv": _convolution,
-    "MaxPool": _pool,
-    "Split": _split,
-    "Concat": _concat,
-    "Add": _add,
-    "Relu": _relu,
-    "Transpose": _transpose,
-    "Constant": lambda _state, _node: None,
-}
+_RESHAPES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout")
+_LOWERINGS: Mapping[str, Callable[[LoweringState, NodeProto], None]] = MappingProxyType(
+    {
+        **FLOAT_LOWERINGS,
+        **dict.fromkeys(_RESHAPES, _lower_reshape),
+        "QuantizeLinear": _lower_quantize,
+        "DequantizeLinear": _lower_dequantize,
+        "Conv": _lower_conv,
+        "MaxPool": _lower_pool,
+        "Split": _lower_split,
+        "Concat": _lower_concat,
+        "Add": _lower_add,
+        "Relu": _lower_relu,
+        "Transpose": _lower_transpose,
+        "Constant": _lower_constant,
+    }
+)

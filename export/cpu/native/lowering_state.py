@@ -1,107 +1,154 @@
-"""What is known of a graph while it is read: which of its tensors lie in pieces, in float, or are still to be made."""
+"""What the compiler knows of a graph while it reads its nodes: how each ONNX tensor is available."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from edgeact.errors import ConversionError
-from edgeact.export.cpu.native.fuse_adds import add_up
-from edgeact.export.cpu.native.ir import Array, ArrayOp, ConvOp, Op, Piece, RestoreOp, Value
-from edgeact.export.cpu.native.onnx_nodes import channels_last, size4
+from edgeact.export.cpu.native.fuse_adds import fuse_add
+from edgeact.export.cpu.native.ir import (
+    ConvOp,
+    DequantizeOp,
+    FloatOp,
+    FloatTensor,
+    InputOp,
+    QuantizedTensor,
+    Slices,
+    Tensor,
+)
+from edgeact.export.cpu.native.onnx_nodes import channels_last, size4, triple
+from edgeact.export.cpu.native.refusals import Layer, Requirement, UnmetRequirement
+from edgeact.export.cpu.native.schedule import Schedule
 from edgeact.export.graph.view import GraphView
 from edgeact.runtime.native.program import Size3, Size4
 
-__all__ = ["Pieces", "State"]
-
-Pieces = tuple[Piece, ...]
+__all__ = ["LoweringState", "PendingAdd"]
 
 
-@dataclass
-class State:
-    """By names of tensors; a name is in one of the tables, and in `arrays` as well once it was wanted in float."""
+@dataclass(frozen=True)
+class PendingAdd:
+    """An addition of INT8 activations that no operation computes yet."""
 
-    graph: GraphView
-    ops: list[Op] = field(default_factory=list)
-    pieces: dict[str, Pieces] = field(default_factory=dict)
-    arrays: dict[str, Array] = field(default_factory=dict)
-    raw: dict[str, ConvOp] = field(default_factory=dict)
-    """Outputs of convolutions that nothing has rounded yet, with their ReLU."""
-    sums: dict[str, tuple[list[str], bool]] = field(default_factory=dict)
-    """Sums that nothing has computed yet: what is added, and whether a ReLU follows."""
-    blocks: dict[str, Size3] = field(default_factory=dict)
-    """The rounded clip, turned into blocks."""
-    readers: dict[str, list[NodeProto]] = field(default_factory=lambda: defaultdict(list))
+    inputs: tuple[str, ...]
+    """Names of ONNX tensors."""
+    layer: Layer
+    relu: bool = False
 
-    def __post_init__(self) -> None:
-        for node in self.graph.nodes:
+
+class LoweringState:
+    """The operations so far, and how each ONNX tensor is available, by its name.
+
+    A tensor is in one of `slices`, `convs` and `adds`, or a constant; `floats` holds it as well once a layer reads it
+    in float.
+    """
+
+    def __init__(self, graph: GraphView) -> None:
+        self.graph = graph
+        self.schedule = Schedule()
+        self.slices: dict[str, Slices] = {}
+        """Quantized activations."""
+        self.floats: dict[str, FloatTensor] = {}
+        """Float activations."""
+        self.convs: dict[str, ConvOp] = {}
+        """Outputs of convolutions, before quantization, with their ReLU."""
+        self.adds: dict[str, PendingAdd] = {}
+        self.clip_blocks: dict[str, Size3] = {}
+        """The quantized clip before any convolution: its space-to-depth blocks."""
+        self._reads_clip = False
+        self._results = {value.name for value in graph.model.graph.output}
+        self._readers: defaultdict[str, list[NodeProto]] = defaultdict(list)
+        for node in graph.nodes:
             for name in set(node.input):
-                self.readers[name].append(node)
+                self._readers[name].append(node)
 
     @property
     def clip(self) -> str:
         """Name of the graph's input."""
         return str(self.graph.model.graph.input[0].name)
 
-    def shape(self, name: str) -> Size4:
-        """As (T, H, W, C)."""
+    def size(self, name: str) -> Size4:
+        """Return the shape of a tensor as (T, H, W, C)."""
         shape = self.graph.shapes.get(name)
-        if shape is None or None in shape:
-            raise ConversionError(f"the native engine needs fixed shapes, '{name}' has none")
-        return size4(name, shape)  # type: ignore[arg-type]
+        if shape is None:
+            raise UnmetRequirement(Requirement.STATIC_SHAPE, f"no shape of '{name}'")
+        static = [extent for extent in shape if extent is not None]
+        if len(static) < len(shape):
+            raise UnmetRequirement(Requirement.STATIC_SHAPE, f"{shape} of '{name}'")
+        return size4(name, static)
+
+    def read_slices(self, name: str) -> Slices | None:
+        """Return the slices of a quantized tensor for an operation that reads them, None if it is in float.
+
+        The first operation that reads the quantized clip decides its space-to-depth blocks.
+        """
+        slices = self.slices.get(name)
+        if slices is not None and name in self.clip_blocks:
+            self._append_input(name, slices[0].tensor)
+        return slices
+
+    def _append_input(self, name: str, tensor: QuantizedTensor) -> None:
+        block = self.clip_blocks.pop(name)
+        if self._reads_clip:
+            raise UnmetRequirement(Requirement.ONE_CLIP_READER, f"a second one through '{name}'")
+        self._reads_clip = True
+        _, channels, *size = self.graph.shapes[self.clip]
+        self.schedule.append(InputOp(tensor, int(channels or 0), triple(size), block))
 
     def only_reader(self, name: str) -> NodeProto | None:
-        """The one node that reads it; None where there are more, or where it is a result of the graph."""
-        results = {value.name for value in self.graph.model.graph.output}
-        readers = self.readers[name]
-        return readers[0] if len(readers) == 1 and name not in results else None
+        """Return the single node that reads a tensor; None if there are more, or if it is an output of the graph."""
+        readers = self._readers[name]
+        return readers[0] if len(readers) == 1 and name not in self._results else None
 
-    def array(self, name: str) -> Array:
-        """`name` in float, whatever made it."""
-        if name not in self.arrays:
-            self.arrays[name] = self._restored(name)
-        return self.arrays[name]
+    def float_tensor(self, name: str) -> FloatTensor:
+        """Return a tensor in float, dequantized or computed if it is not available so far."""
+        if name not in self.floats:
+            self.floats[name] = self._make_float(name)
+        return self.floats[name]
 
-    def _restored(self, name: str) -> Array:
+    def _make_float(self, name: str) -> FloatTensor:
         if (constant := self.graph.constant(name)) is not None:
-            return Array(size4(name, constant.shape), channels_last(constant))
-        if name in self.pieces:
-            pieces = self.pieces[name]
-            made = Array((*pieces[0].value.size, sum(piece.count for piece in pieces)))
-            self.ops.append(RestoreOp(pieces, made))
-            return made
-        if name in self.raw:
-            op = self.raw[name]
-            op.array = op.array or Array((*op.out, len(op.weights)))
-            return op.array
-        if name in self.sums:
-            made = Array(self.shape(name))
-            self.add_up(name, made)
-            return made
-        raise ConversionError(f"the native engine cannot read '{name}'")
+            return FloatTensor(size4(name, constant.shape), channels_last(constant))
+        if (slices := self.read_slices(name)) is not None:
+            to = FloatTensor((*slices[0].tensor.size, sum(part.count for part in slices)))
+            self.schedule.append(DequantizeOp(slices, to))
+            return to
+        if (conv := self.convs.get(name)) is not None:
+            conv.unquantized = conv.unquantized or FloatTensor((*conv.out_size, len(conv.weights)))
+            return conv.unquantized
+        if name in self.adds:
+            to = FloatTensor(self.size(name))
+            self.fuse_add(name, to)
+            return to
+        got = f"the clip '{name}' in float" if name == self.clip else f"'{name}'"
+        raise UnmetRequirement(Requirement.READABLE_INPUT, got)
 
-    def compute(self, name: str, op: ArrayOp) -> None:
-        """Add arithmetic whose result is `name`."""
-        self.ops.append(op)
-        self.arrays[name] = op.to
+    def compute(self, name: str, op: FloatOp) -> None:
+        """Append a float operation whose result is the ONNX tensor `name`."""
+        self.schedule.append(op)
+        self.floats[name] = op.to
 
-    def can_add_up(self, name: str) -> bool:
-        """Whether `name` can be a term of a sum that convolutions make."""
-        if name in self.arrays or (name in self.sums and self.sums[name][1]):  # opened, it would lose its ReLU
+    def can_fuse_add(self, name: str) -> bool:
+        """Return whether a tensor can be an input of a fused addition."""
+        if name in self.floats:
             return False
-        return name in self.pieces or name in self.raw or name in self.sums
+        if name in self.adds:  # its inputs are added instead, and a ReLU in between would be lost
+            return not self.adds[name].relu
+        return name in self.slices or name in self.convs
 
-    def add_up(self, name: str, to: Value | Array) -> None:
-        """Have convolutions compute the sum `name`. Raises ConversionError where they cannot."""
-        terms = self._terms(name)
-        raw = [self.raw[term] for term in terms if term in self.raw]
-        features = [self.pieces[term] for term in terms if term not in self.raw]
-        add_up(self.ops, raw, features, to, relu=self.sums[name][1])
+    def fuse_add(self, name: str, to: Tensor) -> None:
+        """Let convolutions compute the pending addition `name` into `to`; raises UnmetRequirement."""
+        inputs = self._add_inputs(name)
+        convs = [self.convs[each] for each in inputs if each in self.convs]
+        addends = [slices for each in inputs if each not in self.convs and (slices := self.read_slices(each))]
+        try:
+            fuse_add(self.schedule, convs, addends, to, relu=self.adds[name].relu)
+        except UnmetRequirement as error:
+            raise UnmetRequirement(error.requirement, error.got, self.adds[name].layer) from error
 
-    def _terms(self, name: str) -> list[str]:
-        """What a sum adds up, sums within it opened."""
-        if name not in self.sums:
+    def _add_inputs(self, name: str) -> list[str]:
+        """Return the inputs of an addition, nested additions flattened."""
+        if name not in self.adds:
             return [name]
-        return [term for one in self.sums[name][0] for term in self._terms(one)]
+        return [leaf for each in self.adds[name].inputs for leaf in self._add_inputs(each)]

@@ -1,81 +1,88 @@
-"""Reading the nodes of an INT8 graph: their weights and their sizes."""
+"""Weights, biases, attributes and shapes of ONNX nodes, in the layout of the native engine."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from onnx import NodeProto
 
-from edgeact.errors import ConversionError
-from edgeact.export.graph.view import GraphView
+from edgeact.export.cpu.native.refusals import Requirement, UnmetRequirement
+from edgeact.export.graph.view import GraphView, attribute
 from edgeact.runtime.native.program import Size3, Size4
 
-__all__ = [
-    "bias_of",
-    "channels_last",
-    "real_weights",
-    "size4",
-    "three",
-    "weight_scale",
-    "weights_of",
-]
+__all__ = ["bias", "channels_last", "float_weights", "pads", "size4", "strides", "triple", "weight_scale", "weights"]
 
 
-def weights_of(graph: GraphView, node: NodeProto) -> np.ndarray:
-    """int8 where they are behind a DequantizeLinear, else float."""
-    maker = graph.producers.get(node.input[1])
-    name = maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else node.input[1]
-    weights = graph.constant(name)
-    if weights is None:
-        raise ConversionError("it needs constant weights")
-    return weights
+def weights(graph: GraphView, node: NodeProto) -> npt.NDArray[np.generic]:
+    """Return the weights in ONNX order: int8 behind a DequantizeLinear, else float."""
+    producer = graph.producers.get(node.input[1])
+    is_quantized = producer is not None and producer.op_type == "DequantizeLinear"
+    name = producer.input[0] if producer is not None and is_quantized else node.input[1]
+    values = graph.constant(name)
+    if values is None:
+        raise UnmetRequirement(Requirement.CONSTANT_WEIGHTS, f"the computed tensor '{name}'")
+    return values
 
 
-def weight_scale(graph: GraphView, node: NodeProto, outputs: int) -> np.ndarray:
-    """Steps of its INT8 weights, float32 (outputs,)."""
-    scale = graph.constant(graph.producers[node.input[1]].input[1])
-    assert scale is not None
+def weight_scale(graph: GraphView, node: NodeProto, outputs: int) -> npt.NDArray[np.float32]:
+    """Return the quantization scale of each output's INT8 weights, float32 (outputs,)."""
+    name = graph.producers[node.input[1]].input[1]
+    scale = graph.constant(name)
+    if scale is None:
+        raise UnmetRequirement(Requirement.CONSTANT_WEIGHTS, f"the computed scale '{name}'")
     return np.broadcast_to(scale.reshape(-1), (outputs,)).astype(np.float32)
 
 
-def bias_of(graph: GraphView, node: NodeProto, outputs: int) -> np.ndarray:
-    """float32 (outputs,), zeros where it has none."""
+def bias(graph: GraphView, node: NodeProto, outputs: int) -> npt.NDArray[np.float32]:
+    """Return the bias, float32 (outputs,); zeros if the node has none."""
     if len(node.input) < 3 or not node.input[2]:
         return np.zeros(outputs, np.float32)
-    bias = graph.constant(node.input[2])
-    if bias is None or bias.dtype != np.float32:
-        raise ConversionError("it needs a constant bias in float")
-    return bias
+    values = graph.constant(node.input[2])
+    if values is None or values.dtype != np.float32:
+        got = f"the computed tensor '{node.input[2]}'" if values is None else str(values.dtype)
+        raise UnmetRequirement(Requirement.CONSTANT_BIAS, got)
+    return values
 
 
-def real_weights(graph: GraphView, node: NodeProto) -> np.ndarray:
-    """Its weights in float32, in the order in which ONNX has them."""
-    weights = weights_of(graph, node)
-    if weights.dtype == np.int8:
-        scale = weight_scale(graph, node, len(weights)).reshape(-1, *[1] * (weights.ndim - 1))
-        weights = weights.astype(np.float32) * scale
-    return weights.astype(np.float32)
+def float_weights(graph: GraphView, node: NodeProto) -> npt.NDArray[np.float32]:
+    """Return the weights in float32 and ONNX order, dequantized if they are INT8."""
+    values = weights(graph, node)
+    if values.dtype == np.int8:
+        scale = weight_scale(graph, node, len(values)).reshape(-1, *[1] * (values.ndim - 1))
+        return (values.astype(np.float32) * scale).astype(np.float32)
+    return values.astype(np.float32)
 
 
-def size4(name: str, shape: tuple[int, ...]) -> Size4:
-    """ONNX's (1, C, T, H, W), or (1, C) with any axes of size 1 behind it, or (C,), as (T, H, W, C)."""
+def size4(name: str, shape: Sequence[int]) -> Size4:
+    """Return ONNX shape (1, C, T, H, W), (1, C) with any trailing axes of size 1, or (C,) as (T, H, W, C)."""
     if len(shape) == 5 and shape[0] == 1:
         return shape[2], shape[3], shape[4], shape[1]
     if len(shape) <= 1:
         return 1, 1, 1, shape[0] if shape else 1
     if shape[0] == 1 and set(shape[2:]) <= {1}:
         return 1, 1, 1, shape[1]
-    raise ConversionError(f"the native engine has features and vectors only, '{name}' is {shape}")
+    raise UnmetRequirement(Requirement.TENSOR_SHAPE, f"{tuple(shape)} of '{name}'")
 
 
-def channels_last(constant: np.ndarray) -> np.ndarray:
-    """float32 (T, H, W, C) of a constant (1, C, T, H, W), else flat."""
+def channels_last(constant: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """Return a constant (1, C, T, H, W) as float32 (T, H, W, C), any other flattened."""
     values = constant.astype(np.float32)
     return np.ascontiguousarray(values[0].transpose(1, 2, 3, 0) if values.ndim == 5 else values.reshape(-1))
 
 
-def three(values: Iterable[int | None]) -> Size3:
-    """Exactly three sizes; what is missing in one is 0."""
+def strides(node: NodeProto) -> Size3:
+    """Return the node's strides, by default 1."""
+    return triple(attribute(node, "strides", [1, 1, 1]))
+
+
+def pads(node: NodeProto) -> tuple[int, ...]:
+    """Return the node's padding, three begins and three ends, by default 0."""
+    return tuple(attribute(node, "pads", [0] * 6))
+
+
+def triple(values: Iterable[int | None]) -> Size3:
+    """Return exactly three sizes; None becomes 0."""
     first, second, third = (int(value or 0) for value in values)
     return first, second, third

@@ -1,9 +1,8 @@
-"""Convolutions of the engine against exact integers, in every shape, by both instruction sets and 1 to 3 threads."""
+"""Convolutions of the engine against exact integers, in every shape, by all instruction sets and 1 to 3 threads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeact.runtime.native import engine
+from edgeact.runtime.native.library import Isa
 from edgeact.runtime.native.memory import Memory
-from edgeact.runtime.native.program import Conv, Restore, Store, Summand
-from tests.runtime.native.making import INSTRUCTIONS, NEEDS_ENGINE, After, Before, Building, random_bytes, run
+from edgeact.runtime.native.program import Conv, Dequantize, Epilogue, Program, Summand
+from tests.runtime.native.making import ISAS, NEEDS_ENGINE, After, Before, ProgramBuilder, random_bytes, run
 
 pytestmark = NEEDS_ENGINE
 
@@ -22,16 +22,16 @@ Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One store: outputs [first, last), what is added, and how the result is kept."""
+class _EpilogueCase:
+    """One epilogue: outputs [first, last), its summands, and its destination."""
 
     first: int
     last: int
-    kind: str  # 'bytes', 'signed', 'onto' or 'float'
+    destination: str  # 'unsigned', 'signed', 'accumulate' or 'float'
     relu: bool
-    relu_sum: bool
-    summands: tuple[int, ...]  # their zero points
-    before: int  # channels in front of it where it goes
+    relu_after_sum: bool
+    summands: tuple[int, ...]  # zero points
+    before: int  # channels of the destination in front of the outputs
     behind: int
 
 
@@ -41,29 +41,29 @@ class _Case:
     size: tuple[int, ...]
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    pad: tuple[int, ...]
-    out: tuple[int, ...]
-    zero: int
+    padding: tuple[int, ...]
+    out_size: tuple[int, ...]
+    zero_point: int
     channel: int
     inputs: int
     behind: int
     outputs: int
-    parts: tuple[_Part, ...]
+    epilogues: tuple[_EpilogueCase, ...]
 
 
 @st.composite
-def _parts(draw: st.DrawFn, outputs: int) -> _Part:
+def _epilogue_cases(draw: st.DrawFn, outputs: int) -> _EpilogueCase:
     first = draw(st.integers(0, outputs - 1))
-    margin = st.integers(0, 20)
-    return _Part(
+    around = st.integers(0, 20)
+    return _EpilogueCase(
         first=first,
         last=draw(st.integers(first + 1, outputs)),
-        kind=draw(st.sampled_from(["bytes", "signed", "onto", "float"])),
+        destination=draw(st.sampled_from(["unsigned", "signed", "accumulate", "float"])),
         relu=draw(st.booleans()),
-        relu_sum=draw(st.booleans()),
+        relu_after_sum=draw(st.booleans()),
         summands=tuple(draw(st.lists(st.sampled_from([0, 128]), max_size=2))),
-        before=draw(margin),
-        behind=draw(margin),
+        before=draw(around),
+        behind=draw(around),
     )
 
 
@@ -72,208 +72,208 @@ def _cases(draw: st.DrawFn) -> _Case:
     kernel = draw(st.tuples(*[st.integers(1, 4)] * 3))
     size = draw(st.tuples(*[st.integers(1, 9)] * 3))
     stride = draw(st.tuples(*[st.integers(1, 2)] * 3))
-    pad = tuple(draw(st.integers(0, taps - 1)) for taps in kernel)
-    most = [min(one + k, (one + p - 1) // s + 1) for one, k, s, p in zip(size, kernel, stride, pad, strict=True)]
+    padding = tuple(draw(st.integers(0, taps - 1)) for taps in kernel)
+    axes = zip(size, kernel, stride, padding, strict=True)
+    most = [min(extent + k, (extent + p - 1) // s + 1) for extent, k, s, p in axes]
     outputs = draw(st.integers(1, 70))
     return _Case(
         seed=draw(st.integers(0, 2**32 - 1)),
         size=size,
         kernel=kernel,
         stride=stride,
-        pad=pad,
-        out=tuple(draw(st.integers(1, one)) for one in most),
-        zero=draw(st.sampled_from([0, 128])),
+        padding=padding,
+        out_size=tuple(draw(st.integers(1, extent)) for extent in most),
+        zero_point=draw(st.sampled_from([0, 128])),
         channel=draw(st.integers(0, 20)),
         inputs=draw(st.integers(1, 70)),
         behind=draw(st.integers(0, 20)),
         outputs=outputs,
-        parts=tuple(draw(st.lists(_parts(outputs), min_size=1, max_size=3))),
+        epilogues=tuple(draw(st.lists(_epilogue_cases(outputs), min_size=1, max_size=3))),
     )
 
 
-def _sums(case: _Case, values: Doubles, weights: Doubles) -> Doubles:
-    """Integer sums (T, H, W, outputs), exact in float64: zeros wherever the features end."""
-    reach = [(out - 1) * s + k for out, s, k in zip(case.out, case.stride, case.kernel, strict=True)]
-    around = [(p, max(0, r - p - one)) for p, r, one in zip(case.pad, reach, case.size, strict=True)]
-    padded = np.pad(values, [*around, (0, 0)])
-    total = np.zeros((*case.out, case.outputs))
+def _integer_sums(case: _Case, values: Doubles, weights: Doubles) -> Doubles:
+    """Convolve exactly in float64 with zero padding on all sides: (T, H, W, outputs)."""
+    reach = [(out - 1) * s + k for out, s, k in zip(case.out_size, case.stride, case.kernel, strict=True)]
+    padding = [(p, max(0, r - p - extent)) for p, r, extent in zip(case.padding, reach, case.size, strict=True)]
+    padded = np.pad(values, [*padding, (0, 0)])
+    total = np.zeros((*case.out_size, case.outputs))
     for tap in np.ndindex(*case.kernel):
-        cut = tuple(
-            slice(first, first + (out - 1) * s + 1, s) for first, out, s in zip(tap, case.out, case.stride, strict=True)
-        )
+        axes = zip(tap, case.out_size, case.stride, strict=True)
+        cut = tuple(slice(first, first + (out - 1) * s + 1, s) for first, out, s in axes)
         total += padded[cut] @ weights[:, tap[0], tap[1], tap[2]].T
     return total
 
 
 @dataclass(frozen=True)
 class _Expected:
-    """Channels [first, last) of the result: real values before rounding, what lies there, and the limits of both."""
+    """What one epilogue must leave in its destination."""
 
+    case: _EpilogueCase
+    filling: Doubles
+    """Dequantized content of the whole destination before the run, (T, H, W, channels)."""
     real: Doubles
-    base: Doubles
-    low: float
-    high: float
+    """Outputs before quantization, (T, H, W, last - first)."""
+
+    @property
+    def channels(self) -> int:
+        return int(self.filling.shape[3])
+
+    @property
+    def outputs(self) -> slice:
+        return slice(self.case.before, -self.case.behind or None)
+
+    def values(self) -> Doubles:
+        """Return the outputs, clipped to what the destination can hold."""
+        low, high = {"float": (-np.inf, np.inf), "signed": (-128.0, 127.0)}.get(self.case.destination, (0.0, 255.0))
+        base = self.filling[..., self.outputs] if self.case.destination == "accumulate" else 0
+        return np.asarray(np.clip(base + np.clip(self.real, low, high), low, high))
 
 
-def _expected(part: _Part, real: Doubles, added: list[Doubles], base: Doubles) -> _Expected:
-    if part.relu:
-        real = np.maximum(real, 0)
-    real = real + sum(added, np.zeros_like(real))
-    if part.relu_sum:
-        real = np.maximum(real, 0)
-    low, high = {"float": (-np.inf, np.inf), "signed": (-128.0, 127.0)}.get(part.kind, (0.0, 255.0))
-    return _Expected(real, base if part.kind == "onto" else np.zeros_like(base), low, high)
-
-
-Wanted = tuple[_Part, Doubles, _Expected]
-"""A part, what lies around its outputs, and what has to come out."""
-
-
-def _built(case: _Case) -> tuple[Any, list[Wanted]]:
-    """The program, and what has to come out of its parts."""
-    rng, made = np.random.default_rng(case.seed), Building()
+def _build(case: _Case) -> tuple[tuple[Program, bytes], list[_Expected]]:
+    """Return a program whose result is all destinations side by side, and what each must hold."""
+    rng, builder = np.random.default_rng(case.seed), ProgramBuilder()
     values = random_bytes(rng, *case.size, case.channel + case.inputs + case.behind)
     weights = rng.integers(-127, 128, (case.outputs, *case.kernel, case.inputs), np.int8)
-    source = made.holding(values, case.zero)
-    read = values[..., case.channel : case.channel + case.inputs].astype(np.float64) - case.zero
-    sums = _sums(case, read, weights.astype(np.float64))
-    stores, expected, width = [], [], sum(part.before + part.behind + part.last - part.first for part in case.parts)
-    result, at = made.array((*case.out, width)), 0
-    for part in case.parts:
-        store, wanted = _stored(case, part, sums, made, rng)
-        if part.kind == "float":
-            store = store.model_copy(update={"to": result, "channel": at + part.before})
-        stores.append(store)
+    source = builder.filled_buffer(values, case.zero_point)
+    inputs = values[..., case.channel : case.channel + case.inputs].astype(np.float64) - case.zero_point
+    sums = _integer_sums(case, inputs, weights.astype(np.float64))
+    width = sum(each.before + each.behind + each.last - each.first for each in case.epilogues)
+    epilogues, expected, result, at = [], [], builder.array((*case.out_size, width)), 0
+    for each in case.epilogues:
+        epilogue, wanted = _epilogue(case, each, sums, builder, rng)
+        if each.destination == "float":
+            epilogue = epilogue.model_copy(update={"to": result, "channel": at + each.before})
+        epilogues.append(epilogue)
         expected.append(wanted)
-        at += wanted[1].shape[3]
-    made.steps.append(
-        Conv(
-            features=source,
-            channel=case.channel,
-            weights=made.tensor(weights),
-            stride=case.stride,  # type: ignore[arg-type]
-            pad=case.pad,  # type: ignore[arg-type]
-            out=case.out,  # type: ignore[arg-type]
-            stores=tuple(stores),
-        )
-    )
-    _restore(made, stores, expected, result)
-    return made.made(result), expected
+        at += wanted.channels
+    conv = {
+        "buffer": source,
+        "channel": case.channel,
+        "weights": builder.tensor(weights),
+        "stride": case.stride,
+        "padding": case.padding,
+        "out_size": case.out_size,
+        "epilogues": tuple(epilogues),
+    }
+    builder.add(Conv.model_validate(conv))
+    _dequantize(builder, epilogues, expected, result)
+    return builder.build(result), expected
 
 
-def _stored(case: _Case, part: _Part, sums: Doubles, made: Building, rng: np.random.Generator) -> tuple[Store, Wanted]:
-    """A part of the outputs, stored to features of its own."""
-    count, spread = part.last - part.first, max(float(np.abs(sums).max()) / 4, 1.0)
+def _epilogue(
+    case: _Case, each: _EpilogueCase, sums: Doubles, builder: ProgramBuilder, rng: np.random.Generator
+) -> tuple[Epilogue, _Expected]:
+    """Return an epilogue with a buffer of its own as destination."""
+    count, spread = each.last - each.first, max(float(np.abs(sums).max()) / 4, 1.0)
     scale = (rng.uniform(20, 150, count) / spread).astype(np.float32)
     bias = rng.uniform(-50, 50, count).astype(np.float32)
-    there = random_bytes(rng, *case.out, part.before + count + part.behind)
-    zero = 128 if part.kind == "signed" else 0
-    summands, added = [], []
-    for one_zero in part.summands:
-        one, factor = random_bytes(rng, *case.out, count + 3), float(rng.uniform(-1, 1))
-        summands.append(Summand(features=made.holding(one, one_zero), channel=2, scale=factor))
-        added.append((one[..., 2 : 2 + count].astype(np.float64) - one_zero) * factor)
-    store = Store(
-        first=part.first,
-        last=part.last,
-        to=0 if part.kind == "float" else made.holding(there, zero),
-        channel=part.before,
-        is_float=part.kind == "float",
-        relu=part.relu,
-        relu_sum=part.relu_sum,
-        onto=part.kind == "onto",
+    filling = random_bytes(rng, *case.out_size, each.before + count + each.behind)
+    zero_point = 128 if each.destination == "signed" else 0
+    real = sums[..., each.first : each.last] * scale + bias
+    real = np.maximum(real, 0) if each.relu else real
+    summands = []
+    for summand_zero_point in each.summands:
+        summand, factor = random_bytes(rng, *case.out_size, count + 3), float(rng.uniform(-1, 1))
+        buffer = builder.filled_buffer(summand, summand_zero_point)
+        summands.append(Summand(buffer=buffer, channel=2, scale=factor))
+        real = real + (summand[..., 2 : 2 + count].astype(np.float64) - summand_zero_point) * factor
+    epilogue = Epilogue(
+        first=each.first,
+        last=each.last,
+        to=0 if each.destination == "float" else builder.filled_buffer(filling, zero_point),
+        channel=each.before,
+        is_float=each.destination == "float",
+        relu=each.relu,
+        relu_after_sum=each.relu_after_sum,
+        accumulate=each.destination == "accumulate",
         summands=tuple(summands),
-        scale=made.tensor(scale),
-        bias=made.tensor(bias),
+        scale=builder.tensor(scale),
+        bias=builder.tensor(bias),
     )
-    around = there.astype(np.float64) - zero
-    real = sums[..., part.first : part.last] * scale + bias
-    lies = around[..., part.before : part.before + count]
-    return store, (part, around, _expected(part, real, added, lies))
+    real = np.maximum(real, 0) if each.relu_after_sum else real
+    return epilogue, _Expected(each, filling.astype(np.float64) - zero_point, real)
 
 
-def _restore(made: Building, stores: list[Store], expected: list[Wanted], result: int) -> None:
-    """Bring what was stored to features into the result."""
+def _dequantize(builder: ProgramBuilder, epilogues: list[Epilogue], expected: list[_Expected], result: int) -> None:
+    """Dequantize every destination buffer into the result."""
     at = 0
-    for store, (part, around, _) in zip(stores, expected, strict=True):
-        channels = around.shape[3]
-        if part.kind != "float":
-            made.steps.append(
-                Restore(features=store.to, channel=0, channels=channels, step=1, to=result, to_channel=at)
+    for epilogue, wanted in zip(epilogues, expected, strict=True):
+        if not epilogue.is_float:
+            builder.add(
+                Dequantize(buffer=epilogue.to, channel=0, channels=wanted.channels, scale=1, to=result, to_channel=at)
             )
-        at += channels
+        at += wanted.channels
 
 
-def _check(found: npt.NDArray[np.float32], expected: list[Wanted]) -> None:
+def _check(result: npt.NDArray[np.float32], expected: list[_Expected]) -> None:
     at = 0
-    for part, around, wanted in expected:
-        got, inside = found[..., at : at + around.shape[3]].astype(np.float64), slice(part.before, -part.behind or None)
-        at += around.shape[3]
-        real = np.clip(wanted.base + np.clip(wanted.real, wanted.low, wanted.high), wanted.low, wanted.high)
-        off = np.abs(got[..., inside] - real)
-        assert off.max() < (0.05 if part.kind == "float" else 0.55), part
-        outside = np.ones(around.shape[3], bool)
-        outside[inside] = False
-        untouched = np.zeros_like(around) if part.kind == "float" else around
-        np.testing.assert_array_equal(got[..., outside], untouched[..., outside])
+    for wanted in expected:
+        actual = result[..., at : at + wanted.channels].astype(np.float64)
+        at += wanted.channels
+        is_float = wanted.case.destination == "float"
+        error = np.abs(actual[..., wanted.outputs] - wanted.values())
+        assert error.max() < (0.05 if is_float else 0.55), wanted.case
+        outside = np.ones(wanted.channels, bool)
+        outside[wanted.outputs] = False
+        untouched = np.zeros_like(wanted.filling) if is_float else wanted.filling
+        np.testing.assert_array_equal(actual[..., outside], untouched[..., outside])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(_cases())
 def test_a_convolution_is_exact_and_stays_within_its_memory(case: _Case) -> None:
-    """Every run has guards before or behind all memory: touching one ends the process."""
-    made, expected = _built(case)
+    """Every run has guard pages before or behind all memory: an access outside ends the process."""
+    program, expected = _build(case)
     results = []
     with pytest.MonkeyPatch.context() as patch:
         for memory, threads in ((Before, 1), (After, 2), (After, 1), (Memory, 3)):
             patch.setattr(engine, "Memory", memory)
-            results += [run(made, threads=threads, name=name) for name in INSTRUCTIONS]
-    assert all(np.array_equal(one, results[0]) for one in results)
-    _check(results[0].reshape(*case.out, -1), expected)
+            results += [run(program, threads=threads, isa=isa) for isa in ISAS]
+    assert all(np.array_equal(result, results[0]) for result in results)
+    _check(results[0].reshape(*case.out_size, -1), expected)
 
 
-@pytest.mark.parametrize("name", INSTRUCTIONS)
-def test_many_outputs_are_dealt_out_by_outputs(name: str) -> None:
-    """Weights beyond the second cache: chunks are pairs of tiles, an odd one among them, and lines are whole frames."""
-    part = _Part(3, 215, "bytes", False, False, (128,), 5, 0)
-    case = _Case(1, (3, 5, 7), (3, 3, 3), (1, 1, 1), (1, 1, 1), (3, 5, 7), 128, 0, 130, 0, 215, (part,))
-    made, expected = _built(case)
-    results = [run(made, threads=threads, name=name) for threads in (1, 2, 3)]
-    assert all(np.array_equal(one, results[0]) for one in results)
-    _check(results[0].reshape(*case.out, -1), expected)
+@pytest.mark.parametrize("isa", ISAS)
+def test_large_weights_are_divided_by_outputs(isa: Isa) -> None:
+    """Weights beyond the L2 cache: chunks are pairs of tiles, the last one a single tile, over whole frames."""
+    epilogue = _EpilogueCase(3, 215, "unsigned", False, False, (128,), 5, 0)
+    case = _Case(1, (3, 5, 7), (3, 3, 3), (1, 1, 1), (1, 1, 1), (3, 5, 7), 128, 0, 130, 0, 215, (epilogue,))
+    program, expected = _build(case)
+    results = [run(program, threads=threads, isa=isa) for threads in (1, 2, 3)]
+    assert all(np.array_equal(result, results[0]) for result in results)
+    _check(results[0].reshape(*case.out_size, -1), expected)
 
 
-@pytest.mark.parametrize("name", INSTRUCTIONS)
-def test_lines_of_several_parts(name: str) -> None:
-    """Frames of more than 256 pixels are computed in parts, whose edges lie within rows."""
-    part = _Part(0, 33, "signed", True, False, (), 0, 0)
-    case = _Case(2, (2, 30, 23), (1, 3, 3), (1, 1, 1), (0, 1, 1), (2, 30, 23), 0, 0, 5, 0, 33, (part,))
-    made, expected = _built(case)
-    found = run(made, threads=2, name=name)
-    _check(found.reshape(*case.out, -1), expected)
+@pytest.mark.parametrize("isa", ISAS)
+def test_lines_of_several_parts(isa: Isa) -> None:
+    """Frames of more than 256 pixels are computed in parts whose edges lie within rows."""
+    epilogue = _EpilogueCase(0, 33, "signed", True, False, (), 0, 0)
+    case = _Case(2, (2, 30, 23), (1, 3, 3), (1, 1, 1), (0, 1, 1), (2, 30, 23), 0, 0, 5, 0, 33, (epilogue,))
+    program, expected = _build(case)
+    _check(run(program, threads=2, isa=isa).reshape(*case.out_size, -1), expected)
 
 
-@pytest.mark.parametrize("name", INSTRUCTIONS)
-def test_as_many_stores_as_a_pair_of_tiles_may_have(name: str) -> None:
-    parts = tuple(_Part(one % 2 * 16, one % 2 * 16 + 9, "bytes", False, False, (), 1, 1) for one in range(24))
-    case = _Case(3, (1, 4, 4), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 4, 4), 128, 0, 16, 0, 32, parts)
-    made, expected = _built(case)
-    _check(run(made, name=name).reshape(*case.out, -1), expected)
+@pytest.mark.parametrize("isa", ISAS)
+def test_as_many_epilogues_as_a_pair_of_tiles_may_have(isa: Isa) -> None:
+    firsts = [index % 2 * 16 for index in range(24)]
+    epilogues = tuple(_EpilogueCase(first, first + 9, "unsigned", False, False, (), 1, 1) for first in firsts)
+    case = _Case(3, (1, 4, 4), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 4, 4), 128, 0, 16, 0, 32, epilogues)
+    program, expected = _build(case)
+    _check(run(program, isa=isa).reshape(*case.out_size, -1), expected)
 
 
-@pytest.mark.parametrize("name", INSTRUCTIONS)
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("width", [16, 17, 40])
 @pytest.mark.parametrize("rows", [1, 4, 5])
 @pytest.mark.parametrize("outputs", [16, 40])
-def test_strided_rows_are_computed_two_and_two_while_they_are_narrow(
-    outputs: int, rows: int, width: int, name: str
-) -> None:
-    """Up to 16 pixels go beside those of the next row, which an odd number of rows leaves empty."""
-    out, size = (2, rows, width), (3, 2 * rows, 2 * width)
-    part = _Part(1, outputs, "bytes", True, False, (0,), 2, 3)
-    case = _Case(4, size, (3, 3, 3), (2, 2, 2), (1, 1, 1), out, 0, 1, 20, 2, outputs, (part,))
-    made, expected = _built(case)
+def test_short_strided_rows_are_computed_in_pairs(outputs: int, rows: int, width: int, isa: Isa) -> None:
+    """Rows of up to 16 pixels share a block with the next row; an odd number of rows leaves half a block empty."""
+    out_size, size = (2, rows, width), (3, 2 * rows, 2 * width)
+    epilogue = _EpilogueCase(1, outputs, "unsigned", True, False, (0,), 2, 3)
+    case = _Case(4, size, (3, 3, 3), (2, 2, 2), (1, 1, 1), out_size, 0, 1, 20, 2, outputs, (epilogue,))
+    program, expected = _build(case)
     for memory in (Before, After):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine, "Memory", memory)
-            _check(run(made, threads=2, name=name).reshape(*out, -1), expected)
+            _check(run(program, threads=2, isa=isa).reshape(*out_size, -1), expected)

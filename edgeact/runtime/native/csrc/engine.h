@@ -1,8 +1,9 @@
-/* INT8 inference of 3-D CNNs on x86-64: activations uint8, channels last, weights int8.
+/* INT8 inference of 3-D CNNs on x86-64: uint8 activations, channels-last; int8 weights.
  *
- * A program is a list of steps over buffers; both are laid out by edgeact/runtime/native/program.py, which holds the same
- * structures for ctypes. Whoever opens an engine owns all memory that steps point to, and keeps it while steps run.
- */
+ * A program is a list of instructions over buffers and float arrays; edgeact/runtime/native/library.py mirrors
+ * the structures below for ctypes. The caller that opens an engine owns all memory that the structures point to,
+ * and keeps it while the engine runs. Nothing is checked here: reading.py refuses every program that would reach
+ * outside its memory. */
 #ifndef EDGEACT_ENGINE_H
 #define EDGEACT_ENGINE_H
 
@@ -10,89 +11,92 @@
 
 #define EA_PUBLIC __attribute__((visibility("default")))
 
-/* Of these structures; library.py expects the same. */
+/* Version of the structures below; library.py expects the same. */
 enum { EA_VERSION = 1 };
 EA_PUBLIC int ea_version(void);
 
 enum { EA_VNNI = 1, EA_AMX = 2 };
 
-/* Features (time, height, width, channel); `data` is the first value inside the margin of padding. Strides in bytes. */
+/* A quantized activation (time, height, width, channel). `data` is the first value behind the leading padding;
+ * strides are in bytes. */
 typedef struct {
     uint8_t *data;
-    int64_t time, row, pixel;
+    int64_t time_stride, row_stride, pixel_stride;
     int32_t size[3]; /* T, H, W */
     int32_t channels;
-    int32_t zero; /* what stands for 0: 0 or 128 */
-} ea_features;
+    int32_t zero_point; /* 0 or 128 */
+} ea_buffer;
 
-/* Something that is added to a convolution's result before it is stored. */
+/* A residual that an epilogue dequantizes and adds. */
 typedef struct {
-    const ea_features *from;
-    int32_t channel; /* there; its neighbours follow */
+    const ea_buffer *from;
+    int32_t channel; /* the first one; the others follow */
     float scale;
 } ea_summand;
 
-/* Where output channels [first, last) go: relu(acc * scale + bias) + summands, again relu, to uint8 or
- * float32. */
+/* Store output channels [first, last) of a convolution, as uint8 or float32: relu(relu(sum * scale + bias) +
+ * summands). */
 typedef struct {
     int32_t first, last;
-    const ea_features *to;
+    const ea_buffer *to;
     int32_t channel;
-    int32_t relu, relu_sum, is_float;
-    int32_t onto; /* added to the bytes that lie there */
+    int32_t relu, relu_after_sum, is_float;
+    int32_t accumulate; /* add to the bytes in `to`, saturating */
     int32_t summands;
     ea_summand summand[2];
-    const float *scale, *bias; /* one for each of [first, last) */
-} ea_store;
+    const float *scale, *bias; /* (last - first) each */
+} ea_epilogue;
 
+/* Implicit im2col: `windows` of 64 bytes, read in place, cover the inputs of one output. */
 typedef struct {
-    const ea_features *from;
-    int32_t out[3];
+    const ea_buffer *from;
+    int32_t out_size[3];
     int32_t stride[3];
-    int32_t windows;             /* of 64 bytes of the input that one output needs */
-    const int32_t *offsets;      /* of the windows, in bytes from the output's first input value */
-    const int32_t *quads;        /* how many 4-byte groups of a window have weights */
-    const int8_t *weights;       /* (outputs / 16, windows, 16, 16, 4): groups of 4 inputs for 16 outputs */
-    int32_t tiles;               /* outputs / 16, rounded up */
-    int32_t stores;
-    const ea_store *store;
+    int32_t windows;
+    const int32_t *offsets; /* of the windows, in bytes from the output's first input value */
+    const int32_t *quads;   /* groups of 4 bytes in a window up to the last byte with a weight */
+    const int8_t *weights;  /* (tiles, windows, 16 quads, 16 outputs, 4 bytes) */
+    int32_t tiles;          /* of 16 outputs, rounded up */
+    int32_t epilogues;
+    const ea_epilogue *epilogue;
 } ea_conv;
 
-/* float32 (channels, T, H, W) -> uint8 in blocks: channel (c * block_h + i) * block_w + j holds pixel (i, j). */
+/* Quantize float32 (channels, T, H, W) with space-to-depth: channel (c * block_h + i) * block_w + j holds pixel
+ * (i, j). */
 typedef struct {
     const float *from;
     int32_t channels, size[3], block[3];
-    float scale; /* of the division: 1 / step */
-    const ea_features *to;
+    float scale; /* reciprocal of the quantization scale */
+    const ea_buffer *to;
 } ea_input;
 
 typedef struct {
-    const ea_features *from, *to;
-    int32_t kernel[3], stride[3], pad[3];
+    const ea_buffer *from, *to;
+    int32_t kernel[3], stride[3], padding[3];
 } ea_pool;
 
-/* Arithmetic in float32 on (T, H, W, C) arrays; a stride of 0 repeats. */
+/* Elementwise float32 arithmetic on (T, H, W, C) arrays; a stride of 0 broadcasts. */
 enum { EA_MUL, EA_ADD, EA_SUB, EA_DIV, EA_MAX };
 typedef struct {
-    int32_t kind;
+    int32_t op;
     int32_t size[4];
     const float *a, *b;
-    int64_t a_stride[4], b_stride[4]; /* in values */
+    int64_t a_stride[4], b_stride[4]; /* in elements */
     float *to;
 } ea_binary;
 
 enum { EA_RELU, EA_SIGMOID, EA_TANH, EA_SQRT, EA_EXP, EA_COPY };
 typedef struct {
-    int32_t kind;
+    int32_t op;
     int64_t count;
     const float *from;
     float *to;
 } ea_unary;
 
-enum { EA_SUM, EA_MEAN, EA_LARGEST };
+enum { EA_REDUCE_SUM, EA_REDUCE_MEAN, EA_REDUCE_MAX };
 typedef struct {
-    int32_t kind;
-    int32_t size[4], over[4];
+    int32_t op;
+    int32_t size[4], axes[4]; /* axes: whether each is reduced */
     const float *from;
     float *to;
 } ea_reduce;
@@ -103,52 +107,57 @@ typedef struct {
     float *to;
 } ea_dense;
 
-/* Small convolution in float32 at stride 1: (T, H, W, C) with zeros around, weights (outputs, kT, kH, kW, C). */
+/* Float32 convolution at stride 1 with zero padding: (T, H, W, C), weights (outputs, kT, kH, kW, C). */
 typedef struct {
-    int32_t size[3], channels, outputs, kernel[3], pad[3];
+    int32_t size[3], channels, outputs, kernel[3], padding[3];
     const float *from, *weights, *bias;
     float *to;
-} ea_small_conv;
+} ea_float_conv;
 
-/* float32 (T, H, W, C) -> uint8, and back; part of the channels. */
+/* float32 (T, H, W, C) to a slice of a buffer's channels. */
 typedef struct {
     const float *from;
-    int32_t channel, channels; /* of `to`: first, and how many */
-    float scale;
-    const ea_features *to;
-} ea_round;
+    int32_t channel, channels; /* of `to`: the first one, and how many */
+    float scale;               /* reciprocal of the quantization scale */
+    const ea_buffer *to;
+} ea_quantize;
+
+/* A slice of a buffer's channels to a slice of an array's. */
 typedef struct {
-    const ea_features *from;
-    int32_t channel, channels; /* of `from` */
+    const ea_buffer *from;
+    int32_t channel, channels; /* of `from`: the first one, and how many */
     float scale;
     float *to;
-    int32_t to_channel, to_channels; /* of `to`: first, and how many it has in all */
-} ea_restore;
+    int32_t to_channel, to_channels; /* of `to`: the first one, and the channels of a pixel */
+} ea_dequantize;
 
-enum { EA_STEP_INPUT, EA_STEP_CONV, EA_STEP_POOL, EA_STEP_BINARY, EA_STEP_UNARY, EA_STEP_REDUCE, EA_STEP_DENSE,
-       EA_STEP_SMALL_CONV, EA_STEP_ROUND, EA_STEP_RESTORE };
+/* One instruction of a program. */
+enum { EA_OP_INPUT, EA_OP_CONV, EA_OP_POOL, EA_OP_BINARY, EA_OP_UNARY, EA_OP_REDUCE, EA_OP_DENSE, EA_OP_FLOAT_CONV,
+       EA_OP_QUANTIZE, EA_OP_DEQUANTIZE };
 typedef struct {
-    int32_t kind;
-    const void *what;
-} ea_step;
+    int32_t opcode;
+    const void *arguments; /* the structure of that opcode */
+} ea_op;
 
 typedef struct ea_engine ea_engine;
 
-/* The best instruction set here: EA_AMX, EA_VNNI, or 0. Asks the kernel for the tiles. */
+/* The fastest CPU instruction set: EA_AMX, EA_VNNI, or 0. Asks the kernel for permission to use tiles. */
 EA_PUBLIC int ea_instructions(void);
-/* Threads, the caller's among them; NULL where none could be started. */
-EA_PUBLIC ea_engine *ea_open(int threads, int instructions);
-/* All steps in turn; one caller at a time. `us` is NULL or takes the microseconds of each step. */
-EA_PUBLIC void ea_run(ea_engine *engine, const ea_step *steps, int count, double *us);
+/* Start an engine of `threads` threads, the caller's among them; NULL if they cannot be started. */
+EA_PUBLIC ea_engine *ea_open(int threads, int isa);
+/* Run all instructions in order; one caller at a time. `us` is NULL or receives the microseconds of each
+ * instruction. */
+EA_PUBLIC void ea_run(ea_engine *engine, const ea_op *ops, int count, double *us);
 EA_PUBLIC void ea_close(ea_engine *engine);
 
-/* Between the files. A step is dealt out in chunks; `ea_chunks` says in how many, `ea_do` does one of them. */
-int ea_chunks(const ea_step *step);
-void ea_do(const ea_step *step, int chunk, int instructions);
+/* Internal: an instruction is divided into `ea_chunks` independent chunks; `ea_do` computes one of them. */
+int ea_chunks(const ea_op *op);
+void ea_do(const ea_op *op, int chunk, int isa);
 int ea_conv_chunks(const ea_conv *conv);
-void ea_conv_do(const ea_conv *conv, int chunk, int instructions);
-/* Pixels computed together at most, and those of one AMX tile; sums, at 16 an output tile. */
-enum { EA_POSITIONS = 64, EA_HALF = 16, EA_SUMS = 1024 };
+void ea_conv_do(const ea_conv *conv, int chunk, int isa);
+/* Pixels of a block at most, pixels of one AMX tile, and integer sums of a block: 16 for each pixel and output
+ * tile. */
+enum { EA_BLOCK_PIXELS = 64, EA_TILE_PIXELS = 16, EA_BLOCK_SUMS = 1024 };
 void ea_tiles_begin(void);
 void ea_tiles_end(void);
 

@@ -1,77 +1,79 @@
-/* Everything but convolutions: rounding the clip, pooling, and the small float parts of attention and classifier. */
+/* All instructions but INT8 convolutions: quantizing the clip, pooling, and the float layers of attention and
+ * classifier. */
 #include "engine.h"
 
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
-/* To the nearest, halves to even: adding 1.5 * 2^23 leaves no bit below 1. */
-static inline uint8_t rounded(float value, int zero)
+/* Round to nearest, ties to even: adding 1.5 * 2^23 leaves no fraction bits. */
+static inline uint8_t quantized(float value, int zero)
 {
-    const float no_fraction = 12582912.0f;
+    const float magic = 12582912.0f; /* 1.5 * 2^23 */
     value = value < (float)-zero ? (float)-zero : value > (float)(255 - zero) ? (float)(255 - zero) : value;
-    return (uint8_t)((int)(value + no_fraction - no_fraction) + zero);
+    return (uint8_t)((int)(value + magic - magic) + zero);
 }
 
-enum { ROW = 1024 };
+enum { LINE = 1024 };
 
-/* `width` bytes a pixel. */
-static void dealt_out(const uint8_t *line, int count, int width, uint8_t *out, int64_t step)
+/* Scatter a line of `count` bytes: `width` successive bytes go to each output pixel, `pixel_stride` apart. */
+static void space_to_depth(const uint8_t *line, int count, int width, uint8_t *out, int64_t pixel_stride)
 {
-    if (width == 2) { /* space to depth, in one move a pixel */
-        for (const uint8_t *end = line + count; line < end; line += 2, out += step)
+    if (width == 2) { /* one move for each pixel */
+        for (const uint8_t *end = line + count; line < end; line += 2, out += pixel_stride)
             memcpy(out, line, 2);
         return;
     }
-    for (const uint8_t *end = line + count; line < end; line += width, out += step)
+    for (const uint8_t *end = line + count; line < end; line += width, out += pixel_stride)
         for (int k = 0; k < width; k++)
             out[k] = line[k];
 }
 
-/* One row of the result; rounded in vectors first, then dealt out to channels. */
+/* One row of the output: quantize a line in vectors, then scatter it to channels. */
 static void input_row(const ea_input *in, int chunk)
 {
-    const ea_features *to = in->to;
+    const ea_buffer *to = in->to;
     int time = chunk / to->size[1], row = chunk % to->size[1];
     int bt = in->block[0], bh = in->block[1], bw = in->block[2], pixels = to->size[2] * bw;
     int64_t frame = (int64_t)in->size[1] * in->size[2];
-    uint8_t line[ROW];
+    uint8_t line[LINE];
     for (int c = 0, channel = 0; c < in->channels; c++)
         for (int i = 0; i < bt; i++)
             for (int j = 0; j < bh; j++, channel += bw) {
                 const float *from = in->from + ((int64_t)c * in->size[0] + time * bt + i) * frame +
                                     (int64_t)(row * bh + j) * in->size[2];
-                uint8_t *out = to->data + time * to->time + row * to->row + channel;
-                for (int begin = 0; begin < pixels; begin += ROW / bw * bw) {
-                    int count = pixels - begin < ROW / bw * bw ? pixels - begin : ROW / bw * bw;
+                uint8_t *out = to->data + time * to->time_stride + row * to->row_stride + channel;
+                for (int begin = 0; begin < pixels; begin += LINE / bw * bw) {
+                    int count = pixels - begin < LINE / bw * bw ? pixels - begin : LINE / bw * bw;
                     for (int pixel = 0; pixel < count; pixel++)
-                        line[pixel] = rounded(from[begin + pixel] * in->scale, to->zero);
-                    dealt_out(line, count, bw, out, to->pixel);
-                    out += count / bw * to->pixel;
+                        line[pixel] = quantized(from[begin + pixel] * in->scale, to->zero_point);
+                    space_to_depth(line, count, bw, out, to->pixel_stride);
+                    out += count / bw * to->pixel_stride;
                 }
             }
 }
 
-/* One row of the result: the largest of what lies inside, 64 channels at a time. */
+/* One row of the output: the maximum of each window within the input, 64 channels at a time. */
 static void pool_row(const ea_pool *pool, int chunk)
 {
-    const ea_features *from = pool->from, *to = pool->to;
+    const ea_buffer *from = pool->from, *to = pool->to;
     int at[3] = {chunk / to->size[1], chunk % to->size[1], 0};
     for (; at[2] < to->size[2]; at[2]++) {
         int low[3], high[3];
         for (int axis = 0; axis < 3; axis++) {
-            int begin = at[axis] * pool->stride[axis] - pool->pad[axis], end = begin + pool->kernel[axis];
+            int begin = at[axis] * pool->stride[axis] - pool->padding[axis], end = begin + pool->kernel[axis];
             low[axis] = begin < 0 ? 0 : begin;
             high[axis] = end > from->size[axis] ? from->size[axis] : end;
         }
-        uint8_t *out = to->data + at[0] * to->time + at[1] * to->row + at[2] * to->pixel;
+        uint8_t *out = to->data + at[0] * to->time_stride + at[1] * to->row_stride + at[2] * to->pixel_stride;
         for (int c = 0; c < to->channels; c += 64) {
             __mmask64 mask = to->channels - c < 64 ? (1ull << (to->channels - c)) - 1 : ~0ull;
             __m512i largest = _mm512_setzero_si512();
             for (int t = low[0]; t < high[0]; t++)
                 for (int h = low[1]; h < high[1]; h++)
                     for (int w = low[2]; w < high[2]; w++) {
-                        const uint8_t *in = from->data + t * from->time + h * from->row + w * from->pixel + c;
+                        const uint8_t *in = from->data + t * from->time_stride + h * from->row_stride +
+                                            w * from->pixel_stride + c;
                         largest = _mm512_max_epu8(largest, _mm512_maskz_loadu_epi8(mask, in));
                     }
             _mm512_mask_storeu_epi8(out + c, mask, largest);
@@ -79,9 +81,9 @@ static void pool_row(const ea_pool *pool, int chunk)
     }
 }
 
-static inline float combined(int kind, float a, float b)
+static inline float binary_value(int op, float a, float b)
 {
-    switch (kind) {
+    switch (op) {
     case EA_MUL: return a * b;
     case EA_ADD: return a + b;
     case EA_SUB: return a - b;
@@ -90,13 +92,13 @@ static inline float combined(int kind, float a, float b)
     }
 }
 
-/* One kind and one pair of strides a loop, so that compilers make vectors of it. */
-#define LOOP(KIND, A, B) for (int c = 0; c < n; c++) out[c] = combined(KIND, a[A], b[B])
-#define LOOPS(KIND)                          \
-    if (sa && sb) LOOP(KIND, c, c);          \
-    else if (sa) LOOP(KIND, c, 0);           \
-    else if (sb) LOOP(KIND, 0, c);           \
-    else LOOP(KIND, 0, 0);                   \
+/* One loop for each operator and pair of strides, so that compilers vectorize it. */
+#define LOOP(OP, A, B) for (int c = 0; c < n; c++) out[c] = binary_value(OP, a[A], b[B])
+#define LOOPS(OP)                          \
+    if (sa && sb) LOOP(OP, c, c);          \
+    else if (sa) LOOP(OP, c, 0);           \
+    else if (sb) LOOP(OP, 0, c);           \
+    else LOOP(OP, 0, 0);                   \
     break
 
 static void binary_row(const ea_binary *op, int chunk)
@@ -107,7 +109,7 @@ static void binary_row(const ea_binary *op, int chunk)
         const float *a = op->a + t * op->a_stride[0] + h * op->a_stride[1] + w * op->a_stride[2];
         const float *b = op->b + t * op->b_stride[0] + h * op->b_stride[1] + w * op->b_stride[2];
         float *out = op->to + (((int64_t)t * op->size[1] + h) * op->size[2] + w) * n;
-        switch (op->kind) {
+        switch (op->op) {
         case EA_MUL: LOOPS(EA_MUL);
         case EA_ADD: LOOPS(EA_ADD);
         case EA_SUB: LOOPS(EA_SUB);
@@ -121,7 +123,7 @@ static void unary(const ea_unary *op)
 {
     for (int64_t i = 0; i < op->count; i++) {
         float x = op->from[i];
-        switch (op->kind) {
+        switch (op->op) {
         case EA_RELU: x = x > 0 ? x : 0; break;
         case EA_SIGMOID: x = 1 / (1 + expf(-x)); break;
         case EA_TANH: x = tanhf(x); break;
@@ -133,8 +135,8 @@ static void unary(const ea_unary *op)
     }
 }
 
-/* Sums over channels in 16 lanes: a float sum in order would be one addition after the other. */
-static float over_channels(const float *from, int count, int largest)
+/* Reduce channels in 16 lanes: a float sum in source order cannot be vectorized. */
+static float reduce_channels(const float *from, int count, int largest)
 {
     float lane[16];
     for (int i = 0; i < 16; i++)
@@ -152,14 +154,14 @@ static float over_channels(const float *from, int count, int largest)
 
 static void reduce(const ea_reduce *op)
 {
-    const int *size = op->size, *over = op->over;
+    const int *size = op->size, *axes = op->axes;
     int64_t stride[4], results = 1, merged = 1;
     for (int axis = 3; axis >= 0; axis--) {
-        stride[axis] = over[axis] ? 0 : results;
-        results *= over[axis] ? 1 : size[axis];
-        merged *= over[axis] ? size[axis] : 1;
+        stride[axis] = axes[axis] ? 0 : results;
+        results *= axes[axis] ? 1 : size[axis];
+        merged *= axes[axis] ? size[axis] : 1;
     }
-    int largest = op->kind == EA_LARGEST, n = size[3];
+    int largest = op->op == EA_REDUCE_MAX, n = size[3];
     for (int64_t i = 0; i < results; i++)
         op->to[i] = largest ? -INFINITY : 0;
     const float *from = op->from;
@@ -167,8 +169,8 @@ static void reduce(const ea_reduce *op)
         for (int h = 0; h < size[1]; h++)
             for (int w = 0; w < size[2]; w++, from += n) {
                 float *to = op->to + t * stride[0] + h * stride[1] + w * stride[2];
-                if (over[3]) {
-                    float part = over_channels(from, n, largest);
+                if (axes[3]) {
+                    float part = reduce_channels(from, n, largest);
                     *to = largest ? (part > *to ? part : *to) : *to + part;
                 } else if (largest) {
                     for (int c = 0; c < n; c++)
@@ -178,7 +180,7 @@ static void reduce(const ea_reduce *op)
                         to[c] += from[c];
                 }
             }
-    if (op->kind == EA_MEAN)
+    if (op->op == EA_REDUCE_MEAN)
         for (int64_t i = 0; i < results; i++)
             op->to[i] /= (float)merged;
 }
@@ -200,8 +202,8 @@ static void dense(const ea_dense *op)
     }
 }
 
-/* One row of the result. */
-static void small_conv_row(const ea_small_conv *op, int chunk)
+/* One row of the output. */
+static void float_conv_row(const ea_float_conv *op, int chunk)
 {
     int h_size = op->size[1], w_size = op->size[2], t = chunk / h_size, h = chunk % h_size, n = op->channels;
     for (int w = 0; w < w_size; w++)
@@ -210,12 +212,14 @@ static void small_conv_row(const ea_small_conv *op, int chunk)
             const float *weights = op->weights + (int64_t)out * op->kernel[0] * op->kernel[1] * op->kernel[2] * n;
             for (int i = 0; i < op->kernel[0]; i++)
                 for (int j = 0; j < op->kernel[1]; j++) {
-                    int ti = t + i - op->pad[0], hj = h + j - op->pad[1];
+                    int ti = t + i - op->padding[0], hj = h + j - op->padding[1];
                     if (ti < 0 || ti >= op->size[0] || hj < 0 || hj >= h_size)
                         continue;
-                    int first = op->pad[2] > w ? op->pad[2] - w : 0;
-                    int last = w_size + op->pad[2] - w < op->kernel[2] ? w_size + op->pad[2] - w : op->kernel[2];
-                    const float *in = op->from + (((int64_t)ti * h_size + hj) * w_size + w + first - op->pad[2]) * n;
+                    int first = op->padding[2] > w ? op->padding[2] - w : 0;
+                    int right = w_size + op->padding[2] - w;
+                    int last = right < op->kernel[2] ? right : op->kernel[2];
+                    const float *in =
+                        op->from + (((int64_t)ti * h_size + hj) * w_size + w + first - op->padding[2]) * n;
                     const float *tap = weights + ((int64_t)(i * op->kernel[1] + j) * op->kernel[2] + first) * n;
                     for (int c = 0; c < (last - first) * n; c++)
                         sum += in[c] * tap[c];
@@ -224,62 +228,64 @@ static void small_conv_row(const ea_small_conv *op, int chunk)
         }
 }
 
-static void round_row(const ea_round *op, int chunk)
+static void quantize_row(const ea_quantize *op, int chunk)
 {
-    const ea_features *to = op->to;
-    int t = chunk / to->size[1], h = chunk % to->size[1], channels = op->channels, zero = to->zero;
-    float scale = op->scale; /* all of these in registers: a byte that is stored may be any of them to a compiler */
+    const ea_buffer *to = op->to;
+    int t = chunk / to->size[1], h = chunk % to->size[1], channels = op->channels, zero = to->zero_point;
+    float scale = op->scale; /* locals: the compiler must assume that a stored byte changes any field */
     const float *from = op->from + (int64_t)chunk * to->size[2] * channels;
     for (int w = 0; w < to->size[2]; w++, from += channels) {
-        uint8_t *out = to->data + t * to->time + h * to->row + w * to->pixel + op->channel;
+        uint8_t *out = to->data + t * to->time_stride + h * to->row_stride + w * to->pixel_stride + op->channel;
         for (int c = 0; c < channels; c++)
-            out[c] = rounded(from[c] * scale, zero);
+            out[c] = quantized(from[c] * scale, zero);
     }
 }
 
-static void restore_row(const ea_restore *op, int chunk)
+static void dequantize_row(const ea_dequantize *op, int chunk)
 {
-    const ea_features *from = op->from;
+    const ea_buffer *from = op->from;
     int t = chunk / from->size[1], h = chunk % from->size[1];
     float *out = op->to + (int64_t)chunk * from->size[2] * op->to_channels + op->to_channel, scale = op->scale;
-    for (int w = 0, zero = from->zero; w < from->size[2]; w++, out += op->to_channels) {
-        const uint8_t *in = from->data + t * from->time + h * from->row + w * from->pixel + op->channel;
+    for (int w = 0, zero = from->zero_point; w < from->size[2]; w++, out += op->to_channels) {
+        const uint8_t *in =
+            from->data + t * from->time_stride + h * from->row_stride + w * from->pixel_stride + op->channel;
         for (int c = 0; c < op->channels; c++)
             out[c] = (float)(in[c] - zero) * scale;
     }
 }
 
-int ea_chunks(const ea_step *step)
+int ea_chunks(const ea_op *op)
 {
-    const void *what = step->what;
-    const ea_features *features = 0;
-    switch (step->kind) {
-    case EA_STEP_CONV: return ea_conv_chunks(what);
-    case EA_STEP_INPUT: features = ((const ea_input *)what)->to; break;
-    case EA_STEP_POOL: features = ((const ea_pool *)what)->to; break;
-    case EA_STEP_ROUND: features = ((const ea_round *)what)->to; break;
-    case EA_STEP_RESTORE: features = ((const ea_restore *)what)->from; break;
-    case EA_STEP_BINARY: return ((const ea_binary *)what)->size[0] * ((const ea_binary *)what)->size[1];
-    case EA_STEP_SMALL_CONV: return ((const ea_small_conv *)what)->size[0] * ((const ea_small_conv *)what)->size[1];
+    const void *arguments = op->arguments;
+    const ea_buffer *buffer = 0;
+    switch (op->opcode) {
+    case EA_OP_CONV: return ea_conv_chunks(arguments);
+    case EA_OP_INPUT: buffer = ((const ea_input *)arguments)->to; break;
+    case EA_OP_POOL: buffer = ((const ea_pool *)arguments)->to; break;
+    case EA_OP_QUANTIZE: buffer = ((const ea_quantize *)arguments)->to; break;
+    case EA_OP_DEQUANTIZE: buffer = ((const ea_dequantize *)arguments)->from; break;
+    case EA_OP_BINARY: return ((const ea_binary *)arguments)->size[0] * ((const ea_binary *)arguments)->size[1];
+    case EA_OP_FLOAT_CONV:
+        return ((const ea_float_conv *)arguments)->size[0] * ((const ea_float_conv *)arguments)->size[1];
     default: return 1;
     }
-    return features->size[0] * features->size[1];
+    return buffer->size[0] * buffer->size[1];
 }
 
-void ea_do(const ea_step *step, int chunk, int instructions)
+void ea_do(const ea_op *op, int chunk, int isa)
 {
-    const void *what = step->what;
-    switch (step->kind) {
-    case EA_STEP_INPUT: input_row(what, chunk); break;
-    case EA_STEP_CONV: ea_conv_do(what, chunk, instructions); break;
-    case EA_STEP_POOL: pool_row(what, chunk); break;
-    case EA_STEP_BINARY: binary_row(what, chunk); break;
-    case EA_STEP_UNARY: unary(what); break;
-    case EA_STEP_REDUCE: reduce(what); break;
-    case EA_STEP_DENSE: dense(what); break;
-    case EA_STEP_SMALL_CONV: small_conv_row(what, chunk); break;
-    case EA_STEP_ROUND: round_row(what, chunk); break;
-    case EA_STEP_RESTORE: restore_row(what, chunk); break;
+    const void *arguments = op->arguments;
+    switch (op->opcode) {
+    case EA_OP_INPUT: input_row(arguments, chunk); break;
+    case EA_OP_CONV: ea_conv_do(arguments, chunk, isa); break;
+    case EA_OP_POOL: pool_row(arguments, chunk); break;
+    case EA_OP_BINARY: binary_row(arguments, chunk); break;
+    case EA_OP_UNARY: unary(arguments); break;
+    case EA_OP_REDUCE: reduce(arguments); break;
+    case EA_OP_DENSE: dense(arguments); break;
+    case EA_OP_FLOAT_CONV: float_conv_row(arguments, chunk); break;
+    case EA_OP_QUANTIZE: quantize_row(arguments, chunk); break;
+    case EA_OP_DEQUANTIZE: dequantize_row(arguments, chunk); break;
     default: break;
     }
 }

@@ -1,4 +1,4 @@
-/* Threads that wait by spinning for a moment, then sleep: steps are a few microseconds long, frames far apart. */
+/* Threads that wait by spinning briefly, then sleep: instructions take microseconds, clips are far apart. */
 #include "engine.h"
 
 #include <immintrin.h>
@@ -10,16 +10,16 @@
 enum { SPINS = 4000 };
 
 struct ea_engine {
-    int threads, instructions;
-    const ea_step *steps;
+    int threads, isa;
+    const ea_op *program;
     int count;
-    atomic_int run;        /* number of the run; negative: stop */
-    atomic_int *next;      /* chunk to take next, of every step and every thread's share of it */
-    atomic_int *left;      /* chunks of a step that are not done */
-    int capacity;
-    atomic_int sleeping;
-    atomic_int open;       /* the run that helpers may join: one that wakes up late must not hold up the rest */
-    atomic_int at_work;    /* helpers that joined it */
+    atomic_int run;            /* number of the current run; negative: stop */
+    atomic_int *next_chunk;    /* (instructions, threads): next chunk of each thread's share */
+    atomic_int *chunks_left;   /* (instructions): unfinished chunks */
+    int capacity;              /* instructions that both arrays hold */
+    atomic_int sleeping;       /* helpers that wait for `wake` */
+    atomic_int open_run;       /* the run that helpers may join; a helper that wakes up late skips a closed run */
+    atomic_int active_helpers; /* helpers that joined a run and have not left it */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     struct ea_helper *helpers;
@@ -31,16 +31,17 @@ typedef struct ea_helper {
     pthread_t id;
 } ea_helper;
 
-/* A chunk of the thread's own share of a step, or when that is done of another's; -1 when there is none. A thread has the
- * same share of all steps, so most of what it reads it has written itself, into its own cache. */
-static int taken(ea_engine *engine, int index, int thread, int chunks)
+/* Take a chunk of the thread's own share of an instruction, then of the other threads' shares; -1 if none is
+ * left. A thread has the same share of all instructions, so it reads mostly what it wrote itself, from its own
+ * cache. */
+static int take_chunk(ea_engine *engine, int index, int thread, int chunks)
 {
-    for (int which = 0; which < engine->threads; which++) {
-        int whose = (thread + which) % engine->threads;
-        int end = (int)((int64_t)chunks * (whose + 1) / engine->threads);
-        atomic_int *next = &engine->next[index * engine->threads + whose];
-        if (atomic_load_explicit(next, memory_order_relaxed) < end) {
-            int chunk = atomic_fetch_add(next, 1);
+    for (int offset = 0; offset < engine->threads; offset++) {
+        int owner = (thread + offset) % engine->threads;
+        int end = (int)((int64_t)chunks * (owner + 1) / engine->threads);
+        atomic_int *next_chunk = &engine->next_chunk[index * engine->threads + owner];
+        if (atomic_load_explicit(next_chunk, memory_order_relaxed) < end) {
+            int chunk = atomic_fetch_add(next_chunk, 1);
             if (chunk < end)
                 return chunk;
         }
@@ -48,22 +49,22 @@ static int taken(ea_engine *engine, int index, int thread, int chunks)
     return -1;
 }
 
-/* Take chunks of every step until there are none; a step begins when the one before is done. */
+/* Compute chunks of every instruction until none is left; an instruction begins when the one before is complete. */
 static void work(ea_engine *engine, int thread, double *us)
 {
     struct timespec before, after;
     if (us)
         clock_gettime(CLOCK_MONOTONIC, &before);
     for (int index = 0; index < engine->count; index++) {
-        const ea_step *step = &engine->steps[index];
-        int chunks = ea_chunks(step), chunk;
-        while ((chunk = taken(engine, index, thread, chunks)) >= 0) {
-            ea_do(step, chunk, engine->instructions);
-            atomic_fetch_sub(&engine->left[index], 1);
+        const ea_op *op = &engine->program[index];
+        int chunks = ea_chunks(op), chunk;
+        while ((chunk = take_chunk(engine, index, thread, chunks)) >= 0) {
+            ea_do(op, chunk, engine->isa);
+            atomic_fetch_sub(&engine->chunks_left[index], 1);
         }
-        for (int spins = 0; atomic_load_explicit(&engine->left[index], memory_order_acquire) > 0; spins++) {
+        for (int spins = 0; atomic_load_explicit(&engine->chunks_left[index], memory_order_acquire) > 0; spins++) {
             _mm_pause();
-            if (spins > SPINS) { /* another process has the core that does the rest */
+            if (spins > SPINS) { /* another process occupies the core of the thread with the last chunk */
                 struct timespec moment = {0, 20000};
                 nanosleep(&moment, NULL);
             }
@@ -81,7 +82,7 @@ static void *help(void *argument)
     ea_helper *helper = argument;
     ea_engine *engine = helper->engine;
     int seen = 0;
-    if (engine->instructions == EA_AMX)
+    if (engine->isa == EA_AMX)
         ea_tiles_begin();
     for (;;) {
         int run = atomic_load_explicit(&engine->run, memory_order_acquire);
@@ -100,12 +101,12 @@ static void *help(void *argument)
         if (run < 0)
             break;
         seen = run;
-        atomic_fetch_add(&engine->at_work, 1);
-        if (atomic_load(&engine->open) == run)
+        atomic_fetch_add(&engine->active_helpers, 1);
+        if (atomic_load(&engine->open_run) == run)
             work(engine, helper->thread, NULL);
-        atomic_fetch_sub(&engine->at_work, 1);
+        atomic_fetch_sub(&engine->active_helpers, 1);
     }
-    if (engine->instructions == EA_AMX)
+    if (engine->isa == EA_AMX)
         ea_tiles_end();
     return NULL;
 }
@@ -119,13 +120,13 @@ static void start(ea_engine *engine, int run)
     pthread_mutex_unlock(&engine->mutex);
 }
 
-ea_engine *ea_open(int threads, int instructions)
+ea_engine *ea_open(int threads, int isa)
 {
     ea_engine *engine = calloc(1, sizeof *engine);
     if (!engine)
         return NULL;
     engine->threads = 1;
-    engine->instructions = instructions;
+    engine->isa = isa;
     engine->helpers = calloc(threads, sizeof *engine->helpers);
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_cond_init(&engine->wake, NULL);
@@ -142,34 +143,35 @@ ea_engine *ea_open(int threads, int instructions)
     return engine;
 }
 
-void ea_run(ea_engine *engine, const ea_step *steps, int count, double *us)
+void ea_run(ea_engine *engine, const ea_op *ops, int count, double *us)
 {
     if (count > engine->capacity) {
-        free(engine->next);
-        free(engine->left);
-        engine->next = calloc((size_t)count * engine->threads, sizeof *engine->next);
-        engine->left = calloc(count, sizeof *engine->left);
+        free(engine->next_chunk);
+        free(engine->chunks_left);
+        engine->next_chunk = calloc((size_t)count * engine->threads, sizeof *engine->next_chunk);
+        engine->chunks_left = calloc(count, sizeof *engine->chunks_left);
         engine->capacity = count;
     }
-    engine->steps = steps;
+    engine->program = ops;
     engine->count = count;
     for (int index = 0; index < count; index++) {
-        int chunks = ea_chunks(&steps[index]);
+        int chunks = ea_chunks(&ops[index]);
         for (int thread = 0; thread < engine->threads; thread++)
-            atomic_store(&engine->next[index * engine->threads + thread], (int)((int64_t)chunks * thread / engine->threads));
-        atomic_store(&engine->left[index], chunks);
+            atomic_store(&engine->next_chunk[index * engine->threads + thread],
+                         (int)((int64_t)chunks * thread / engine->threads));
+        atomic_store(&engine->chunks_left[index], chunks);
     }
     int run = atomic_load(&engine->run);
     run = run == INT32_MAX ? 1 : run + 1;
-    atomic_store(&engine->open, run);
+    atomic_store(&engine->open_run, run);
     start(engine, run);
-    if (engine->instructions == EA_AMX)
+    if (engine->isa == EA_AMX)
         ea_tiles_begin();
     work(engine, 0, us);
-    if (engine->instructions == EA_AMX)
-        ea_tiles_end(); /* the caller's thread goes on with other work */
-    atomic_store(&engine->open, 0);
-    while (atomic_load(&engine->at_work) > 0)
+    if (engine->isa == EA_AMX)
+        ea_tiles_end(); /* the caller's thread continues with other work */
+    atomic_store(&engine->open_run, 0);
+    while (atomic_load(&engine->active_helpers) > 0)
         _mm_pause();
 }
 
@@ -181,7 +183,7 @@ void ea_close(ea_engine *engine)
     pthread_cond_destroy(&engine->wake);
     pthread_mutex_destroy(&engine->mutex);
     free(engine->helpers);
-    free(engine->next);
-    free(engine->left);
+    free(engine->next_chunk);
+    free(engine->chunks_left);
     free(engine);
 }

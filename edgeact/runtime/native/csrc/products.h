@@ -1,18 +1,21 @@
 #ifndef EDGEACT_PRODUCTS_H
 #define EDGEACT_PRODUCTS_H
 
-#include "store.h"
+#include "epilogue.h"
 
-/* Pixels computed together, `step` bytes apart: 64, or 32, of which the second half begins `second` bytes behind the first. */
+/* Pixels that are computed together, `pixel_step` bytes apart: 64, or 32 whose second tile begins `second_tile`
+ * bytes behind the first one. */
 typedef struct {
     const uint8_t *from;
-    int64_t step, second;
+    int64_t pixel_step, second_tile;
     int positions;
 } ea_block;
 
-/* A block by one or two tiles of 16 outputs (32 pixels for two): sums (tiles, pixels, 16). Does `rest`, the work on other
- * sums, to its end. */
-void ea_products_amx(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_rest *rest);
-void ea_products_vnni(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_rest *rest);
+/* Dot products of a block with one or two tiles of 16 outputs (32 pixels with two): sums (tiles, pixels, 16).
+ * Also completes `pending`, the epilogues of the block before. */
+void ea_products_amx(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
+                     ea_pending *pending);
+void ea_products_vnni(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
+                      ea_pending *pending);
 
 #endif

@@ -1,208 +1,417 @@
-"""Small INT8 graphs read as operations, run as programs, against ONNX Runtime; and what is refused, by layer."""
+"""Small INT8 graphs as operations and as programs, against ONNX Runtime; and the reason why a layer is not lowered."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import NodeProto
 
 from edgeact.errors import ConversionError
-from edgeact.export.cpu.native.buffers import place
-from edgeact.export.cpu.native.ir import ArrayOp, ConvOp, InputOp, Op, PoolOp, RestoreOp, RoundOp
-from edgeact.export.cpu.native.lower import scan
-from tests.export.cpu.native.making import integer
+from edgeact.export.cpu.native.compiler import compile_model
+from edgeact.export.cpu.native.ir import (
+    BinaryOp,
+    ConvOp,
+    DequantizeOp,
+    InputOp,
+    Op,
+    PoolOp,
+    QuantizeOp,
+    ReduceOp,
+    UnaryOp,
+)
+from edgeact.export.cpu.native.lower import lower
+from edgeact.export.cpu.native.refusals import NotLoweredError, Requirement, Unsupported
+from tests.export.cpu.native.making import CLIPS, SAME_SIZE, SHAPE, STEM, head, int8_network
 from tests.export.graph.graphs import graph_proto as graph
 from tests.export.graph.graphs import node
 from tests.export.graph.passes.running import run as run_onnx
-from tests.runtime.native.making import INSTRUCTIONS, NEEDS_ENGINE, run
+from tests.runtime.native.making import ISAS, NEEDS_ENGINE, run
 
-SHAPE = (1, 8, 3, 6, 6)
-CLIPS = [np.random.default_rng(seed).normal(size=SHAPE).astype(np.float32) for seed in range(4)]
-CENTRED = {"kernel_shape": [3, 3, 3], "pads": [1] * 6}
-STEM = [node("Conv", ["x", "w0"], ["a"], "stem", **CENTRED), node("Relu", ["a"], ["u"], "stem's relu")]
+AnyOp = TypeVar("AnyOp", bound=Op)
 
 
-def _head(source: str) -> list[NodeProto]:
-    pooled = node("ReduceMean", [source], ["pooled"], "mean", axes=[2, 3, 4])
-    return [pooled, node("Flatten", ["pooled"], ["y"], "flatten")]
+def _ops(model: onnx.ModelProto, kind: type[AnyOp]) -> list[AnyOp]:
+    return [op for op in lower(model).ops if isinstance(op, kind)]
 
 
-def _int8(nodes: list[NodeProto], **constants: Any) -> onnx.ModelProto:
-    rng, names = np.random.default_rng(0), {name for one in nodes for name in one.input if name.startswith("w")}
-    weights = {name: rng.normal(0, 0.1, (8, 8, 3, 3, 3)).astype(np.float32) for name in sorted(names)}
-    model = graph(nodes, {**weights, **constants}, shape=SHAPE)
-    return integer(model, CLIPS)
-
-
-def _ops(model: onnx.ModelProto, kind: type[Op]) -> list[Any]:
-    return [op for op in scan(model)[0] if isinstance(op, kind)]
-
-
-def _agrees(model: onnx.ModelProto) -> None:
-    """By every instruction set, as the graph says; sums that are not rounded between may differ by a little."""
-    made = place(*scan(model))
+def _assert_agrees(model: onnx.ModelProto) -> None:
+    """Compare with ONNX Runtime by every instruction set; unquantized partial sums may differ slightly."""
+    program = compile_model(model)
     for clip in CLIPS:
-        wanted = run_onnx(model, clip).ravel()
-        for name in INSTRUCTIONS:
-            found = run(made, clip, threads=2, name=name)
-            assert np.linalg.norm(found - wanted) < 0.02 * np.linalg.norm(wanted)
+        expected = run_onnx(model, clip).ravel()
+        for isa in ISAS:
+            actual = run(program, clip, threads=2, isa=isa)
+            assert np.linalg.norm(actual - expected) < 0.02 * np.linalg.norm(expected)
 
 
-ADDED: dict[str, tuple[list[NodeProto], int]] = {
-    "features to a convolution": (
-        [
-            *STEM,
-            node("Conv", ["u", "w1"], ["c"], "second", **CENTRED),
-            node("Add", ["u", "c"], ["sum"], "add"),
-            node("Relu", ["sum"], ["r"], "relu of the sum"),
-            node("Conv", ["r", "w2"], ["last"], "third", **CENTRED),
-            *_head("last"),
-        ],
-        1,
-    ),
-    "without a ReLU": (
-        [
-            *STEM,
-            node("Conv", ["u", "w1"], ["c"], "second", **CENTRED),
-            node("Add", ["u", "c"], ["sum"], "add"),
-            node("Conv", ["sum", "w2"], ["last"], "third", **CENTRED),
-            *_head("last"),
-        ],
-        1,
-    ),
-    "to what a ReLU cut": (
-        [
-            *STEM,
-            node("Conv", ["u", "w1"], ["c"], "second", **CENTRED),
-            node("Relu", ["c"], ["v"], "second's relu"),
-            node("Add", ["u", "v"], ["sum"], "add"),
-            node("Conv", ["sum", "w2"], ["last"], "third", **CENTRED),
-            *_head("last"),
-        ],
-        1,
-    ),
-    "two in turn": (
-        [
-            *STEM,
-            node("Conv", ["u", "w1"], ["c"], "second", **CENTRED),
-            node("Relu", ["c"], ["v"], "second's relu"),
-            node("Conv", ["v", "w2"], ["d"], "third", **CENTRED),
-            node("Relu", ["d"], ["z"], "third's relu"),
-            node("Add", ["u", "v"], ["one"], "add"),
-            node("Add", ["one", "z"], ["sum"], "add again"),
-            node("Conv", ["sum", "w3"], ["last"], "fourth", **CENTRED),
-            *_head("last"),
-        ],
-        1,
-    ),
+ADDITIONS: dict[str, list[NodeProto]] = {
+    "INT8 plus convolution": [
+        *STEM,
+        node("Conv", ["u", "w1"], ["c"], "second", **SAME_SIZE),
+        node("Add", ["u", "c"], ["sum"], "add"),
+        node("Relu", ["sum"], ["r"], "relu of the sum"),
+        node("Conv", ["r", "w2"], ["last"], "third", **SAME_SIZE),
+        *head("last"),
+    ],
+    "without ReLU": [
+        *STEM,
+        node("Conv", ["u", "w1"], ["c"], "second", **SAME_SIZE),
+        node("Add", ["u", "c"], ["sum"], "add"),
+        node("Conv", ["sum", "w2"], ["last"], "third", **SAME_SIZE),
+        *head("last"),
+    ],
+    "two INT8 activations behind ReLUs": [
+        *STEM,
+        node("Conv", ["u", "w1"], ["c"], "second", **SAME_SIZE),
+        node("Relu", ["c"], ["v"], "second relu"),
+        node("Add", ["u", "v"], ["sum"], "add"),
+        node("Conv", ["sum", "w2"], ["last"], "third", **SAME_SIZE),
+        *head("last"),
+    ],
+    "nested additions": [
+        *STEM,
+        node("Conv", ["u", "w1"], ["c"], "second", **SAME_SIZE),
+        node("Relu", ["c"], ["v"], "second relu"),
+        node("Conv", ["v", "w2"], ["d"], "third", **SAME_SIZE),
+        node("Relu", ["d"], ["z"], "third relu"),
+        node("Add", ["u", "v"], ["partial"], "add"),
+        node("Add", ["partial", "z"], ["sum"], "add again"),
+        node("Conv", ["sum", "w3"], ["last"], "fourth", **SAME_SIZE),
+        *head("last"),
+    ],
 }
 
 
 @NEEDS_ENGINE
-@pytest.mark.parametrize("case", ADDED)
-def test_sums_are_part_of_convolutions(case: str) -> None:
-    nodes, least = ADDED[case]
-    model = _int8(nodes)
-    assert sum(len(op.sums) for op in _ops(model, ConvOp)) >= least
-    assert not _ops(model, RoundOp)
-    assert all(op.op != "add" for op in _ops(model, ArrayOp))
-    _agrees(model)
+@pytest.mark.parametrize("case", ADDITIONS)
+def test_additions_are_fused_into_convolutions(case: str) -> None:
+    model = int8_network(ADDITIONS[case])
+    assert sum(len(op.adds) for op in _ops(model, ConvOp)) >= 1
+    assert not _ops(model, QuantizeOp)
+    assert not [op for op in _ops(model, BinaryOp) if op.operator == "add"]
+    _assert_agrees(model)
 
 
 @NEEDS_ENGINE
-def test_splits_joins_and_pools_move_pieces() -> None:
+def test_split_and_concat_regroup_slices() -> None:
     nodes = [
         *STEM,
         node("Split", ["u", "halves"], ["u1", "u2"], "split", axis=1),
-        node("Concat", ["u2", "u1"], ["turned"], "join", axis=1),
-        node("MaxPool", ["turned"], ["p"], "pool", kernel_shape=[1, 2, 2], strides=[1, 2, 2]),
-        node("Conv", ["p", "w1"], ["last"], "second", strides=[2, 1, 1], **CENTRED),
-        *_head("last"),
+        node("Concat", ["u2", "u1"], ["swapped"], "concat", axis=1),
+        node("MaxPool", ["swapped"], ["p"], "pool", kernel_shape=[1, 2, 2], strides=[1, 2, 2]),
+        node("Conv", ["p", "w1"], ["last"], "second", strides=[2, 1, 1], **SAME_SIZE),
+        *head("last"),
     ]
-    model = _int8(nodes, halves=np.array([3, 5], np.int64))
-    assert {type(op) for op in scan(model)[0]} == {InputOp, ConvOp, PoolOp, ArrayOp}
+    model = int8_network(nodes, halves=np.array([3, 5], np.int64))
+    assert {type(op) for op in lower(model).ops} == {InputOp, ConvOp, PoolOp, ReduceOp}
     (pool,) = _ops(model, PoolOp)
-    assert [(piece.first, piece.last) for piece in pool.inputs] == [(3, 8), (0, 3)]
-    _agrees(model)
+    assert [(part.first, part.last) for part in pool.inputs] == [(3, 8), (0, 3)]
+    _assert_agrees(model)
 
 
 @NEEDS_ENGINE
-def test_a_gate_in_float_multiplies_what_a_convolution_leaves_in_float() -> None:
+def test_an_attention_gate_multiplies_unquantized_outputs_of_a_convolution() -> None:
     nodes = [
         *STEM,
-        node("ReduceMean", ["u"], ["mean"], "gate's mean", axes=[2, 3, 4]),
+        node("ReduceMean", ["u"], ["mean"], "gate mean", axes=[2, 3, 4]),
         node("Sigmoid", ["mean"], ["g"], "gate"),
-        node("Mul", ["u", "g"], ["gated"], "times"),
-        node("Conv", ["gated", "w1"], ["last"], "second", **CENTRED),
-        *_head("last"),
+        node("Mul", ["u", "g"], ["gated"], "multiply"),
+        node("Conv", ["gated", "w1"], ["last"], "second", **SAME_SIZE),
+        *head("last"),
     ]
-    model = _int8(nodes)
-    assert _ops(model, ConvOp)[0].array is not None
-    assert len(_ops(model, RoundOp)) == 1
-    assert not _ops(model, RestoreOp)
-    assert [op.op for op in _ops(model, ArrayOp)] == ["mean", "sigmoid", "mul", "mean"]
-    _agrees(model)
-
-
-REFUSED: dict[str, tuple[str, list[NodeProto], str]] = {
-    "an unknown operator": ("odd", [node("Softplus", ["u"], ["v"], "odd")], "has no Softplus"),
-    "dilation": (
-        "wide",
-        [node("Conv", ["u", "w1"], ["v"], "wide", dilations=[1, 2, 2], kernel_shape=[3, 3, 3], pads=[1, 2, 2] * 2)],
-        "grouped or dilated",
-    ),
-    "a pool with dilation": (
-        "wide",
-        [node("MaxPool", ["u"], ["v"], "wide", kernel_shape=[1, 2, 2], dilations=[1, 2, 2])],
-        "without dilation",
-    ),
-    "features of another order": ("turn", [node("Transpose", ["u"], ["v"], "turn", perm=[0, 1, 2, 4, 3])], "the clip"),
-    "a join along time": ("long", [node("Concat", ["u", "u"], ["v"], "long", axis=2)], "joins channels only"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_the_engine_lacks_is_refused_by_layer(case: str) -> None:
-    name, nodes, why = REFUSED[case]
-    model = _int8([*STEM, *nodes, *_head("v")])
-    with pytest.raises(ConversionError, match=f"layer '{name}': .*{why}"):
-        scan(model)
-
-
-def test_grouped_convolutions_are_refused() -> None:
-    narrow = np.random.default_rng(0).normal(0, 0.1, (8, 4, 3, 3, 3)).astype(np.float32)
-    nodes = [*STEM, node("Conv", ["u", "narrow"], ["v"], "apart", group=2, **CENTRED), *_head("v")]
-    with pytest.raises(ConversionError, match="layer 'apart': it has no grouped or dilated convolution"):
-        scan(_int8(nodes, narrow=narrow))
+    model = int8_network(nodes)
+    assert _ops(model, ConvOp)[0].unquantized is not None
+    assert len(_ops(model, QuantizeOp)) == 1
+    assert not _ops(model, DequantizeOp)
+    float_ops = [op.operator for op in lower(model).ops if isinstance(op, BinaryOp | UnaryOp | ReduceOp)]
+    assert float_ops == ["mean", "sigmoid", "mul", "mean"]
+    _assert_agrees(model)
 
 
 @NEEDS_ENGINE
-def test_a_sum_behind_a_relu_is_made_before_it_is_added() -> None:
+def test_an_addition_behind_a_relu_is_computed_before_it_is_added() -> None:
     nodes = [
         *STEM,
-        node("Conv", ["u", "w1"], ["c"], "second", **CENTRED),
-        node("Conv", ["c", "w2"], ["d"], "third", **CENTRED),
-        node("Relu", ["d"], ["z"], "third's relu"),
+        node("Conv", ["u", "w1"], ["c"], "second", **SAME_SIZE),
+        node("Conv", ["c", "w2"], ["d"], "third", **SAME_SIZE),
+        node("Relu", ["d"], ["z"], "third relu"),
         node("Add", ["c", "u"], ["sum"], "add"),
         node("Relu", ["sum"], ["r"], "relu of the sum"),
         node("Add", ["r", "z"], ["total"], "add again"),
-        node("Conv", ["total", "w3"], ["last"], "fourth", **CENTRED),
-        *_head("last"),
+        node("Conv", ["total", "w3"], ["last"], "fourth", **SAME_SIZE),
+        *head("last"),
     ]
-    _agrees(_int8(nodes))
+    _assert_agrees(int8_network(nodes))
 
 
 @NEEDS_ENGINE
-def test_what_a_pool_leaves_can_be_read_in_parts() -> None:
+def test_the_output_of_a_pool_can_be_read_in_slices() -> None:
     nodes = [
         *STEM,
         node("MaxPool", ["u"], ["p"], "pool", kernel_shape=[1, 2, 2], strides=[1, 2, 2]),
         node("Split", ["p", "halves"], ["p1", "p2"], "split", axis=1),
-        node("Concat", ["p2", "p1"], ["turned"], "join", axis=1),
-        node("Conv", ["turned", "w1"], ["last"], "second", **CENTRED),
-        *_head("last"),
+        node("Concat", ["p2", "p1"], ["swapped"], "concat", axis=1),
+        node("Conv", ["swapped", "w1"], ["last"], "second", **SAME_SIZE),
+        *head("last"),
     ]
-    _agrees(_int8(nodes, halves=np.array([3, 5], np.int64)))
+    _assert_agrees(int8_network(nodes, halves=np.array([3, 5], np.int64)))
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Nodes from the activation 'u' to 'v', and the reason why the last one is not lowered."""
+
+    nodes: list[NodeProto]
+    layer: str
+    operator: str
+    requirement: Requirement
+    got: str
+    constants: dict[str, npt.ArrayLike] = field(default_factory=dict)
+
+
+def _weights(*shape: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
+
+
+REFUSED: dict[str, _Refused] = {
+    "operator": _Refused([node("Softplus", ["u"], ["v"], "odd")], "odd", "Softplus", Requirement.OPERATOR, "Softplus"),
+    "dilation": _Refused(
+        [node("Conv", ["u", "w1"], ["v"], "wide", dilations=[1, 2, 2], kernel_shape=[3, 3, 3], pads=[1, 2, 2] * 2)],
+        "wide",
+        "Conv",
+        Requirement.PLAIN_CONV,
+        "group=1, dilations=[1, 2, 2]",
+    ),
+    "groups": _Refused(
+        [node("Conv", ["u", "narrow"], ["v"], "grouped", group=2, **SAME_SIZE)],
+        "grouped",
+        "Conv",
+        Requirement.PLAIN_CONV,
+        "group=2, dilations=[1]",
+        {"narrow": _weights(8, 4, 3, 3, 3)},
+    ),
+    "automatic padding": _Refused(
+        [node("Conv", ["u", "w1"], ["v"], "auto", kernel_shape=[3, 3, 3], auto_pad="SAME_UPPER")],
+        "auto",
+        "Conv",
+        Requirement.CONV_3D,
+        "3-D weights, auto_pad=SAME_UPPER",
+    ),
+    "a dilated pool": _Refused(
+        [node("MaxPool", ["u"], ["v"], "wide", kernel_shape=[1, 2, 2], dilations=[1, 2, 2])],
+        "wide",
+        "MaxPool",
+        Requirement.PLAIN_POOL,
+        "dilations=[1, 2, 2], outputs=1",
+    ),
+    "a pool in float": _Refused(
+        [
+            node("Sigmoid", ["u"], ["s"], "sigmoid"),
+            node("MaxPool", ["s"], ["v"], "pool", kernel_shape=[1, 2, 2]),
+        ],
+        "pool",
+        "MaxPool",
+        Requirement.INT8_POOL,
+        "a float input",
+    ),
+    "a transposition": _Refused(
+        [node("Transpose", ["u"], ["v"], "turn", perm=[0, 1, 2, 4, 3])],
+        "turn",
+        "Transpose",
+        Requirement.SPACE_TO_DEPTH,
+        "perm [0, 1, 2, 4, 3] of 'u'",
+    ),
+    "a concatenation along time": _Refused(
+        [node("Concat", ["u", "u"], ["v"], "long", axis=2)],
+        "long",
+        "Concat",
+        Requirement.CHANNEL_CONCAT,
+        "axis 2",
+    ),
+    "a split along time": _Refused(
+        [node("Split", ["u", "frames"], ["v", "rest"], "frames", axis=2)],
+        "frames",
+        "Split",
+        Requirement.INT8_CHANNEL_SPLIT,
+        "axis 2",
+        {"frames": np.array([1, 2], np.int64)},
+    ),
+    "a concatenation of wide float tensors": _Refused(
+        [
+            node("Sigmoid", ["u"], ["s"], "sigmoid"),
+            node("Tanh", ["u"], ["t"], "tanh"),
+            node("Concat", ["s", "t"], ["v"], "concat", axis=1),
+        ],
+        "concat",
+        "Concat",
+        Requirement.SINGLE_CHANNEL_CONCAT,
+        "float inputs of [8, 8] channels",
+    ),
+    "a reshape of an activation": _Refused(
+        [
+            node("Reshape", ["u", "shape"], ["flat"], "reshape"),
+            node("Reshape", ["flat", "back"], ["v"], "back"),
+        ],
+        "reshape",
+        "Reshape",
+        Requirement.SAME_ORDER,
+        "(T, H, W, C) (3, 6, 6, 8) to (1, 1, 1, 864)",
+        {"shape": np.array([1, 864], np.int64), "back": np.array(SHAPE, np.int64)},
+    ),
+    "an addition of three convolutions": _Refused(
+        [
+            *[node("Conv", ["u", f"w{index}"], [f"c{index}"], f"branch {index}", **SAME_SIZE) for index in (1, 2, 3)],
+            node("Add", ["c1", "c2"], ["partial"], "add"),
+            node("Add", ["partial", "c3"], ["sum"], "add again"),
+            node("Relu", ["sum"], ["v"], "relu"),
+        ],
+        "add again",
+        "Add",
+        Requirement.FUSED_ADD_INPUTS,
+        "3 inputs, 2 of them unquantized convolutions",
+    ),
+}
+
+
+def _reason(model: onnx.ModelProto) -> Unsupported:
+    with pytest.raises(NotLoweredError) as caught:
+        lower(model)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_layer_that_cannot_be_lowered_has_a_reason(case: str) -> None:
+    refused = REFUSED[case]
+    reason = _reason(int8_network([*STEM, *refused.nodes, *head("v")], **refused.constants))
+    assert reason == Unsupported(refused.layer, refused.operator, refused.requirement, refused.got)
+
+
+QUANTIZED_CLIP = [
+    node("QuantizeLinear", ["x", "scale", "zero"], ["q"], "quantize"),
+    node("DequantizeLinear", ["q", "scale", "zero"], ["u"], "dequantize"),
+]
+FLOAT_HEAD = [node("ReduceMean", ["u"], ["m"], "mean", axes=[2, 3, 4]), node("Flatten", ["m"], ["flat"], "flatten")]
+FLOAT_REFUSED: dict[str, _Refused] = {
+    "Gemm without transposition": _Refused(
+        [*FLOAT_HEAD, node("Gemm", ["flat", "matrix"], ["y"], "gemm")],
+        "gemm",
+        "Gemm",
+        Requirement.TRANSPOSED_GEMM,
+        "transA=0, transB=0, alpha=1, beta=1",
+        {"matrix": _weights(8, 5)},
+    ),
+    "a large Gemm": _Refused(
+        [*FLOAT_HEAD, node("Gemm", ["flat", "matrix"], ["y"], "gemm", transB=1)],
+        "gemm",
+        "Gemm",
+        Requirement.SMALL_FLOAT_LAYER,
+        "4,000,008",
+        {"matrix": np.zeros((500_001, 8), np.float32)},
+    ),
+    "Gemm with a computed bias": _Refused(
+        [*FLOAT_HEAD, node("Gemm", ["flat", "matrix", "flat"], ["y"], "gemm", transB=1)],
+        "gemm",
+        "Gemm",
+        Requirement.CONSTANT_BIAS,
+        "the computed tensor 'flat'",
+        {"matrix": _weights(8, 8)},
+    ),
+    "a strided convolution": _Refused(
+        [node("Conv", ["u", "w1"], ["y"], "conv", kernel_shape=[3, 3, 3], pads=[1] * 6, strides=[1, 2, 2])],
+        "conv",
+        "Conv",
+        Requirement.SAME_SIZE_FLOAT_CONV,
+        "strides [1, 2, 2], (T, H, W) (3, 6, 6) to (3, 3, 3)",
+        {"w1": _weights(8, 8, 3, 3, 3)},
+    ),
+    "computed weights": _Refused(
+        [node("Conv", ["u", "u"], ["y"], "conv", kernel_shape=[3, 6, 6])],
+        "conv",
+        "Conv",
+        Requirement.CONSTANT_WEIGHTS,
+        "the computed tensor 'q'",
+    ),
+    "Max of three": _Refused([node("Max", ["u", "u", "u"], ["y"], "max")], "max", "Max", Requirement.TWO_INPUTS, "3"),
+    "a reduction over the batch": _Refused(
+        [node("ReduceMean", ["u"], ["y"], "mean", axes=[1, 2], keepdims=0)],
+        "mean",
+        "ReduceMean",
+        Requirement.TENSOR_SHAPE,
+        "(1, 6, 6) of 'y'",
+    ),
+    "a reduction of a vector": _Refused(
+        [*FLOAT_HEAD, node("ReduceMean", ["flat"], ["y"], "reduce", axes=[1])],
+        "reduce",
+        "ReduceMean",
+        Requirement.REDUCED_ACTIVATION,
+        "shape (1, 8)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FLOAT_REFUSED)
+def test_a_float_layer_that_cannot_be_lowered_has_a_reason(case: str) -> None:
+    refused = FLOAT_REFUSED[case]
+    constants = {"scale": np.float32(0.1), "zero": np.int8(0), **refused.constants}
+    model = graph([*QUANTIZED_CLIP, *refused.nodes], constants, shape=SHAPE)
+    assert _reason(model) == Unsupported(refused.layer, refused.operator, refused.requirement, refused.got)
+
+
+def test_scales_by_channel_are_refused_for_activations() -> None:
+    constants = {"scale": np.full(8, 0.1, np.float32), "zero": np.zeros(8, np.int8)}
+    reason = _reason(graph(QUANTIZED_CLIP, constants, shape=SHAPE))
+    assert (reason.requirement, reason.got) == (Requirement.PER_TENSOR_SCALE, "8 scales and zero point 0")
+
+
+def test_a_dynamic_shape_is_refused() -> None:
+    constants = {"scale": np.float32(0.1), "zero": np.int8(0)}
+    reason = _reason(graph(QUANTIZED_CLIP, constants, shape=(1, 8, "frames", 6, 6)))
+    assert (reason.requirement, reason.got) == (Requirement.STATIC_SHAPE, "(1, 8, None, 6, 6) of 'x'")
+
+
+def test_a_clip_in_float_is_refused() -> None:
+    reason = _reason(graph([node("Sigmoid", ["x"], ["y"], "sigmoid")], shape=SHAPE))
+    assert (reason.requirement, reason.got) == (Requirement.READABLE_INPUT, "the clip 'x' in float")
+
+
+def test_two_readers_of_the_quantized_clip_are_refused() -> None:
+    nodes = [
+        *QUANTIZED_CLIP,
+        node("DequantizeLinear", ["q", "scale", "zero"], ["u2"], "dequantize again"),
+        node("Sigmoid", ["u"], ["s"], "sigmoid"),
+        node("Mul", ["u2", "s"], ["y"], "multiply"),
+    ]
+    reason = _reason(graph(nodes, {"scale": np.float32(0.1), "zero": np.int8(0)}, shape=SHAPE))
+    assert (reason.layer, reason.requirement) == ("multiply", Requirement.ONE_CLIP_READER)
+
+
+@NEEDS_ENGINE
+def test_a_pool_and_a_float_layer_may_read_the_clip() -> None:
+    nodes = [
+        *QUANTIZED_CLIP,
+        node("MaxPool", ["u"], ["p"], "pool", kernel_shape=[1, 2, 2], strides=[1, 2, 2]),
+        node("ReduceMean", ["u"], ["m"], "clip mean", axes=[2, 3, 4]),
+        node("Mul", ["p", "m"], ["scaled"], "multiply"),
+        *head("scaled"),
+    ]
+    _assert_agrees(graph(nodes, {"scale": np.float32(0.1), "zero": np.int8(0)}, shape=SHAPE))
+
+
+def test_a_refusal_in_english() -> None:
+    reason = Unsupported("conv1", "Conv", Requirement.PLAIN_CONV, "group=2, dilations=[1, 1, 1]")
+    assert str(NotLoweredError(reason)) == (
+        "native engine: Conv 'conv1': expected a convolution without groups and dilation, "
+        "got group=2, dilations=[1, 1, 1]; the OpenVINO and ONNX Runtime artifacts run this layer"
+    )
+    assert isinstance(NotLoweredError(reason), ConversionError)
+
+
+@pytest.mark.parametrize("requirement", Requirement)
+def test_every_requirement_states_what_is_expected_and_what_to_do(requirement: Requirement) -> None:
+    assert requirement.expected
+    assert requirement.advice
