@@ -9,14 +9,15 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from edgeact.calibration.clips import oddities, video_inputs
 from edgeact.calibration.datasets import VideoItem
+from edgeact.calibration.intervals import proportion_interval
 from edgeact.clip import ClipSpec
 from edgeact.errors import DatasetError, VideoError
 from edgeact.progress import OnProgress
-from edgeact.records import Accuracy, ClassAccuracy, Interval
+from edgeact.records import Accuracy, ClassAccuracy
+from edgeact.runtime import softmax
 from edgeact.video import probe_video
 
 __all__ = ["DataSource", "Scores", "collect_scores", "require_videos", "score_videos", "summarize"]
@@ -135,9 +136,7 @@ def _add_video(score: Scores, video: _Video, outputs: Sequence[Array]) -> None:
     score.video_label.append(video.label)
     score.handled.update(video.oddities)
     for output in outputs:
-        logits = output.reshape(-1)
-        exponents = np.exp(logits - logits.max())
-        score.clip_probabilities.append((exponents / exponents.sum()).astype(np.float32))
+        score.clip_probabilities.append(softmax(output.reshape(-1)))
         score.clip_video.append(number)
 
 
@@ -157,7 +156,6 @@ def _accuracy(
     classes = len(source.labels)
     predicted = probabilities.argmax(axis=1)
     correct = int((predicted == labels).sum())
-    interval = binomtest(correct, len(labels)).proportion_ci(method="wilson")
     confusion = np.zeros((classes, classes), dtype=int)
     np.add.at(confusion, (labels, predicted), 1)
     per_class = tuple(
@@ -172,7 +170,7 @@ def _accuracy(
         count=len(labels),
         correct=correct,
         top1=correct / len(labels),
-        top1_interval=Interval(low=float(interval.low), high=float(interval.high)),
+        top1_interval=proportion_interval(correct, len(labels)),
         top5=_top5(probabilities, labels) if classes > 5 else None,
         per_class=per_class,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),

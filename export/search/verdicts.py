@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import numpy as np
-from scipy.stats import binomtest
 
+from edgeact.calibration.intervals import proportion_interval
 from edgeact.calibration.paired_test import compare_paired, count_needed
 from edgeact.devices import probe_machine
 from edgeact.errors import UsageError
@@ -18,7 +18,7 @@ from edgeact.export.search.job import Loaded, SearchJob
 from edgeact.export.search.outcome import Outcome
 from edgeact.export.search.space import VERSION, Config, Space
 from edgeact.export.search.study import Budgets
-from edgeact.records import Interval, PairedDrop, SearchRecipe, SearchRecord, SearchTrial
+from edgeact.records import PairedDrop, SearchRecipe, SearchRecord, SearchTrial
 
 __all__ = ["Judge", "recipe_of"]
 
@@ -85,7 +85,7 @@ class Judge:
                 **facts,
                 **choices,
                 "top1": float(np.mean(outcome.right)),
-                "top1_interval": _wilson(outcome.right),
+                "top1_interval": proportion_interval(sum(outcome.right), len(outcome.right)),
                 "drop": self.drop(outcome),
                 "within_budgets": latency_over <= 0 and drop_over <= 0,
             }
@@ -99,11 +99,6 @@ class Judge:
                 f"{len(outcome.right)}: videos have gone or come; restore them, or begin another --study"
             )
         return compare_paired(np.array(self.reference), np.array(outcome.right), self.budgets.max_drop_points)
-
-
-def _wilson(right: Sequence[bool]) -> Interval:
-    interval = binomtest(sum(right), len(right)).proportion_ci(method="wilson")
-    return Interval(low=float(interval.low), high=float(interval.high))
 
 
 def _notes(front: Iterable[SearchTrial], base: Loaded, max_drop_points: float) -> Iterable[str]:
