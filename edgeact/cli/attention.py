@@ -1,8 +1,9 @@
-"""`edgeact attention`: a picture of what a model's attention weighs in a video."""
+"""`edgeact attention`: draw the attention weights of a model for a video."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.cli.panels import CLIP, MODEL, OUTPUT
 from edgeact.cli.steps import STARTING, steps
 
 if TYPE_CHECKING:
@@ -24,23 +26,39 @@ _MODULES = ("stage", "kind", "channels", "frames", "positions")
 def command(
     source: Annotated[
         str,
-        typer.Argument(help="Weights (.safetensors of 'edgeact train'), a registry model, or a bundle (.edgeact)."),
+        typer.Argument(
+            help="Weights (.safetensors of 'edgeact train'), a registry model, or a bundle (.edgeact).",
+            metavar="SOURCE",
+        ),
     ],
-    video: Annotated[Path, typer.Argument(help="Video file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Picture: .png of one clip, .mp4 of all clips.")],
+    video: Annotated[Path, typer.Argument(help="Video file.", metavar="VIDEO")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Picture to write: .png of one clip, or .mp4 of all clips.", rich_help_panel=OUTPUT
+        ),
+    ],
     weights: Annotated[
         Path | None,
-        typer.Option(help="Weights of a model, or those a bundle was made from; default: the shipped ones."),
+        typer.Option(
+            help="Weights of the registry model, or those that the bundle was built from; default: the shipped ones.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
-    start_s: Annotated[float, typer.Option("--start-s", min=0, help="Where in the video to begin, seconds.")] = 0.0,
-    label: Annotated[str | None, typer.Option(help="Class that Grad-CAM explains; default: the best.")] = None,
+    start_s: Annotated[
+        float, typer.Option("--start-s", min=0, help="Start of the first clip, seconds.", rich_help_panel=CLIP)
+    ] = 0.0,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Class that Grad-CAM explains; default: the predicted one.", rich_help_panel=MODEL),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what a model's attention weighs in VIDEO: frames, positions, channels, frequencies, and Grad-CAM beside.
+    """Draw attention weights over frames, positions, channels and frequencies of VIDEO, with Grad-CAM beside them.
 
-    PyTorch computes it, from weights. A bundle holds graphs and no weights: what it was made from is found by the
-    SHA-256 that it records, among the shipped weights, or is the file given with --weights, which must have that
-    SHA-256. Bars rise and fall from their mean; every map's colours go from its least to its largest value.
+    PyTorch computes them from weights. A bundle holds graphs and no weights: its weights are looked up among the
+    shipped ones by the SHA-256 that the bundle records, or given with --weights, and must have that SHA-256. Bars
+    rise and fall from their mean; the colors of every map go from its least to its largest value.
     """
     with steps() as shown:
         shown.begin(STARTING)
@@ -48,8 +66,8 @@ def command(
 
         request = PictureRequest(source, video, out, weights, start_s, label)
         picture = make_picture(request, shown.of("looking at clips"))
-    for told in picture.notes:
-        note(told)
+    for text in picture.notes:
+        note(text)
     if json:
         emit_json(dataclasses.asdict(picture))
         return
@@ -65,19 +83,19 @@ def _more(picture: Picture) -> str:
     return f" in the first of {len(picture.clips)} clips" if len(picture.clips) > 1 else ""
 
 
-def _table(modules: list[dict[str, Any]]) -> Table:
-    """How far the weights of the first clip lie apart."""
+def _table(modules: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the range of the attention weights of every module in the first clip."""
     table = Table(
         box=None, pad_edge=False, header_style="bold", title="weights, least to largest", title_justify="left"
     )
     for header in _MODULES:
         table.add_column(header, justify="left" if header == "kind" else "right")
     for module in modules:
-        maps = [value for one in module["maps"] or () for line in one for value in line]
-        spans = (_span(values) for values in (module["channels"], module["frames"], maps))
-        table.add_row(str(module["stage"]), module["kind"], *spans)
+        positions = [weight for frame in module["maps"] or () for row in frame for weight in row]
+        ranges = (_range(weights) for weights in (module["channels"], module["frames"], positions))
+        table.add_row(str(module["stage"]), module["kind"], *ranges)
     return table
 
 
-def _span(values: list[float] | None) -> str:
-    return f"{min(values):.3f} to {max(values):.3f}" if values else "-"
+def _range(weights: Sequence[float] | None) -> str:
+    return f"{min(weights):.3f} to {max(weights):.3f}" if weights else "-"

@@ -1,4 +1,4 @@
-"""`edgeact bench`: time a bundle here, and fail when it became slower than its baseline allows."""
+"""`edgeact bench`: time a bundle on this machine, and fail if it is slower than its baseline allows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, note, runtime_notes, show
+from edgeact.cli.panels import MEASUREMENT, OUTPUT
+from edgeact.cli.session_options import BundleArgument, BundleOptions, DeviceOption
 from edgeact.cli.steps import steps
 from edgeact.errors import BaselineError, UsageError
 from edgeact.storage import write_text
@@ -23,43 +26,63 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+@with_option_groups
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A bundle made by 'edgeact export'.")],
-    artifact: Annotated[str | None, typer.Option(help="Which artifact; default: the bundle's choice.")] = None,
-    backend: Annotated[str | None, typer.Option(help="Which backend; default: the bundle's choice.")] = None,
-    device: Annotated[str | None, typer.Option(help="One of the backend's devices; default: its best.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; default: the library's own choice.")] = None,
-    runs: Annotated[int | None, typer.Option(help="Timed runs; default: 100 or more in 3 s. p99 needs 662.")] = None,
-    trust_engines: Annotated[bool, typer.Option("--trust-engines", help="Open engines, which are code.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the record here; it can be a baseline later.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="A record of this machine to compare with.")] = None,
-    max_regression: Annotated[str, typer.Option(help="By how much the median may be slower: '10%' or '0.1'.")] = "10%",
-    min_delta_ms: Annotated[float, typer.Option(help="Smaller differences of the medians always pass.")] = 0.05,
-    junit: Annotated[Path | None, typer.Option(help="Write the comparison as JUnit XML here.")] = None,
+    *,
+    bundle: BundleArgument,
+    options: BundleOptions,
+    device: DeviceOption = None,
+    runs: Annotated[
+        int | None,
+        typer.Option(
+            help="Timed runs; default: 100 or more within 3 s. The p99 latency needs 662.", rich_help_panel=MEASUREMENT
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="Record of this machine to compare with, as --out writes it.", rich_help_panel=MEASUREMENT),
+    ] = None,
+    max_regression: Annotated[
+        str,
+        typer.Option(help="Accepted slowdown of the median: '10%' or '0.1'.", rich_help_panel=MEASUREMENT),
+    ] = "10%",
+    min_delta_ms: Annotated[
+        float,
+        typer.Option(help="Difference of the medians that always passes, ms.", rich_help_panel=MEASUREMENT),
+    ] = 0.05,
+    junit: Annotated[
+        Path | None, typer.Option(help="File to write the comparison to (JUnit XML).", rich_help_panel=OUTPUT)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File to write the record to (JSON); a later --baseline.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Time a bundle; with --baseline end with exit code 9 where it is proven slower, 11 where it cannot be compared."""
+    """Time a bundle. With --baseline the exit code is 9 if a slowdown is proven, and 11 if nothing can be compared."""
     from edgeact.bench import BenchOptions, BenchPlan, compare, parse_limit, read_record
 
     gate = functools.partial(compare, max_regression=parse_limit(max_regression), min_delta_ms=min_delta_ms)
     if junit and not baseline:
-        raise UsageError("--junit reports a comparison: give a --baseline, too")
+        raise UsageError("--junit reports a comparison: give --baseline FILE, too")
     if runs is not None and runs < 1:
         raise UsageError(f"--runs: expected 1 or more, got {runs}")
     plan = BenchPlan() if runs is None else BenchPlan(min_runs=runs, min_s=0.0)
-    options = BenchOptions(artifact, backend, device, threads, trust_engines, plan)
+    timing = BenchOptions(options.artifact, options.backend, device, options.threads, options.trust_engines, plan)
     before = read_record(baseline) if baseline else None
     if before:
-        _refuse_early(before, bundle, options, junit)
-    record = _measure(bundle, options)
+        _refuse_early(before, bundle, timing, junit)
+    record = _measure(bundle, timing)
     comparison = None
     if before:
-        record, comparison = _judge(functools.partial(gate, before), record, lambda: _measure(bundle, options), junit)
+        record, comparison = _judge(functools.partial(gate, before), record, lambda: _measure(bundle, timing), junit)
     if out:
         write_text(out, record.model_dump_json(indent=1) + "\n")
     if json:
-        told = comparison.model_dump(mode="json") if comparison else None
-        emit_json({"record": record.model_dump(mode="json"), "comparison": told})
+        compared = comparison.model_dump(mode="json") if comparison else None
+        emit_json({"record": record.model_dump(mode="json"), "comparison": compared})
     else:
         _show(record, comparison)
     if comparison:
@@ -76,7 +99,7 @@ def _measure(bundle: Path, options: BenchOptions) -> LatencyRecord:
 
 
 def _refuse_early(before: LatencyRecord, bundle: Path, options: BenchOptions, junit: Path | None) -> None:
-    """Do not measure for minutes what cannot be compared in the end."""
+    """Raise BaselineError before measuring for minutes, if the result could not be compared with `before`."""
     from edgeact.bench import check_comparable, junit_xml
     from edgeact.bundle import open_bundle
 
@@ -94,7 +117,7 @@ def _judge(
     measure: Callable[[], LatencyRecord],
     junit: Path | None,
 ) -> tuple[LatencyRecord, Comparison]:
-    """Compare; a regression must show in a second measurement, too, which then is the one that counts."""
+    """Compare `record`; measure again to confirm a regression, and then return the second measurement."""
     from edgeact.bench import junit_xml
 
     try:

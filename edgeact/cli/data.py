@@ -1,17 +1,18 @@
-"""`edgeact data`: what a data set comes to, before anything is trained or measured on it."""
+"""`edgeact data`: show a data set before anything is trained or measured on it."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.cli.panels import OUTPUT
 from edgeact.cli.steps import STARTING, steps
 from edgeact.storage import atomic_write
 
@@ -25,12 +26,16 @@ _SHOWN = 10
 
 def command(
     spec: Annotated[
-        str | None, typer.Argument(help="Data set, e.g. 'folder:/clips', see docs/data.md; default: what export uses.")
+        str | None,
+        typer.Argument(help="Data set, e.g. 'folder:/clips', see docs/data.md; default: as in export.", metavar="DATA"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Copy one video of each label here.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to copy one video of each label to.", rich_help_panel=OUTPUT),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Load a data set and show its splits, labels, groups, and what had to be left out."""
+    """Load a data set and show its splits, labels, groups, and the videos that were left out."""
     with steps() as shown:
         shown.begin(STARTING)
         from edgeact.calibration.datasets import LOADING_STEP, load_dataset
@@ -42,7 +47,7 @@ def command(
         emit_json(_document(dataset, examples, copies))
         return
     show(_table(dataset))
-    note(f"{dataset.name} lies in {escape(str(dataset.root))}")
+    note(f"{dataset.name} is in {escape(str(dataset.root))}")
     for reason, count in dataset.skipped.items():
         note(f"{count} videos left out: {reason}")
     for gap in _few(dataset.gaps()):
@@ -64,16 +69,16 @@ def _default_spec() -> str:
 
 
 def _examples(dataset: Dataset) -> list[VideoItem]:
-    """The first video of every label that has one, of 'test' before 'val' before 'train'."""
-    found: dict[int, VideoItem] = {}
+    """Return the first video of every label, from 'test' before 'val' before 'train'."""
+    first: dict[int, VideoItem] = {}
     for split in ("test", "val", "train"):
         for item in dataset.splits.get(split, ()):
-            found.setdefault(item.label, item)
-    return [found[label] for label in sorted(found)]
+            first.setdefault(item.label, item)
+    return [first[label] for label in sorted(first)]
 
 
 def _copy(dataset: Dataset, examples: list[VideoItem], out: Path) -> list[Path]:
-    """Copies named by the number and the text of their label, so that no label hides another."""
+    """Copy `examples`, each named by the number and the text of its label, so that no copy replaces another."""
     digits = len(str(len(dataset.labels) - 1))
     copies = []
     for item in examples:
@@ -85,7 +90,7 @@ def _copy(dataset: Dataset, examples: list[VideoItem], out: Path) -> list[Path]:
     return copies
 
 
-def _document(dataset: Dataset, examples: list[VideoItem], copies: list[Path]) -> dict[str, Any]:
+def _document(dataset: Dataset, examples: list[VideoItem], copies: list[Path]) -> dict[str, object]:
     return {
         "name": dataset.name,
         "root": str(dataset.root),
@@ -117,7 +122,7 @@ def _groups(items: tuple[VideoItem, ...]) -> int:
 
 
 def _counts(dataset: Dataset, split: str) -> list[int]:
-    """Videos of each label, in the order of the labels."""
+    """Count the videos of each label, in the order of the labels."""
     counts = [0] * len(dataset.labels)
     for item in dataset.splits[split]:
         counts[item.label] += 1

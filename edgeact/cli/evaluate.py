@@ -1,4 +1,4 @@
-"""`edgeact evaluate`: accuracy of a bundle on labelled videos, of clips and of videos."""
+"""`edgeact evaluate`: measure the accuracy of a bundle on labelled videos, of clips and of videos."""
 
 from __future__ import annotations
 
@@ -8,35 +8,46 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from edgeact.cli.data_options import DATA_HELP
+from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, note, runtime_notes, show
+from edgeact.cli.panels import DATA, OUTPUT
+from edgeact.cli.session_options import BundleArgument, BundleOptions, ExecutorOption
 from edgeact.cli.steps import STARTING, steps
 from edgeact.storage import write_text
 
 __all__ = ["command"]
 
 
+@with_option_groups
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A bundle made by 'edgeact export'.")],
-    data: Annotated[str, typer.Option("--data", help="Data set, e.g. 'folder:/clips'; see docs/data.md.")],
-    split: Annotated[str | None, typer.Option(help="Default: test, else val, else train.")] = None,
-    videos: Annotated[int | None, typer.Option(min=1, help="At most so many, spread over classes.")] = None,
-    artifact: Annotated[str | None, typer.Option(help="Which artifact; default: the bundle's choice.")] = None,
-    backend: Annotated[str | None, typer.Option(help="Which backend; default: the bundle's choice.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the record here (JSON).")] = None,
-    executor: Annotated[
-        str, typer.Option(help="local, or dask://HOST:PORT, with the bundle at the same path.")
-    ] = "local",
-    trust_engines: Annotated[bool, typer.Option("--trust-engines", help="Open engines, which are code.")] = False,
+    *,
+    bundle: BundleArgument,
+    data: Annotated[str, typer.Option("--data", help=DATA_HELP, rich_help_panel=DATA)],
+    options: BundleOptions,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split of the data set; default: test, else val, else train.", rich_help_panel=DATA),
+    ] = None,
+    videos: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of videos, spread over the classes; default: all.", rich_help_panel=DATA),
+    ] = None,
+    executor: ExecutorOption = "local",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write the record to (JSON).", rich_help_panel=OUTPUT)
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure clip-level and video-level accuracy with 95 % intervals."""
+    """Measure clip-level and video-level accuracy with 95 % confidence intervals."""
     with steps() as shown, runtime_notes():
         shown.begin(STARTING)
         from edgeact.calibration.evaluation import EvaluationPlan, evaluate_bundle
         from edgeact.executors import open_executors
 
-        plan = EvaluationPlan(data, split, videos, artifact, backend, threads, trust_engines)
+        plan = EvaluationPlan(
+            data, split, videos, options.artifact, options.backend, options.threads, options.trust_engines
+        )
         with open_executors(executor) as executors:
             record = evaluate_bundle(bundle, plan, shown.advance, executors)
     if out:
@@ -60,5 +71,5 @@ def command(
     show(table)
     for reason, count in record.accuracy[0].skipped.items():
         note(f"{count} videos left out: {reason}")
-    for oddity, count in record.accuracy[0].handled.items():
-        note(f"{count} videos used all the same: {oddity}")
+    for peculiarity, count in record.accuracy[0].handled.items():
+        note(f"{count} videos used in spite of: {peculiarity}")

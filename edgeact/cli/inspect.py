@@ -1,17 +1,16 @@
-"""`edgeact inspect`: what a bundle holds, in one screen."""
+"""`edgeact inspect`: show the content of a bundle on one screen."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, show
 from edgeact.cli.results_table import rows_table
+from edgeact.cli.session_options import BundleArgument
 from edgeact.report.formatting import bytes_text
 
 if TYPE_CHECKING:
@@ -24,10 +23,10 @@ _DECISIONS_SHOWN = 6
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A bundle made by 'edgeact export'.")],
+    bundle: BundleArgument,
     json: JsonOption = False,
 ) -> None:
-    """Check a bundle and show what it holds, what it expects and what was measured."""
+    """Check a bundle and show its artifacts, its clip contract and its measurements."""
     from edgeact.bundle import open_bundle
 
     opened = open_bundle(bundle)
@@ -45,7 +44,7 @@ def command(
 
 
 def describe(bundle: Bundle) -> RenderableType:
-    """The screen: facts, artifacts, and measurements where there are any."""
+    """Return the screen: facts, artifacts, and measurements if the bundle has any."""
     parts: list[RenderableType] = [_facts(bundle), "", _artifacts(bundle)]
     if bundle.measurements:
         parts += ["", rows_table(bundle.measurements)]
@@ -91,9 +90,9 @@ def _training(draft: BundleDraft) -> dict[str, str]:
 
 
 def _pruning(draft: BundleDraft) -> dict[str, str]:
-    """The lineage of pruned weights, as a fact of its own."""
-    found = {name: value for name, value in draft.model.provenance.items() if _is_of_pruning(name)}
-    return {"pruning": ", ".join(_pairs(found))} if found else {}
+    """Return the provenance of pruning and fine-tuning as a separate fact."""
+    provenance = {name: value for name, value in draft.model.provenance.items() if _is_of_pruning(name)}
+    return {"pruning": ", ".join(_pairs(provenance))} if provenance else {}
 
 
 def _is_of_pruning(name: str) -> bool:
@@ -134,14 +133,15 @@ def _golden(draft: BundleDraft) -> str:
 
 
 def _calibration(draft: BundleDraft) -> str:
-    found = draft.calibration
-    if found is None:
+    origin = draft.calibration
+    if origin is None:
         return "none: no INT8"
-    source = f"{found.clips} clips of {found.videos} videos, {found.classes} classes, {found.dataset} {found.split}"
-    settled = "" if found.settled_after is None else f", settled after {found.settled_after} clips"
-    settled = f", {found.unsettled} ranges not settled" if found.unsettled else settled
-    synthetic = "SYNTHETIC clips; " if found.synthetic else ""
-    return f"{synthetic}{source} ({found.data_digest[:12]}), {found.method}{settled}, seed {found.seed}"
+    videos = f"{origin.videos} videos, {origin.classes} classes, {origin.dataset} {origin.split}"
+    settled = "" if origin.settled_after is None else f", settled after {origin.settled_after} clips"
+    settled = f", {origin.unsettled} ranges not settled" if origin.unsettled else settled
+    synthetic = "SYNTHETIC clips; " if origin.synthetic else ""
+    source = f"{synthetic}{origin.clips} clips of {videos} ({origin.data_digest[:12]})"
+    return f"{source}, {origin.method}{settled}, seed {origin.seed}"
 
 
 def _artifacts(bundle: Bundle) -> RenderableType:

@@ -1,4 +1,4 @@
-"""Which layers INT8 artifacts leave in float and why, and which INT8 damages most, as `export` ends with."""
+"""Show the layers that INT8 artifacts keep in float, with reasons, and the layers most sensitive to INT8."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from edgeact.report.sensitivity import LAYER_HEADS, layer_cells, layer_name, sum
 __all__ = ["layers_shown"]
 
 _WORST = 10
-_NAMED = 4  # layers of one reason; the bundle's report has them all
+_NAMED = 4  # layers of one reason; the report of the bundle lists all
 
 
 def layers_shown(manifest: Manifest, measured: Measurements | None) -> RenderableType:
-    """The layers in float and their reasons, alike ones once, then the damage in every graph looked into."""
-    looked_into = measured.sensitivity if measured else ()
-    known = {one.layer: one for sensitivity in looked_into for one in sensitivity.layers}
+    """Return the layers kept in float by reason, one block for equal artifacts, then the sensitivity of every graph."""
+    sensitivities = measured.sensitivity if measured else ()
+    known = {layer.layer: layer for sensitivity in sensitivities for layer in sensitivity.layers}
     alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for artifact in manifest.artifacts:
         alike.setdefault(tuple(artifact.float_layers.items()), []).append(artifact.name)
     lines = [line for kept, names in alike.items() for line in _lines(names, dict(kept), known)]
-    return Group(*lines, *(part for sensitivity in looked_into for part in _damage(sensitivity)))
+    return Group(*lines, *(part for sensitivity in sensitivities for part in _sensitivity_table(sensitivity)))
 
 
 def _lines(artifacts: list[str], float_layers: dict[str, str], known: dict[str, LayerSensitivity]) -> Iterator[str]:
@@ -35,20 +35,22 @@ def _lines(artifacts: list[str], float_layers: dict[str, str], known: dict[str, 
         name = layer_name(known[layer]) if layer in known else layer
         reasons.setdefault(reason, []).append(name)
     if reasons:
-        yield escape(f"{len(float_layers)} layers stay in float in {', '.join(artifacts)}:")
+        yield escape(f"{len(float_layers)} layers kept in float in {', '.join(artifacts)}:")
     for reason, names in reasons.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         yield escape(f"  {', '.join(names[:_NAMED])}{more}: {reason}")
 
 
-def _damage(sensitivity: Sensitivity) -> Iterator[RenderableType]:
+def _sensitivity_table(sensitivity: Sensitivity) -> Iterator[RenderableType]:
     worst = worst_first(sensitivity)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for place, head in enumerate(LAYER_HEADS):
         table.add_column(head, justify="right" if place else "left", no_wrap=True)
     for layer in worst[:_WORST]:
         table.add_row(*map(escape, layer_cells(layer)))
-    yield escape(f"INT8 damage by layer, {sensitivity.artifact}: {' '.join(summarize_sensitivity(sensitivity))}")
+    yield escape(
+        f"sensitivity to INT8 by layer, {sensitivity.artifact}: {' '.join(summarize_sensitivity(sensitivity))}"
+    )
     yield table
     if len(worst) > _WORST:
-        yield f"the other {len(worst) - _WORST} layers do less; 'edgeact report' shows all"
+        yield f"{len(worst) - _WORST} less sensitive layers are not shown; 'edgeact report' shows all"

@@ -1,4 +1,4 @@
-"""The options that say how a model is loaded, alike for every verb that takes the user's own."""
+"""Options of the model and its clips, alike for every verb that takes the user's own model."""
 
 from __future__ import annotations
 
@@ -10,82 +10,130 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeact.cli.numbers import parse_channels, parse_size
+from edgeact.cli.panels import CLIP, MODEL
 
 if TYPE_CHECKING:
     from edgeact.export.models.loading import LoadRequest
 
 __all__ = [
-    "ChannelOrder",
     "ChannelOrderChoice",
-    "ClipFrames",
+    "ClipOptions",
+    "ClipSize",
     "Fps",
-    "Labels",
-    "Mean",
     "ModelOptions",
     "RandomWeights",
     "Resize",
-    "Size",
-    "Std",
-    "Weights",
     "Width",
+    "load_request",
 ]
 
 
 class ChannelOrderChoice(str, Enum):
-    """What `--channel-order` takes."""
+    """Values of `--channel-order`."""
 
     rgb = "rgb"
     bgr = "bgr"
 
 
-Weights = Annotated[Path | None, typer.Option(help=".safetensors, or a .pt/.pth state dict.")]
-RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Try it without weights.")]
-Labels = Annotated[Path | None, typer.Option(help="Text file, one label a line.")]
-Width = Annotated[int | None, typer.Option(help="Channels of the first stage.")]
-ClipFrames = Annotated[int | None, typer.Option(min=1, help="Frames in a clip.")]
-Size = Annotated[int | None, typer.Option(min=16, help="Height and width of the input, pixels.")]
-Fps = Annotated[float | None, typer.Option(help="Frames per second of a clip.")]
-Resize = Annotated[str | None, typer.Option(help="HxW before the crop, e.g. 128x171.")]
-Mean = Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1, e.g. 0.5,0.5,0.5.")]
-Std = Annotated[str | None, typer.Option(help="Per channel, of pixels within 0..1.")]
-ChannelOrder = Annotated[ChannelOrderChoice | None, typer.Option(help="Of the input, of --mean and --std.")]
+Width = Annotated[
+    int | None,
+    typer.Option(help="Channels of the first stage; default: the weights', else the paper's.", rich_help_panel=MODEL),
+]
+RandomWeights = Annotated[
+    bool,
+    typer.Option("--random-weights", help="Use random weights, to try the conversion only.", rich_help_panel=MODEL),
+]
+Fps = Annotated[
+    float | None, typer.Option(help="Frame rate that a clip is sampled at, frames per second.", rich_help_panel=CLIP)
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HxW", help="Size that frames are resized to before the crop, e.g. 128x171.", rich_help_panel=CLIP
+    ),
+]
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """These options as they were given."""
+    """The model and its weights."""
 
-    weights: Path | None
-    labels: Path | None
-    width: int | None
-    clip_frames: int | None
-    size: int | None
-    fps: float | None
-    resize: str | None
-    mean: str | None
-    std: str | None
-    channel_order: ChannelOrderChoice | None
-    random_weights: bool = False
-    seed: int = 0
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Registry model (see 'edgeact models') or package.module:factory; default: the shipped model.",
+            metavar="MODEL",
+        ),
+    ] = None
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights file: .safetensors, or a .pt/.pth state dict.", rich_help_panel=MODEL),
+    ] = None
+    labels: Annotated[
+        Path | None, typer.Option(help="Text file with the class labels, one label a line.", rich_help_panel=MODEL)
+    ] = None
+    width: Width = None
 
-    def request(self) -> LoadRequest:
-        """What the loader takes; UsageError for texts that are no sizes, channels or labels."""
-        from edgeact.export.models.loading import LoadRequest, read_labels
-        from edgeact.export.models.spec import Pixels
 
-        return LoadRequest(
-            weights=self.weights,
-            labels=read_labels(self.labels) if self.labels else None,
-            width=self.width,
-            clip_frames=self.clip_frames,
-            size=self.size,
-            fps=self.fps,
-            resize=parse_size(self.resize) if self.resize is not None else None,
-            pixels=Pixels(
-                mean=parse_channels("--mean", self.mean) if self.mean is not None else None,
-                std=parse_channels("--std", self.std) if self.std is not None else None,
-                channel_order=self.channel_order.value if self.channel_order else None,
-            ),
-            random_weights=self.random_weights,
-            seed=self.seed,
-        )
+@dataclass(frozen=True)
+class ClipSize:
+    """Length and size of a clip."""
+
+    clip_frames: Annotated[int | None, typer.Option(min=1, help="Frames per clip.", rich_help_panel=CLIP)] = None
+    size: Annotated[
+        int | None, typer.Option(min=16, help="Height and width of the input, pixels.", rich_help_panel=CLIP)
+    ] = None
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Sampling, resizing and normalization of a clip."""
+
+    fps: Fps = None
+    resize: Resize = None
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="Mean per channel of pixels scaled to 0..1, e.g. 0.5,0.5,0.5.",
+            rich_help_panel=CLIP,
+        ),
+    ] = None
+    std: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C", help="Standard deviation per channel of pixels scaled to 0..1.", rich_help_panel=CLIP
+        ),
+    ] = None
+    channel_order: Annotated[
+        ChannelOrderChoice | None,
+        typer.Option(help="Channel order of the model's input, of --mean and of --std.", rich_help_panel=CLIP),
+    ] = None
+
+
+def load_request(
+    model: ModelOptions, size: ClipSize, clip: ClipOptions, random_weights: bool = False, seed: int = 0
+) -> LoadRequest:
+    """Return the loader's request; an option that was not given is left to the weights and the paper.
+
+    Raises UsageError if a text is not a size or three channel values, and DataError if the labels file is unusable.
+    """
+    from edgeact.export.models.loading import LoadRequest, read_labels
+    from edgeact.export.models.spec import Pixels
+
+    return LoadRequest(
+        weights=model.weights,
+        labels=read_labels(model.labels) if model.labels else None,
+        width=model.width,
+        clip_frames=size.clip_frames,
+        size=size.size,
+        fps=clip.fps,
+        resize=parse_size(clip.resize) if clip.resize is not None else None,
+        pixels=Pixels(
+            mean=parse_channels("--mean", clip.mean) if clip.mean is not None else None,
+            std=parse_channels("--std", clip.std) if clip.std is not None else None,
+            channel_order=clip.channel_order.value if clip.channel_order else None,
+        ),
+        random_weights=random_weights,
+        seed=seed,
+    )

@@ -1,4 +1,4 @@
-"""The `edgeact` command: collects the verbs and turns errors into one line and an exit code."""
+"""The `edgeact` command: collect the verbs, and turn errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from edgeact.errors import EdgeactError, StorageError
 
 __all__ = ["app", "main"]
 
-# What OpenCV and its FFmpeg write to standard error by themselves; the errors here say it in one line.
+# OpenCV and FFmpeg write to standard error by default; errors of edgeact say the same in one line.
 _QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 
 app = typer.Typer(
@@ -58,7 +58,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Deploy action-recognition 3-D CNNs: export to a bundle, run it, measure it."""
 
@@ -79,7 +81,7 @@ app.command("train")(train.command)
 
 
 def main() -> None:
-    """Entry point of the console script; exits with the error's own code, 130 where interrupted, 143 on SIGTERM."""
+    """Run the console script; exits with the code of the error, with 130 if interrupted, with 143 on SIGTERM."""
     for name, level in _QUIET.items():
         os.environ.setdefault(name, level)  # read when OpenCV is imported, which no verb does before it runs
     with _unwinding_on_sigterm():
@@ -100,14 +102,14 @@ def _fail(error: EdgeactError) -> NoReturn:
 
 
 def _drop_output() -> None:
-    """Send what is still buffered to nowhere, or Python would fail once more when it flushes at exit."""
+    """Discard buffered output, or Python would fail again when it flushes at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
 def _unwinding_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the program as an exception does, so that files half written are removed on the way out."""
+    """Let SIGTERM end the program as an exception does, so that half-written files are removed."""
 
     def unwind(_number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + signal.SIGTERM)

@@ -1,8 +1,8 @@
-"""`edgeact models`: the models there are, what they cost beside what their papers print, and what can be combined."""
+"""`edgeact models`: list the models with their cost beside the figures of their papers, and the parts to combine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeact.cli.output import JsonOption, emit_json, show
+from edgeact.cli.panels import OUTPUT
 from edgeact.cli.steps import STARTING, steps
 from edgeact.errors import UsageError
 
@@ -25,14 +26,16 @@ __all__ = ["command"]
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(help="A model or a combination to show in full; default: list them all.")
+        str | None, typer.Argument(help="Model or combination to show in full; default: list all.", metavar="MODEL")
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The list as the table of docs/models.md.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the list as the table of docs/models.md.", rich_help_panel=OUTPUT)
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """List the models with their papers' figures, or show one with its options; any BACKBONE+ATTENTION is a model."""
+    """List the models with the figures of their papers, or show one model; any BACKBONE+ATTENTION is a model."""
     if markdown and (json or name):
-        raise UsageError("--markdown prints the whole list: give neither a name nor --json with it")
+        raise UsageError("--markdown prints the whole list: expected neither a name nor --json with it")
     if markdown:
         from edgeact.export.models.catalogue import markdown as table
 
@@ -40,7 +43,7 @@ def command(
     elif name is None:
         _list(json)
     else:
-        _one(name, json)
+        _show_model(name, json)
 
 
 def _list(json: bool) -> None:
@@ -49,18 +52,18 @@ def _list(json: bool) -> None:
         from edgeact.export.models.catalogue import attentions, backbones, catalogue
 
         shown.begin("counting parameters and multiplications")
-        entries, parts = list(catalogue()), {"backbones": backbones(), "attentions": attentions()}
+        entries, parts_by_kind = list(catalogue()), {"backbones": backbones(), "attentions": attentions()}
     if json:
-        document: dict[str, Any] = {"models": [entry.document() for entry in entries]}
-        emit_json(document | {kind: [part.model_dump() for part in some] for kind, some in parts.items()})
+        documents = {kind: [part.model_dump() for part in parts] for kind, parts in parts_by_kind.items()}
+        emit_json({"models": [entry.document() for entry in entries], **documents})
         return
     show(_table(entries))
-    for kind, some in parts.items():
-        show(_parts_table(kind, some))
-    show("any BACKBONE+ATTENTION?option=value&option=value is a model; 'edgeact models NAME' tells what options mean")
+    for kind, parts in parts_by_kind.items():
+        show(_parts_table(kind, parts))
+    show("any BACKBONE+ATTENTION?option=value&option=value is a model; 'edgeact models NAME' explains the options")
 
 
-def _one(name: str, json: bool) -> None:
+def _show_model(name: str, json: bool) -> None:
     from edgeact.export.models.catalogue import attentions, backbones, entries_of
     from edgeact.export.models.checkpoint import read_weights, shipped_weights
     from edgeact.export.models.registry import find_model
@@ -72,15 +75,19 @@ def _one(name: str, json: bool) -> None:
     shipped = shipped_weights().get(spec.name)
     card = read_weights(shipped).card if shipped else None
     if json:
-        weights = card.model_dump(mode="json") if card else None
-        document: dict[str, Any] = {"entries": [entry.document() for entry in entries]}
-        emit_json(document | {"parts": [part.model_dump() for part in parts], "shipped_weights": weights})
+        emit_json(
+            {
+                "entries": [entry.document() for entry in entries],
+                "parts": [part.model_dump() for part in parts],
+                "shipped_weights": card.model_dump(mode="json") if card else None,
+            }
+        )
     else:
         show(Group(_facts(spec, card), _table(entries), *(_options_table(spec, part) for part in parts)))
 
 
 def _table(entries: Sequence[Entry]) -> RenderableType:
-    """One row an entry; below it why some figures cannot be met."""
+    """Return one row per entry; below the table, the reasons why figures of a paper cannot be met."""
     from edgeact.export.models.catalogue import HEADERS
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -128,7 +135,7 @@ def _facts(spec: ModelSpec, card: ModelCard | None) -> RenderableType:
 
 
 def _options_table(spec: ModelSpec, part: Part) -> RenderableType:
-    """The part's options with what this model has chosen."""
+    """Return the options of `part` with the values of this model."""
     formula = spec.formula
     own = formula.backbone_options if part.name == formula.backbone.name else formula.attention_options
     chosen = own.text() if own else {}

@@ -1,4 +1,4 @@
-"""Where output goes: results to standard output, everything else (progress, notes, errors) to standard error.
+"""Write results to standard output, and everything else (progress, notes, errors) to standard error.
 
 With `--json` a verb writes one JSON document (or one line per window) to standard output and nothing else there.
 """
@@ -11,43 +11,52 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
+from edgeact.cli.panels import OUTPUT
+
 __all__ = ["JsonOption", "aside", "emit_json", "note", "runtime_notes", "show"]
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on stderr.")]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Write one JSON document to standard output; progress and notes go to standard error.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 
-_WIDTH_OF_A_FILE = 200
+_FILE_WIDTH = 200
 
 
 def show(renderable: RenderableType) -> None:
-    """Print a result for a person on standard output; wide where that is a file or a pipe, so that grep finds names."""
+    """Print a result on standard output; in wide lines if that is a file or a pipe, so that grep finds names."""
     _print(Console(), renderable)
 
 
 def aside(renderable: RenderableType) -> None:
-    """The same for what is told on the way, on standard error."""
+    """Print `renderable` on standard error, as `show` does on standard output."""
     _print(Console(stderr=True), renderable)
 
 
 def _print(console: Console, renderable: RenderableType) -> None:
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _WIDTH_OF_A_FILE
+        console.width = _FILE_WIDTH
     console.print(renderable)
 
 
 def note(message: str) -> None:
-    """Print a side remark on standard error."""
+    """Print a remark on standard error."""
     Console(stderr=True).print(message, style="dim", highlight=False)
 
 
-def emit_json(document: BaseModel | dict[str, Any], *, indent: int | None = 2) -> None:
+def emit_json(document: BaseModel | Mapping[str, object], *, indent: int | None = 2) -> None:
     """Write one JSON document to standard output; `indent=None` gives one line."""
     if isinstance(document, BaseModel):
         text = document.model_dump_json(indent=indent)
@@ -59,7 +68,7 @@ def emit_json(document: BaseModel | dict[str, Any], *, indent: int | None = 2) -
 
 @contextlib.contextmanager
 def runtime_notes() -> Iterator[None]:
-    """Bring the runtime's warnings, and what it logs of long work, to standard error as notes."""
+    """Print the warnings of the runtime, and its log of long operations, on standard error as notes."""
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

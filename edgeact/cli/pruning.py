@@ -1,4 +1,4 @@
-"""Options that prune a model before it is exported, and what becomes of them."""
+"""Options that prune a model and fine-tune it before it is exported."""
 
 from __future__ import annotations
 
@@ -10,34 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeact.cli.output import aside
+from edgeact.cli.panels import PRUNING
 from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeact.export.build.compress import Compression
 
-__all__ = [
-    "DistillFeatures",
-    "DistillTemperature",
-    "Epochs",
-    "Finetune",
-    "Importance",
-    "ImportanceChoice",
-    "LearningRate",
-    "Prune",
-    "PruneLayers",
-    "PruneMultiple",
-    "PruneOptions",
-    "PruneScope",
-    "PruneSteps",
-    "ScopeChoice",
-    "show_plan",
-]
-
-_PANEL = "Pruning"
+__all__ = ["ImportanceChoice", "PruneOptions", "ScopeChoice", "show_plan"]
 
 
 class ImportanceChoice(str, Enum):
-    """What `--importance` takes."""
+    """Values of `--importance`."""
 
     l2 = "l2"
     taylor = "taylor"
@@ -45,87 +28,91 @@ class ImportanceChoice(str, Enum):
 
 
 class ScopeChoice(str, Enum):
-    """What `--prune-scope` takes."""
+    """Values of `--prune-scope`."""
 
     layer = "layer"
     globally = "global"
 
 
-Prune = Annotated[
-    float | None,
-    typer.Option("--prune", metavar="RATIO", help="Share of channels to take out, e.g. 0.5.", rich_help_panel=_PANEL),
-]
-PruneLayers = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--prune-layer",
-        metavar="PATTERN=RATIO",
-        help="Of layers by name, e.g. 'stages.3.*=0.7'; the first that fits. Repeatable.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Importance = Annotated[
-    ImportanceChoice, typer.Option("--importance", help="By what the least important go.", rich_help_panel=_PANEL)
-]
-PruneScope = Annotated[
-    ScopeChoice, typer.Option("--prune-scope", help="That share of every layer, or of all.", rich_help_panel=_PANEL)
-]
-PruneSteps = Annotated[
-    int, typer.Option("--prune-steps", min=1, help="Prune and train in so many steps.", rich_help_panel=_PANEL)
-]
-PruneMultiple = Annotated[
-    int | None,
-    typer.Option("--prune-multiple", min=1, help="Of channel counts; default: the target's.", rich_help_panel=_PANEL),
-]
-Finetune = Annotated[
-    str | None,
-    typer.Option("--finetune", metavar="DATA", help="Train the pruned model on it.", rich_help_panel=_PANEL),
-]
-Epochs = Annotated[
-    int, typer.Option("--epochs", min=1, help="Fine-tuning epochs per pruning step.", rich_help_panel=_PANEL)
-]
-LearningRate = Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.", rich_help_panel=_PANEL)]
-DistillTemperature = Annotated[
-    float, typer.Option("--distill-temperature", help="The unpruned model teaches softly.", rich_help_panel=_PANEL)
-]
-DistillFeatures = Annotated[
-    float, typer.Option("--distill-features", help="Weight of its last feature map.", rich_help_panel=_PANEL)
-]
-
-
-_OF_PRUNING = {
+_ONLY_WITH_PRUNING = {
     *("importance", "prune_scope", "prune_steps", "prune_multiple"),
     *("epochs", "lr", "distill_temperature", "distill_features"),
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class PruneOptions:
-    """The options as they were typed."""
+    """What is pruned, and how the pruned model is fine-tuned."""
 
-    ratio: float | None
-    layers: list[str] | None
-    importance: ImportanceChoice
-    scope: ScopeChoice
-    steps: int
-    multiple: int | None
-    finetune: str | None
-    epochs: int
-    learning_rate: float
-    temperature: float
-    features: float
-    seed: int
+    prune: Annotated[
+        float | None,
+        typer.Option(
+            "--prune", metavar="RATIO", help="Share of the channels to prune, e.g. 0.5.", rich_help_panel=PRUNING
+        ),
+    ] = None
+    prune_layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prune-layer",
+            metavar="PATTERN=RATIO",
+            help="Ratio of the layers whose name matches, e.g. 'stages.3.*=0.7'; repeatable, the first match wins.",
+            rich_help_panel=PRUNING,
+        ),
+    ] = None
+    importance: Annotated[
+        ImportanceChoice,
+        typer.Option(help="Importance criterion; the least important channels are pruned.", rich_help_panel=PRUNING),
+    ] = ImportanceChoice.l2
+    prune_scope: Annotated[
+        ScopeChoice,
+        typer.Option(
+            help="Apply the ratio to every layer, or globally to all channels together.", rich_help_panel=PRUNING
+        ),
+    ] = ScopeChoice.layer
+    prune_steps: Annotated[
+        int, typer.Option(min=1, help="Number of pruning steps, each followed by fine-tuning.", rich_help_panel=PRUNING)
+    ] = 1
+    prune_multiple: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Multiple that channel counts are kept at; default: the target's.",
+            rich_help_panel=PRUNING,
+        ),
+    ] = None
+    finetune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Data set to fine-tune the pruned model on, with the unpruned model as the teacher.",
+            rich_help_panel=PRUNING,
+        ),
+    ] = None
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Fine-tuning epochs per pruning step.", rich_help_panel=PRUNING)
+    ] = 3
+    lr: Annotated[float, typer.Option(help="Peak learning rate of fine-tuning.", rich_help_panel=PRUNING)] = 1e-3
+    distill_temperature: Annotated[
+        float,
+        typer.Option(
+            help="Distillation temperature, which softens the logits of teacher and student.", rich_help_panel=PRUNING
+        ),
+    ] = 4.0
+    distill_features: Annotated[
+        float,
+        typer.Option(
+            help="Weight of the attention-transfer loss on the last feature map; 0: off.", rich_help_panel=PRUNING
+        ),
+    ] = 0.0
 
-    def compression(self, typed: Sequence[str]) -> Compression | None:
-        """What the exporter is asked for; None without pruning.
+    def compression(self, typed: Sequence[str], seed: int) -> Compression | None:
+        """Return the exporter's pruning request, or None without pruning.
 
-        UsageError for what makes no sense: options of pruning among those `typed` where nothing is pruned.
+        `typed` are the names of the options on the command line, `seed` is the seed of fine-tuning. Raises UsageError
+        if an option of pruning was typed and nothing is pruned, or if a ratio is malformed.
         """
-        if self.ratio is None and not self.layers:
-            if "finetune" in typed:
-                raise UsageError("--finetune trains what was pruned; give --prune RATIO, or use 'edgeact train --init'")
-            if idle := [f"--{name.replace('_', '-')}" for name in typed if name in _OF_PRUNING]:
-                raise UsageError(f"{', '.join(idle)} says how to prune, and nothing is pruned; give --prune RATIO")
+        if self.prune is None and not self.prune_layer:
+            _refuse_idle_options(typed)
             return None
         from edgeact.export.build.compress import Compression
         from edgeact.export.prune import PruneRequest
@@ -134,28 +121,35 @@ class PruneOptions:
 
         return Compression(
             prune=PruneRequest(
-                ratio=self.ratio or 0.0,
-                scope="global" if self.scope is ScopeChoice.globally else "layer",
-                ratios=dict(_layer_ratio(text) for text in self.layers or ()),
+                ratio=self.prune or 0.0,
+                scope="global" if self.prune_scope is ScopeChoice.globally else "layer",
+                ratios=dict(_layer_ratio(text) for text in self.prune_layer or ()),
                 importance=self.importance.value,
             ),
-            channel_multiple=self.multiple,
+            channel_multiple=self.prune_multiple,
             finetune=self.finetune,
-            steps=self.steps,
-            train=TrainPlan(epochs=self.epochs, learning_rate=self.learning_rate, seed=self.seed),
-            distillation=Distillation(temperature=self.temperature, feature_weight=self.features),
+            steps=self.prune_steps,
+            train=TrainPlan(epochs=self.epochs, learning_rate=self.lr, seed=seed),
+            distillation=Distillation(temperature=self.distill_temperature, feature_weight=self.distill_features),
         )
+
+
+def _refuse_idle_options(typed: Sequence[str]) -> None:
+    if "finetune" in typed:
+        raise UsageError("--finetune trains a pruned model; give --prune RATIO, or use 'edgeact train --init'")
+    if idle := [f"--{name.replace('_', '-')}" for name in typed if name in _ONLY_WITH_PRUNING]:
+        raise UsageError(f"{', '.join(idle)}: nothing is pruned; give --prune RATIO, or leave the option out")
 
 
 def _layer_ratio(text: str) -> tuple[str, float]:
     pattern, _, ratio = text.rpartition("=")
-    wrong = UsageError(f"expected --prune-layer PATTERN=RATIO, e.g. 'stages.3.*=0.7', got '{text}'")
+    malformed = UsageError(f"expected --prune-layer PATTERN=RATIO, e.g. 'stages.3.*=0.7', got '{text}'")
     if not pattern:
-        raise wrong
+        raise malformed
     try:
         return pattern, float(ratio)
     except ValueError as error:
-        raise wrong from error
+        raise malformed from error
 
 
 def show_plan(event: object) -> None:

@@ -1,4 +1,4 @@
-"""`edgeact report`: bundles and latency records as a page, as Markdown and as JSON."""
+"""`edgeact report`: describe bundles and records on an HTML page, in Markdown and in JSON."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeact.cli.output import JsonOption, emit_json, note
+from edgeact.cli.panels import OUTPUT
 from edgeact.storage import write_text
 
 __all__ = ["command"]
@@ -17,16 +18,19 @@ def command(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Bundles, and records of 'edgeact bench --out', 'evaluate --out' and 'search'.", metavar="BUNDLE..."
+            help="Bundles, and records that bench, evaluate and search wrote with --out.", metavar="BUNDLE..."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page: one HTML file that needs no network.")] = Path(
-        "report.html"
-    ),
-    markdown: Annotated[Path | None, typer.Option(help="Write the same as Markdown here.")] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="HTML page to write, one file that needs no network.", rich_help_panel=OUTPUT),
+    ] = Path("report.html"),
+    markdown: Annotated[
+        Path | None, typer.Option(help="Markdown file to write in addition.", rich_help_panel=OUTPUT)
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show accuracy against latency, every variant, and where each number is from, on one page."""
+    """Show accuracy against latency, every artifact, and the source of every number, on one page."""
     from edgeact.report import read_inputs, render_html, render_markdown
 
     report = read_inputs(inputs)

@@ -1,4 +1,4 @@
-"""The table of a bundle's variants, as `export` ends with and `inspect` shows."""
+"""Table of the measured artifacts of a bundle, for `export` and `inspect`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STYLES = {"chosen": "green", "candidate": "cyan", "rejected": "dim", "reference
 
 
 def rows_table(measured: Measurements) -> RenderableType:
-    """Artifact, precision, size, parity, top-1 with its interval, latency, verdict; the reasons stand below."""
+    """Return a table of size, parity, top-1 with its interval, latency and verdict, with the reasons below."""
     machine = measured.machine
     title = f"measured {measured.created_utc} on {machine_name(machine)}, {machine.cores} cores; ~ is an estimate"
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -42,7 +42,7 @@ def rows_table(measured: Measurements) -> RenderableType:
 
 
 def _drop(drop: PairedDrop) -> str:
-    """What a pruned model's artifact loses, and how sure that is."""
+    """Describe the accuracy drop of a pruned model's artifact with its confidence interval."""
     bounds = f"95 %: {drop.interval.low:+.1f} to {drop.interval.high:+.1f}"
     return (
         f"against the unpruned model on the same {drop.count} videos: {-drop.drop_points:+.1f} points "
@@ -63,7 +63,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _top1(accuracy: tuple[Accuracy, ...]) -> str:
-    """Of videos where there are any: the clips of one video are no independent trials."""
+    """Format the top-1 of videos if measured, else of clips: the clips of one video are not independent trials."""
     best = sorted(accuracy, key=lambda item: item.level, reverse=True)
     if not best:
         return "-"

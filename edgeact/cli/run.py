@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -14,7 +13,10 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, runtime_notes, show
+from edgeact.cli.panels import CLIP, OUTPUT
+from edgeact.cli.session_options import BundleArgument, BundleOptions, DeviceOption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,33 +29,42 @@ __all__ = ["command"]
 _INTERRUPTED = 130
 
 
+@with_option_groups
 def command(
-    bundle: Annotated[Path, typer.Argument(help="Bundle (.edgeact).")],
-    source: Annotated[str, typer.Argument(help="Video file, camera index, rtsp:// address or GStreamer pipeline.")],
-    backend: Annotated[str | None, typer.Option(help="onnxruntime, openvino, tensorrt or tensorrt-rtx.")] = None,
-    artifact: Annotated[str | None, typer.Option(help="Artifact of the bundle; default: the best that runs.")] = None,
-    device: Annotated[str | None, typer.Option(help="Device of the backend, e.g. CPU, GPU, CUDA:0.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    *,
+    bundle: BundleArgument,
+    source: Annotated[
+        str, typer.Argument(help="Video file, camera index, rtsp:// address or GStreamer pipeline.", metavar="SOURCE")
+    ],
+    options: BundleOptions,
+    device: DeviceOption = None,
     hop_s: Annotated[
-        float | None, typer.Option("--hop-s", help="Seconds between windows; default: no overlap.")
+        float | None,
+        typer.Option(
+            "--hop-s",
+            help="Seconds from one window to the next; default: the window's length, so that none overlap.",
+            rich_help_panel=CLIP,
+        ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = 5,
-    trust_engines: Annotated[bool, typer.Option("--trust-engines", help="Run engines that came with it.")] = False,
-    max_windows: Annotated[int | None, typer.Option("--max-windows", min=1, help="Stop after so many.")] = None,
+    max_windows: Annotated[
+        int | None,
+        typer.Option("--max-windows", min=1, help="Stop after this number of windows.", rich_help_panel=CLIP),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of labels to show.", rich_help_panel=OUTPUT)] = 5,
     json: JsonOption = False,
 ) -> None:
-    """Classify every window of SOURCE; with --json one line a window, then one line with the summary."""
+    """Classify every window of SOURCE; with --json write one line a window, then one line with the summary."""
     from edgeact import runtime
 
     with (
         runtime_notes(),
         runtime.load(
             bundle,
-            backend=backend,
-            artifact=artifact,
+            backend=options.backend,
+            artifact=options.artifact,
             device=device,
-            threads=threads,
-            trust_engines=trust_engines,
+            threads=options.threads,
+            trust_engines=options.trust_engines,
         ) as recognizer,
     ):
         tally = _Tally(recognizer, source, top)
@@ -67,7 +78,7 @@ def command(
 
 
 def _run(recognizer: Recognizer, tally: _Tally, hop_s: float | None, max_windows: int | None, json: bool) -> bool:
-    """Take the windows until the source ends, `max_windows` are done or the user interrupts; True for the last."""
+    """Classify until the source ends or `max_windows` are done; return whether the user interrupted."""
     view: contextlib.AbstractContextManager[Live | None] = contextlib.nullcontext()
     if not json and Console().is_terminal:
         view = Live(console=Console(), auto_refresh=False)
@@ -93,7 +104,7 @@ def _show_window(tally: _Tally, result: WindowResult, live: Live | None, json: b
 
 
 class _Tally:
-    """What was seen so far."""
+    """Running totals over the windows so far."""
 
     def __init__(self, recognizer: Recognizer, source: str, top: int) -> None:
         self.recognizer = recognizer
@@ -113,17 +124,17 @@ class _Tally:
 
     @property
     def latency_ms(self) -> float:
-        """Median of `predict` over the windows."""
+        """Median time of `predict` over the windows, ms."""
         return statistics.median(self._total_ms)
 
     def mean(self) -> tuple[tuple[str, float], ...]:
-        """The best labels of the whole source: the mean score over its windows."""
+        """Return the best labels of the whole source with their mean score over the windows."""
         sums = [] if self._scores is None else self._scores.tolist()
         pairs = zip(self.recognizer.labels, sums, strict=True)
         ranked = sorted(((label, total / self.windows) for label, total in pairs), key=lambda pair: -pair[1])
         return tuple(ranked[: self.top])
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         choice = self.recognizer.choice
         return {
             "kind": "summary",
@@ -146,7 +157,7 @@ class _Tally:
         )
 
 
-def _window_document(result: WindowResult, index: int, top: int) -> dict[str, Any]:
+def _window_document(result: WindowResult, index: int, top: int) -> dict[str, object]:
     times = result.prediction.times
     return {
         "kind": "window",
@@ -163,7 +174,7 @@ def _window_document(result: WindowResult, index: int, top: int) -> dict[str, An
     }
 
 
-def _ranking(best: tuple[tuple[str, float], ...]) -> list[dict[str, Any]]:
+def _ranking(best: tuple[tuple[str, float], ...]) -> list[dict[str, object]]:
     return [{"label": label, "score": score} for label, score in best]
 
 

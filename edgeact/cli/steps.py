@@ -28,9 +28,9 @@ _LINES_A_STEP = 10
 
 @contextlib.contextmanager
 def steps() -> Iterator[Steps]:
-    """Show what `Steps` is told until the block ends; a step under way when the block fails stays unfinished."""
+    """Show the steps of a verb until the block ends; if the block fails, the step under way stays unfinished."""
     console = Console(stderr=True)
-    is_live = console.is_interactive and console.file.isatty()  # a CI that forces colours is no terminal
+    is_live = console.is_interactive and console.file.isatty()  # a CI that forces colors is not a terminal
     with _bars(console) if is_live else contextlib.nullcontext(_Lines(console)) as view:
         shown = Steps(view)
         yield shown
@@ -61,30 +61,30 @@ class _Step:
 
 class _View(Protocol):
     def begin(self, step: _Step) -> None:
-        """A new step; the one before has ended."""
+        """Show a new step; the previous step has ended."""
 
     def move(self, step: _Step) -> None:
-        """It went on."""
+        """Show the progress of `step`."""
 
     def end(self, step: _Step) -> None:
-        """It is done."""
+        """Show that `step` is done."""
 
 
 class Steps:
-    """The steps of one verb, one after the other; `begin` and `advance` are what the rooms' callbacks take."""
+    """The steps of a verb, in sequence; `begin` and `advance` serve as callbacks of the other rooms."""
 
     def __init__(self, view: _View) -> None:
         self._view = view
         self._step: _Step | None = None
 
     def begin(self, title: str) -> None:
-        """End the step under way and begin another, of unknown length."""
+        """End the step under way and begin the step `title`, of unknown length."""
         self.end()
         self._step = _Step(title)
         self._view.begin(self._step)
 
     def advance(self, title: str, done: int, total: int) -> None:
-        """So far `done` of `total`; a new title begins a new step."""
+        """Show that `done` of `total` are done; a new title begins a new step."""
         if self._step is None or self._step.title != title:
             self.begin(title)
         if self._step and (done, total) != (self._step.done, self._step.total):
@@ -92,31 +92,31 @@ class Steps:
             self._view.move(self._step)
 
     def of(self, title: str) -> OnProgress:
-        """What tells the progress of the step `title`."""
+        """Return the callback that reports the progress of the step `title`."""
         return functools.partial(self.advance, title)
 
     def end(self) -> None:
-        """The step under way is done."""
+        """End the step under way."""
         if self._step:
             self._view.end(self._step)
         self._step = None
 
 
 class _Lines:
-    """One line where a step begins, one where it ends, and a few in between where it is long."""
+    """One line when a step begins, one when it ends, and a few in between if it is long."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told = _Step("")
+        self._last_printed = _Step("")
 
     def begin(self, step: _Step) -> None:
-        self._told = _Step(step.title)
+        self._last_printed = _Step(step.title)
         self._print(f"{step.title} ...")
 
     def move(self, step: _Step) -> None:
-        is_far = (step.done - self._told.done) * _LINES_A_STEP >= step.total
-        if is_far and self._told.elapsed_s >= _LINE_EVERY_S and step.done < step.total:
-            self._told = _Step(step.title, step.done)
+        is_far = (step.done - self._last_printed.done) * _LINES_A_STEP >= step.total
+        if is_far and self._last_printed.elapsed_s >= _LINE_EVERY_S and step.done < step.total:
+            self._last_printed = _Step(step.title, step.done)
             self._print(f"{step.title}: {step.count} after {step.elapsed_s:.0f} s")
 
     def end(self, step: _Step) -> None:
@@ -127,7 +127,7 @@ class _Lines:
 
 
 class _Bars:
-    """One bar a step. Drawn by a thread of its own, but in the timed step only where that step tells something."""
+    """One bar per step, redrawn by a thread, and during the timed step only when that step reports progress."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -150,7 +150,7 @@ class _Bars:
         self._bars.update(self._task, completed=step.done, total=total, count=step.count, refresh=is_timed)
 
     def end(self, step: _Step) -> None:
-        total = step.total or 1  # a full bar also where the length was unknown
+        total = step.total or 1  # a full bar, also if the length was unknown
         self._bars.update(self._task, completed=total, total=total, count=step.count, refresh=True)
 
     def __enter__(self) -> _Bars:

@@ -1,8 +1,8 @@
-"""`edgeact targets`: the boards edgeact knows, and where every figure about them comes from."""
+"""`edgeact targets`: list the known boards with the source of every figure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -19,11 +19,11 @@ __all__ = ["command"]
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(help="Profile or alias to show in full; default: list them all.")
+        str | None, typer.Argument(help="Profile or alias to show in full; default: list all.", metavar="TARGET")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the boards that can be exported for, or show one with the source of every value."""
+    """List the boards that a model can be exported for, or show one board with the source of every value."""
     from edgeact.devices import load_profile
 
     if name is None:
@@ -68,7 +68,7 @@ def _list(json: bool) -> None:
     show(table)
 
 
-def _summary(profile: DeviceProfile) -> dict[str, Any]:
+def _summary(profile: DeviceProfile) -> dict[str, object]:
     keys = {"id", "title", "family", "sm", "supports_int8", "memory_bytes", "bandwidth_gb_per_s", "backends"}
     return profile.model_dump(mode="json", include=keys | {"fp32_tflops", "fp16_tflops_dense", "int8_tops_dense"})
 

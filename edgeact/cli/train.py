@@ -1,4 +1,4 @@
-"""`edgeact train`: fit a registry model on a data set."""
+"""`edgeact train`: train a registry model on a data set."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeact.cli.loading import ClipFrames, Fps, Resize, Size, Width
+from edgeact.cli.data_options import DATA_HELP
+from edgeact.cli.loading import ClipSize, Fps, Resize, Width
 from edgeact.cli.numbers import parse_size
+from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, note, show
+from edgeact.cli.panels import DATA, MODEL, OUTPUT, TRAINING
 from edgeact.cli.steps import STARTING, steps
 
 if TYPE_CHECKING:
@@ -18,30 +21,52 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+@with_option_groups
 def command(
-    model: Annotated[str, typer.Argument(help="Registry model, e.g. msf-r3d-fsam.")],
-    data: Annotated[
-        str, typer.Option("--data", help="Data set, e.g. 'ucf101:/data/ucf101?split=1'; see docs/data.md.")
+    *,
+    model: Annotated[str, typer.Argument(help="Registry model, e.g. msf-r3d-fsam.", rich_help_panel=MODEL)],
+    data: Annotated[str, typer.Option("--data", help=DATA_HELP, rich_help_panel=DATA)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Weights file to write (.safetensors).", rich_help_panel=OUTPUT)
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Weights to write (.safetensors).")],
-    epochs: Annotated[int, typer.Option(min=1)] = 20,
-    batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option("--lr")] = 2e-3,
+    clip_size: ClipSize,
+    init: Annotated[
+        Path | None, typer.Option(help="Weights file to start from; default: random weights.", rich_help_panel=MODEL)
+    ] = None,
     width: Width = None,
-    clip_frames: ClipFrames = None,
-    size: Size = None,
-    resize: Resize = None,
     fps: Fps = None,
-    init: Annotated[Path | None, typer.Option(help="Start from these weights.")] = None,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Round as INT8 does while training, from --init; a few epochs at a low --lr.")
+    resize: Resize = None,
+    flip: Annotated[
+        bool,
+        typer.Option(
+            "--flip",
+            help="Mirror clips at random; wrong for classes that differ in left and right.",
+            rich_help_panel=DATA,
+        ),
     ] = False,
-    flip: Annotated[bool, typer.Option("--flip", help="Mirror at random; wrong where left and right matter.")] = False,
-    single_frame: Annotated[bool, typer.Option("--single-frame", help="Baseline: one frame repeated.")] = False,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    single_frame: Annotated[
+        bool,
+        typer.Option(
+            "--single-frame", help="Train a baseline that sees one frame of a clip, repeated.", rich_help_panel=DATA
+        ),
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Training epochs.", rich_help_panel=TRAINING)] = 20,
+    batch: Annotated[int, typer.Option(min=1, help="Clips per training step.", rich_help_panel=TRAINING)] = 16,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=TRAINING)] = 2e-3,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Quantization-aware training from --init; take few epochs and a low --lr.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed of weights, sampling and augmentation.", rich_help_panel=TRAINING)
+    ] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Train a model; interrupted, the same command goes on after the last finished epoch."""
+    """Train a model; the same command resumes an interrupted training after the last finished epoch."""
 
     def on_epoch(result: EpochResult) -> None:
         top1 = "-" if result.validation_top1 is None else f"{result.validation_top1:.1%}"
@@ -55,7 +80,7 @@ def command(
         plan = TrainPlan(
             epochs=epochs,
             batch_size=batch,
-            learning_rate=learning_rate,
+            learning_rate=lr,
             seed=seed,
             flip=flip,
             frames="single" if single_frame else "clip",
@@ -66,8 +91,8 @@ def command(
             out,
             plan,
             width=width,
-            clip_frames=clip_frames,
-            size=size,
+            clip_frames=clip_size.clip_frames,
+            size=clip_size.size,
             resize=parse_size(resize) if resize is not None else None,
             fps=fps,
             init=init,

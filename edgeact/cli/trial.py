@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgeact.cli.explicit_options import given
+from edgeact.cli.explicit_options import typed_options
 from edgeact.cli.pruning import show_plan
 from edgeact.cli.steps import STARTING, callbacks_of, steps
 from edgeact.errors import UsageError
@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["bundle_of_trial"]
 
-_ITS_OWN = {"trial", "out", "json"}
+_ALLOWED = {"trial", "out", "json"}
 
 
 def bundle_of_trial(context: typer.Context, text: str, out: Path | None) -> Bundle:
-    """Export trial N of the record in FILE; UsageError where anything is given that the record decides."""
+    """Export the trial that `text`, FILE:N, names; raises UsageError if an option was typed that the record decides."""
     file, _, number = text.rpartition(":")
     if not (file and number.isdecimal()):
         raise UsageError(f"expected --trial FILE.search.json:N, got '{text}'")
-    others = [name for name in given(context) if name not in _ITS_OWN]
-    if others:
-        told = ", ".join("MODEL" if name == "model" else f"--{name.replace('_', '-')}" for name in others)
-        raise UsageError(f"a trial has everything in its record: leave {told} out, or export without --trial")
+    if others := [name for name in typed_options(context) if name not in _ALLOWED]:
+        names = ", ".join("MODEL" if name == "model" else f"--{name.replace('_', '-')}" for name in others)
+        raise UsageError(f"--trial: the record decides {names}; leave {names} out, or export without --trial")
     with steps() as shown:
         shown.begin(STARTING)
         from edgeact.export.search import export_trial

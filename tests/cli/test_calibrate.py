@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from edgeact.calibration.range_methods import METHODS
-from edgeact.cli.calibrate import MethodChoice, Sorting, _rank
+from edgeact.cli.calibrate import Sorting, _rank
+from edgeact.cli.data_options import MethodChoice
 from edgeact.cli.main import main
 from edgeact.export.build.calibrate import CalibrationRecord
 from edgeact.export.models.loading import LoadRequest, load_model
@@ -87,7 +88,7 @@ def test_the_table_and_the_second_time_from_the_cache(
     arguments = (*OWN, "--data", f"folder:{clips}", "--clips", "9", "--accept-poor-calibration")
     assert calibrate(*arguments, "--method", "mse", "--sort", "clipped") == 0
     first = capsys.readouterr()
-    for text in ("layer", "tensor", "limit", "step", "clipped", "settled", "body", "mse ranges", "4 classes"):
+    for text in ("layer", "tensor", "limit", "scale", "clipped", "settled", "body", "mse ranges", "4 classes"):
         assert text in first.out
     assert "activation ranges" in first.err
     assert calibrate(*arguments, "--method", "mse", "--sort", "clipped") == 0

@@ -91,7 +91,7 @@ REFUSALS = [
     ((*GOOD, "--prune", "0.5", "--importance", "taylor"), 2, ["taylor", "--finetune DATA"]),
     ((*GOOD, "--prune", "0.5", "--prune-steps", "2"), 2, ["--finetune DATA"]),
     ((*GOOD, "--prune", "0.5", "--finetune", "x", "--distill-temperature", "0"), 2, ["a temperature above 0"]),
-    ((*GOOD, "--finetune", "folder:x"), 2, ["--finetune trains what was pruned", "--prune RATIO"]),
+    ((*GOOD, "--finetune", "folder:x"), 2, ["--finetune trains a pruned model", "--prune RATIO"]),
     ((SOURCE, "--labels", "absent.txt", *SIZES), 4, ["labels file 'absent.txt' does not exist"]),
     ((SOURCE, "--labels", "twice.txt", *SIZES), 4, ["blue", "unique"]),
     ((SOURCE, "--labels", "empty.txt", *SIZES), 4, ["empty", "one label a line"]),

@@ -32,7 +32,7 @@ def test_layers_of_one_reason_are_told_together_and_by_their_modules() -> None:
     assert measured is not None
     manifest = _manifest({**GATES, "node_Conv_0": "mixed precision: it hurts"})
     text = _text(layers_shown(manifest, measured.model_copy(update={"sensitivity": (sensitivity,)})))
-    assert f"7 layers stay in float in {manifest.artifacts[0].name}:" in text
+    assert f"7 layers kept in float in {manifest.artifacts[0].name}:" in text
     assert "  gate 0, gate 1, gate 2, gate 3 and 2 more: attention gate [of features]" in text
     assert "  stages.0.0.msl.branches.0.0: mixed precision: it hurts" in text
 
@@ -46,8 +46,8 @@ def test_the_worst_layers_are_listed_and_the_rest_counted() -> None:
     places = [text.index(layer_name(layer)) for layer in worst[:10]]
     assert places == sorted(places)
     assert layer_name(worst[10]) not in text
-    assert "the other 35 layers do less" in text
-    assert "stay in float" not in text
+    assert "35 less sensitive layers are not shown" in text
+    assert "layers kept in float in" not in text
 
 
 def test_nothing_is_said_where_there_is_nothing_to_say() -> None:

@@ -64,7 +64,7 @@ def test_a_combination_shows_what_it_chose() -> None:
 def test_the_markdown_is_a_table_and_stands_alone() -> None:
     assert _output("--markdown").startswith("| model | clip |")
     result = CliRunner().invoke(app, ["models", "--markdown", "--json"])
-    assert "give neither" in str(result.exception)
+    assert "expected neither" in str(result.exception)
 
 
 def test_an_unknown_model_ends_with_its_code(

@@ -89,4 +89,4 @@ def test_refusals_that_need_data(export: Export, videos: Path, capsys: pytest.Ca
 def test_options_of_pruning_are_not_dropped_without_a_word(export: Export, capsys: pytest.CaptureFixture[str]) -> None:
     assert export("--importance", "taylor", "--prune-steps", "3", "--distill-features", "2") == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "--importance, --prune-steps, --distill-features says how to prune, and nothing is pruned" in told
+    assert "--importance, --prune-steps, --distill-features: nothing is pruned; give --prune RATIO" in told
