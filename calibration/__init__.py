@@ -1,4 +1,4 @@
-"""Data sets, calibration clips, accuracy and parity."""
+"""Data sets, calibration clips, activation ranges, accuracy and parity."""
 
 from edgeact.extras import need
 

@@ -1,4 +1,4 @@
-"""Accuracy over labelled videos, of clips and of videos, for several variants of a model on the same clips."""
+"""Measure top-1 and top-5 accuracy of several models on the same labelled videos, by clip and by video."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from edgeact.calibration.clips import oddities, video_inputs
+from edgeact.calibration.clips import find_irregularities, video_inputs
 from edgeact.calibration.datasets import VideoItem
 from edgeact.calibration.intervals import proportion_interval
 from edgeact.clip import ClipSpec
@@ -25,12 +25,12 @@ __all__ = ["DataSource", "Scores", "collect_scores", "require_videos", "score_vi
 Array = npt.NDArray[np.float32]
 Run = Callable[[Array], Array]
 
-_BATCH = 32  # clips held at a time
+_BATCH = 32  # clips in memory at a time
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """What was evaluated, for the record."""
+    """The evaluated data, as the record names them."""
 
     dataset: str
     split: str
@@ -40,7 +40,10 @@ class DataSource:
 
 @dataclass
 class Scores:
-    """Probabilities of every clip `(classes,)`, with the video each belongs to."""
+    """Class probabilities of each clip, float32 `(classes,)`, and the index of its video.
+
+    `video_label` holds the true class of each video; `skipped` and `handled` count videos by reason.
+    """
 
     clip_probabilities: list[Array] = field(default_factory=list)
     clip_video: list[int] = field(default_factory=list)
@@ -49,19 +52,19 @@ class Scores:
     handled: Counter[str] = field(default_factory=Counter)
 
     def clips(self) -> tuple[Array, npt.NDArray[np.int64]]:
-        """Probabilities `(clips, classes)` and true labels `(clips,)`."""
+        """Return probabilities float32 `(clips, classes)` and true labels int64 `(clips,)`."""
         labels = np.array([self.video_label[video] for video in self.clip_video])
         return np.stack(self.clip_probabilities), labels
 
     def videos(self) -> tuple[Array, npt.NDArray[np.int64]]:
-        """Mean probabilities over a video's clips `(videos, classes)` and true labels `(videos,)`."""
+        """Return mean probabilities over each video's clips, float32 `(videos, classes)`, and labels `(videos,)`."""
         probabilities, owner = np.stack(self.clip_probabilities), np.array(self.clip_video)
         means = np.stack([probabilities[owner == video].mean(axis=0) for video in range(len(self.video_label))])
         return means, np.array(self.video_label)
 
     @classmethod
     def concatenate(cls, parts: Iterable[Scores]) -> Scores:
-        """Of all videos of `parts`, in their order: what one call over all of them would have given."""
+        """Concatenate scores of parts of a data set: the result of one call over all their videos, in their order."""
         whole = cls()
         for part in parts:
             whole.clip_video += [len(whole.video_label) + video for video in part.clip_video]
@@ -75,10 +78,11 @@ class Scores:
 def collect_scores(
     runs: Mapping[str, Run], items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress | None = None
 ) -> dict[str, Scores]:
-    """Run every variant over all non-overlapping clips of `items`; each clip is decoded once for all variants.
+    """Run each model on all non-overlapping clips of `items`; a clip is decoded once for all models.
 
-    A video that cannot be read to its end is left out whole and counted in `Scores.skipped`, oddities of those used in
-    `Scores.handled`; `on_progress(done, total)` counts videos. Raises DatasetError where none could be read.
+    `runs` maps names to functions from a clip, float32 `(1, 3, T, H, W)`, to its logits. A video that cannot be read to
+    its end is skipped and counted in `Scores.skipped`; irregularities of the videos used are counted in
+    `Scores.handled`. `on_progress(done, total)` counts videos. Raises DatasetError if no video can be read.
     """
     scores = score_videos(runs, items, clip, on_progress)
     for score in scores.values():
@@ -87,7 +91,7 @@ def collect_scores(
 
 
 def require_videos(scores: Scores, wanted: int) -> None:
-    """Raise DatasetError where not one of `wanted` videos could be read."""
+    """Raise DatasetError if none of the `wanted` videos was read."""
     if not scores.video_label:
         raise DatasetError(f"none of {wanted} videos could be read; expected at least one to measure accuracy on")
 
@@ -95,22 +99,22 @@ def require_videos(scores: Scores, wanted: int) -> None:
 def score_videos(
     runs: Mapping[str, Run], items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress | None = None
 ) -> dict[str, Scores]:
-    """What `collect_scores` gives, of a part of a data set: it may be that no video of that can be read."""
+    """Score a part of a data set as `collect_scores` does, but accept that no video of the part can be read."""
     scores = {name: Scores() for name in runs}
-    waiting: list[_Video] = []
+    batch: list[_Video] = []
     for done, item in enumerate(items, start=1):
-        video = _read(item, clip)
-        if video is None:
+        read = _read(item, clip)
+        if read is None:
             for score in scores.values():
                 score.skipped["unreadable"] += 1
         else:
-            waiting.append(video)
-        # One library after the other over a batch: threads of two that take turns clip by clip wait for each other.
-        if done == len(items) or sum(len(one.inputs) for one in waiting) >= _BATCH:
+            batch.append(read)
+        # One library after the other on a batch: thread pools that alternate clip by clip wait for each other.
+        if done == len(items) or sum(len(video.inputs) for video in batch) >= _BATCH:
             for name, run in runs.items():
-                for one in waiting:
-                    _add_video(scores[name], one, [run(array) for array in one.inputs])
-            waiting = []
+                for video in batch:
+                    _add_video(scores[name], video, [run(array) for array in video.inputs])
+            batch = []
         if on_progress:
             on_progress(done, len(items))
     return scores
@@ -120,13 +124,13 @@ def score_videos(
 class _Video:
     label: int
     inputs: Sequence[Array]
-    oddities: tuple[str, ...]
+    irregularities: tuple[str, ...]
 
 
 def _read(item: VideoItem, clip: ClipSpec) -> _Video | None:
     try:
         info = probe_video(item.path)
-        return _Video(item.label, list(video_inputs(item, clip, info)), oddities(info, clip))
+        return _Video(item.label, list(video_inputs(item, clip, info)), find_irregularities(info, clip))
     except VideoError:
         return None
 
@@ -134,14 +138,14 @@ def _read(item: VideoItem, clip: ClipSpec) -> _Video | None:
 def _add_video(score: Scores, video: _Video, outputs: Sequence[Array]) -> None:
     number = len(score.video_label)
     score.video_label.append(video.label)
-    score.handled.update(video.oddities)
+    score.handled.update(video.irregularities)
     for output in outputs:
         score.clip_probabilities.append(softmax(output.reshape(-1)))
         score.clip_video.append(number)
 
 
 def summarize(scores: Scores, source: DataSource) -> tuple[Accuracy, Accuracy]:
-    """Clip-level and video-level accuracy; the two are never mixed."""
+    """Return the accuracy by clip and the accuracy by video."""
     clip_probabilities, clip_labels = scores.clips()
     video_probabilities, video_labels = scores.videos()
     counts = {"skipped": dict(scores.skipped), "handled": dict(scores.handled)}

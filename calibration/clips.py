@@ -1,11 +1,11 @@
-"""Network inputs from labelled videos: all windows of one, or a sample spread over classes, motion and groups."""
+"""Read network inputs from labelled videos: all windows of a video, or a sample balanced over classes and motion."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,40 +18,40 @@ from edgeact.errors import CalibrationError, VideoError
 from edgeact.progress import OnProgress
 from edgeact.video import VideoInfo, preprocess, probe_video, read_clips, window_starts
 
-__all__ = ["ClipSample", "motion", "oddities", "sample_clips", "stratified_order", "video_inputs"]
+__all__ = ["ClipSample", "find_irregularities", "motion", "sample_clips", "stratified_order", "video_inputs"]
 
 Clips = npt.NDArray[np.float32]
 
 _Item = TypeVar("_Item")
 
-_READ_PER_TAKEN = 2
-_MISSING_FRAMES = 2  # containers often promise one or two frames more than they hold
+_CANDIDATES_PER_CLIP = 2
+_MISSING_FRAMES = 2  # containers often claim one or two frames more than they hold
 
 
 @dataclass(frozen=True)
 class ClipSample:
-    """Clips float32 `(1, 3, T, H, W)` each, the videos they came from, and how many videos could not be read."""
+    """Calibration clips, float32 `(1, 3, T, H, W)` each, their videos, and the numbers of skipped videos by reason."""
 
     inputs: tuple[Clips, ...]
     items: tuple[VideoItem, ...]
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     @property
     def classes(self) -> int:
-        """Number of classes represented."""
+        """The number of classes in the sample."""
         return len({item.label for item in self.items})
 
     @property
     def groups(self) -> int:
-        """Number of groups (persons, source videos) represented."""
+        """The number of groups (persons, source videos) in the sample."""
         return len({item.group for item in self.items})
 
     @functools.cached_property
     def motions(self) -> tuple[float, ...]:
-        """How much each clip moves, see `motion`."""
+        """The motion of each clip, see `motion`."""
         return tuple(motion(clip) for clip in self.inputs)
 
 
@@ -63,26 +63,29 @@ class _Candidate:
 
 
 def motion(clip: Clips) -> float:
-    """Mean absolute difference of neighbouring frames of a network input `(1, 3, T, H, W)`; 0 for one frame."""
+    """Return the mean absolute difference of successive frames of an input `(1, 3, T, H, W)`; 0 for one frame."""
     return float(np.abs(np.diff(clip, axis=2)).mean()) if clip.shape[2] > 1 else 0.0
 
 
 def video_inputs(item: VideoItem, clip: ClipSpec, info: VideoInfo) -> Iterator[Clips]:
-    """Every non-overlapping window of a probed video as the network takes it; VideoError where it cannot be read."""
+    """Yield each non-overlapping window of a probed video as a network input, float32 `(1, 3, T, H, W)`.
+
+    Raises VideoError if the video cannot be read.
+    """
     for frames in read_clips(item.path, clip, window_starts(info.duration_s, clip)):
         yield preprocess(frames, clip)
 
 
-def oddities(info: VideoInfo, clip: ClipSpec) -> tuple[str, ...]:
-    """What had to be handled to use a video; in most there is nothing."""
-    found = {
+def find_irregularities(info: VideoInfo, clip: ClipSpec) -> tuple[str, ...]:
+    """Return the properties of a video that need special handling; empty for most videos."""
+    checks = {
         "shorter than one clip, last frame repeated": info.duration_s < clip.duration_s - 0.5 / clip.fps,
         "damaged, its readable frames used": info.header_frames - info.frames > _MISSING_FRAMES,
         "rotated": info.rotation_degrees != 0,
         "variable frame rate": info.variable_rate,
         "time stamps repaired": info.repaired_stamps > 1,
     }
-    return tuple(name for name, is_so in found.items() if is_so)
+    return tuple(name for name, applies in checks.items() if applies)
 
 
 def sample_clips(
@@ -92,32 +95,34 @@ def sample_clips(
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> ClipSample:
-    """Up to `count` clips, one a video, as even as possible over classes, and within a class over motion and groups.
+    """Sample up to `count` clips, one per video, stratified by class and, within a class, by motion and group.
 
-    Twice as many clips are read, where there are so many videos; of a class with two or more, the slowest and the
-    fastest are in. The window within a video is drawn at random; the same arguments give the same clips, any prefix
-    of which is even over classes. Unreadable videos are counted and replaced by the next in turn.
-    `on_progress(clips, expected)` is called after every clip read.
-    Raises CalibrationError where no clip at all could be read.
+    Twice as many clips are read if there are enough videos; of a class with a quota of two or more, the clips with
+    least and with most motion are in the sample. The window within a video is drawn at random. The same arguments give
+    the same clips, and every prefix of the sample is balanced over classes. Unreadable videos are counted and replaced
+    by the next one. `on_progress(clips, expected)` is called after each clip. Raises CalibrationError if no clip can be
+    read.
     """
     skipped: Counter[str] = Counter()
     candidates = []
-    for candidate in itertools.islice(_readable(items, clip, seed, skipped), _READ_PER_TAKEN * count):
+    wanted = _CANDIDATES_PER_CLIP * count
+    for candidate in itertools.islice(_readable(items, clip, seed, skipped), wanted):
         candidates.append(candidate)
         if on_progress:
-            on_progress(len(candidates), min(_READ_PER_TAKEN * count, len(items)))
+            on_progress(len(candidates), min(wanted, len(items)))
     if not candidates:
         raise CalibrationError(f"none of {len(items)} videos could be read; expected at least one clip")
     quotas = Counter(candidate.item.label for candidate in candidates[:count])
-    chosen = []
+    by_class = []
     for label, quota in sorted(quotas.items()):
-        chosen.append(_spread_over_motion([one for one in candidates if one.item.label == label], quota))
-    taken = _round_robin(chosen)
-    return ClipSample(tuple(one.clip for one in taken), tuple(one.item for one in taken), skipped)
+        of_class = [candidate for candidate in candidates if candidate.item.label == label]
+        by_class.append(_stratify_by_motion(of_class, quota))
+    sample = _round_robin(by_class)
+    return ClipSample(tuple(chosen.clip for chosen in sample), tuple(chosen.item for chosen in sample), dict(skipped))
 
 
 def _readable(items: Sequence[VideoItem], clip: ClipSpec, seed: int, skipped: Counter[str]) -> Iterator[_Candidate]:
-    """One window of every video that can be read, in the order of `stratified_order`."""
+    """Yield one window of each readable video, in the order of `stratified_order`."""
     rng = np.random.default_rng(seed)
     for item in stratified_order(items, seed):
         try:
@@ -130,26 +135,26 @@ def _readable(items: Sequence[VideoItem], clip: ClipSpec, seed: int, skipped: Co
         yield _Candidate(network_input, item, motion(network_input))
 
 
-def _spread_over_motion(candidates: list[_Candidate], quota: int) -> list[_Candidate]:
-    """`quota` of one class's candidates, in their order: one from every stratum of motion, the ends themselves too.
+def _stratify_by_motion(candidates: list[_Candidate], quota: int) -> list[_Candidate]:
+    """Choose `quota` candidates of a class, in their order: one per stratum of motion, the two extremes included.
 
-    Within a stratum the group that has given least so far is asked.
+    Within a stratum, prefer the group with the fewest samples.
     """
     ranked = sorted(range(len(candidates)), key=lambda index: candidates[index].motion)
-    taken: list[int] = []
+    chosen: list[int] = []
     groups: Counter[str] = Counter()
     strata = [list(map(int, stratum)) for stratum in np.array_split(ranked, quota)]
     if quota > 1:
         strata[0], strata[-1] = strata[0][:1], strata[-1][-1:]
-    for stratum in sorted(strata, key=len):  # the ends first, which leave no choice
-        index = min(stratum, key=lambda one: (groups[candidates[one].item.group], one))
-        taken.append(index)
+    for stratum in sorted(strata, key=len):  # the extremes first: each is a stratum of a single clip
+        index = min(stratum, key=lambda index: (groups[candidates[index].item.group], index))
+        chosen.append(index)
         groups[candidates[index].item.group] += 1
-    return [candidates[index] for index in sorted(taken)]
+    return [candidates[index] for index in sorted(chosen)]
 
 
 def stratified_order(items: Sequence[VideoItem], seed: int = 0) -> Iterator[VideoItem]:
-    """All items, in an order any prefix of which is even over classes, and within a class over groups."""
+    """Return all items in an order whose every prefix is balanced over classes and, within a class, over groups."""
     rng = np.random.default_rng(seed)
     by_class: dict[int, dict[str, list[VideoItem]]] = defaultdict(lambda: defaultdict(list))
     for index in rng.permutation(len(items)):

@@ -1,4 +1,4 @@
-"""What `edgeact evaluate` does: a bundle and a data set in, an accuracy record out."""
+"""Evaluate a bundle on a data set and record its accuracy."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ from edgeact.runtime import load
 __all__ = ["EvaluationPlan", "evaluate_bundle", "match_labels"]
 
 _EVALUATING = "evaluating"
-_CHUNK = 64  # videos; opening a bundle takes as long as a few of them
+_CHUNK = 64  # videos; opening a bundle takes as long as evaluating a few of them
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What to evaluate on, and how to open the bundle."""
+    """The data to evaluate on, and how to open the bundle.
+
+    `split` defaults to the first of test, val and train that has videos; `videos` limits their number.
+    """
 
     data: str
     split: str | None = None
@@ -42,13 +45,13 @@ class EvaluationPlan:
 def evaluate_bundle(
     path: Path, plan: EvaluationPlan, on_step: OnStep | None = None, executors: Executors | None = None
 ) -> AccuracyRecord:
-    """Accuracy of the bundle at `path`, of clips and of videos.
+    """Measure the accuracy of the bundle at `path`, by clip and by video.
 
-    With executors the videos are dealt out in chunks to be evaluated wherever those run, each with the bundle opened at
-    the same path; joined again they are what one process would have counted. The record's machine is the caller's.
-    Raises DatasetError where the labels are not the model's, the split is empty, or no video of it can be read,
-    DeviceError where another machine opens another artifact or backend, and whatever opening the bundle raises.
-    `on_step(title, done, total)` is called as it goes on.
+    With executors that are not local, the videos are evaluated in chunks on their workers, which open the bundle at the
+    same path; the result equals that of a single process. The record's machine is the caller's.
+    `on_step(title, done, total)` reports progress.
+    Raises DatasetError if the labels are not the model's, if the split is empty, or if no video can be read,
+    DeviceError if workers open different artifacts or backends, and whatever opening the bundle raises.
     """
     dataset = load_dataset(plan.data, titled(on_step, LOADING_STEP))
     split = plan.split or next(name for name in ("test", "val", "train") if dataset.splits.get(name))
@@ -60,7 +63,7 @@ def evaluate_bundle(
     if executors is None or executors.is_local:
         part = _evaluate_part(path, bundle.digest, plan, items, titled(on_step, _EVALUATING))
     else:
-        part = _dealt_out(path, bundle.digest, plan, items, executors.work, titled(on_step, _EVALUATING))
+        part = _evaluate_remotely(path, bundle.digest, plan, items, executors.work, titled(on_step, _EVALUATING))
     require_videos(part.scores, len(items))
     part.scores.skipped.update(dataset.skipped)
     digest = replace(dataset, splits={split: items}).digest(split, titled(on_step, "hashing the videos"))
@@ -80,7 +83,7 @@ def evaluate_bundle(
 
 @dataclass(frozen=True)
 class _Part:
-    """What some of the videos came to, and by which artifact, precision, backend and device."""
+    """Scores of a part of the videos; the artifact, precision, backend and device that computed them."""
 
     scores: Scores
     opened: tuple[str, Precision, str, str]
@@ -91,7 +94,10 @@ def _evaluate_part(
 ) -> _Part:
     bundle = open_bundle(path)
     if bundle.digest != digest:
-        raise DeviceError(f"this machine has another bundle at '{path}' than the caller; copy the same file there")
+        raise DeviceError(
+            f"bundle '{path}': expected digest {digest[:16]} as on the calling machine, got {bundle.digest[:16]} on a "
+            "worker; copy the same file to every worker"
+        )
     with load(
         path, backend=plan.backend, artifact=plan.artifact, threads=plan.threads, trust_engines=plan.trust_engines
     ) as recognizer:
@@ -100,7 +106,7 @@ def _evaluate_part(
     return _Part(scores, (choice.artifact, choice.precision, choice.backend, choice.device))
 
 
-def _dealt_out(
+def _evaluate_remotely(
     path: Path,
     digest: str,
     plan: EvaluationPlan,
@@ -108,9 +114,9 @@ def _dealt_out(
     executor: Executor,
     on_progress: OnProgress | None,
 ) -> _Part:
-    """All chunks, in order, however they came in."""
-    found = [replace(item, path=item.path.absolute()) for item in items]  # others work in other folders
-    chunks = [found[start : start + _CHUNK] for start in range(0, len(found), _CHUNK)]
+    """Evaluate chunks of videos on the workers; concatenate their scores in the order of the videos."""
+    videos = [replace(item, path=item.path.absolute()) for item in items]  # workers have other working folders
+    chunks = [videos[start : start + _CHUNK] for start in range(0, len(videos), _CHUNK)]
     futures = {executor.submit(_evaluate_part, path.absolute(), digest, plan, chunk): chunk for chunk in chunks}
     done = 0
     for future in as_completed(futures):
@@ -121,15 +127,17 @@ def _dealt_out(
     parts = [future.result() for future in futures]
     opened = sorted({part.opened for part in parts})
     if len(opened) > 1:
-        told = " and ".join(f"{one[0]} on {one[2]} {one[3]}" for one in opened)
-        raise DeviceError(f"the machines opened different things ({told}); choose one with --artifact and --backend")
+        choices = " and ".join(f"{artifact} on {backend} {device}" for artifact, _, backend, device in opened)
+        raise DeviceError(
+            f"expected the same artifact and backend on every worker, got {choices}; set --artifact and --backend"
+        )
     return _Part(Scores.concatenate(part.scores for part in parts), opened[0])
 
 
 def match_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
-    """The data set with the model's labels, in the model's order, in place of its own; matched by name.
+    """Return `dataset` with its labels replaced by the model's `labels`, in the model's order; labels match by name.
 
-    Raises DatasetError naming labels of the data set that the model does not know.
+    Raises DatasetError if the model lacks labels of the data set.
     """
     missing = sorted(set(dataset.labels) - set(labels))
     if missing:

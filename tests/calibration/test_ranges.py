@@ -1,5 +1,3 @@
-"""When ranges count as settled, and what is said of them."""
-
 from __future__ import annotations
 
 import pytest
@@ -10,28 +8,28 @@ from edgeact.calibration.ranges import TOLERANCE, Ranges, TensorRange, checkpoin
 
 
 @given(st.integers(1, 3000))
-def test_checkpoints_end_with_the_half_and_all(clips: int) -> None:
-    found = checkpoints(clips)
-    assert list(found) == sorted(set(found))
-    assert found[-1] == clips
-    assert max(1, clips // 2) in found
-    assert all(1 <= step <= clips for step in found)
+def test_checkpoints_contain_half_and_all_clips(clips: int) -> None:
+    counts = checkpoints(clips)
+    assert list(counts) == sorted(set(counts))
+    assert counts[-1] == clips
+    assert max(1, clips // 2) in counts
+    assert all(1 <= count <= clips for count in counts)
 
 
 CASES = {
     "steady": ({8: 1.0, 16: 1.0, 32: 1.0}, (0.0, 8)),
-    "grown in the first half": ({8: 0.5, 16: 1.0, 32: 1.0}, (0.0, 16)),
-    "grown in the second half": ({8: 0.5, 16: 0.9, 32: 1.0}, (0.1, None)),
-    "back and forth in the second half": ({8: 1.0, 16: 1.0, 24: 2.0, 32: 1.0}, (1.0, None)),
+    "growing in the first half": ({8: 0.5, 16: 1.0, 32: 1.0}, (0.0, 16)),
+    "growing in the second half": ({8: 0.5, 16: 0.9, 32: 1.0}, (0.1, None)),
+    "unstable in the second half": ({8: 1.0, 16: 1.0, 24: 2.0, 32: 1.0}, (1.0, None)),
     "within the tolerance": ({8: 0.97, 16: 0.99, 32: 1.0}, (0.01, 8)),
-    "nothing but zeros": ({1: 0.0, 2: 0.0}, (0.0, 1)),
-    "a value at last": ({1: 0.0, 2: 1.0}, (1.0, None)),
+    "zeros only": ({1: 0.0, 2: 0.0}, (0.0, 1)),
+    "a value in the last clip": ({1: 0.0, 2: 1.0}, (1.0, None)),
     "one clip": ({1: 1.0}, (0.0, None)),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_limit_has_settled_where_the_second_half_bears_it_out(case: str) -> None:
+def test_settled_requires_a_stable_second_half(case: str) -> None:
     limits, (change, after) = CASES[case]
     last_change, settled_after = settled(limits)
     assert last_change == pytest.approx(change)
@@ -39,7 +37,7 @@ def test_a_limit_has_settled_where_the_second_half_bears_it_out(case: str) -> No
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=6, max_size=6))
-def test_behind_the_settling_no_limit_leaves_the_tolerance(values: list[float]) -> None:
+def test_settled_limits_stay_within_the_tolerance(values: list[float]) -> None:
     limits = dict(zip(checkpoints(32), values, strict=False))
     end = limits[max(limits)]
     _, after = settled(limits)
@@ -56,17 +54,17 @@ def _tensor(change: float, after: int | None) -> TensorRange:
     return TensorRange(layer="conv", low=-1, high=2, limit=2, last_change=change, settled_after=after)
 
 
-def test_all_tensors_together() -> None:
-    good = Ranges(method="minmax", clips=64, tensors={"a": _tensor(0.0, 8), "b": _tensor(0.01, 24)})
-    assert good.settled_after == 24
-    assert good.summary == "the ranges settled after 24 of 64 clips"
+def test_ranges_summary_of_settled_and_unsettled_tensors() -> None:
+    stable = Ranges(method="minmax", clips=64, tensors={"a": _tensor(0.0, 8), "b": _tensor(0.01, 24)})
+    assert stable.settled_after == 24
+    assert stable.summary == "the ranges settled after 24 of 64 clips"
     tensors = {"a": _tensor(0.06, None), "b": _tensor(0.01, 24), "c": _tensor(0.25, None)}
-    poor = Ranges(method="minmax", clips=64, tensors=tensors)
-    assert poor.settled_after is None
-    assert poor.unsettled == ("c", "a")
-    assert "2 of 3 still moved by more than 5% in the second half of 64 clips" in poor.summary
-    assert "that of 'c', by 25.0%; calibrate on more clips" in poor.summary
+    unstable = Ranges(method="minmax", clips=64, tensors=tensors)
+    assert unstable.settled_after is None
+    assert unstable.unsettled == ("c", "a")
+    assert "the second half of 64 clips changed 2 of 3 by more than 5%" in unstable.summary
+    assert "that of 'c', 25.0%; calibrate on more clips" in unstable.summary
 
 
-def test_the_scale_is_the_step_of_int8() -> None:
+def test_tensor_range_scale_is_a_127th_of_the_limit() -> None:
     assert _tensor(0, 8).scale == 2 / 127

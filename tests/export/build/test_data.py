@@ -109,7 +109,7 @@ def test_unreadable_videos_are_counted_and_replaced(tmp_path: Path) -> None:
     for path in broken:
         path.write_bytes(b"no video")
     data = gather(DataPlan(f"folder:{tmp_path}?test=0.4&val=0"), LABELS, clip_spec())
-    assert data.calibration.skipped["unreadable"] + data.parity.skipped["unreadable"] == len(broken)
+    assert data.calibration.skipped.get("unreadable", 0) + data.parity.skipped.get("unreadable", 0) == len(broken)
     assert not {item.path for item in (*data.calibration.items, *data.parity.items)} & set(broken)
 
 
