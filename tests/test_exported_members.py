@@ -36,10 +36,25 @@ def _defined(tree: ast.Module) -> set[str]:
 def _bound(tree: ast.Module) -> set[str]:
     """Every name that a module's top level gives a meaning."""
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    top_level = [*tree.body, *(_imported_when_used(tree) if "__getattr__" in _functions(tree) else [])]
     brought = {
-        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+        alias.asname or alias.name for node in top_level if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     return _defined(tree) | stored | brought
+
+
+def _functions(tree: ast.Module) -> set[str]:
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def _imported_when_used(tree: ast.Module) -> list[ast.stmt]:
+    """Imports for type checkers; a module with `__getattr__` imports these names when they are first used."""
+    return [
+        statement
+        for node in tree.body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for statement in node.body
+    ]
 
 
 def test_there_are_rooms() -> None:

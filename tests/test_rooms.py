@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("errors", "storage", "extras", "progress", "clip", "records", "executors")
-SHARED = "edgeact/__init__.py"  # the version, for everybody
+GROUND = ("errors", "storage", "extras", "progress", "clip", "records", "executors", "callable_package")
+SHARED = "edgeact/__init__.py"  # the version and the table of the front door
 
 
 def _rooms() -> list[str]:

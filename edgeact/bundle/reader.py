@@ -45,6 +45,10 @@ class Bundle:
     spans: Mapping[str, Span] = field(repr=False)
     """Where each member lies in the file: the manifest, then all it lists."""
 
+    def __fspath__(self) -> str:
+        """Return the path of the file, so that a bundle can be passed wherever its path can."""
+        return os.fspath(self.path)
+
     def read(self, member: str) -> bytes:
         """The bytes of one member, owned by the caller, hashed again because the file may have changed since.
 
