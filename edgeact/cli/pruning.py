@@ -11,6 +11,7 @@ import typer
 
 from edgeact.cli.output import aside
 from edgeact.cli.panels import PRUNING
+from edgeact.cli.pruning_plan import plan_table
 from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
@@ -157,4 +158,4 @@ def show_plan(event: object) -> None:
     from edgeact.export.build.compress import PlanReady
 
     if isinstance(event, PlanReady):
-        aside(event.plan.table(event.latency))
+        aside(plan_table(event.plan, event.latency))

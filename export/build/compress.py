@@ -14,7 +14,8 @@ from edgeact.export.build.pruning_latency import plan_latency
 from edgeact.export.models.checkpoint import state_sha256
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.models.pruning.plan import PlanLatency, PruningPlan
-from edgeact.export.prune.planning import PruneRequest, apply_plan, plan_pruning
+from edgeact.export.prune.planning import apply_plan, plan_pruning
+from edgeact.export.prune.request import PruneRequest
 from edgeact.export.train.distill import Distillation
 from edgeact.export.train.finetune import FinetuneRequest, card_of, prune_and_finetune
 from edgeact.export.train.loop import Progress, TrainPlan

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgeact.clip import ClipSpec
-from edgeact.export.explain.attention_weights import ModuleWeights, Weights, collect
+from edgeact.export.explain.attention_weights import FloatArray, ModuleWeights, collect_weights
 from edgeact.export.explain.gradcam import GradCam, grad_cam
 from edgeact.export.models.loading import LoadedModel
 from edgeact.video import Image, preprocess
@@ -46,9 +46,9 @@ class Look:
         """Of a frame of the clip, in the video."""
         return self.start_s + frame / self.fps
 
-    def of_frame(self, values: Weights, frame: int) -> Weights:
+    def of_frame(self, values: FloatArray, frame: int) -> FloatArray:
         """The entry of `values` `(T', ...)` that covers a frame of the clip; features have fewer frames than it."""
-        entry: Weights = values[frame * len(values) // len(self.frames)]
+        entry: FloatArray = values[frame * len(values) // len(self.frames)]
         return entry
 
     def document(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def look(loaded: LoadedModel, raw: Image, start_s: float, label: str | None = No
         tuple((loaded.labels[index], scores[index]) for index in best),
         loaded.labels[cam.index],
         scores[cam.index],
-        collect(loaded.module, clip),
+        collect_weights(loaded.module, clip),
         cam,
     )
 
@@ -104,5 +104,5 @@ def _module(module: ModuleWeights) -> dict[str, Any]:
     }
 
 
-def _numbers(values: Weights | None) -> Any:
+def _numbers(values: FloatArray | None) -> Any:
     return None if values is None else np.round(values.astype(np.float64), 6).tolist()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeact.export.explain.attention_weights import ModuleWeights, Weights
+from edgeact.export.explain.attention_weights import FloatArray, ModuleWeights
 from edgeact.export.explain.canvas import INK, MUTED, Bars, Rect, blank, colour_scale, number, overlay, resized, write
 from edgeact.export.explain.clip_view import Look
 from edgeact.video import Image
@@ -27,17 +27,17 @@ class Maps:
     """A heat map a frame of the features, `(T', H', W')`, and what it is, the most important line first."""
 
     lines: tuple[str, ...]
-    values: Weights
+    values: FloatArray
     bounds: tuple[float, float]
     """What its colours go from and to."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """Weights as bars, and what they are; `along_frames`: one for each frame of the features."""
+    """FloatArray as bars, and what they are; `along_frames`: one for each frame of the features."""
 
     lines: tuple[str, ...]
-    values: Weights
+    values: FloatArray
     labels: tuple[str, ...] = ()
     along_frames: bool = False
 
@@ -54,11 +54,10 @@ def entries(look: Look) -> Iterator[Maps | Plot]:
 def _maps_of(module: ModuleWeights) -> Iterator[Maps]:
     title = (f"Stage {module.stage}", module.kind)
     if module.maps is not None:
-        told = "1 = frame's mean" if module.kind == "self-attention" else "by position"
-        yield Maps((*title, told), module.maps, _bounds(module.maps))
-    if module.features is not None:
+        yield Maps((*title, module.maps_unit), module.maps, _bounds(module.maps))
+    if module.activation is not None:
         lines = (*title, "features it weighs", f"most: channel {module.strongest}")
-        yield Maps(lines, module.features, _bounds(module.features))
+        yield Maps(lines, module.activation, _bounds(module.activation))
 
 
 def _plots_of(module: ModuleWeights) -> Iterator[Plot]:
@@ -104,17 +103,17 @@ def with_bars(plot: Plot, content: int, frame: tuple[int, int] | None = None) ->
     return row
 
 
-def _bounds(values: Weights) -> tuple[float, float]:
+def _bounds(values: FloatArray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _mean(values: Weights) -> str:
+def _mean(values: FloatArray) -> str:
     """What the bars rise and fall from, and how far a full one goes."""
     mean = float(values.mean())
     return f"mean {number(mean)} ±{float(np.abs(values - mean).max()):.2g}"
 
 
-def _thinned(values: Weights) -> Weights:
+def _thinned(values: FloatArray) -> FloatArray:
     """As many as can be told apart."""
     if len(values) <= _MOST_BARS:
         return values

@@ -1,9 +1,8 @@
-"""How much a unit of channels matters, by torch-pruning's own measures."""
+"""Importance of units of coupled channels, by torch-pruning's measures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -12,77 +11,70 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeact.errors import UsageError
+from edgeact.export.models.hooks import evaluated
+from edgeact.export.models.pruning.apply import channel_count
 from edgeact.export.models.pruning.plan import Importance
-from edgeact.export.prune.trace import ChannelGroup, Traced
-from edgeact.extras import require
+from edgeact.export.prune.dependency_graph import ScoredSide, score_channels
+from edgeact.export.prune.trace import ChannelGroup
 
-__all__ = ["accumulate_gradients", "score_families"]
+__all__ = ["Scores", "accumulate_gradients", "score_groups"]
 
 Scores = npt.NDArray[np.float64]
-
-_MEASURES: dict[Importance, Callable[[Any], Any]] = {
-    "l2": lambda measures: measures.GroupMagnitudeImportance(p=2, normalizer=None),
-    "taylor": lambda measures: measures.GroupTaylorImportance(normalizer=None),
-    "bn-scale": lambda measures: measures.BNScaleImportance(normalizer=None),
-}
-
-
-def score_families(module: nn.Module, traced: Traced, importance: Importance) -> list[Scores]:
-    """A score of every unit of every family, `(units,)` each, of mean 1; the larger, the more it matters.
-
-    l2: mean squared weight over all layers a unit hangs on. taylor: the same of |weight x gradient|, for which
-    `accumulate_gradients` must have been called. bn-scale: mean |scale| of its batch norms, l2 where it has none.
-    """
-    if importance == "taylor" and not any(parameter.grad is not None for parameter in module.parameters()):
-        raise UsageError("importance 'taylor' needs gradients: call accumulate_gradients with clips and labels first")
-    measures = require("torch_pruning", "export").pruner.importance
-    chosen, general = (_MEASURES[name](measures) for name in (importance, _GENERAL))
-    scores = []
-    for family in traced.families:
-        group = _group(family, traced)
-        values = chosen(group)
-        values = general(group) if values is None else values
-        flat = np.ones(family.size) if values is None else values[: family.size].double().cpu().numpy()
-        scores.append(flat / mean if (mean := flat.mean()) > 0 else flat)
-    return scores
-
 
 _GENERAL: Importance = "l2"
 
 
-def _group(family: ChannelGroup, traced: Traced) -> list[Any]:
-    """The family as torch-pruning has a group: the layers, their channels, and whose unit each channel is."""
-    pruning = require("torch_pruning", "export")
-    item_of, dependency = pruning._helpers.GroupItem, pruning.dependency.dependency.Dependency
-    group = []
-    for member in family.members:
-        node, handler = traced.handlers[member.layer, member.side]
-        channels, owners = member.slots.reshape(-1), np.repeat(np.arange(family.size), member.slots.shape[1])
+def score_groups(module: nn.Module, groups: Iterable[ChannelGroup], importance: Importance) -> list[Scores]:
+    """Score every unit of every group, `(units,)` each, normalized to a mean of 1; higher is more important.
+
+    l2: mean squared weight over all layers of a unit. taylor: mean abs(weight * gradient), which needs
+    `accumulate_gradients` first. bn-scale: mean abs(scale) of the batch norms, l2 if a group has none.
+    Raises UsageError for taylor without gradients.
+    """
+    if importance == "taylor" and not any(parameter.grad is not None for parameter in module.parameters()):
+        raise UsageError(
+            "importance 'taylor': expected gradients of the parameters, got none; call accumulate_gradients with "
+            "clips and labels first"
+        )
+    return [_score(module, group, importance) for group in groups]
+
+
+def _score(module: nn.Module, group: ChannelGroup, importance: Importance) -> Scores:
+    values = score_channels(importance, _sides(module, group))
+    if values is None:
+        values = score_channels(_GENERAL, _sides(module, group))
+    if values is None:
+        return np.ones(group.size)
+    scores = values[: group.size].double().cpu().numpy()
+    return scores / mean if (mean := scores.mean()) > 0 else scores
+
+
+def _sides(module: nn.Module, group: ChannelGroup) -> Iterator[ScoredSide]:
+    for member in group.members:
+        layer = module.get_submodule(member.layer)
+        if channel_count(layer, member.side) is None:
+            continue
+        channels = member.channels.reshape(-1)
+        units = np.repeat(np.arange(group.size), member.channels.shape[1])
         order = np.argsort(channels, kind="stable")
-        item = item_of(dependency(handler, handler, node, node), channels[order].tolist())
-        item.root_idxs = owners[order].tolist()
-        group.append(item)
-    return group
+        yield ScoredSide(layer, member.side, tuple(channels[order].tolist()), tuple(units[order].tolist()))
 
 
 def accumulate_gradients(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
-    """Leave the gradient of the mean loss over `batches` of clips `(N, 3, T, H, W)` and labels `(N,)` in `module`.
+    """Compute the gradient of the mean cross-entropy over `batches` into the parameters' `grad`.
 
-    In evaluation mode: the statistics of norms stay as they are. Returns the number of clips; UsageError for none.
+    A batch is clips `(N, 3, T, H, W)` and labels `(N,)`. Runs in evaluation mode, so that batch norms keep their
+    statistics. Returns the number of clips; raises UsageError if there are none.
     """
-    training = module.training
-    module.eval().zero_grad(set_to_none=True)
     count = 0
-    try:
-        with torch.enable_grad():
-            for clips, labels in batches:
-                loss = functional.cross_entropy(module(clips), labels, reduction="sum")
-                loss.backward()  # type: ignore[no-untyped-call]
-                count += len(labels)
-    finally:
-        module.train(training)
+    module.zero_grad(set_to_none=True)
+    with evaluated(module), torch.enable_grad():
+        for clips, labels in batches:
+            loss = functional.cross_entropy(module(clips), labels, reduction="sum")
+            loss.backward()  # type: ignore[no-untyped-call]
+            count += len(labels)
     if not count:
-        raise UsageError("expected at least one clip to take gradients of, got none")
+        raise UsageError("expected at least one clip to compute gradients on, got none")
     for parameter in module.parameters():
         if parameter.grad is not None:
             parameter.grad /= count

@@ -1,102 +1,53 @@
-"""From a module and a wish to a plan, and from a plan to a pruned module."""
+"""Plan which channels of a module to remove, and apply a plan."""
 
 from __future__ import annotations
 
 import copy
-import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from edgeact.errors import ModelError, UsageError
-from edgeact.export.models.cost import measure_cost
+from edgeact.errors import ModelError
+from edgeact.export.models.cost import Cost, LayerCost, measure_cost
 from edgeact.export.models.pruning.apply import apply_cuts
-from edgeact.export.models.pruning.plan import (
-    IMPORTANCES,
-    Importance,
-    KeptChannels,
-    LayerCut,
-    LayerRow,
-    PruningPlan,
-    Scope,
-    UnprunedLayer,
-)
-from edgeact.export.prune.importance import score_families
-from edgeact.export.prune.select import Bounds, Chosen, choose, wanted_globally
-from edgeact.export.prune.trace import ChannelGroup, GroupKey, Side, Traced, trace
+from edgeact.export.models.pruning.plan import KeptChannels, LayerCut, LayerRow, PruningPlan, Side, UnprunedLayer
+from edgeact.export.prune.importance import score_groups
+from edgeact.export.prune.ratios import group_ratios, pattern_ratio
+from edgeact.export.prune.reasons import KeepReason, ReasonKind
+from edgeact.export.prune.request import PruneRequest
+from edgeact.export.prune.select import Constraints, KeptUnits, select_units
+from edgeact.export.prune.trace import ChannelGroup, GroupKey, TracedChannels, trace_channels
 
-__all__ = ["PruneRequest", "apply_plan", "group_sizes", "plan_pruning"]
-
-_TOLD_TO_STAY = "asked to stay"
-_ONE_MULTIPLE = "too few channels for the next lower multiple of {}"
-_MATTERS = "all of its channels matter more than those that go elsewhere"
-
-
-@dataclass(frozen=True)
-class PruneRequest:
-    """How much is to go, and by what measure."""
-
-    ratio: float = 0.5
-    """Share of prunable channels to take out, within [0, 1)."""
-    scope: Scope = "layer"
-    """layer: this share of every layer; global: of all channels together, wherever the least important are."""
-    ratios: Mapping[str, float] = field(default_factory=dict)
-    """Shares of layers by name pattern ('stages.0.*'), the first that fits a layer whose channels hang together; 0
-    leaves them alone."""
-    importance: Importance = "l2"
-    channel_multiple: int = 1
-    """Widths come to multiples of it; a profile's `channel_multiple_int8` or `channel_multiple_fp16`."""
-    max_ratio: float = 0.9
-    """Largest share that goes of what hangs together, whatever the scope says."""
-    original_sizes: Mapping[GroupKey, int] = field(default_factory=dict)
-    """What all shares are meant of, by `group_sizes` of the module before it was pruned in earlier steps: so steps come
-    to the widths that one step would have come to. What is not in it is meant as it is."""
-
-    def __post_init__(self) -> None:
-        for name, ratio in (("ratio", self.ratio), *self.ratios.items()):
-            if not 0 <= ratio < 1:
-                raise UsageError(f"expected a pruning ratio within [0, 1), got {ratio:g} for '{name}'")
-        if self.channel_multiple < 1 or not 0 < self.max_ratio < 1:
-            raise UsageError(
-                "expected a channel multiple of at least 1 and a largest share within (0, 1), got "
-                f"{self.channel_multiple} and {self.max_ratio:g}"
-            )
-        if self.importance not in IMPORTANCES or self.scope not in ("layer", "global"):
-            raise UsageError(
-                f"expected an importance of {', '.join(IMPORTANCES)} and a scope of layer or global, got "
-                f"'{self.importance}' and '{self.scope}'"
-            )
+__all__ = ["apply_plan", "group_sizes", "plan_pruning"]
 
 
 def plan_pruning(
     module: nn.Module, input_shape: Sequence[int], request: PruneRequest | None = None, weights_sha256: str = ""
 ) -> PruningPlan:
-    """What to take out of `module`, which is only looked at; `input_shape` is a clip's, `(1, 3, T, H, W)`.
+    """Plan what to remove from `module`, which is unchanged; `input_shape` is that of a clip, `(1, 3, T, H, W)`.
 
-    What cannot be pruned is in the plan's `skipped`, with the reason. Raises UsageError for a pattern in `ratios` that
-    fits no layer, ModelError where the module cannot be traced.
+    Layers that keep all output channels are in the plan's `skipped`, with the reason. Raises UsageError for a pattern
+    in `request.ratios` that matches no layer, ModelError if the module cannot be traced.
     """
     wanted = request or PruneRequest()
-    traced = trace(module, input_shape)
-    families, skipped = traced.families, dict(traced.skipped)
-    scores = score_families(module, traced, wanted.importance)
-    shares = _shares(families, scores, wanted)
-    bounds = Bounds(wanted.channel_multiple, wanted.max_ratio)
-    chosen = choose(families, scores, shares, traced.widths, bounds)
-    cuts = _cuts(module, traced, chosen)
-    after = _tried(module, input_shape, cuts)
-    if isinstance(after, str):
-        chosen = _workable(module, input_shape, traced, chosen, skipped)
-        cuts = _cuts(module, traced, chosen)
-        after = _tried(module, input_shape, cuts)
-    if isinstance(after, str):
-        raise ModelError(f"no part of this model can be pruned together with the others: {after}")
-    before = _measured(module, input_shape, ())
-    _tell_what_stays(module, families, chosen, shares, wanted, skipped)
-    changed = {cut.layer for cut in cuts if cut.outputs}
+    traced = trace_channels(module, input_shape)
+    scores = score_groups(module, traced.groups, wanted.importance)
+    ratios = group_ratios(traced.groups, scores, wanted)
+    constraints = Constraints(wanted.channel_multiple, wanted.max_ratio)
+    units = select_units(traced.groups, scores, ratios, traced.widths, constraints)
+    pruning = _runnable(module, input_shape, traced, units)
+    before = _measure(module, input_shape, ())
+    kept = {**traced.kept, **pruning.kept}
+    for group, mask, ratio in zip(traced.groups, pruning.units, ratios, strict=True):
+        if mask.all():
+            reason = _why_whole(group, ratio, wanted)
+            for layer in group.output_layers:
+                if isinstance(module.get_submodule(layer), (_ConvNd, nn.Linear)):
+                    kept.setdefault(layer, reason)
+    changed = {cut.layer for cut in pruning.cuts if cut.outputs}
     return PruningPlan(
         input_shape=tuple(input_shape),
         ratio=wanted.ratio,
@@ -105,96 +56,94 @@ def plan_pruning(
         importance=wanted.importance,
         channel_multiple=wanted.channel_multiple,
         weights_sha256=weights_sha256,
-        parameters=(before.parameters, after.parameters),
-        macs=(before.macs, after.macs),
-        moved=(before.moved, after.moved),
-        rows=tuple(_row(name, before.layers[name], after.layers[name]) for name in _differing(before, after)),
-        skipped=tuple(
-            UnprunedLayer(layer=name, reason=skipped[name]) for name in sorted(skipped) if name not in changed
-        ),
-        cuts=cuts,
+        parameters=(before.parameters, pruning.cost.parameters),
+        macs=(before.macs, pruning.cost.macs),
+        moved=(before.elements_moved, pruning.cost.elements_moved),
+        rows=tuple(_changed_rows(before, pruning.cost)),
+        skipped=tuple(_unpruned(layer, kept[layer]) for layer in sorted(kept) if layer not in changed),
+        cuts=pruning.cuts,
     )
 
 
-def _tell_what_stays(
-    module: nn.Module,
-    families: Sequence[ChannelGroup],
-    chosen: Sequence[Chosen],
-    shares: Sequence[float],
-    request: PruneRequest,
-    skipped: dict[str, str],
-) -> None:
-    for family, mask, share in zip(families, chosen, shares, strict=True):
-        if not mask.all():
-            continue
-        reason = _MATTERS if share <= 0 else _ONE_MULTIPLE.format(request.channel_multiple)
-        own = _own_ratio(family, request.ratios)
-        if (request.ratio if own is None else own) <= 0:
-            reason = _TOLD_TO_STAY
-        for member in family.members:
-            if member.side == "outputs" and isinstance(module.get_submodule(member.layer), (_ConvNd, nn.Linear)):
-                skipped.setdefault(member.layer, reason)
-
-
 def apply_plan(module: nn.Module, plan: PruningPlan) -> None:
-    """Take out of `module`, in place, what `plan` says; ModelError where it was made for another module."""
+    """Remove from `module`, in place, what `plan` says; raises ModelError if the plan is of another module."""
     apply_cuts(module, plan.cuts)
 
 
 def group_sizes(module: nn.Module, input_shape: Sequence[int]) -> dict[GroupKey, int]:
-    """How many channels, or groups of them, could be taken out one by one; by what they hang on."""
-    return {family.key: family.size for family in trace(module, input_shape).families}
+    """Return the number of units that can be removed one by one, by group of coupled channels."""
+    return {group.key: group.size for group in trace_channels(module, input_shape).groups}
 
 
-def _shares(families: Sequence[ChannelGroup], scores: Sequence[np.ndarray], request: PruneRequest) -> list[float]:
-    """Which share of what each family has left is to go."""
-    left = [family.size / request.original_sizes.get(family.key, family.size) for family in families]
-    shares = _shares_of_all(families, scores, left, request)
-    return [_of_the_rest(min(share, request.max_ratio), part) for share, part in zip(shares, left, strict=True)]
+@dataclass(frozen=True, eq=False)
+class _Pruning:
+    """Units that remain, the cuts that follow, and the cost of the pruned module."""
+
+    units: tuple[KeptUnits, ...]
+    cuts: tuple[LayerCut, ...]
+    cost: Cost
+    kept: Mapping[str, KeepReason]
+    """Layers that remain whole because the module does not run otherwise."""
 
 
-def _of_the_rest(share: float, left: float) -> float:
-    """A share of the whole as a share of what is left of it."""
-    return share if left == 1 else max(1 - (1 - share) / left, 0.0)
+def _runnable(
+    module: nn.Module, input_shape: Sequence[int], traced: TracedChannels, units: Sequence[KeptUnits]
+) -> _Pruning:
+    """Prune as in `units`, but for groups without which a user's module does not run: a width written in its code."""
+    cuts = _cuts(module, traced, units)
+    cost = _try(module, input_shape, cuts)
+    if isinstance(cost, Cost):
+        return _Pruning(tuple(units), cuts, cost, {})
+    able, kept = list(units), dict[str, KeepReason]()
+    for index, (group, mask) in enumerate(zip(traced.groups, units, strict=True)):
+        alone = _cuts(module, replace(traced, groups=(group,)), [mask])
+        error = _try(module, input_shape, alone) if alone else None
+        if isinstance(error, str):
+            able[index] = np.ones(group.size, bool)
+            kept |= dict.fromkeys(group.output_layers, KeepReason(ReasonKind.needed_to_run, error))
+    cuts = _cuts(module, traced, able)
+    cost = _try(module, input_shape, cuts)
+    if isinstance(cost, str):
+        raise ModelError(
+            f"'{type(module).__name__}' cannot be pruned: expected the pruned model to run on {tuple(input_shape)}, "
+            f"got: {cost}; exclude layers by name with a ratio of 0"
+        )
+    return _Pruning(tuple(able), cuts, cost, kept)
 
 
-def _shares_of_all(
-    families: Sequence[ChannelGroup], scores: Sequence[np.ndarray], left: Sequence[float], request: PruneRequest
-) -> list[float]:
-    """Which share of each family, as it was in the beginning, is to be gone."""
-    own = [_own_ratio(family, request.ratios) for family in families]
-    known = {member.layer for family in families for member in family.members}
-    for pattern in request.ratios:
-        if not fnmatch.filter(known, pattern):
-            raise UsageError(f"no layer that can be pruned is called '{pattern}'; see the plan's skipped layers")
-    if request.scope == "layer":
-        return [request.ratio if ratio is None else ratio for ratio in own]
-    free = [index for index, ratio in enumerate(own) if ratio is None]
-    sizes = {index: len(scores[index]) for index in free}
-    total, there = sum(size / left[index] for index, size in sizes.items()), sum(sizes.values())
-    ratio = _of_the_rest(request.ratio, there / total) if free else 0.0
-    going = dict(zip(free, wanted_globally([scores[index] for index in free], ratio), strict=True))
-    shares = {index: 1 - (1 - share) * left[index] for index, share in going.items()}
-    return [shares[index] if ratio is None else ratio for index, ratio in enumerate(own)]
+def _try(module: nn.Module, input_shape: Sequence[int], cuts: Sequence[LayerCut]) -> Cost | str:
+    """Return the cost of the module with `cuts` applied, or the error it fails with."""
+    try:
+        return _measure(module, input_shape, cuts)
+    except Exception as error:  # whatever the user's code raises
+        return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _own_ratio(family: ChannelGroup, ratios: Mapping[str, float]) -> float | None:
-    layers = [member.layer for member in family.members if member.side == "outputs"]
-    return next((ratio for pattern, ratio in ratios.items() if fnmatch.filter(layers, pattern)), None)
+def _measure(module: nn.Module, input_shape: Sequence[int], cuts: Sequence[LayerCut]) -> Cost:
+    """Return the cost of the module with `cuts` applied, by shapes alone if the module runs on the meta device."""
+    try:
+        return _measure_copy(copy.deepcopy(module).to("meta"), input_shape, cuts)
+    except (NotImplementedError, RuntimeError):  # code that looks at values, or constants of its own on the CPU
+        return _measure_copy(copy.deepcopy(module), input_shape, cuts)
 
 
-def _cuts(module: nn.Module, traced: Traced, chosen: Sequence[Chosen]) -> tuple[LayerCut, ...]:
-    """What goes of every layer, in the module's order."""
-    gone: dict[str, dict[Side, set[int]]] = {}
-    for family, mask in zip(traced.families, chosen, strict=True):
-        for member in family.members if not mask.all() else ():
-            sides = gone.setdefault(member.layer, {})
-            sides.setdefault(member.side, set()).update(member.slots[~mask].ravel().tolist())
+def _measure_copy(network: nn.Module, input_shape: Sequence[int], cuts: Sequence[LayerCut]) -> Cost:
+    apply_cuts(network, cuts)
+    return measure_cost(network, input_shape)
+
+
+def _cuts(module: nn.Module, traced: TracedChannels, units: Sequence[KeptUnits]) -> tuple[LayerCut, ...]:
+    """Return what remains of every layer that loses channels, in the module's order."""
+    removed: dict[str, dict[Side, set[int]]] = {}
+    for group, mask in zip(traced.groups, units, strict=True):
+        for member in group.members if not mask.all() else ():
+            sides = removed.setdefault(member.layer, {})
+            sides.setdefault(member.side, set()).update(member.channels[~mask].ravel().tolist())
     cuts = []
     for name, _ in module.named_modules():
         kept = {
-            side: KeptChannels.of(width, sorted(set(range(width)) - out))
-            for side, out in gone.get(name, {}).items()
+            side: KeptChannels.of(width, sorted(set(range(width)) - channels))
+            for side, channels in removed.get(name, {}).items()
             for width in (traced.widths[name, side],)
         }
         if kept:
@@ -202,89 +151,31 @@ def _cuts(module: nn.Module, traced: Traced, chosen: Sequence[Chosen]) -> tuple[
     return tuple(cuts)
 
 
-def _workable(
-    module: nn.Module,
-    input_shape: Sequence[int],
-    traced: Traced,
-    chosen: list[Chosen],
-    skipped: dict[str, str],
-) -> list[Chosen]:
-    """`chosen`, without what a user's module turns out not to run without: a size that its code has written down."""
-    able = list(chosen)
-    for index, (family, mask) in enumerate(zip(traced.families, chosen, strict=True)):
-        alone = _cuts(module, replace(traced, families=(family,)), [mask])
-        error = _tried(module, input_shape, alone) if alone else None
-        if isinstance(error, str):
-            able[index] = np.ones(family.size, bool)
-            layers = [member.layer for member in family.members if member.side == "outputs"]
-            skipped.update(dict.fromkeys(layers, f"the model does not run without any of them: {error}"))
-    return able
+def _why_whole(group: ChannelGroup, ratio: float, request: PruneRequest) -> KeepReason:
+    """Return why a prunable group loses nothing, `ratio` being what was to be removed."""
+    given = pattern_ratio(group, request.ratios)
+    if (request.ratio if given is None else given) <= 0:
+        return KeepReason(ReasonKind.excluded)
+    if ratio <= 0:
+        return KeepReason(ReasonKind.more_important)
+    return KeepReason(ReasonKind.too_narrow, str(request.channel_multiple))
 
 
-def _tried(module: nn.Module, input_shape: Sequence[int], cuts: Sequence[LayerCut]) -> _Measured | str:
-    """What the module costs without those channels, or why it fails."""
-    try:
-        return _measured(module, input_shape, cuts)
-    except Exception as error:  # whatever the user's code raises
-        return (str(error).splitlines() or [type(error).__name__])[0]
+def _unpruned(layer: str, reason: KeepReason) -> UnprunedLayer:
+    return UnprunedLayer(layer=layer, reason=str(reason), kind=reason.kind.value)
 
 
-@dataclass(frozen=True)
-class _Layer:
-    inputs: int
-    outputs: int
-    parameters: int
-    macs: int
-    moved: int
+def _changed_rows(before: Cost, after: Cost) -> list[LayerRow]:
+    remaining = {layer.name: layer for layer in after.layers}
+    return [_row(layer, remaining[layer.name]) for layer in before.layers if layer != remaining[layer.name]]
 
 
-@dataclass(frozen=True)
-class _Measured:
-    parameters: int
-    macs: int
-    moved: int
-    layers: dict[str, _Layer]
-
-
-def _measured(module: nn.Module, input_shape: Sequence[int], cuts: Sequence[LayerCut]) -> _Measured:
-    """What the module costs without those channels; where it can be, without computing anything."""
-    try:
-        return _counted(copy.deepcopy(module).to("meta"), input_shape, cuts)
-    except (NotImplementedError, RuntimeError):  # code that looks at values, or constants of its own on the CPU
-        return _counted(copy.deepcopy(module), input_shape, cuts)
-
-
-def _counted(network: nn.Module, input_shape: Sequence[int], cuts: Sequence[LayerCut]) -> _Measured:
-    apply_cuts(network, cuts)
-    layers: dict[str, _Layer] = {}
-
-    def count(name: str, layer: nn.Module, inputs_given: tuple[Tensor, ...], output: Tensor) -> None:
-        if not isinstance(layer, (_ConvNd, nn.Linear)):
-            return
-        outputs = layer.out_channels if isinstance(layer, _ConvNd) else layer.out_features
-        inputs = layer.in_channels if isinstance(layer, _ConvNd) else layer.in_features
-        macs = output.numel() // outputs * layer.weight.numel() + (layers[name].macs if name in layers else 0)
-        moved = sum(tensor.numel() for tensor in (*inputs_given, layer.weight, output))
-        moved += layers[name].moved if name in layers else 0
-        parameters = sum(parameter.numel() for parameter in layer.parameters())
-        layers[name] = _Layer(inputs, outputs, parameters, macs, moved)
-
-    for name, layer in network.named_modules():
-        layer.register_forward_hook(lambda layer, given, output, name=name: count(name, layer, given, output))
-    cost = measure_cost(network, input_shape)
-    return _Measured(cost.parameters, cost.macs, cost.elements_moved, layers)
-
-
-def _differing(before: _Measured, after: _Measured) -> list[str]:
-    return [name for name, layer in before.layers.items() if layer != after.layers[name]]
-
-
-def _row(name: str, before: _Layer, after: _Layer) -> LayerRow:
+def _row(before: LayerCost, after: LayerCost) -> LayerRow:
     return LayerRow(
-        layer=name,
+        layer=before.name,
         inputs=(before.inputs, after.inputs),
         outputs=(before.outputs, after.outputs),
         parameters=(before.parameters, after.parameters),
         macs=(before.macs, after.macs),
-        moved=(before.moved, after.moved),
+        moved=(before.elements_moved, after.elements_moved),
     )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import nn
 
 from edgeact.devices import DeviceProfile, estimate_latency_ms
 from edgeact.errors import UsageError
@@ -26,28 +24,10 @@ def estimate_ms(
     Layers that share weights or run into each other are not looked at, nor what a kernel makes of a width.
     UsageError where the profile does not have the peak rates.
     """
-    counted: dict[str, tuple[int, int]] = {}
-
-    def count(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        macs, elements = counted.get(name, (0, 0))
-        own = layer.get_parameter("weight")
-        macs += output.numel() // own.shape[0] * own.numel()
-        counted[name] = macs, elements + inputs[0].numel() + output.numel() + own.numel()
-
-    handles = [
-        layer.register_forward_hook(lambda layer, inputs, output, name=name: count(name, layer, inputs, output))
-        for name, layer in module.named_modules()
-        if isinstance(layer, (_ConvNd, nn.Linear))
-    ]
-    try:
-        with torch.no_grad():
-            cost = measure_cost(module, input_shape)
-    finally:
-        for handle in handles:
-            handle.remove()
-    rest = cost.macs - sum(macs for macs, _ in counted.values())
-    parts = [(macs, elements, precision_of(name)) for name, (macs, elements) in counted.items()]
-    return sum(_part_ms(profile, *part) for part in (*parts, (max(rest, 0), 0, "fp16")))
+    cost = measure_cost(module, input_shape)
+    rest = cost.macs - sum(layer.macs for layer in cost.layers)
+    parts = [(layer.macs, layer.elements_moved, precision_of(layer.name)) for layer in cost.layers]
+    return sum(_part_ms(profile, *part) for part in (*parts, (rest, 0, "fp16")))
 
 
 def _part_ms(profile: DeviceProfile, macs: int, elements: int, precision: Precision) -> float:

@@ -29,7 +29,8 @@ from edgeact.export.models.loading import LoadedModel
 from edgeact.export.models.pruning.apply import apply_cuts
 from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.export.prune.importance import accumulate_gradients
-from edgeact.export.prune.planning import PruneRequest, apply_plan, group_sizes, plan_pruning
+from edgeact.export.prune.planning import apply_plan, group_sizes, plan_pruning
+from edgeact.export.prune.request import PruneRequest
 from edgeact.export.prune.trace import GroupKey
 from edgeact.export.train.distill import Distillation, Teacher
 from edgeact.export.train.frame_cache import PreparedVideos, prepare
@@ -137,7 +138,7 @@ def _job(model: LoadedModel, request: FinetuneRequest, avoid: Sequence[VideoItem
     data_digest = used.digest("train", titled(report.on_step, "hashing the videos"))
     decisive = (
         *(model.weights_sha256, model.clip.model_dump_json(), model.labels, data_digest, request.steps),
-        *({**asdict(request.prune), "ratios": [*request.prune.ratios.items()]}.items()),
+        *request.prune.digest_items(),
         *asdict(request.train).items(),
         *asdict(request.distillation).items(),
     )

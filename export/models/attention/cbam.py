@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgeact.export.models.attention.base import Gate, Site
+from edgeact.export.models.attention.base import Gate, Site, weigh_channels
 from edgeact.export.models.attention.fsam import Sam
 from edgeact.export.models.attention.se import SeOptions
 from edgeact.export.models.layers import channel_mlp, spatial_mean
@@ -24,6 +24,10 @@ class ChannelAttention(Gate):
         """One a channel, `(N, C, 1, 1, 1)`."""
         both = self.fc(spatial_mean(x)) + self.fc(x.amax(dim=(2, 3, 4)))
         return torch.sigmoid(both)[:, :, None, None, None]
+
+    def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Tie the bottleneck to the channels by their means alone."""
+        return (weigh_channels(x, self.fc),)
 
 
 class Cbam(nn.Sequential):

@@ -32,6 +32,7 @@ class LocalGate(Gate):
         """`peaks`: the largest value is added to the mean."""
         super().__init__()
         self.along = along
+        self.title = f"{along.removesuffix('s')} attention"
         self.peaks = peaks
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
@@ -42,6 +43,10 @@ class LocalGate(Gate):
             pooled = pooled + x.amax(dim=axes_but(self.along), keepdim=True)
         weights = torch.sigmoid(self.conv(pooled.flatten(1).unsqueeze(1)))
         return weights.reshape(pooled.shape)
+
+    def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return `x`: the kernel slides over channels, so no parameter belongs to one."""
+        return (x,)
 
 
 def adaptive_kernel(channels: int) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgeact.errors import UsageError
-from edgeact.export.models.attention.base import Gate, Site
+from edgeact.errors import ModelError, UsageError
+from edgeact.export.models.attention.base import AttentionView, Frequency, Gate, Site, weigh_channels
 from edgeact.export.models.layers import channel_mlp
 from edgeact.export.models.part_options import AttentionOptions, Stages
+from edgeact.export.models.pruning.plan import KeptChannels
 
 __all__ = ["Fam", "Frequencies", "Fsam", "FsamOptions", "Sam", "dct_basis", "dct_pairs", "fsam"]
 
@@ -70,6 +73,7 @@ class Fam(Gate):
     best alone are FcaNet's best setting. Channels that cannot be cut into `parts` get the most parts that divide both.
     """
 
+    title = "frequency attention"
     basis: Tensor
     pairs: tuple[tuple[int, int], ...]
     """The frequency of each part of the channels, in half waves along H and along W."""
@@ -100,6 +104,33 @@ class Fam(Gate):
         weights: Tensor = self.fc(frequencies)
         return weights[:, :, None, None, None]
 
+    def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Tie the bottleneck to the channels by their means: each DCT coefficient is of one channel too."""
+        return (weigh_channels(x, self.fc),)
+
+    def remove_channels(self, kept: KeptChannels) -> None:
+        """Drop the basis images of removed channels; from then on each channel has an entry in `pairs`."""
+        if kept.before != len(self.basis):
+            raise ModelError(
+                f"the pruning plan is of another model: expected frequency attention of {kept.before} channels, got "
+                f"{len(self.basis)}; give the model's name, width and clip size as they were when it was pruned"
+            )
+        per_frequency = len(self.basis) // len(self.pairs)
+        self.pairs = tuple(self.pairs[channel // per_frequency] for channel in kept.indices)
+        self.basis = self.basis[torch.tensor(kept.indices, device=self.basis.device)]
+
+    def view(self, x: Tensor) -> AttentionView:
+        """Return the channels' weights, and their mean by frequency."""
+        view = super().view(x)
+        return replace(view, frequencies=() if view.channels is None else tuple(self._by_frequency(view.channels)))
+
+    def _by_frequency(self, weights: Tensor) -> Iterator[Frequency]:
+        """Yield lowest frequencies first. On a small map several parts of the channels share a frequency."""
+        parts = weights.reshape(len(self.pairs), -1)
+        for pair in sorted(set(self.pairs), key=lambda pair: (sum(pair), pair)):
+            shared = parts[[index for index, other in enumerate(self.pairs) if other == pair]]
+            yield Frequency(*pair, channels=shared.numel(), weight=shared.mean().item())
+
 
 class Sam(Gate):
     """Spatio-temporal attention: channel-wise max and mean, one 7x7x7 convolution, sigmoid.
@@ -115,6 +146,14 @@ class Sam(Gate):
         """One a position in time and space, `(N, 1, T, H, W)`."""
         pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
         return torch.sigmoid(self.conv(pooled))
+
+    def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return `x`: no parameter belongs to a channel."""
+        return (x,)
+
+    def remove_channels(self, kept: KeptChannels) -> None:
+        """Scale the kernel that reads the mean over channels by the share of kept ones (removed ones count as zero)."""
+        self.conv.weight[:, 1] *= kept.share
 
 
 class Fsam(nn.Sequential):

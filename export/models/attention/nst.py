@@ -24,6 +24,10 @@ class _Map(Gate):
         super().__init__()
         self.conv = conv_bn(channels, 1, kernel, relu=False)
 
+    def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return `x`, and the map that the convolution makes of its channels."""
+        return x, self.conv(x)
+
 
 class When(_Map):
     """Temporal attention: a frame by what it and its two neighbours show on average."""

@@ -11,10 +11,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from edgeact.export.models.attention.base import Site
+from edgeact.export.models.attention.base import AttentionView, Site
 from edgeact.export.models.attention.se import SqueezeExcitation
 from edgeact.export.models.layers import OwnStart
 from edgeact.export.models.part_options import AttentionOptions, Stages
+from edgeact.export.models.pruning.plan import KeptChannels
 
 __all__ = ["ChannelFrameExcitation", "SeSaOptions", "SelfAttention", "se_sa"]
 
@@ -86,6 +87,20 @@ class SelfAttention(OwnStart):
         """The features plus what attention brings, `(N, C, T, H, W)`; T only lines up frames, none sees another."""
         seen = self.weights(x) @ _positions(self.h(x))
         return x + self.gamma * seen.permute(0, 3, 1, 2).reshape(x.shape)
+
+    def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Tie h's channels to those of `x`, and f's to g's: their matrix product sums over its channels."""
+        return x + self.h(x), self.f(x) * self.g(x)
+
+    def remove_channels(self, kept: KeptChannels) -> None:
+        """Change nothing: f, g and h are convolutions."""
+
+    def view(self, x: Tensor) -> AttentionView:
+        """Return how much each position is attended to by its frame, where 1 is the frame's mean."""
+        weights = self.weights(x)[0]
+        attended = weights.mean(dim=1) * weights.shape[2]
+        positions = attended.reshape(-1, *x.shape[3:])
+        return AttentionView("self-attention", positions=positions, positions_unit="1 = frame's mean")
 
 
 def _positions(x: Tensor) -> Tensor:

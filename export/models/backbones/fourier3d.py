@@ -22,6 +22,7 @@ from edgeact.export.models.backbones.resnet3d import ResNet3d
 from edgeact.export.models.layers import conv_bn
 from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.part_options import PartOptions
+from edgeact.export.models.pruning.plan import KeptChannels
 
 __all__ = ["FastFourierConv", "FourierOptions", "FourierUnit", "SpectralTransform", "rfnet3d_18", "rfnet3d_50"]
 
@@ -52,6 +53,15 @@ class FourierUnit(nn.Module):
         real, imag = self.conv(torch.cat([spectrum.real, spectrum.imag], dim=1)).chunk(2, dim=1)
         y: Tensor = torch.fft.irfft2(torch.complex(real, imag), s=x.shape[-2:], norm="ortho")
         return y
+
+    def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Tie the real and the imaginary part of each channel to that channel of the output (`Prunable`)."""
+        parts = self.conv(torch.cat([x * 1, x * 1], dim=1))
+        real, imag = torch.split(parts, [x.shape[1], x.shape[1]], dim=1)
+        return (real * imag,)
+
+    def remove_channels(self, kept: KeptChannels) -> None:
+        """Change nothing: all parameters are those of a convolution and a batch norm."""
 
 
 class SpectralTransform(nn.Module):

@@ -6,6 +6,7 @@ tables 1 and 2 for the variants.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from edgeact.export.models.layers import HalvingMaxPool, conv_bn
 from edgeact.export.models.part_options import PartOptions
+from edgeact.export.models.pruning.plan import LayerCut
 
 __all__ = ["MsfBlock", "MsfOptions", "MultiLevelSplit"]
 
@@ -65,6 +67,14 @@ class MultiLevelSplit(nn.Module):
                 kept, carried = torch.split(y, [y.shape[1] - self.carries[index], self.carries[index]], dim=1)
             outputs.append(kept)
         return torch.cat(outputs, dim=1)
+
+    def layers_cut(self, cuts: Mapping[str, LayerCut]) -> None:
+        """Recount the carried channels, the last of each branch (`CutListener`)."""
+        for index, carried in enumerate(self.carries):
+            cut = cuts.get(f"branches.{index}.0")
+            if cut and cut.outputs:
+                first = cut.outputs.before - carried
+                self.carries[index] = sum(channel >= first for channel in cut.outputs.indices)
 
 
 class MsfBlock(nn.Module):

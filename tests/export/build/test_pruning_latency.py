@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console, RenderableType
 
+from edgeact.cli.pruning_plan import plan_table
 from edgeact.devices import load_profile
 from edgeact.export.build import pruning_latency as latency_module
 from edgeact.export.build.pruning_latency import estimated_latency, measured_latency, plan_latency
@@ -43,7 +44,7 @@ def test_on_this_machine_layers_and_the_whole_are_measured(module: torch.nn.Modu
     assert told.how.endswith("threads: 1; layers by its profile, all in turns")
     assert steps[-1] == ("latency", 2, 2)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
-    text = _text(plan.table(told))
+    text = _text(plan_table(plan, told))
     assert "ms measured: float graph in OpenVINO" in text
     assert f"{told.network[0]:.3f} → {told.network[1]:.3f}" in text
 
@@ -78,7 +79,7 @@ def test_a_board_that_is_elsewhere_is_estimated(module: torch.nn.Module) -> None
     assert told.rest is None
     assert set(told.layers) == {row.layer for row in plan.rows}
     assert all(before >= after > 0 for before, after in (*told.layers.values(), told.network))
-    text = _text(plan.table(told))
+    text = _text(plan_table(plan, told))
     assert "ms ESTIMATED: Jetson Orin Nano 8GB, INT8, from its peak rates" in text
     assert "~ms" in text
 
@@ -87,4 +88,4 @@ def test_without_rates_nothing_is_said_of_time(module: torch.nn.Module, monkeypa
     plan = plan_pruning(module, CLIP.input_shape, PruneRequest(0.5))
     monkeypatch.setattr(latency_module, "is_at_hand", lambda _profile: False)
     assert plan_latency(module, plan, CLIP, load_profile("cpu")) is None  # no CPU's peak rates are in its profile
-    assert "ms" not in _text(plan.table(None)).splitlines()[1].split()
+    assert "ms" not in _text(plan_table(plan)).splitlines()[1].split()

@@ -18,11 +18,14 @@ __all__ = [
     "MIXES_NEIGHBOURS",
     "WIDTH",
     "Careless",
+    "Flattened",
     "Gated",
     "Hollow",
     "Mixed",
+    "Padded",
     "Shuffled",
     "Stubborn",
+    "Twice",
     "calibrated",
     "clips",
 ]
@@ -153,7 +156,7 @@ class Careless(nn.Module):
 
 
 class Hollow(nn.Module):
-    """Splits off no channels at all, and joins these with others: torch-pruning counts one there."""
+    """Splits off no channels at all, and concatenates these with others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,4 +168,50 @@ class Hollow(nn.Module):
         kept, nothing = torch.split(torch.relu(self.first(x)), [1, 0], dim=1)
         x = torch.relu(self.third(torch.cat([torch.relu(self.second(x)), nothing], dim=1)))
         logits: Tensor = self.head(torch.cat([kept, x], dim=1).mean(dim=(2, 3, 4)))
+        return logits
+
+
+class Padded(nn.Module):
+    """Concatenates its activation with a constant, which autograd does not record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.next = nn.Conv3d(3, 8, 3), nn.Conv3d(10, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, T, H, W)` -> `(N, 4)`."""
+        x = torch.relu(self.conv(x))
+        x = self.next(torch.cat([x.new_zeros(len(x), 2, *x.shape[2:]), x], dim=1))
+        logits: Tensor = self.head(x.mean(dim=(2, 3, 4)))
+        return logits
+
+
+class Twice(nn.Module):
+    """One layer reads both parts of a split."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.shared = nn.Conv3d(3, 8, 3), nn.Conv3d(4, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, T, H, W)` -> `(N, 4)`."""
+        first, second = torch.split(torch.relu(self.conv(x)), [4, 4], dim=1)
+        logits: Tensor = self.head((self.shared(first) + self.shared(second)).mean(dim=(2, 3, 4)))
+        return logits
+
+
+class Flattened(nn.Module):
+    """Positions become features of a linear layer, and channels its rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 8, (3, 8, 8))
+        self.rows, self.head = nn.Linear(2, 3), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, 4, 8, 8)` -> `(N, 4)`."""
+        rows = torch.relu(self.rows(torch.relu(self.conv(x)).flatten(2)))
+        logits: Tensor = self.head(rows.flatten(1))
         return logits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import time
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from edgeact.devices import load_profile
 from edgeact.errors import ModelError, UsageError
@@ -25,9 +23,27 @@ from edgeact.export.prune import (
     plan_pruning,
     zero_removed_channels,
 )
-from tests.export.prune.networks import CLIP, Careless, Gated, Hollow, Mixed, Shuffled, Stubborn, calibrated, clips
+from edgeact.export.prune.reasons import KeepReason, ReasonKind
+from tests.export.prune.networks import (
+    CLIP,
+    Careless,
+    Flattened,
+    Gated,
+    Hollow,
+    Mixed,
+    Padded,
+    Shuffled,
+    Stubborn,
+    Twice,
+    calibrated,
+    clips,
+)
 
 SHAPE = (1, 3, 4, 8, 8)
+
+
+def kinds(plan: PruningPlan) -> dict[str, ReasonKind]:
+    return {skipped.layer: ReasonKind(skipped.kind) for skipped in plan.skipped}
 
 
 def full(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
@@ -61,12 +77,12 @@ def test_a_ratio_is_met_where_there_is_no_multiple(name: str) -> None:
 
 @settings(max_examples=8, deadline=None)
 @given(ratio=st.floats(0.0, 0.98), max_ratio=st.floats(0.1, 0.95), multiple=st.sampled_from([1, 3, 8]))
-def test_no_layer_loses_more_than_allowed_but_for_rounding(ratio: float, most: float, multiple: int) -> None:
-    request = PruneRequest(ratio, scope="global", max_ratio=most, channel_multiple=multiple)
+def test_no_layer_loses_more_than_allowed_but_for_rounding(ratio: float, max_ratio: float, multiple: int) -> None:
+    request = PruneRequest(ratio, scope="global", max_ratio=max_ratio, channel_multiple=multiple)
     plan = plan_pruning(calibrated("resnet3d-18"), CLIP.input_shape, request)
     for row in plan.rows:
         before, after = row.outputs
-        assert after >= before * (1 - most) - multiple
+        assert after >= before * (1 - max_ratio) - multiple
         assert after > 0
 
 
@@ -124,9 +140,8 @@ def test_stages_have_their_own_ratios() -> None:
     assert outputs["stages.3.1.conv1.0"] == (64, 16)
     assert outputs["stages.2.1.conv1.0"] == (32, 16)
     assert not any(layer.startswith(("stem", "stages.0.")) for layer in outputs)
-    reasons = {skipped.layer: skipped.reason for skipped in plan.skipped}
-    assert reasons["stages.0.0.conv1.0"] == "asked to stay"
-    with pytest.raises(UsageError, match=r"no layer that can be pruned is called 'stages\.9"):
+    assert kinds(plan)["stages.0.0.conv1.0"] is ReasonKind.excluded
+    with pytest.raises(UsageError, match=r"pattern 'stages\.9\.\*': expected the name of a prunable layer"):
         plan_pruning(calibrated("resnet3d-18"), CLIP.input_shape, PruneRequest(0.5, ratios={"stages.9.*": 0.1}))
 
 
@@ -165,19 +180,20 @@ def test_a_users_network_is_pruned_where_it_can_be_and_the_rest_is_named() -> No
         "hidden": (32, 16),
     }
     assert (pruned.grouped.groups, pruned.depthwise.groups) == (4, 12)
-    assert {skipped.layer: skipped.reason for skipped in plan.skipped} == {
-        "scaled": "they meet a parameter that is in no layer",
-        "normed": "they meet 'layer_norm', a LayerNorm",
-        "head": "they are the model's output",
-        "never_called": "the dependency graph does not reach it",
+    assert kinds(plan) == {
+        "scaled": ReasonKind.free_parameter,
+        "normed": ReasonKind.unsupported_layer,
+        "head": ReasonKind.model_output,
+        "never_called": ReasonKind.not_reached,
     }
+    reasons = {skipped.layer: skipped.reason for skipped in plan.skipped}
+    assert reasons["normed"] == str(KeepReason(ReasonKind.unsupported_layer, "'layer_norm', a LayerNorm"))
 
 
 def test_what_code_has_written_down_stays() -> None:
     plan = plan_pruning(Stubborn(), SHAPE, PruneRequest(0.5))
     assert [row.layer for row in plan.rows] == ["first", "second"]
-    (second,) = (skipped for skipped in plan.skipped if skipped.layer == "second")
-    assert "does not run without" in second.reason
+    assert kinds(plan)["second"] is ReasonKind.needed_to_run
 
 
 @torch.no_grad()
@@ -194,16 +210,17 @@ def test_a_map_of_one_channel_is_no_partner_of_the_first_it_weighs() -> None:
 def test_channels_that_cannot_be_followed_stay() -> None:
     plan = plan_pruning(Shuffled(), SHAPE, PruneRequest(0.5))
     assert {row.layer: row.outputs for row in plan.rows} == {"next": (6, 3), "head": (4, 4)}
-    assert any("does not follow" in skipped.reason for skipped in plan.skipped if skipped.layer == "conv")
+    assert kinds(plan)["conv"] is ReasonKind.not_followed
 
 
 @torch.no_grad()
-def test_what_a_split_into_all_and_nothing_confuses_is_named_and_stays() -> None:
+def test_a_split_into_all_and_nothing_couples_nothing_with_the_empty_part() -> None:
     torch.manual_seed(0)
     original = Hollow().eval()
     plan = plan_pruning(original, SHAPE, PruneRequest(0.5))
-    assert {row.layer: row.outputs for row in plan.rows if row.outputs[0] != row.outputs[1]} == {"third": (8, 4)}
-    assert any("miscounts" in skipped.reason for skipped in plan.skipped if skipped.layer == "first")
+    changed = {row.layer: row.outputs for row in plan.rows if row.outputs[0] != row.outputs[1]}
+    assert changed == {"second": (8, 4), "third": (8, 4)}
+    assert kinds(plan)["first"] is ReasonKind.too_narrow
     pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
     apply_plan(pruned, plan)
     zero_removed_channels(silent, plan.cuts)
@@ -213,7 +230,7 @@ def test_what_a_split_into_all_and_nothing_confuses_is_named_and_stays() -> None
 def test_inputs_and_outputs_stay() -> None:
     plan = plan_pruning(Careless(), SHAPE, PruneRequest(0.5))
     assert {row.layer: row.outputs for row in plan.rows} == {"inner": (6, 3), "same": (3, 3)}
-    assert [skipped.layer for skipped in plan.skipped] == ["same"]
+    assert kinds(plan).keys() == {"same"}
 
 
 def test_planning_leaves_the_module_alone() -> None:
@@ -234,7 +251,7 @@ def test_a_plan_is_of_one_model() -> None:
     apply_plan(pruned, plan)
     with pytest.raises(ModelError, match=r"stem\.0' has 4 outputs, expected 8"):
         apply_plan(pruned, plan)
-    with pytest.raises(ModelError, match=r"a layer 'stem\.0' that this model does not have"):
+    with pytest.raises(ModelError, match=r"expected a layer 'stem\.0', got a model without it"):
         apply_plan(Stubborn(), plan)
 
 
@@ -247,12 +264,25 @@ def test_nothing_to_prune_is_said() -> None:
         plan_pruning(Constant(), SHAPE, PruneRequest(0.5))
 
 
-def test_the_table_has_every_layer_and_the_sums() -> None:
-    plan = plan_pruning(calibrated("msf-r3d-fsam"), CLIP.input_shape, PruneRequest(0.5))
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(plan.table())
-    text = console.export_text()
-    assert "stages.1.0.msl.branches.1.0" in text
-    assert "8 → 4" in text
-    assert f"{plan.parameters[0]:,} → {plan.parameters[1]:,}" in text
-    assert "none of its parameters belongs to one of them" in text
+def test_channels_beside_a_constant_are_not_followed() -> None:
+    plan = plan_pruning(Padded(), SHAPE, PruneRequest(0.5))
+    assert not any(row.outputs[0] != row.outputs[1] for row in plan.rows if row.layer == "conv")
+    assert kinds(plan)["conv"] is ReasonKind.not_followed
+
+
+def test_parts_of_a_split_that_one_layer_reads_in_turn_are_not_followed() -> None:
+    plan = plan_pruning(Twice(), SHAPE, PruneRequest(0.5))
+    assert {row.layer: row.outputs for row in plan.rows} == {"shared": (6, 3), "head": (4, 4)}
+    assert kinds(plan)["conv"] is ReasonKind.not_followed
+
+
+def test_channels_that_become_rows_are_not_followed() -> None:
+    plan = plan_pruning(Flattened(), SHAPE, PruneRequest(0.5))
+    assert kinds(plan)["conv"] is ReasonKind.not_followed
+
+
+def test_plans_written_before_reasons_had_a_kind_are_read() -> None:
+    document = plan_pruning(calibrated("r3d-18"), CLIP.input_shape, PruneRequest(0.5)).model_dump(mode="json")
+    for layer in document["skipped"]:
+        del layer["kind"]
+    assert [layer.kind for layer in PruningPlan.model_validate(document).skipped] == [""] * len(document["skipped"])
