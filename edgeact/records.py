@@ -16,7 +16,6 @@ __all__ = [
     "SCHEMA_VERSION",
     "Accuracy",
     "AccuracyRecord",
-    "Backend",
     "BundleRecord",
     "ClassAccuracy",
     "Interval",
@@ -42,7 +41,6 @@ __all__ = [
 SCHEMA_VERSION = "1.1"
 
 Precision = Literal["fp32", "fp16", "int8"]
-Backend = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "fake"]
 Verdict = Literal["chosen", "candidate", "rejected", "reference"]
 PairedVerdict = Literal["keeps", "loses", "undecided"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

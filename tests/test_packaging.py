@@ -150,7 +150,7 @@ def test_the_version_is_stated_once_for_all() -> None:
 
 
 def test_the_base_install_is_light() -> None:
-    assert {one.name for one in _base()} == {"numpy", "pydantic", "rich", "tomli", "typer"}
+    assert {one.name for one in _base()} == {"filelock", "numpy", "packaging", "pydantic", "rich", "tomli", "typer"}
 
 
 @pytest.mark.parametrize("extra", sorted(_extras()))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("errors", "storage", "extras", "progress", "clip", "records", "executors", "callable_package")
+GROUND = ("errors", "storage", "extras", "progress", "clip", "records", "schema", "executors", "callable_package")
 SHARED = "edgeact/__init__.py"  # the version and the table of the front door
 
 

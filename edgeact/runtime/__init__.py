@@ -1,11 +1,11 @@
-"""Running a bundle on a device: `load` it, then `predict` clips or `stream` a source."""
+"""Runtime of bundles on a device: `load` a bundle, then `predict` clips or `stream` a source."""
 
 from edgeact.runtime.backends import BACKENDS, Backend, BackendSession, FakeBackend, OpenRequest, get_backend
 from edgeact.runtime.choice import Choice, FallbackWarning, Rejected
 from edgeact.runtime.loading import OpenOptions, load, open_artifact
 from edgeact.runtime.prediction import Prediction, StageTimes, WindowResult, softmax
 from edgeact.runtime.recognizer import Recognizer
-from edgeact.runtime.session import Run, Session
+from edgeact.runtime.session import InferenceResult, Session
 
 __all__ = [
     "BACKENDS",
@@ -14,12 +14,12 @@ __all__ = [
     "Choice",
     "FakeBackend",
     "FallbackWarning",
+    "InferenceResult",
     "OpenOptions",
     "OpenRequest",
     "Prediction",
     "Recognizer",
     "Rejected",
-    "Run",
     "Session",
     "StageTimes",
     "WindowResult",

@@ -1,7 +1,7 @@
-"""What the runtime keeps between starts: engines and compiled kernels built here, and decisions taken here.
+"""What the runtime keeps between starts: engines and kernels compiled on this machine.
 
-Engines are executable code. They live in a folder that only the user can enter, under a key of everything they depend
-on, and a file is used only where the user's own list of vouched digests has it.
+Engines are executable code. They are kept in a folder that only the user can enter, under a key of everything they
+depend on, and a file is used only if its digest is in the user's list of vouched digests.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ Opened = TypeVar("Opened")
 
 
 def private_folder(path: Path) -> Path:
-    """Make `path`, open to nobody but the user, and return it; raises StorageError."""
+    """Create `path`, accessible to this user only, and return it; raises StorageError."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
     except OSError as error:
-        raise StorageError(f"cannot make the cache folder '{path}': {error.strerror or error}") from error
+        raise StorageError(f"cannot create the cache folder '{path}': {error.strerror or error}") from error
     return path
 
 
 def key_digest(key: Mapping[str, str]) -> str:
-    """SHA-256 of a key, whatever the order of its parts."""
+    """Return the SHA-256 of a key, independent of the order of its entries."""
     return hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
 
 
 class CodeCache:
-    """Machine code built on this machine, kept under keys of what it depends on; without a folder it keeps nothing."""
+    """Machine code compiled on this machine, by what it depends on; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def read(self, key: Mapping[str, str]) -> bytes | None:
-        """What was written under `key` by this user on this machine, or None."""
+        """Return the code that this user wrote under `key` on this machine, or None."""
         if self._folder is None:
             return None
         path = self._path(key)
@@ -57,7 +57,7 @@ class CodeCache:
             return None
         if is_vouched(hashlib.sha256(data).hexdigest()):
             return data
-        log.warning("%s was not written by this user on this machine and is built anew", path)
+        log.warning("ignoring %s: this user did not write the file on this machine", path)
         return None
 
     def write(self, key: Mapping[str, str], data: bytes) -> None:
@@ -69,22 +69,25 @@ class CodeCache:
         vouch(hashlib.sha256(data).hexdigest())
 
     def keep(self, key: Mapping[str, str], data: bytes) -> None:
-        """Write where it is possible; a full disk costs the next start some time, not this one its result."""
+        """Write `data` if possible; a full disk costs time at the next start, but not this result."""
         try:
             self.write(key, data)
         except StorageError as error:
-            log.warning("what was built is not kept: %s", error)
+            log.warning("compiled code is not kept: %s", error)
 
     def open_or_build(
         self, key: Mapping[str, str], build: Callable[[], bytes], open_code: Callable[[bytes], Opened]
     ) -> Opened:
-        """Open what is kept under `key`; where there is nothing, or it does not open any more, build it first."""
+        """Open the code kept under `key`; build it first if none is kept, or if it no longer opens.
+
+        Of several processes, one builds while the others wait.
+        """
         with self._lock(key):
             if (kept := self.read(key)) is not None:
                 try:
                     return open_code(kept)
                 except DeviceError as error:
-                    log.warning("a kept engine does not open any more and is built anew: %s", error)
+                    log.warning("a kept engine no longer opens and is built again: %s", error)
             built = build()
             opened = open_code(built)
             self.keep(key, built)
@@ -95,15 +98,12 @@ class CodeCache:
 
     @contextlib.contextmanager
     def _lock(self, key: Mapping[str, str]) -> Iterator[None]:
-        """Let one process build while the others wait; where the system has no flock, all of them build."""
-        try:
-            import fcntl
-        except ImportError:
-            fcntl = None  # type: ignore[assignment]
+        """Hold the lock of `key`; nothing is locked if the folder is not writable, because nothing is shared then."""
+        from filelock import FileLock  # loads asyncio, and only backends that compile code need a lock
+
         with contextlib.ExitStack() as stack:
-            if self._folder is not None and fcntl is not None:
-                with contextlib.suppress(StorageError, OSError):  # where nothing can be written, nothing is shared
+            if self._folder is not None:
+                with contextlib.suppress(StorageError, OSError):
                     private_folder(self._folder)
-                    handle = stack.enter_context(self._path(key).with_suffix(".lock").open("w"))
-                    fcntl.flock(handle, fcntl.LOCK_EX)
+                    stack.enter_context(FileLock(self._path(key).with_suffix(".lock")))
             yield

@@ -1,34 +1,42 @@
-"""Which artifact runs on which backend: the bundle's order of preference, held against what this machine can do."""
+"""Choice of artifact and backend: the bundle's order of preference against what this machine can run."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgeact.bundle import Artifact, Manifest
 from edgeact.errors import BackendUnavailableError, EdgeactError, UnknownNameError
 from edgeact.records import Precision
 from edgeact.runtime.backends import BACKENDS, Backend, get_backend
 
-__all__ = ["Candidate", "Choice", "FallbackWarning", "Rejected", "candidates", "none_left", "told", "unmet"]
-
-_BOUND = re.compile(r"(>=|<=|>|<|==)?\s*(\d+(?:\.\d+)*)")
+__all__ = [
+    "Candidate",
+    "Choice",
+    "FallbackWarning",
+    "Mismatch",
+    "Rejected",
+    "describe_rejected",
+    "find_candidates",
+    "find_mismatch",
+    "nothing_runs_error",
+]
 
 
 class FallbackWarning(UserWarning):
-    """The model runs, but not the way the bundle prefers."""
+    """The model runs, but not on the artifact or device that the bundle prefers."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A way to run the model that was not taken, and why."""
+    """An artifact on a backend that was not chosen, and why."""
 
     artifact: str
     backend: str
     error: EdgeactError
     rank: int
-    """Place in the bundle's order of preference, 0 is best."""
+    """Position in the bundle's order of preference, 0 is best."""
 
     def __str__(self) -> str:
         return f"{self.artifact} on {self.backend}: {self.error}"
@@ -36,16 +44,17 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to run the model that should work here."""
+    """An artifact on a backend that should run here."""
 
     artifact: Artifact
     backend: Backend
     rank: int
+    """Position in the bundle's order of preference, 0 is best."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs, where, and why not something else."""
+    """The artifact, backend and device that run the model, and why."""
 
     artifact: str
     precision: Precision
@@ -53,84 +62,98 @@ class Choice:
     device: str
     reason: str
     is_fallback: bool
-    """Whether something the bundle prefers was rejected."""
+    """Whether a candidate that the bundle prefers was rejected."""
     rejected: tuple[Rejected, ...]
 
 
-def candidates(
+class Mismatch(NamedTuple):
+    """A requirement of an artifact that the backend does not meet."""
+
+    fact: str
+    required: str
+    actual: str | None
+
+    def __str__(self) -> str:
+        return f"requires {self.fact} {self.required}, got {self.actual or 'none'}"
+
+
+def find_candidates(
     manifest: Manifest, artifact: str | None, backend: str | Backend | None, trust: Callable[[Artifact], None]
 ) -> tuple[list[Candidate], list[Rejected]]:
-    """Every way to run the model that the user's wishes leave, split into usable and rejected, best first.
+    """Return the usable and the rejected combinations of artifact and backend, best first.
 
-    `trust` raises for an engine that must not be opened. Raises UnknownNameError for an unknown name and
-    BackendUnavailableError for a backend that no artifact is made for.
+    `artifact` and `backend` restrict the combinations; `trust` raises for an engine that must not be opened. Raises
+    UnknownNameError for an unknown name and BackendUnavailableError for a backend that opens none of the artifacts.
     """
     usable: list[Candidate] = []
     rejected: list[Rejected] = []
-    known: dict[str, Backend] = {}
-    for rank, (one, name) in enumerate(_ways(manifest, artifact, backend)):
+    backends: dict[str, Backend] = {}
+    for rank, (option, name) in enumerate(_combinations(manifest, artifact, backend)):
         try:
-            if name not in known:
-                known[name] = _find(name, backend)
-            trust(one)
-            _check(one, known[name])
-            usable.append(Candidate(one, known[name], rank))
+            if name not in backends:
+                backends[name] = _find_backend(name, backend)
+            trust(option)
+            _check(option, backends[name])
+            usable.append(Candidate(option, backends[name], rank))
         except EdgeactError as error:
-            rejected.append(Rejected(one.name, name, error, rank))
+            rejected.append(Rejected(option.name, name, error, rank))
         except (ImportError, OSError) as error:
-            broken = BackendUnavailableError(f"{name} is installed but does not load: {error}; install it again")
-            rejected.append(Rejected(one.name, name, broken, rank))
+            broken = BackendUnavailableError(f"{name} is installed but does not load: {error}; install {name} again")
+            rejected.append(Rejected(option.name, name, broken, rank))
     return usable, rejected
 
 
-def none_left(rejected: list[Rejected]) -> EdgeactError:
-    """The error for a bundle that cannot run here: the one reason, or every way with the reason against it."""
+def nothing_runs_error(rejected: list[Rejected]) -> EdgeactError:
+    """Return the error for a bundle that cannot run here: the only reason, or all combinations with their reasons."""
     if len(rejected) == 1:
         return rejected[0].error
-    return BackendUnavailableError(f"nothing in the bundle runs here: {told(rejected)}")
+    return BackendUnavailableError(f"nothing in the bundle runs here: {describe_rejected(rejected)}")
 
 
-def told(rejected: Iterable[Rejected]) -> str:
-    """What was rejected and why, each distinct reason once."""
-    ways: dict[str, list[str]] = {}
-    for one in rejected:
-        ways.setdefault(str(one.error), []).append(f"{one.artifact} on {one.backend}")
-    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in ways.items())
+def describe_rejected(rejected: Iterable[Rejected]) -> str:
+    """Return what was rejected and why, in one line; each distinct reason appears once."""
+    combinations: dict[str, list[str]] = {}
+    for each in rejected:
+        combinations.setdefault(str(each.error), []).append(f"{each.artifact} on {each.backend}")
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in combinations.items())
 
 
-def unmet(requires: Mapping[str, str], facts: Mapping[str, str]) -> str | None:
-    """Which requirement the facts do not meet, in words; None where they meet all.
+def find_mismatch(requires: Mapping[str, str], facts: Mapping[str, str]) -> Mismatch | None:
+    """Return the first requirement that the facts do not meet, or None.
 
-    A requirement is a version or its beginning ('10.3'), several of which one must fit ('8.6, 8.9'), or bounds that all
-    must hold ('>=10.3,<11').
+    A requirement is a version or its prefix ('10.3'), alternatives of which one must match ('8.6, 8.9'), or bounds of
+    PEP 440 that all must hold ('>=10.3,<11').
     """
-    for key, wanted in requires.items():
-        have = facts.get(key)
-        if have is None or not _meets(have, wanted):
-            return f"needs {key} {wanted}, got {have or 'none'}"
+    for fact, required in requires.items():
+        actual = facts.get(fact)
+        if actual is None or not _meets(actual, required):
+            return Mismatch(fact, required, actual)
     return None
 
 
-def _ways(manifest: Manifest, artifact: str | None, backend: str | Backend | None) -> list[tuple[Artifact, str]]:
-    names = {one.name for one in manifest.artifacts}
+def _combinations(
+    manifest: Manifest, artifact: str | None, backend: str | Backend | None
+) -> list[tuple[Artifact, str]]:
+    names = {each.name for each in manifest.artifacts}
     if artifact is not None and artifact not in names:
         raise UnknownNameError("artifact", artifact, names)
-    chosen = [manifest.artifact(name) for name in ((artifact,) if artifact is not None else manifest.preferred)]
-    if isinstance(backend, str):
-        get_backend(backend)  # an unknown name is told with near ones
-        ways = [(one, backend) for one in chosen if backend in one.backends]
-        if not ways:
-            offered = sorted({name for one in chosen for name in one.backends})
-            raise BackendUnavailableError(
-                f"backend '{backend}' opens nothing of {[one.name for one in chosen]}; they are for {offered}"
-            )
-        return ways
-    if backend is not None:
-        return [(one, backend.name) for one in chosen]
-    return [(one, name) for one in chosen for name in one.backends]
+    artifacts = [manifest.artifact(name) for name in ((artifact,) if artifact is not None else manifest.preferred)]
+    if backend is None:
+        return [(each, name) for each in artifacts for name in each.backends]
+    if not isinstance(backend, str):
+        return [(each, backend.name) for each in artifacts]
+    get_backend(backend)  # raises for an unknown name, with the nearest known ones
+    combinations = [(each, backend) for each in artifacts if backend in each.backends]
+    if not combinations:
+        offered = sorted({name for each in artifacts for name in each.backends})
+        raise BackendUnavailableError(
+            f"backend '{backend}' opens none of the artifacts {', '.join(each.name for each in artifacts)}; "
+            f"expected one of {', '.join(offered)}"
+        )
+    return combinations
 
 
-def _find(name: str, backend: str | Backend | None) -> Backend:
+def _find_backend(name: str, backend: str | Backend | None) -> Backend:
     if backend is not None and not isinstance(backend, str):
         return backend
     if name not in BACKENDS:
@@ -143,30 +166,28 @@ def _check(artifact: Artifact, backend: Backend) -> None:
         raise BackendUnavailableError(f"{backend.name} does not open artifacts of kind {artifact.kind}")
     if reason := backend.why_unavailable():
         raise BackendUnavailableError(reason)
-    if artifact.requires and (against := unmet(artifact.requires, backend.facts())):
+    if artifact.requires and (mismatch := find_mismatch(artifact.requires, backend.facts())):
         raise BackendUnavailableError(
-            f"'{artifact.name}' {against}; choose another artifact, or export for this machine"
+            f"artifact '{artifact.name}' {mismatch}; choose another artifact, or export for this machine"
         )
 
 
-def _meets(have: str, wanted: str) -> bool:
-    parts = [part.strip() for part in wanted.split(",")]
-    bounds = [part for part in parts if part[:1] in "<>"]
-    exact = [part for part in parts if part not in bounds]
-    return all(_within(have, one) for one in bounds) and (not exact or any(_within(have, one) for one in exact))
+def _meets(actual: str, required: str) -> bool:
+    parts = [part.strip() for part in required.split(",")]
+    bounds = [part for part in parts if part[:1] in ("<", ">")]
+    alternatives = [part for part in parts if part not in bounds]
+    is_alternative = not alternatives or any(_matches(actual, each) for each in alternatives)
+    return is_alternative and all(_matches(actual, bound) for bound in bounds)
 
 
-def _within(have: str, bound: str) -> bool:
-    match = _BOUND.fullmatch(bound)
-    if match is None:
-        return have == bound
-    operator, text = match.groups()
-    limit = tuple(map(int, text.split(".")))
-    version = tuple(map(int, re.findall(r"\d+", have)))[: len(limit)]
-    version += (0,) * (len(limit) - len(version))
-    return {
-        ">=": version >= limit,
-        "<=": version <= limit,
-        ">": version > limit,
-        "<": version < limit,
-    }.get(operator or "==", version == limit)
+def _matches(actual: str, specifier: str) -> bool:
+    """Return whether a version satisfies a bound, or begins with a version; anything else must be equal."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # few artifacts have requirements
+    from packaging.version import InvalidVersion
+
+    is_bound = specifier[:1] in ("<", ">", "=")
+    try:
+        specifiers = SpecifierSet(specifier if is_bound else f"=={specifier}.*")
+        return specifiers.contains(actual, prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return actual == specifier

@@ -1,4 +1,4 @@
-"""Opening a bundle for recognition: choose, trust, open, and tell what was not possible."""
+"""Opening a bundle for recognition: choose, check trust, open, and report what was not possible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from edgeact.bundle import Artifact, Bundle, open_bundle, require_trust
 from edgeact.bundle.manifest import Role
 from edgeact.errors import BackendUnavailableError, DeviceError, ModelError, UsageError
 from edgeact.runtime.backends import Backend, OpenRequest
-from edgeact.runtime.choice import Candidate, Choice, FallbackWarning, Rejected, candidates, none_left, told
+from edgeact.runtime.choice import (
+    Candidate,
+    Choice,
+    FallbackWarning,
+    Rejected,
+    describe_rejected,
+    find_candidates,
+    nothing_runs_error,
+)
 from edgeact.runtime.decision import decide
 from edgeact.runtime.recognizer import Recognizer
 from edgeact.runtime.session import Session
@@ -23,14 +31,14 @@ __all__ = ["OpenOptions", "load", "open_artifact"]
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """How to open an artifact, whatever the backend."""
+    """Options of opening an artifact, for any backend."""
 
     device: str | None = None
     """One of the backend's `devices()`; None: the best one."""
     threads: int | None = None
-    """CPU threads; None: the library's own choice."""
+    """CPU threads; None: the library's default."""
     cache_folder: Path | None = None
-    """Where engines built here are kept; None: nothing is kept."""
+    """Folder for engines built on this machine; None: nothing is kept."""
 
 
 def load(
@@ -42,25 +50,29 @@ def load(
     threads: int | None = None,
     trust_engines: bool = False,
 ) -> Recognizer:
-    """Open the bundle at `path` on the best backend this machine has, or on what is asked for.
+    """Open the bundle at `path` on the best backend of this machine, or on the requested one.
 
-    Whatever is left open is chosen by the bundle's order of preference; that something better was not possible is
-    told by a FallbackWarning and in `Recognizer.choice`. `backend` may be a name or a backend of your own, e.g. a
-    FakeBackend. An engine in the bundle is executable code: it is opened only with `trust_engines` or if it was built
-    by this user on this machine. Raises children of BundleError, BackendUnavailableError, UnknownNameError, UsageError.
+    What the arguments leave open follows the bundle's order of preference. If a preferred artifact cannot run, a
+    FallbackWarning and `Recognizer.choice` say why. A bundle exported for another machine leaves the order to this
+    device: the first load times its artifacts, which takes seconds, or minutes if engines are built. The logger
+    `edgeact.runtime` announces each timing at level INFO, and later loads reuse the result.
+
+    `backend` may be a name or an instance, e.g. a FakeBackend. An engine in the bundle is executable code: it is opened
+    only with `trust_engines` or if this user built it on this machine. Raises children of BundleError,
+    BackendUnavailableError, UnknownNameError, UsageError.
     """
     if threads is not None and threads < 1:
         raise UsageError(f"threads: expected 1 or more, got {threads}")
     bundle = open_bundle(path)
     options = OpenOptions(device=device, threads=threads, cache_folder=cache_folder())
     trust = functools.partial(require_trust, bundle, trust_engines=trust_engines)
-    usable, rejected = candidates(bundle.manifest, artifact, backend, trust)
+    usable, rejected = find_candidates(bundle.manifest, artifact, backend, trust)
     session, choice = _open_first(bundle, usable, rejected, options)
     return Recognizer(bundle.manifest, session, choice, threads)
 
 
 def open_artifact(bundle: Bundle, artifact: Artifact, backend: Backend, options: OpenOptions) -> Session:
-    """Open one artifact on one backend, nothing else; the caller answers for the trust in an engine.
+    """Open one artifact on one backend; the caller is responsible for the trust in an engine.
 
     Raises BackendUnavailableError, DeviceError, ModelError.
     """
@@ -72,15 +84,15 @@ def open_artifact(bundle: Bundle, artifact: Artifact, backend: Backend, options:
 def _open_first(
     bundle: Bundle, usable: list[Candidate], rejected: list[Rejected], options: OpenOptions
 ) -> tuple[Session, Choice]:
-    """The first candidate that opens, in this device's own order where the bundle leaves the decision to it."""
+    """Open the first candidate that opens, in order of measured latency if the bundle leaves that to the device."""
 
     def open_candidate(candidate: Candidate) -> Session:
         return open_artifact(bundle, candidate.artifact, candidate.backend, options)
 
     best_rank = min((candidate.rank for candidate in usable), default=0)
-    passed = [one for one in rejected if one.rank < best_rank]
+    preferred = [each for each in rejected if each.rank < best_rank]
     decision = ""
-    if bundle.manifest.decide_on_device:
+    if bundle.manifest.decide_on_device and usable:
         key = {"bundle": bundle.digest, "device": str(options.device), "threads": str(options.threads)}
         usable, decision = decide(usable, key, open_candidate)
     for candidate in usable:
@@ -88,31 +100,34 @@ def _open_first(
             session = open_candidate(candidate)
         except (DeviceError, ModelError) as error:
             failure = Rejected(candidate.artifact.name, candidate.backend.name, error, candidate.rank)
-            passed.append(failure)
+            preferred.append(failure)
             rejected = [*rejected, failure]
             continue
-        return session, _tell(_choice(candidate, session, decision, passed, rejected), session)
-    raise none_left(rejected)
+        choice = _make_choice(candidate, session, decision, preferred, rejected)
+        _warn(choice, session)
+        return session, choice
+    raise nothing_runs_error(rejected)
 
 
-def _choice(
-    candidate: Candidate, session: Session, decision: str, passed: list[Rejected], rejected: list[Rejected]
+def _make_choice(
+    candidate: Candidate, session: Session, decision: str, preferred: list[Rejected], rejected: list[Rejected]
 ) -> Choice:
-    reason = decision or "the bundle's first choice of what was left open"
-    if passed:
-        reason = f"instead of {told(passed)}"
+    """Return the choice of `candidate`; `preferred` are rejected candidates that the bundle prefers."""
+    reason = decision or "the bundle's first choice"
+    if preferred:
+        reason = f"instead of {describe_rejected(preferred)}"
     return Choice(
         artifact=candidate.artifact.name,
         precision=candidate.artifact.precision,
         backend=candidate.backend.name,
         device=session.device,
         reason=reason,
-        is_fallback=bool(passed),
-        rejected=tuple(sorted(rejected, key=lambda one: one.rank)),
+        is_fallback=bool(preferred),
+        rejected=tuple(sorted(rejected, key=lambda each: each.rank)),
     )
 
 
-def _tell(choice: Choice, session: Session) -> Choice:
+def _warn(choice: Choice, session: Session) -> None:
     if choice.is_fallback:
         warnings.warn(
             f"running {choice.artifact} on {choice.backend} ({choice.device}) {choice.reason}",
@@ -121,7 +136,6 @@ def _tell(choice: Choice, session: Session) -> Choice:
         )
     for note in session.notes:
         warnings.warn(note, FallbackWarning, stacklevel=4)
-    return choice
 
 
 def _request(bundle: Bundle, artifact: Artifact, options: OpenOptions) -> OpenRequest:

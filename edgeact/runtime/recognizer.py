@@ -32,10 +32,10 @@ Image = NDArray[np.uint8]
 
 
 class Recognizer:
-    """A loaded bundle; `edgeact.runtime.load` makes it.
+    """A loaded bundle, as `edgeact.runtime.load` returns it.
 
-    Threads may share it: their predictions run one after the other, for it owns one input buffer that every
-    prediction overwrites. What it returns belongs to the caller. Use it as a context manager or call `close`.
+    Threads may share a recognizer: their predictions run one after the other, because every prediction overwrites
+    the same input buffer. Results belong to the caller. Use it as a context manager or call `close`.
     """
 
     def __init__(self, manifest: Manifest, session: Session, choice: Choice, threads: int | None = None) -> None:
@@ -53,19 +53,19 @@ class Recognizer:
 
     @property
     def clip(self) -> ClipSpec:
-        """How many frames it takes, at which rate, and how they are prepared."""
+        """The clip contract: number of frames, rate and preprocessing."""
         return self.manifest.clip
 
     def predict(self, frames: Image | Sequence[Image], *, order: Literal["rgb", "bgr"] = "rgb") -> Prediction:
         """Classify one clip: T frames uint8 (H, W, 3) of any size, as one array (T, H, W, 3) or a sequence.
 
-        `order` tells the frames' channels; OpenCV delivers 'bgr'. Raises InputError for other frames, UsageError
-        for another order.
+        `order` is the order of the frames' channels; OpenCV delivers 'bgr'. Raises InputError for other frames,
+        UsageError for another order.
         """
         if order not in ("rgb", "bgr"):
             raise UsageError(f"order: expected 'rgb' or 'bgr', got '{order}'")
         with self._lock:
-            preprocess = self._preprocess = self._preprocess or self._preprocessor()
+            preprocess = self._preprocess = self._preprocess or self._make_preprocessor()
             started_ns = time.perf_counter_ns()
             clip = preprocess(frames, order=order)
             prepared_ns = time.perf_counter_ns()
@@ -74,24 +74,27 @@ class Recognizer:
         total_ms = (time.perf_counter_ns() - started_ns) / 1e6
         return Prediction(self.labels, scores, StageTimes((prepared_ns - started_ns) / 1e6, inference_ms, total_ms))
 
-    def _preprocessor(self) -> Preprocessor:
+    def _make_preprocessor(self) -> Preprocessor:
         require("cv2", "video")
         from edgeact.video import Preprocessor
 
         return Preprocessor(self.clip, threads=self._threads)
 
     def logits(self, clip: Array) -> Array:
-        """Logits float32 (classes,) of one preprocessed clip, float32 (1, 3, T, H, W); for evaluation and parity."""
+        """Return logits float32 (classes,) of one preprocessed clip, float32 (1, 3, T, H, W).
+
+        For evaluation and parity. Raises InputError, ModelError, DeviceError or UsageError as `Session.run` does.
+        """
         logits: Array = self.session.run(clip).logits[0]
         return logits
 
     def stream(self, source: str | int | Path, hop_s: float | None = None) -> Generator[WindowResult, None, None]:
-        """One result a window from a file, camera index, address or GStreamer pipeline (`edgeact.video.open_source`).
+        """Yield one result per window of a file, camera, address or GStreamer pipeline (`edgeact.video.open_source`).
 
-        Windows start every `hop_s` seconds, by default one after the other. Frames are chosen by time stamp at the
-        trained rate. A file is classified completely; a live source never lags: of the windows that came while the
-        model was busy only the newest is kept, and the result tells how many were dropped. The source is opened by
-        the first result asked for, and released when the iteration ends, is closed, or fails.
+        Windows start every `hop_s` seconds, by default without overlap. Frames are chosen by time stamp at the rate of
+        training. A file is classified completely. A live source never lags: of the windows that arrive while the model
+        is busy only the newest is classified, and the result counts the dropped ones. The source is opened by the
+        first `next`, and released when the iteration ends, is closed, or fails.
         Raises VideoError, and UsageError for a hop that is not positive.
         """
         require("cv2", "video")

@@ -1,4 +1,4 @@
-"""From a source of frames to one result a window; a recording is never cut short, a live source never lags."""
+"""Predictions of a stream of frames, one per window: a recording is classified completely, a live source never lags."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeact.clip import ClipSpec
 from edgeact.runtime.prediction import Prediction, WindowResult
@@ -18,13 +21,13 @@ __all__ = ["stream_windows"]
 
 log = logging.getLogger("edgeact.runtime")
 
-_LONGEST_GOODBYE_S = 5.0
+_READER_JOIN_TIMEOUT_S = 5.0
 
-Predict = Callable[[Sequence[Any]], Prediction]
+Predict = Callable[[Sequence[NDArray[np.uint8]]], Prediction]
 
 
 class LiveFrames(Protocol):
-    """What a live source is to this file."""
+    """A live source, e.g. `edgeact.video.LiveSource`."""
 
     dropped_frames: int
 
@@ -36,17 +39,17 @@ class LiveFrames(Protocol):
 def stream_windows(
     predict: Predict, clip: ClipSpec, source: str | int | Path, hop_s: float | None
 ) -> Generator[WindowResult, None, None]:
-    """Open `source` when the first result is asked for, and release it when the iteration ends or is closed."""
+    """Open `source` at the first `next`, and release it when the iteration ends, is closed, or fails."""
     from edgeact.video import ClipBuffer, LiveSource, open_source
 
     notes: list[str] = []
 
-    def tell(text: str) -> None:
-        log.info("%s", text)  # at once, the next result may be long in coming
+    def add_note(text: str) -> None:
+        log.info("%s", text)  # at once: the next result may take long
         notes.append(text)
 
-    buffer = ClipBuffer(clip, hop_s, on_note=tell)
-    opened = open_source(source, on_note=tell)
+    buffer = ClipBuffer(clip, hop_s, on_note=add_note)
+    opened = open_source(source, on_note=add_note)
     if isinstance(opened, LiveSource):
         yield from live_results(predict, buffer, opened, notes)
     else:
@@ -56,7 +59,7 @@ def stream_windows(
 def recorded_results(
     predict: Predict, buffer: ClipBuffer, source: RecordedSource, notes: list[str]
 ) -> Generator[WindowResult, None, None]:
-    """Every window, in order."""
+    """Classify every window in order."""
     with source:
         for frame in source:
             for window in buffer.push(frame):
@@ -68,32 +71,33 @@ def recorded_results(
 def live_results(
     predict: Predict, buffer: ClipBuffer, source: LiveFrames, notes: list[str]
 ) -> Generator[WindowResult, None, None]:
-    """The newest window whenever the model is free."""
+    """Classify the newest window whenever the model is free."""
     mailbox = _Mailbox()
     reader = threading.Thread(target=_read, args=(source, buffer, mailbox), name="edgeact-windows", daemon=True)
     reader.start()
     frames_dropped = 0
     try:
-        while (taken := mailbox.take()) is not None:
-            window, windows_dropped = taken
+        while (received := mailbox.take()) is not None:
+            window, windows_dropped = received
             lost, frames_dropped = source.dropped_frames - frames_dropped, source.dropped_frames
             yield _result(predict, window, notes, windows_dropped, lost)
     finally:
         mailbox.stop()
         source.close()
-        reader.join(_LONGEST_GOODBYE_S)  # a read that hangs in a driver must not hang the program
+        reader.join(_READER_JOIN_TIMEOUT_S)  # a read that hangs in a driver must not hang the program
 
 
 def _result(
     predict: Predict, window: Window, notes: list[str], windows_dropped: int = 0, frames_dropped: int = 0
 ) -> WindowResult:
-    told = tuple(notes)
-    del notes[: len(told)]
-    return WindowResult(window.start_s, window.end_s, predict(window.frames), windows_dropped, frames_dropped, told)
+    new_notes = tuple(notes)
+    del notes[: len(new_notes)]
+    prediction = predict(window.frames)
+    return WindowResult(window.start_s, window.end_s, prediction, windows_dropped, frames_dropped, new_notes)
 
 
 def _read(source: LiveFrames, buffer: ClipBuffer, mailbox: _Mailbox) -> None:
-    """Body of the reader's thread: frames are taken as they come, so that time stamps stay dense."""
+    """Body of the reader's thread: frames are read as they arrive, so that their time stamps stay exact."""
     failure: Exception | None = None
     try:
         for frame in source:
@@ -103,13 +107,13 @@ def _read(source: LiveFrames, buffer: ClipBuffer, mailbox: _Mailbox) -> None:
                 break
         for window in buffer.finish():
             mailbox.put(window)
-    except Exception as error:  # raised again where the results are taken
+    except Exception as error:  # raised again in `take`, on the caller's thread
         failure = error
     mailbox.end(failure)
 
 
 class _Mailbox:
-    """Holds one window: a newer one replaces it, and the replaced are counted."""
+    """Holds one window: a newer window replaces it, and the replaced ones are counted."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -126,16 +130,19 @@ class _Mailbox:
             self._changed.notify()
 
     def take(self) -> tuple[Window, int] | None:
-        """The window with the number of those it replaced, or None after the end; raises what the reader met."""
+        """Wait for a window and return it with the number of replaced ones; None after the end.
+
+        Raises the reader's error.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._window is not None or self._ended)
             if self._window is None:
                 if self._failure is not None:
                     raise self._failure
                 return None
-            taken = self._window, self._replaced
+            received = self._window, self._replaced
             self._window, self._replaced = None, 0
-            return taken
+            return received
 
     def end(self, failure: Exception | None) -> None:
         with self._changed:

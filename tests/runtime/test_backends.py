@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import openvino
 import pytest
 
+from edgeact.bundle.manifest import Kind
+from edgeact.devices import list_profiles, load_profile
+from edgeact.devices.profile import BackendName
 from edgeact.errors import (
     BackendUnavailableError,
     DeviceError,
@@ -24,6 +27,13 @@ RUN_HERE = [name for name in BACKENDS if get_backend(name).why_unavailable() is 
 
 def test_the_two_cpu_backends_run_here() -> None:
     assert {"onnxruntime", "openvino"} <= set(RUN_HERE)
+
+
+def test_every_table_of_backends_has_the_same_names() -> None:
+    assert set(get_args(BackendName)) == set(BACKENDS)
+    by_boards = {name for board in list_profiles() for name in load_profile(board).backends}
+    assert by_boards == set(BACKENDS)
+    assert set(get_args(Kind)) == {kind for name in BACKENDS for kind in get_backend(name).kinds}
 
 
 def test_unknown_backend_names_the_nearest() -> None:

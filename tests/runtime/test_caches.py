@@ -73,7 +73,7 @@ def test_without_a_folder_nothing_is_kept() -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="cannot make the cache folder"):
+    with pytest.raises(StorageError, match="cannot create the cache folder"):
         CodeCache(tmp_path / "file" / "engines").write(KEY, b"code")
 
 
@@ -84,7 +84,7 @@ def test_a_disk_that_takes_nothing_costs_no_result(tmp_path: Path) -> None:
 
 
 def test_two_processes_at_once_build_once(tmp_path: Path) -> None:
-    """flock belongs to the open file, so two threads stand for two processes."""
+    """The lock belongs to the open file, so threads stand for processes."""
     cache, builder = CodeCache(tmp_path), Builder(b"one", b"two")
 
     def slowly() -> bytes:
@@ -93,5 +93,5 @@ def test_two_processes_at_once_build_once(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         opened = [pool.submit(cache.open_or_build, KEY, slowly, builder.open_code) for _ in range(4)]
-    assert {one.result() for one in opened} == {"one"}
+    assert {future.result() for future in opened} == {"one"}
     assert builder.built == 1

@@ -1,4 +1,4 @@
-"""What is chosen, what is rejected with which reason, and that a fallback is told."""
+"""What is chosen, what is rejected and why, and that a fallback is reported."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from edgeact.errors import (
     UsageError,
 )
 from edgeact.runtime import FakeBackend, FallbackWarning
-from edgeact.runtime.choice import unmet
+from edgeact.runtime.choice import Mismatch, find_mismatch
 from tests.runtime.making import Way, make_bundle, tiny_onnx
 
 ENGINE = Way("engine", ("tensorrt-rtx",), "tensorrt-rtx-engine", {"tiny.engine": ("engine", b"machine code")})
 
 
-def test_the_first_way_that_runs_is_taken_silently(tmp_path: Path) -> None:
+def test_the_first_artifact_that_runs_is_chosen_without_warning(tmp_path: Path) -> None:
     path = make_bundle(
         tmp_path / "b.edgeact", [Way("first", ("openvino", "onnxruntime")), Way("second", ("openvino",))]
     ).path
@@ -33,7 +33,7 @@ def test_the_first_way_that_runs_is_taken_silently(tmp_path: Path) -> None:
     assert (choice.artifact, choice.backend, choice.device, choice.is_fallback) == ("first", "openvino", "CPU", False)
 
 
-def test_a_fallback_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_fallback_is_reported_with_its_reason(tmp_path: Path) -> None:
     path = make_bundle(tmp_path / "b.edgeact", [Way("jetson", ("tensorrt",)), Way("cpu", ("openvino",))]).path
     with pytest.warns(
         FallbackWarning, match=r"running cpu on openvino \(CPU\) instead of jetson on tensorrt: .*JetPack"
@@ -41,17 +41,17 @@ def test_a_fallback_is_told_with_its_reason(tmp_path: Path) -> None:
         recognizer = runtime.load(path)
     recognizer.close()
     assert recognizer.choice.is_fallback
-    assert [(one.artifact, one.backend) for one in recognizer.choice.rejected] == [("jetson", "tensorrt")]
+    assert [(each.artifact, each.backend) for each in recognizer.choice.rejected] == [("jetson", "tensorrt")]
 
 
 def test_the_warning_points_at_the_callers_line(tmp_path: Path) -> None:
     path = make_bundle(tmp_path / "b.edgeact", [Way("a", ("tensorrt",)), Way("b", ("openvino",))]).path
-    with pytest.warns(FallbackWarning) as told:
+    with pytest.warns(FallbackWarning) as caught:
         runtime.load(path).close()
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
 
 
-def test_a_backend_that_fails_to_open_is_passed_over_and_told(tmp_path: Path) -> None:
+def test_a_backend_that_fails_to_open_is_skipped_and_reported(tmp_path: Path) -> None:
     ways = [Way("broken", ("openvino",), members={"bad.onnx": ("graph", b"not a graph")}), Way("good", ("openvino",))]
     path = make_bundle(tmp_path / "b.edgeact", ways).path
     with pytest.warns(FallbackWarning, match="broken on openvino: openvino failed while opening"):
@@ -69,7 +69,7 @@ def test_the_users_choice_is_kept(tmp_path: Path) -> None:
         assert recognizer.choice.artifact == "two"
 
 
-def test_a_reason_is_told_once_for_all_it_rejects(tmp_path: Path) -> None:
+def test_a_reason_is_stated_once_for_all_that_it_rejects(tmp_path: Path) -> None:
     ways = [Way("one", ("abacus",)), Way("two", ("abacus",))]
     with pytest.raises(BackendUnavailableError) as caught:
         runtime.load(make_bundle(tmp_path / "b.edgeact", ways).path)
@@ -86,7 +86,7 @@ def test_nothing_that_runs_lists_every_reason(tmp_path: Path) -> None:
     path = make_bundle(tmp_path / "b.edgeact", ways).path
     with pytest.raises(BackendUnavailableError) as caught:
         runtime.load(path)
-    for part in ("jetson on tensorrt", "no backend 'abacus'", "needs openvino >=3000, got 20"):
+    for part in ("jetson on tensorrt", "no backend 'abacus'", "requires openvino >=3000, got 20"):
         assert part in str(caught.value)
 
 
@@ -98,18 +98,20 @@ def test_nothing_that_runs_lists_every_reason(tmp_path: Path) -> None:
         (
             {"backend": "openvino"},
             BackendUnavailableError,
-            r"opens nothing of \['fp32'\]; they are for \['onnxruntime'\]",
+            r"backend 'openvino' opens none of the artifacts fp32; expected one of onnxruntime",
         ),
         ({"threads": 0}, UsageError, "threads: expected 1 or more, got 0"),
         ({"device": "CUDA:7"}, BackendUnavailableError, "CUDA:7"),
     ],
 )
-def test_wishes_that_cannot_be_met(bundle_path: Path, arguments: dict[str, object], error: type, message: str) -> None:
+def test_arguments_that_nothing_meets(
+    bundle_path: Path, arguments: dict[str, object], error: type, message: str
+) -> None:
     with pytest.raises(error, match=message):
         runtime.load(bundle_path, **arguments)  # type: ignore[arg-type]
 
 
-def test_a_strangers_engine_is_refused(tmp_path: Path) -> None:
+def test_an_untrusted_engine_is_refused(tmp_path: Path) -> None:
     path = make_bundle(tmp_path / "b.edgeact", [ENGINE]).path
     with pytest.raises(UntrustedEngineError, match="executable code"):
         runtime.load(path)
@@ -125,7 +127,7 @@ def test_an_engine_opens_when_trusted_or_vouched_for(tmp_path: Path) -> None:
     runtime.load(bundle.path, backend=backend, trust_engines=True).close()
     vouch(bundle.manifest.members[0].sha256)
     runtime.load(bundle.path, backend=backend).close()
-    assert [one.graph for one in backend.opened] == [b"machine code"] * 2
+    assert [request.graph for request in backend.opened] == [b"machine code"] * 2
 
 
 def test_without_trust_the_engine_is_rebuilt_from_the_graph(tmp_path: Path) -> None:
@@ -133,28 +135,31 @@ def test_without_trust_the_engine_is_rebuilt_from_the_graph(tmp_path: Path) -> N
     backend = FakeBackend()
     with pytest.warns(FallbackWarning, match="executable code"):
         runtime.load(make_bundle(tmp_path / "b.edgeact", ways).path, backend=backend).close()
-    assert [one.kind for one in backend.opened] == ["onnx"]
+    assert [request.kind for request in backend.opened] == ["onnx"]
 
 
-def test_requirements_are_held_against_the_backends_facts(tmp_path: Path) -> None:
+def test_requirements_are_compared_with_the_backends_facts(tmp_path: Path) -> None:
     needs = Way("engine", ("fake",), requires={"sm": "8.9", "tensorrt-rtx": "1.7.1"})
     path = make_bundle(tmp_path / "b.edgeact", [needs]).path
     runtime.load(path, backend=FakeBackend(properties={"sm": "8.9", "tensorrt-rtx": "1.7.1.116"})).close()
-    with pytest.raises(BackendUnavailableError, match=r"'engine' needs sm 8\.9, got 8\.6"):
+    with pytest.raises(BackendUnavailableError, match=r"'engine' requires sm 8\.9, got 8\.6"):
         runtime.load(path, backend=FakeBackend(properties={"sm": "8.6", "tensorrt-rtx": "1.7.1.116"}))
 
 
-def test_members_go_where_they_belong(tmp_path: Path) -> None:
+def test_a_request_has_members_by_role(tmp_path: Path) -> None:
     recipe = Way("trt", ("fake",), "tensorrt-recipe", {"g.onnx": ("graph", b"G"), "r.json": ("recipe", b"R")})
     ir = Way("ir", ("fake",), "openvino-ir", {"m.xml": ("graph", b"X"), "m.bin": ("weights", b"W")})
     path = make_bundle(tmp_path / "b.edgeact", [recipe, ir]).path
     backend = FakeBackend()
     for name in ("trt", "ir"):
         runtime.load(path, backend=backend, artifact=name).close()
-    assert [(one.graph, one.weights, one.recipe) for one in backend.opened] == [(b"G", None, b"R"), (b"X", b"W", None)]
+    assert [(request.graph, request.weights, request.recipe) for request in backend.opened] == [
+        (b"G", None, b"R"),
+        (b"X", b"W", None),
+    ]
 
 
-def test_a_backend_of_the_users_own_reports_its_failure(bundle_path: Path) -> None:
+def test_a_backend_instance_reports_its_failure(bundle_path: Path) -> None:
     with pytest.raises(BackendUnavailableError, match="under repair"):
         runtime.load(bundle_path, backend=FakeBackend(unavailable="under repair"))
     with pytest.raises(DeviceError, match="broken"):
@@ -162,7 +167,7 @@ def test_a_backend_of_the_users_own_reports_its_failure(bundle_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("have", "wanted", "met"),
+    ("actual", "required", "met"),
     [
         ("8.9", "8.9", True),
         ("8.6", "8.9", False),
@@ -176,14 +181,24 @@ def test_a_backend_of_the_users_own_reports_its_failure(bundle_path: Path) -> No
         ("8.7", "8.6, 8.9, 12.0", False),
         ("linux", "linux", True),
         ("linux", "windows", False),
+        ("10.3.0.30", ">=10,<11", True),
+        ("11.0rc1", ">=11", False),
+        ("11.4.1+jp7", ">=11", True),
+        ("1.7.1.116", "==1.7.1.116", True),
+        ("1.7.1.116", "1.7.1.116", True),
+        ("8.5.2.2", "<11", True),
+        ("unknown", ">=10", False),
     ],
 )
-def test_requirements(have: str, wanted: str, met: bool) -> None:
-    assert (unmet({"key": wanted}, {"key": have}) is None) is met
+def test_requirements(actual: str, required: str, met: bool) -> None:
+    expected = None if met else Mismatch("key", required, actual)
+    assert find_mismatch({"key": required}, {"key": actual}) == expected
 
 
 def test_an_unknown_fact_is_not_met() -> None:
-    assert unmet({"sm": "8.9"}, {}) == "needs sm 8.9, got none"
+    mismatch = find_mismatch({"sm": "8.9"}, {})
+    assert mismatch == Mismatch("sm", "8.9", None)
+    assert str(mismatch) == "requires sm 8.9, got none"
 
 
 def test_a_library_that_does_not_load_is_a_reason(bundle_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Timing on the device: the fastest wins, once, and what was decided is remembered."""
+"""Timing on the device: the fastest artifact wins, and the decision is kept."""
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,10 @@ def _decide(bundle: Bundle, candidates: list[Candidate]) -> tuple[list[str], str
         return open_artifact(bundle, candidate.artifact, candidate.backend, OpenOptions())
 
     ordered, text = decide(candidates, {"bundle": bundle.digest}, open_candidate)
-    return [one.artifact.name for one in ordered], text
+    return [candidate.artifact.name for candidate in ordered], text
 
 
-def test_the_fastest_comes_first_and_is_remembered(bundle: Bundle) -> None:
+def test_the_fastest_comes_first_and_is_kept(bundle: Bundle) -> None:
     slow, fast = _slow(8.0), _slow(0.5)
     names, text = _decide(bundle, _candidates(bundle, slow, fast))
     assert names == ["fp16", "int8"]
@@ -52,17 +53,17 @@ def test_the_fastest_comes_first_and_is_remembered(bundle: Bundle) -> None:
     assert len(slow.opened) == slow.closed == len(fast.opened) == 1
 
 
-def test_what_does_not_open_is_not_chosen(bundle: Bundle) -> None:
+def test_an_artifact_that_does_not_open_is_not_chosen(bundle: Bundle) -> None:
     names, text = _decide(bundle, _candidates(bundle, FakeBackend(fail_open="broken"), _slow(1.0)))
     assert names[0] == "fp16"
     assert "int8" not in text
 
 
-def test_an_unreadable_memory_is_measured_anew(bundle: Bundle, cache: Path) -> None:
+def test_an_unreadable_file_is_measured_again(bundle: Bundle, cache: Path) -> None:
     candidates = _candidates(bundle, _slow(3.0), _slow(0.1))
     _decide(bundle, candidates)
-    (remembered,) = (cache / "decisions").iterdir()
-    remembered.write_text("{broken")
+    (kept,) = (cache / "decisions").iterdir()
+    kept.write_text("{broken")
     assert _decide(bundle, candidates)[0][0] == "fp16"
 
 
@@ -73,8 +74,11 @@ def test_one_artifact_leaves_nothing_to_decide(tmp_path: Path) -> None:
     assert not backend.opened
 
 
-def test_load_tells_what_was_decided(tmp_path: Path) -> None:
+def test_load_states_and_announces_the_decision(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "edgeact.runtime")
     ways = [Way("one", ("onnxruntime",)), Way("two", ("onnxruntime",))]
     with runtime.load(make_bundle(tmp_path / "b.edgeact", ways, decide=True).path, threads=1) as recognizer:
         assert recognizer.choice.reason.startswith("decided on this device")
         assert not recognizer.choice.is_fallback
+    assert "timing one on onnxruntime, once for this device (1 of 2)" in caplog.messages
+    assert "timing two on onnxruntime, once for this device (2 of 2)" in caplog.messages

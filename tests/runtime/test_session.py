@@ -1,4 +1,4 @@
-"""The one caller: arrays, state, errors, threads."""
+"""The session: arrays, state, errors, threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "list": ([1.0], r"expected a numpy array, got list"),
     "shape": (np.zeros((1, 3, 4, 8, 16), np.float32), r"shape \(1, 3, 4, 16, 16\), got float32 of shape \(1, 3, 4, 8"),
     "dtype": (np.zeros(CLIP.input_shape), r"expected float32 .* got float64"),
-    "nan": (np.full(CLIP.input_shape, np.nan, np.float32), r"got 3072 NaN or infinite ones of 3072"),
+    "nan": (np.full(CLIP.input_shape, np.nan, np.float32), r"got 3072 NaN or infinite values of 3072"),
     "infinity": (np.full(CLIP.input_shape, np.inf, np.float32), r"expected finite values"),
 }
 

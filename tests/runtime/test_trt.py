@@ -1,4 +1,4 @@
-"""TensorRT's side as far as it goes without a GPU: the real TensorRT for RTX parses, builds, serializes, refuses."""
+"""TensorRT without a GPU: the real TensorRT for RTX parses, builds, serializes and refuses."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_layers_that_must_stay_in_fp32_are_part_of_the_options(precision: str, f
     assert options.builder_flags == (*flags, "OBEY_PRECISION_CONSTRAINTS")
     free = build_options(RELEASES["8.5"], request(precision=precision, recipe=b'{"typing": "weak"}'))
     assert repr(free) != repr(options), "engines are kept by it"
-    config = StandInConfig()
+    config: Any = StandInConfig()
     _configure(RELEASES["8.5"], config, options)
     assert config.flags == [RELEASES["8.5"].BuilderFlag.__members__[flag] for flag in options.builder_flags]
 
@@ -333,7 +333,7 @@ def _engine(shape: tuple[int, ...] = CLIP.input_shape, dtype: str = "FLOAT") -> 
 def cuda() -> Cuda:
     pytest.importorskip("cuda.bindings", reason="cuda-python is not installed")
     wrapper = Cuda()
-    wrapper._runtime = StandInCuda()
+    wrapper._runtime = StandInCuda()  # type: ignore[assignment]
     return wrapper
 
 

@@ -1,4 +1,4 @@
-"""Inference libraries, one file each; this table is the whole registry."""
+"""Backends, one file per inference library; the table below is the whole registry."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BACKENDS: Mapping[str, str] = MappingProxyType(
         "tensorrt-rtx": "edgeact.runtime.backends.tensorrt_rtx:TensorRtRtxBackend",
     }
 )
-"""Name -> 'module:attribute' of a class that takes no arguments."""
+"""Name -> 'module:class'; the class takes no arguments."""
 
 
 def get_backend(name: str) -> Backend:
-    """The backend called `name`, available or not; raises UnknownNameError."""
+    """Return the backend `name`, available or not; raises UnknownNameError."""
     if name not in BACKENDS:
         raise UnknownNameError("backend", name, BACKENDS)
     module, attribute = BACKENDS[name].split(":")

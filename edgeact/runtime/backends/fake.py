@@ -1,4 +1,4 @@
-"""A backend without a library: for tests of whatever is built on the runtime."""
+"""A backend without a library, for tests of applications."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["FakeBackend"]
 
 
 class FakeBackendError(Exception):
-    """Stands for the errors of a real library: `edgeact.runtime.Session` must map it."""
+    """Stands for the errors of a real library, which `edgeact.runtime.Session` maps."""
 
 
 @dataclass
 class FakeBackend:
-    """Answers what it is told to; pass it as `edgeact.runtime.load(path, backend=FakeBackend(...))`.
+    """Returns given logits; pass an instance as `edgeact.runtime.load(path, backend=FakeBackend(...))`.
 
-    `logits`: a function from the clip `(1, 3, T, H, W)` to `(classes,)` logits, or those logits; by default class 0
-    wins. `unavailable`: a reason not to be usable. `fail_open`, `fail_run`: text of an error of its "library".
-    Opened requests are kept in `opened`, and `closed` counts the closed sessions.
+    `logits`: a function from the clip `(1, 3, T, H, W)` to logits `(classes,)`, or constant logits; by default class 0
+    wins. `unavailable`: a reason why the backend cannot be used. `fail_open`, `fail_run`: text of an error of the
+    "library". `opened` lists all requests, and `closed` counts the closed sessions.
     """
 
     logits: Callable[[Array], Array] | Array | None = None
@@ -38,31 +38,31 @@ class FakeBackend:
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        """Every kind."""
+        """All kinds of artifacts."""
         return frozenset(typing.get_args(Kind))
 
     def why_unavailable(self) -> str | None:
-        """What it was made with."""
+        """Return `unavailable`."""
         return self.unavailable
 
     def version(self) -> str:
-        """Always '0'."""
+        """Return '0'."""
         return "0"
 
     def devices(self) -> tuple[str, ...]:
-        """One."""
+        """Return ('CPU',)."""
         return ("CPU",)
 
     def facts(self) -> Mapping[str, str]:
-        """What it was made with."""
+        """Return `properties`."""
         return self.properties
 
     def errors(self) -> tuple[type[Exception], ...]:
-        """Its own class."""
+        """Return FakeBackendError."""
         return (FakeBackendError,)
 
     def open(self, request: OpenRequest, /) -> BackendSession:
-        """Remember the request, and answer or fail as told."""
+        """Record the request; raises FakeBackendError if `fail_open` is set."""
         if self.fail_open is not None:
             raise FakeBackendError(self.fail_open)
         self.opened.append(request)
@@ -81,11 +81,9 @@ class _FakeSession:
     def run(self, clip: Array, /) -> Array:
         if self._backend.fail_run is not None:
             raise FakeBackendError(self._backend.fail_run)
-        logits = self._backend.logits
-        if logits is None:
-            logits = self._default
-        answer = logits(clip) if callable(logits) else logits
-        return np.array(answer, dtype=np.float32)[np.newaxis]
+        logits = self._default if self._backend.logits is None else self._backend.logits
+        values = logits(clip) if callable(logits) else logits
+        return np.array(values, dtype=np.float32)[np.newaxis]
 
     def close(self) -> None:
         self._backend.closed += 1

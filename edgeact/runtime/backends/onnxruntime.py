@@ -33,24 +33,24 @@ class OnnxRuntimeBackend:
     kinds: frozenset[Kind] = frozenset({"onnx"})
 
     def why_unavailable(self) -> str | None:
-        """The missing package, if it is missing."""
+        """Return that the package is missing, else None."""
         return None if is_installed("onnxruntime") else str(MissingExtraError("onnxruntime", "onnxruntime"))
 
     def version(self) -> str:
-        """Of the installed package."""
+        """Return the version of the installed package."""
         return module_version(_library())
 
     def devices(self) -> tuple[str, ...]:
-        """Providers this build has; whether a GPU is really there shows only when a model is opened."""
+        """Return the providers of this build; whether a GPU really works shows only when a model is opened."""
         built_in = _library().get_available_providers()
         return tuple(device for device, provider in _PROVIDERS.items() if provider in built_in)
 
     def facts(self) -> Mapping[str, str]:
-        """Its version."""
+        """Return the version."""
         return {"onnxruntime": self.version()}
 
     def errors(self) -> tuple[type[Exception], ...]:
-        """All of its native module's exceptions, and RuntimeError for what its providers throw."""
+        """Return all exceptions of the native module, and RuntimeError and ValueError, which providers raise."""
         require("onnxruntime", "onnxruntime")
         state = require("onnxruntime.capi.onnxruntime_pybind11_state", "onnxruntime")
         native = tuple(
@@ -59,12 +59,12 @@ class OnnxRuntimeBackend:
         return (*native, RuntimeError, ValueError)
 
     def open(self, request: OpenRequest, /) -> BackendSession:
-        """Open on one provider; a provider asked for by name that does not start is an error, else it is told."""
+        """Open on one provider; if it does not start, raise if it was requested by name, else add a note."""
         library = _library()
         device = request.device or self._best_device(request)
         if device not in self.devices():
             raise BackendUnavailableError(
-                f"onnxruntime: device '{device}' is not in this build, which has {', '.join(self.devices())}; "
+                f"onnxruntime: this build does not have device '{device}', only {', '.join(self.devices())}; "
                 "on an x86-64 machine with an NVIDIA GPU install onnxruntime-gpu instead of onnxruntime "
                 "(on a Jetson only wheels built for its JetPack work)"
             )
@@ -76,10 +76,10 @@ class OnnxRuntimeBackend:
             if request.device is not None:
                 raise BackendUnavailableError(f"{note}; check the driver, CUDA and cuDNN, or choose device CPU")
             notes = (note,)
-        return _Session(session, request, notes)
+        return _OnnxRuntimeSession(session, request, notes)
 
     def _best_device(self, request: OpenRequest) -> str:
-        # The CUDA provider has no INT8 convolution, it would compute Q/DQ graphs in float with extra work.
+        # The CUDA provider has no INT8 convolution: it would compute Q/DQ graphs in float, with extra work.
         return "CPU" if request.precision == "int8" else self.devices()[0]
 
 
@@ -95,7 +95,7 @@ def _options(library: Any, request: OpenRequest) -> Any:
 
 
 def _chain(device: str, request: OpenRequest) -> list[Provider]:
-    """The provider with its options, then what it may hand single operators to."""
+    """Return the provider with its options, then the fallbacks for operators that it does not support."""
     cuda: Provider = (_PROVIDERS["CUDA"], {"use_tf32": "0"} if request.precision == "fp32" else {})
     chain: dict[str, list[Provider]] = {
         "CPU": [],
@@ -112,7 +112,7 @@ def _tensorrt_options(request: OpenRequest) -> dict[str, str]:
     if request.precision == "int8":
         options["trt_int8_enable"] = "True"
     if request.cache_folder is not None:
-        # The provider's own key does not see the weights: two models of one structure would share an engine.
+        # The provider's key ignores the weights: two models of the same structure would share an engine.
         digest = hashlib.sha256(request.graph).hexdigest()
         folder = private_folder(request.cache_folder / "onnxruntime-tensorrt" / digest / request.precision)
         options |= {
@@ -123,7 +123,7 @@ def _tensorrt_options(request: OpenRequest) -> dict[str, str]:
     return options
 
 
-class _Session:
+class _OnnxRuntimeSession:
     def __init__(self, session: Any, request: OpenRequest, notes: tuple[str, ...]) -> None:
         self._session = session
         self._input_name = request.input_name

@@ -1,4 +1,4 @@
-"""OpenVINO: Intel CPUs, GPUs and NPUs, from ONNX or from its own IR."""
+"""OpenVINO: Intel CPUs, GPUs and NPUs, from ONNX or OpenVINO IR."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ __all__ = ["OpenVinoBackend"]
 
 
 class OpenVinoBackend:
-    """OpenVINO through one reused infer request and shared input memory."""
+    """OpenVINO with one reused infer request and shared input memory."""
 
     name = "openvino"
     kinds: frozenset[Kind] = frozenset({"onnx", "openvino-ir"})
 
     def why_unavailable(self) -> str | None:
-        """The missing package, if it is missing."""
+        """Return that the package is missing, else None."""
         return None if is_installed("openvino") else str(MissingExtraError("openvino", "openvino"))
 
     def version(self) -> str:
-        """Of the installed package, e.g. '2026.4.1'."""
+        """Return the version of the installed package, e.g. '2026.4.1'."""
         return module_version(_library()).split("-")[0]
 
     def devices(self) -> tuple[str, ...]:
-        """What OpenVINO sees here; the CPU first, because bundles are made and checked on it."""
-        seen: list[str] = _library().Core().available_devices
-        return tuple(sorted(seen, key=lambda name: (not name.startswith("CPU"), name)))
+        """Return OpenVINO's devices; the CPU first, because bundles are made and checked on it."""
+        devices: list[str] = _library().Core().available_devices
+        return tuple(sorted(devices, key=lambda name: (not name.startswith("CPU"), name)))
 
     def facts(self) -> Mapping[str, str]:
-        """Its version."""
+        """Return the version."""
         return {"openvino": self.version()}
 
     def errors(self) -> tuple[type[Exception], ...]:
-        """OpenVINO's Python API raises plain RuntimeError."""
+        """Return RuntimeError, which OpenVINO's Python API raises."""
         return (RuntimeError,)
 
     def open(self, request: OpenRequest, /) -> BackendSession:
@@ -50,21 +50,22 @@ class OpenVinoBackend:
         family = device.split(".")[0]
         if family in ("CPU", "GPU", "NPU") and not any(name.split(".")[0] == family for name in core.available_devices):
             raise BackendUnavailableError(
-                f"openvino: device '{device}' is not here; found: {', '.join(core.available_devices)}; "
+                f"openvino: device '{device}' is not available; this machine has {', '.join(core.available_devices)}; "
                 "install the device's driver or choose one of these"
             )
         model = core.read_model(request.graph, request.weights or b"")
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise ModelError(
-                f"the graph must have one input and one output, got {len(model.inputs)} and {len(model.outputs)}"
+                f"openvino: expected a graph with 1 input and 1 output, got {len(model.inputs)} and "
+                f"{len(model.outputs)}; export the model again"
             )
-        return _Session(library, _compiled(core, model, device, _properties(request, family)))
+        return _OpenVinoSession(library, _compile(core, model, device, _properties(request, family)))
 
 
-def _compiled(core: Any, model: Any, device: str, properties: dict[str, str | int]) -> Any:
-    """The compiled model, without OpenVINO's code generator where that fails.
+def _compile(core: Any, model: Any, device: str, properties: dict[str, str | int]) -> Any:
+    """Compile the model, without OpenVINO's code generator (snippets) if that fails.
 
-    With one thread, 2026.4's refuses the self-attention of 5-D features that it compiles with two.
+    With one thread, the generator of 2026.4 refuses self-attention on 5-D activations that it compiles with two.
     """
     try:
         return core.compile_model(model, device, properties)
@@ -78,15 +79,15 @@ def _properties(request: OpenRequest, family: str) -> dict[str, str | int]:
     properties: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
     if request.threads is not None and family == "CPU":
         properties["INFERENCE_NUM_THREADS"] = request.threads
-    if request.precision == "fp32":  # or it computes in BF16 where the processor has it
+    if request.precision == "fp32":  # else OpenVINO computes in BF16 if the processor supports it
         properties["INFERENCE_PRECISION_HINT"] = "f32"
     if request.cache_folder is not None and family in ("GPU", "NPU"):
-        # OpenVINO keys its cache by model, device, driver and options itself; the CPU compiles faster than it reads.
+        # OpenVINO keys its cache by model, device, driver and options; for the CPU, compiling is faster than reading.
         properties["CACHE_DIR"] = str(request.cache_folder / "openvino")
     return properties
 
 
-class _Session:
+class _OpenVinoSession:
     notes: tuple[str, ...] = ()
 
     def __init__(self, library: Any, compiled: Any) -> None:
@@ -97,7 +98,7 @@ class _Session:
         self.device: str = "+".join(compiled.get_property("EXECUTION_DEVICES"))
 
     def run(self, clip: Array, /) -> Array:
-        if clip is not self._bound:  # a caller that reuses its buffer binds once
+        if clip is not self._bound:  # a caller that reuses its buffer binds only once
             self._request.set_input_tensor(0, self._tensor(clip, shared_memory=True))
             self._bound = clip
         self._request.infer()

@@ -1,14 +1,15 @@
-"""TensorRT for RTX: GeForce and RTX cards, from an engine built ahead of time or from the graph on the spot."""
+"""TensorRT for RTX: GeForce and RTX GPUs, with an engine built ahead of time or from the graph on this machine."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
 from edgeact.bundle.manifest import Kind
 from edgeact.errors import DeviceError, MissingExtraError
 from edgeact.extras import is_installed, require
+from edgeact.runtime.backends import _trt_api as api
 from edgeact.runtime.backends._cuda import Cuda, Gpu
 from edgeact.runtime.backends._trt import BuildOptions, OpenedEngine, TrtSession, build_engine, deserialize, pick_gpu
 from edgeact.runtime.backends.base import BackendSession, OpenRequest, module_version
@@ -19,13 +20,13 @@ __all__ = ["TensorRtRtxBackend"]
 
 
 class TensorRtRtxBackend:
-    """TensorRT for RTX; the caller has made sure that an engine in the request is trusted."""
+    """TensorRT for RTX; the caller must have checked that an engine in the request is trusted."""
 
     name = "tensorrt-rtx"
     kinds: frozenset[Kind] = frozenset({"onnx", "tensorrt-rtx-engine"})
 
     def why_unavailable(self) -> str | None:
-        """The missing package, driver or GPU, or a GPU that is not an RTX one."""
+        """Return which package, driver or RTX GPU is missing, else None."""
         if not is_installed("tensorrt_rtx"):
             return str(MissingExtraError("tensorrt_rtx", "tensorrt-rtx"))
         try:
@@ -34,27 +35,27 @@ class TensorRtRtxBackend:
             return f"tensorrt-rtx needs an NVIDIA RTX GPU with its driver: {error}"
         known = _library().ComputeCapability.__members__
         if f"SM{gpu.sm.replace('.', '')}" not in known:
-            return f"tensorrt-rtx does not run on this GPU (SM {gpu.sm}), only on {', '.join(sorted(known))}"
+            return f"tensorrt-rtx: expected a GPU with one of {', '.join(sorted(known))}, got SM {gpu.sm}"
         return None
 
     def version(self) -> str:
-        """Full version, e.g. '1.7.1.116'."""
+        """Return the full version, e.g. '1.7.1.116'."""
         return module_version(_library())
 
     def devices(self) -> tuple[str, ...]:
-        """'CUDA:0' ..."""
+        """Return the names of all GPUs, e.g. ('CUDA:0',)."""
         return tuple(gpu.name for gpu in Cuda().gpus())
 
     def facts(self) -> Mapping[str, str]:
-        """Its version, and the compute capability of the first GPU."""
+        """Return the version and the compute capability of the first GPU."""
         return {"tensorrt-rtx": self.version(), "sm": pick_gpu(Cuda(), None).sm}
 
     def errors(self) -> tuple[type[Exception], ...]:
-        """The bindings raise RuntimeError."""
+        """Return RuntimeError, which the bindings raise."""
         return (RuntimeError,)
 
     def open(self, request: OpenRequest, /) -> BackendSession:
-        """Deserialize the engine, or build one for the GPU at hand; kernels are compiled at the first run and kept."""
+        """Deserialize the engine, or build it for this GPU; the first run compiles kernels, which are kept."""
         trt = _library()
         cuda = Cuda()
         gpu = pick_gpu(cuda, request.device)
@@ -64,7 +65,9 @@ class TensorRtRtxBackend:
         opened = self._engine(trt, request, cache, key)
         return _RtxSession(cuda, gpu, opened, request, _KernelCache(cache, key))
 
-    def _engine(self, trt: Any, request: OpenRequest, cache: CodeCache, key: Mapping[str, str]) -> OpenedEngine:
+    def _engine(
+        self, trt: api.TensorRt, request: OpenRequest, cache: CodeCache, key: Mapping[str, str]
+    ) -> OpenedEngine:
         if request.kind == "tensorrt-rtx-engine":
             return deserialize(trt, request.graph)
         allow_tf32 = request.precision != "fp32"
@@ -77,25 +80,25 @@ class TensorRtRtxBackend:
 
 
 class _KernelCache:
-    """The kernels that TensorRT for RTX compiled for this GPU in earlier runs (its "runtime cache")."""
+    """The kernels that TensorRT for RTX compiled for this GPU in earlier runs (the "runtime cache" of TensorRT)."""
 
     def __init__(self, cache: CodeCache, key: Mapping[str, str]) -> None:
         self._cache = cache
         self._key = {**key, "content": "kernels"}
         self._digest = ""
-        self._kernels: Any = None
+        self._kernels: api.KernelCache | None = None
 
-    def make_context(self, engine: Any) -> Any:
-        """An execution context that starts with what is known and collects what is new."""
+    def make_context(self, engine: api.Engine) -> api.ExecutionContext | None:
+        """Make an execution context that starts with the kept kernels and collects new ones."""
         config = engine.create_runtime_config()
-        self._kernels = config.create_runtime_cache()
-        if (kept := self._cache.read(self._key)) is not None and self._kernels.deserialize(kept):
+        self._kernels = kernels = config.create_runtime_cache()
+        if (kept := self._cache.read(self._key)) is not None and kernels.deserialize(kept):
             self._digest = hashlib.sha256(kept).hexdigest()
-        config.set_runtime_cache(self._kernels)
+        config.set_runtime_cache(kernels)
         return engine.create_execution_context(config)
 
     def keep(self) -> None:
-        """Write what was learned, if anything was."""
+        """Keep the kernels if there are new ones."""
         if self._kernels is None:
             return
         code = bytes(self._kernels.serialize())
@@ -104,7 +107,7 @@ class _KernelCache:
 
 
 class _RtxSession(TrtSession):
-    """A session that keeps its compiled kernels when it is closed."""
+    """A session that keeps its compiled kernels when it closes."""
 
     def __init__(self, cuda: Cuda, gpu: Gpu, opened: OpenedEngine, request: OpenRequest, kernels: _KernelCache) -> None:
         self._kernels = kernels
@@ -117,5 +120,5 @@ class _RtxSession(TrtSession):
             super().close()
 
 
-def _library() -> Any:
-    return require("tensorrt_rtx", "tensorrt-rtx")
+def _library() -> api.TensorRt:
+    return cast(api.TensorRt, require("tensorrt_rtx", "tensorrt-rtx"))

@@ -16,9 +16,10 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from edgeact.bundle.canonical import encode
+from edgeact.schema import StrictModel
 
 __all__ = [
     "BINARY_OPERATORS",
@@ -75,11 +76,13 @@ def _key(name: str) -> object:
     return Field(validation_alias=name, serialization_alias=name)
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, defer_build=True)
+class _ProgramPart(StrictModel):
+    """A part of a program; its fields have Python names here and the keys of format version 1 in JSON."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
 
-class TensorRef(_Schema):
+class TensorRef(_ProgramPart):
     """Position of a tensor in the file of tensors; `offset` in bytes."""
 
     offset: int = Field(ge=0, lt=1 << 62, multiple_of=_ALIGNMENT_BYTES)
@@ -87,7 +90,7 @@ class TensorRef(_Schema):
     shape: tuple[Index, ...]
 
 
-class Buffer(_Schema):
+class Buffer(_ProgramPart):
     """A quantized activation: 8-bit (T, H, W, C), channels-last; `size` is (T, H, W)."""
 
     size: Size3
@@ -95,7 +98,7 @@ class Buffer(_Schema):
     zero_point: Annotated[ZeroPoint, _key("zero")]
 
 
-class Input(_Schema):
+class Input(_ProgramPart):
     """Quantize the clip, float32 (channels, T, H, W); space-to-depth turns each block of pixels into channels."""
 
     kind: Literal["input"] = "input"
@@ -106,7 +109,7 @@ class Input(_Schema):
     scale: Annotated[Scale, _key("step")]
 
 
-class Summand(_Schema):
+class Summand(_ProgramPart):
     """A residual that an epilogue adds: channels of `buffer` from `channel` on, dequantized by `scale`."""
 
     buffer: Annotated[Index, _key("features")]
@@ -114,7 +117,7 @@ class Summand(_Schema):
     scale: Factor
 
 
-class Epilogue(_Schema):
+class Epilogue(_ProgramPart):
     """Store output channels [first, last) of a convolution: relu(relu(sum * scale + bias) + summands).
 
     `scale` and `bias` are tensors, float32 (last - first,). The destination is a buffer, in whose quantization scale
@@ -135,7 +138,7 @@ class Epilogue(_Schema):
     bias: Index
 
 
-class Conv(_Schema):
+class Conv(_ProgramPart):
     """Convolve channels [channel, channel + inputs) of a buffer with int8 weights (outputs, kT, kH, kW, inputs)."""
 
     kind: Literal["conv"] = "conv"
@@ -149,7 +152,7 @@ class Conv(_Schema):
     epilogues: Annotated[tuple[Epilogue, ...], _key("stores")] = Field(min_length=1)
 
 
-class Pool(_Schema):
+class Pool(_ProgramPart):
     """Take the maximum of each window; padding is ignored."""
 
     kind: Literal["pool"] = "pool"
@@ -160,7 +163,7 @@ class Pool(_Schema):
     padding: Annotated[Size3, _key("pad")]
 
 
-class Binary(_Schema):
+class Binary(_ProgramPart):
     """Combine two arrays elementwise; an axis of size 1 is broadcast."""
 
     kind: Literal["binary"] = "binary"
@@ -170,7 +173,7 @@ class Binary(_Schema):
     to: Index
 
 
-class Unary(_Schema):
+class Unary(_ProgramPart):
     """Map every element of an array."""
 
     kind: Literal["unary"] = "unary"
@@ -179,7 +182,7 @@ class Unary(_Schema):
     to: Index
 
 
-class Reduce(_Schema):
+class Reduce(_ProgramPart):
     """Reduce an array over the marked axes of (T, H, W, C), which keep size 1."""
 
     kind: Literal["reduce"] = "reduce"
@@ -189,7 +192,7 @@ class Reduce(_Schema):
     to: Index
 
 
-class Dense(_Schema):
+class Dense(_ProgramPart):
     """Multiply by a float32 matrix (outputs, inputs) and add a bias."""
 
     kind: Literal["dense"] = "dense"
@@ -199,7 +202,7 @@ class Dense(_Schema):
     to: Index
 
 
-class FloatConv(_Schema):
+class FloatConv(_ProgramPart):
     """Convolve an array in float32 at stride 1 and same size; weights (outputs, kT, kH, kW, inputs)."""
 
     kind: Literal["small-conv"] = "small-conv"
@@ -210,7 +213,7 @@ class FloatConv(_Schema):
     to: Index
 
 
-class Quantize(_Schema):
+class Quantize(_ProgramPart):
     """Quantize an array into channels [channel, ...) of a buffer."""
 
     kind: Literal["round"] = "round"
@@ -220,7 +223,7 @@ class Quantize(_Schema):
     scale: Annotated[Scale, _key("step")]
 
 
-class Dequantize(_Schema):
+class Dequantize(_ProgramPart):
     """Dequantize channels [channel, channel + channels) of a buffer into channels [to_channel, ...) of an array."""
 
     kind: Literal["restore"] = "restore"
@@ -238,7 +241,7 @@ Instruction = Annotated[_AnyInstruction, Field(discriminator="kind")]
 OPCODES: tuple[str, ...] = tuple(instruction.model_fields["kind"].default for instruction in get_args(_AnyInstruction))
 
 
-class Program(_Schema):
+class Program(_ProgramPart):
     """A whole network. The first instruction reads the clip; the logits are array `logits`."""
 
     format_version: Literal["1"] = "1"
