@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from edgeact.bundle import Bundle
     from edgeact.calibration.range_methods import MethodName
     from edgeact.clip import ClipSpec
-    from edgeact.export.build.compress import Compression
-    from edgeact.export.build.data import DataPlan
+    from edgeact.export.build import DataPlan
+    from edgeact.export.build.compression import Compression
     from edgeact.export.models.loading import LoadRequest
     from edgeact.records import AccuracyRecord, LatencyRecord
     from edgeact.report import Report
@@ -147,15 +147,14 @@ def export(
     TypeError for an unknown option.
     """
     _refuse_unknown("export", options, ExportOptions)
-    from edgeact.export.build.export import ExportRequest
-    from edgeact.export.build.export import export as build
+    from edgeact.export.build import Recipe, build
     from edgeact.export.models.loading import DEFAULT_MODEL
 
-    name = (model or DEFAULT_MODEL).rpartition(":")[2] if isinstance(model, str | None) else type(model).__name__
-    request = ExportRequest(
+    source, module = (model, None) if isinstance(model, str | None) else (None, model)
+    name = (source or DEFAULT_MODEL).rpartition(":")[2] if module is None else type(module).__name__
+    recipe = Recipe(
         target=target,
-        out=Path(out or f"{name}-{target}.edgeact"),
-        source=model,
+        source=source,
         load=_load_request(options),
         precision=precision,
         data=_data_plan(data, options),
@@ -165,7 +164,8 @@ def export(
         compression=_compression(options),
         float_modules=tuple(options.get("float_modules", ())),
     )
-    return build(request, options.get("callbacks"))
+    file = Path(out or f"{name}-{target}.edgeact")
+    return build(recipe, callbacks=options.get("callbacks"), out=file, module=module).bundle
 
 
 def evaluate(
@@ -255,7 +255,7 @@ def _load_request(options: ExportOptions) -> LoadRequest:
 
 
 def _data_plan(data: str | None, options: ExportOptions) -> DataPlan:
-    from edgeact.export.build.data import DataPlan
+    from edgeact.export.build import DataPlan
 
     return DataPlan(
         data,
@@ -271,7 +271,7 @@ def _compression(options: ExportOptions) -> Compression | None:
     """Return the request to prune and fine-tune, None without pruning."""
     if "prune" not in options and not options.get("prune_layer"):
         return None
-    from edgeact.export.build.compress import Compression
+    from edgeact.export.build.compression import Compression
     from edgeact.export.prune import PruneRequest
     from edgeact.export.train.distill import Distillation
     from edgeact.export.train.loop import TrainPlan

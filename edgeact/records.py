@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeact.clip import ClipSpec
+from edgeact.reasons import Decision, Reason
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -38,7 +39,7 @@ __all__ = [
     "Verdict",
 ]
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 Precision = Literal["fp32", "fp16", "int8"]
 Verdict = Literal["chosen", "candidate", "rejected", "reference"]
@@ -176,7 +177,8 @@ class Row(Record):
     latency_estimate_ms: float | None = Field(default=None, description="roofline estimate; never measured")
     drop: PairedDrop | None = Field(default=None, description="against the unpruned model, where this export pruned it")
     verdict: Verdict
-    reason: str
+    reason: str = Field(description="in English")
+    typed_reason: Reason | None = Field(default=None, description="the same with types and fields; None before 1.2")
 
 
 class LayerSensitivity(Record):
@@ -213,6 +215,7 @@ class Measurements(Record):
     machine: Machine
     rows: tuple[Row, ...]
     sensitivity: tuple[Sensitivity, ...] = Field(default=(), description="of each INT8 graph that was looked into")
+    decisions: tuple[Decision, ...] = Field(default=(), description="of the build, with types and fields")
 
 
 class BundleRecord(Record):

@@ -62,14 +62,15 @@ def command(
     """
     with steps() as shown:
         shown.begin(STARTING)
+        from edgeact.export.build import DataPlan, Recipe
         from edgeact.export.build.calibrate import calibrate
-        from edgeact.export.build.data import DataPlan
 
         plan = DataPlan(
             data.data, data.clips, accept_poor=data.accept_poor_calibration, seed=data.seed, method=method.value
         )
         loading = load_request(model, size, clip, random_weights, data.seed)
-        record = calibrate(model.model, loading, plan, callbacks_of(shown))
+        recipe = Recipe("cpu", source=model.model, load=loading, data=plan, precision="int8")
+        record = calibrate(recipe, callbacks_of(shown))
     if out:
         write_text(out, record.model_dump_json(indent=1) + "\n")
     if json:

@@ -87,14 +87,13 @@ def command(
     with steps() as shown:
         shown.begin(STARTING)
         load_profile(build.target)  # refuses a mistyped name before the slow imports
-        from edgeact.export.build.data import DataPlan
-        from edgeact.export.build.export import ExportRequest, export
+        from edgeact.export.build import DataPlan, Recipe
+        from edgeact.export.build import build as run_build
         from edgeact.export.models.loading import DEFAULT_MODEL
 
         name = (model.model or DEFAULT_MODEL).rpartition(":")[2]
-        request = ExportRequest(
+        recipe = Recipe(
             target=build.target,
-            out=out or Path(f"{name}-{build.target}.edgeact"),
             source=model.model,
             load=load_request(model, size, clip, random_weights, data.seed),
             precision=precision.value,
@@ -104,7 +103,8 @@ def command(
             threads=build.threads,
             compression=pruning.compression(typed_options(context), data.seed),
         )
-        bundle = export(request, callbacks_of(shown, show_plan))
+        file = out or Path(f"{name}-{build.target}.edgeact")
+        bundle = run_build(recipe, callbacks=callbacks_of(shown, show_plan), out=file).bundle
     _finish(bundle, json)
 
 

@@ -15,7 +15,7 @@ from edgeact.cli.pruning_plan import plan_table
 from edgeact.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeact.export.build.compress import Compression
+    from edgeact.export.build.compression import Compression
 
 __all__ = ["ImportanceChoice", "PruneOptions", "ScopeChoice", "show_plan"]
 
@@ -115,7 +115,7 @@ class PruneOptions:
         if self.prune is None and not self.prune_layer:
             _refuse_idle_options(typed)
             return None
-        from edgeact.export.build.compress import Compression
+        from edgeact.export.build.compression import Compression
         from edgeact.export.prune import PruneRequest
         from edgeact.export.train.distill import Distillation
         from edgeact.export.train.loop import TrainPlan

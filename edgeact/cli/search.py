@@ -89,23 +89,23 @@ def command(
     with steps() as shown:
         shown.begin(STARTING)
         from edgeact.executors import open_executors
-        from edgeact.export.build.data import DataPlan
+        from edgeact.export.build import DataPlan, Recipe
         from edgeact.export.models.loading import DEFAULT_MODEL
-        from edgeact.export.search import Budgets, SearchJob, SearchRequest, search
+        from edgeact.export.search import Budgets, SearchRequest, search
 
         frames, sizes = _numbers("--clip-frames", clip_frames), _numbers("--size", size)
         first = ClipSize(clip_frames=frames[0] if frames else None, size=sizes[0] if sizes else None)
         name = f"{(model.model or DEFAULT_MODEL).rpartition(':')[2]}-{build.target}"
         record_file = out or Path(f"{name}.search.json")
         request = SearchRequest(
-            job=SearchJob(
+            recipe=Recipe(
                 target=build.target,
                 source=model.model,
                 load=load_request(model, first, clip),
                 data=DataPlan(data.data, data.clips, videos, data.accept_poor_calibration, data.seed),
-                finetune_epochs=epochs,
                 threads=build.threads or probe_machine().cores,
             ),
+            finetune_epochs=epochs,
             study=study or record_file.with_name(f"{name}.study.db"),
             out=record_file,
             trials=trials,

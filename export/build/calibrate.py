@@ -1,21 +1,16 @@
-"""Calibration by itself: the ranges of a model's activations on clips, before anything is quantized by them."""
+"""Calibration by itself: the activation ranges of a model on calibration clips, as a record."""
 
 from __future__ import annotations
 
 import onnx
 from pydantic import Field
-from torch import nn
 
 from edgeact.bundle import Calibration
-from edgeact.calibration.clips import ClipSample
-from edgeact.calibration.range_cache import RangeCache
 from edgeact.calibration.ranges import Ranges
-from edgeact.errors import CalibrationError
-from edgeact.export.build.data import DataPlan, gather_calibration
-from edgeact.export.graph.torch_to_onnx import to_onnx
-from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
-from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.quantize.qdq import check_clips
+from edgeact.errors import ConversionError
+from edgeact.export.build.pipeline import build, through
+from edgeact.export.build.recipe import Recipe
+from edgeact.export.build.state import Build
 from edgeact.progress import Callbacks
 from edgeact.records import Record
 
@@ -23,7 +18,7 @@ __all__ = ["CalibrationRecord", "calibrate"]
 
 
 class CalibrationRecord(Record):
-    """What calibration found, and on what."""
+    """Activation ranges, and the data they were observed on."""
 
     schema_version: str = "1.0"
     model: str
@@ -37,46 +32,27 @@ class CalibrationRecord(Record):
     unsettled: tuple[str, ...] = Field(description="tensors whose range still moved, the furthest first")
 
 
-def calibrate(
-    source: str | nn.Module | None, load: LoadRequest, data: DataPlan, callbacks: Callbacks | None = None
-) -> CalibrationRecord:
-    """The ranges that an export of the same model with the same data would quantize by, from the cache where it can.
+def calibrate(recipe: Recipe, callbacks: Callbacks | None = None) -> CalibrationRecord:
+    """Return the ranges that an INT8 export by the same recipe quantizes with, from the cache if they are there.
 
     Raises DataError, ModelError and ConversionError, each naming expected and got.
     """
-    callbacks = callbacks or Callbacks()
-    callbacks.begin("loading the model")
-    model = load_model(source, load)
-    for text in model.notes:
-        callbacks.on_note(text)
-    callbacks.begin("reading the data")
-    sample, provenance, labels = gather_calibration(data, model.labels, model.clip, callbacks.on_progress)
-    if data.spec is None and labels != model.labels:
-        raise CalibrationError(
-            f"'{model.name}' was not trained on {provenance.dataset}; give clips of its own data with --data DATA"
-        )
-    check_clips(len(sample), sample.classes, accept_poor=data.accept_poor)
-    callbacks.begin("converting to ONNX")
-    return _record(model, sample, provenance, _calibrator(model, sample, data, callbacks))
+    return _record(build(recipe, through("calibrate"), callbacks))
 
 
-def _calibrator(model: LoadedModel, sample: ClipSample, data: DataPlan, callbacks: Callbacks) -> Calibrator:
-    on_progress = callbacks.step("activation ranges")
-    return Calibrator(to_onnx(model.module, model.clip), sample.inputs, data.method, RangeCache(), on_progress)
-
-
-def _record(
-    model: LoadedModel, sample: ClipSample, provenance: Calibration, calibrator: Calibrator
-) -> CalibrationRecord:
+def _record(made: Build) -> CalibrationRecord:
+    model, data, calibrator = made.model, made.inputs.data, made.lowered.inputs.calibrator
+    if calibrator is None:
+        raise ConversionError(f"'{model.name}': expected an INT8 recipe to calibrate, got {made.recipe.precision}")
     ranges = calibrator.ranges
     settling = {"settled_after": ranges.settled_after, "unsettled": len(ranges.unsettled)}
     return CalibrationRecord(
         model=model.name,
         weights_sha256=model.weights_sha256,
-        provenance=provenance.model_copy(update=settling),
-        motion=sample.motions,
-        left_out=dict(sample.skipped),
-        modules=_modules(calibrator.master, ranges),
+        provenance=data.provenance.model_copy(update=settling),
+        motion=data.calibration.motions,
+        left_out=dict(data.calibration.skipped),
+        modules=_modules(made.lowered.inputs.master, ranges),
         ranges=ranges,
         settled_after=ranges.settled_after,
         unsettled=ranges.unsettled,
@@ -84,7 +60,7 @@ def _record(
 
 
 def _modules(master: onnx.ModelProto, ranges: Ranges) -> dict[str, str]:
-    """Layers of the graph -> the module their weight belongs to."""
+    """Return the module that the weight of each layer of the graph belongs to."""
     weights = {tensor.name for tensor in master.graph.initializer}
     layers = {tensor.layer for tensor in ranges.tensors.values()}
     return {

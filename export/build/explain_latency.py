@@ -1,4 +1,4 @@
-"""Why an artifact takes longer than the chosen one: missing kernels, copies and reformats, channel counts."""
+"""Causes of a candidate's latency by its backend's profile: missing kernels, copies and reformats, channel counts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from edgeact.devices import DeviceProfile
-from edgeact.export.build.measure import Measured, Meter
+from edgeact.export.build.measure import Meter
 from edgeact.export.build.profiling import NodeTime, profile_nodes
-from edgeact.export.candidates.candidate import Variant
+from edgeact.export.candidates.candidate import Candidate
+from edgeact.reasons import (
+    ChannelsOffMultiple,
+    Float32Kernels,
+    InstructionSet,
+    KernelsMissing,
+    LatencyCause,
+    LayoutCopies,
+    ProfileFailed,
+)
 from edgeact.records import Precision
 from edgeact.runtime import get_backend
 from edgeact.runtime.native.library import best_isa
 
-__all__ = ["explained", "reasons"]
+__all__ = ["latency_causes", "with_causes"]
 
 _PRODUCTS = ("conv", "gemm", "matmul", "fullyconnected")
 """Parts of the names that OpenVINO and ONNX Runtime give to convolutions and matrix products, fused or not."""
@@ -25,63 +34,79 @@ _MOVING = (
     *("Concat", "Convert", "DequantizeLinear", "FakeQuantize", "Gather", "Pad", "QuantizeLinear", "Reorder"),
     *("ReorderInput", "ReorderOutput", "Reshape", "Slice", "Split", "StridedSlice", "Transpose", "VariadicSplit"),
 )
-_LEAST_SHARE = 0.03  # of the time; less is nobody's reason
-_MOST_KINDS = 3
+_FASTEST_NATIVE = "amx-int8"
+_LEAST_SHARE = 0.03  # of the latency; less causes nothing
+_MOST_OPERATORS = 3
 
 
-def explained(measured: Measured, variants: Sequence[Variant], meter: Meter, profile: DeviceProfile) -> Measured:
-    """`measured` with the reasons of all timed variants but the fastest, by a profile of each on this CPU."""
-    timed = [variant for variant in variants if variant.artifact.name in measured.latencies]
-    found = {}
-    for variant in sorted(timed, key=lambda one: measured.latencies[one.artifact.name].p50_ms)[1:]:
-        try:
-            told = reasons(variant, profile_nodes(variant, meter.data.parity.inputs[0], meter.threads))
-        except get_backend(str(variant.checked_by)).errors() as error:  # it ran when it was timed: tell, and go on
-            told = [f"it could not be profiled ({type(error).__name__})"]
-        told += _narrow(meter.model.module, variant.artifact.precision, profile)
-        found[variant.artifact.name] = ", ".join(told)
-    return replace(measured, reasons=found)
+def with_causes(candidates: Sequence[Candidate], meter: Meter, profile: DeviceProfile) -> tuple[Candidate, ...]:
+    """Return the candidates, all timed ones but the fastest with the causes of their latency on this CPU."""
+    medians = [candidate.latency.p50_ms for candidate in candidates if candidate.latency]
+    fastest_ms = min(medians, default=0.0)
+    return tuple(
+        replace(candidate, latency_causes=_causes(candidate, meter, profile))
+        if candidate.latency and candidate.latency.p50_ms > fastest_ms
+        else candidate
+        for candidate in candidates
+    )
 
 
-def reasons(variant: Variant, nodes: Sequence[NodeTime]) -> list[str]:
-    """What the profile of a variant says of its time; empty where it says nothing."""
-    if variant.checked_by == "native":
-        return [] if best_isa() == "amx-int8" else [f"its kernels here are of {best_isa()}, not of AMX"]
+def latency_causes(candidate: Candidate, nodes: Sequence[NodeTime]) -> list[LatencyCause]:
+    """Return what the profile of a candidate says of its latency; empty if it says nothing."""
+    if candidate.checked_by == "native":
+        used = best_isa()
+        return [] if used == _FASTEST_NATIVE else [InstructionSet(used=str(used), fastest=_FASTEST_NATIVE)]
     working = [node for node in nodes if node.kind not in _MOVING]
     products = [node for node in working if any(part in node.kind.lower() for part in _PRODUCTS)]
-    told = [_kernels(variant, products)] if products else []
+    causes: list[LatencyCause] = []
+    if products and (kernels := _kernels(candidate, products)) is not None:
+        causes.append(kernels)
+    if (copies := _copies(nodes)) is not None:
+        causes.append(copies)
+    return causes
+
+
+def _causes(candidate: Candidate, meter: Meter, profile: DeviceProfile) -> tuple[LatencyCause, ...]:
+    try:
+        causes = latency_causes(candidate, profile_nodes(candidate, meter.data.parity.inputs[0], meter.threads))
+    except get_backend(str(candidate.checked_by)).errors() as error:  # the candidate ran when it was timed
+        causes = [ProfileFailed(error=type(error).__name__)]
+    off_multiple = _channels_off_multiple(meter.model.module, candidate.precision, profile)
+    return (*causes, *([off_multiple] if off_multiple else []))
+
+
+def _copies(nodes: Sequence[NodeTime]) -> LayoutCopies | None:
+    """Return the share of copies and changes of layout or precision, if it is worth telling."""
     total = sum(node.ms for node in nodes)
     moving: Counter[str] = Counter()
     for node in nodes:
         if node.kind in _MOVING:
             moving[node.kind] += node.ms  # type: ignore[assignment]  # a Counter adds up floats as well
     share = moving.total() / total if total else 0.0
-    if share >= _LEAST_SHARE:
-        kinds = ", ".join(kind for kind, _ in moving.most_common(_MOST_KINDS))
-        told.append(f"{share:.0%} of its time is copies and changes of layout or precision ({kinds})")
-    return [one for one in told if one]
+    if share < _LEAST_SHARE:
+        return None
+    return LayoutCopies(share=share, operators=tuple(kind for kind, _ in moving.most_common(_MOST_OPERATORS)))
 
 
-def _kernels(variant: Variant, products: Sequence[NodeTime]) -> str:
-    """Which of the convolutions and matrix products have no kernel in the artifact's precision."""
-    precision, small = variant.artifact.precision, {"int8": ("i8", "u8"), "fp16": ("bf16", "f16")}
+def _kernels(candidate: Candidate, products: Sequence[NodeTime]) -> KernelsMissing | Float32Kernels | None:
+    """Return how many convolutions and matrix products have no kernel in the candidate's precision."""
+    precision, small = candidate.precision, {"int8": ("i8", "u8"), "fp16": ("bf16", "f16")}
     if precision == "fp32":
-        return "computed in f32"
+        return Float32Kernels()
     others = [node for node in products if node.precision not in small[precision]]
-    missing = len(others) - (len(variant.artifact.float_layers) if precision == "int8" else 0)
+    missing = len(others) - (len(candidate.artifact.float_layers) if precision == "int8" else 0)
     if missing <= 0:
-        return ""
-    names = "/".join(sorted({node.precision for node in others}))
-    label = "INT8" if precision == "int8" else "FP16 or BF16"
-    return f"no {label} kernel for {missing} of {len(products)} convolutions and products, computed in {names}"
+        return None
+    names = tuple(sorted({node.precision for node in others}))
+    return KernelsMissing(precision=precision, count=missing, total=len(products), computed_in=names)
 
 
-def _narrow(module: nn.Module, precision: Precision, profile: DeviceProfile) -> list[str]:
+def _channels_off_multiple(
+    module: nn.Module, precision: Precision, profile: DeviceProfile
+) -> ChannelsOffMultiple | None:
     multiple = profile.channel_multiple_int8 if precision == "int8" else profile.channel_multiple_fp16
     if multiple is None or precision == "fp32":
-        return []
+        return None
     convolutions = [layer for layer in module.modules() if isinstance(layer, _ConvNd)]
-    odd = sum(bool(layer.in_channels % multiple or layer.out_channels % multiple) for layer in convolutions)
-    if not odd:
-        return []
-    return [f"{odd} of {len(convolutions)} convolutions have channel counts off the multiple of {multiple}"]
+    off = sum(bool(layer.in_channels % multiple or layer.out_channels % multiple) for layer in convolutions)
+    return ChannelsOffMultiple(count=off, total=len(convolutions), multiple=multiple) if off else None

@@ -1,4 +1,4 @@
-"""Measuring variants on this machine: agreement with PyTorch, accuracy, and latency where it means something."""
+"""Measuring candidates on this machine: parity with PyTorch, accuracy, and latency if the target is at hand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,213 +19,227 @@ from edgeact.calibration.paired_test import compare_paired
 from edgeact.calibration.parity import compare_logits
 from edgeact.errors import DeviceError, ModelError
 from edgeact.export.build.data import ExportData
-from edgeact.export.candidates.candidate import Variant
+from edgeact.export.build.state import Build, Context, Reference, ReferenceRole
+from edgeact.export.candidates.candidate import Candidate
 from edgeact.export.models.loading import LoadedModel
-from edgeact.progress import TIMED_STEP, OnProgress, OnStep, titled
-from edgeact.records import Accuracy, Latency, PairedDrop, Parity
+from edgeact.progress import TIMED_STEP, Callbacks, OnProgress
+from edgeact.records import Latency
 from edgeact.runtime import OpenRequest, Session, get_backend
 
-__all__ = ["REFERENCE", "UNPRUNED", "Measured", "Meter", "open_variant", "time_variants"]
+__all__ = ["Meter", "meter_of", "open_candidate", "references_of", "time_candidates"]
 
 Array = npt.NDArray[np.float32]
+Run = Callable[[Array], Array]
 
-REFERENCE = "pytorch"
-UNPRUNED = "pytorch-unpruned"
 _SCREENING_PLAN = BenchPlan(warmup_runs=3, warmup_s=0.2, min_runs=12, min_s=0.2, max_s=60.0)
-_NEAR = 1.5  # a variant this many times slower than the best in a dozen runs will not win in more
+_NEAR = 1.5  # a candidate this many times slower than the best in a dozen runs will not win in more runs
 _ROUNDS = 100
+_Measured = TypeVar("_Measured", Candidate, Reference)
 _REFERENCE_PLAN = BenchPlan(warmup_runs=2, warmup_s=0.0, min_runs=10, min_s=0.5, max_s=60.0)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured, by the variant's name; accuracy and latency also under REFERENCE, and UNPRUNED too.
-
-    Only variants that a CPU can execute have figures, and only those that agree with PyTorch have more than parity.
-    """
-
-    parities: Mapping[str, Parity]
-    failures: Mapping[str, str] = field(default_factory=dict)
-    """Variants that could not be opened or run at all, with the reason."""
-    accuracies: Mapping[str, tuple[Accuracy, ...]] = field(default_factory=dict)
-    """Empty where the data set's labels are not the model's."""
-    latencies: Mapping[str, Latency] = field(default_factory=dict)
-    """Empty where the target is not at hand."""
-    drops: Mapping[str, PairedDrop] = field(default_factory=dict)
-    """Video-level top-1 lost against UNPRUNED, on the same videos; empty where there is none, or no accuracy."""
-    reasons: Mapping[str, str] = field(default_factory=dict)
-    """Why variants take longer than the fastest; empty where nothing was timed."""
-
-    def joined(self, other: Measured) -> Measured:
-        """This with what was measured of other variants, `other`; neither has latencies."""
-        return Measured(
-            {**self.parities, **other.parities},
-            {**self.failures, **other.failures},
-            {**self.accuracies, **other.accuracies},
-            drops={**self.drops, **other.drops},
-        )
-
-    def agrees(self, variant: Variant) -> bool:
-        """Whether the variant, or the graph it was built from, agrees with PyTorch within its limits."""
-        parity = self.parities.get(variant.judged_name)
-        return parity is not None and parity.passed
-
-
-@dataclass(frozen=True)
 class Meter:
-    """Measures variants of one model; `on_step(title, done, total)` is never called while a clip is timed."""
+    """Measures candidates of one model; no callback is called while a clip is timed."""
 
     model: LoadedModel
     data: ExportData
     threads: int
-    on_step: OnStep
-    unpruned: LoadedModel | None = None
-    """What the model was pruned from."""
+    callbacks: Callbacks = field(default_factory=Callbacks)
     max_drop_points: float = 1.0
-    """What the verdict on the loss against it is about."""
+    """Accuracy budget that the verdict on a drop against the unpruned model is about."""
 
-    def measure(self, variants: Sequence[Variant], *, with_latency: bool) -> Measured:
-        """Parity of all, then accuracy and, if wanted, latency of those that agree with PyTorch."""
-        runnable = [variant for variant in variants if variant.checked_by]
-        parities, failures = self.parities(runnable)
-        found = Measured(parities, failures)
-        agreeing = [variant for variant in runnable if found.agrees(variant)]
-        if not agreeing:
-            return found
-        accuracies, drops = self._accuracies(agreeing)
-        found = Measured(parities, failures, accuracies, drops=drops)
-        return self.timed(variants, found) if with_latency else found
+    def check(
+        self, candidates: Sequence[Candidate], references: Sequence[Reference]
+    ) -> tuple[tuple[Candidate, ...], tuple[Reference, ...]]:
+        """Return the candidates with parity and, if they agree with PyTorch, accuracy; and the references' accuracy.
 
-    def timed(self, variants: Sequence[Variant], measured: Measured, refused: Collection[str] = ()) -> Measured:
-        """`measured` with the latency of those of its variants that agree with PyTorch, and of PyTorch, in one run.
-
-        Those `refused` by name are timed as well, but none of the others is compared with them.
+        Candidates that no backend of this machine executes are returned as they are.
         """
-        agreeing = [variant for variant in variants if variant.checked_by and measured.agrees(variant)]
-        return replace(measured, latencies=self._latencies(agreeing, refused)) if agreeing else measured
+        return self.score(self.compare(candidates), references)
 
-    def parities(self, variants: Sequence[Variant]) -> tuple[dict[str, Parity], dict[str, str]]:
-        """Agreement with PyTorch by name, and why those that could not be run could not; all must have `checked_by`."""
+    def score(
+        self, compared: Sequence[Candidate], references: Sequence[Reference]
+    ) -> tuple[tuple[Candidate, ...], tuple[Reference, ...]]:
+        """Return the accuracy of the references and of the compared candidates that agree with PyTorch."""
+        agreeing = [candidate for candidate in compared if candidate.checked_by and candidate.agrees]
+        scores = self._scores(agreeing, references)
+        measured = tuple(_with_scores(reference, scores, self.data) for reference in references)
+        unpruned = next((each for each in measured if each.name == "pytorch-unpruned"), None)
+        with_drop = functools.partial(self._with_drop, unpruned=unpruned)
+        checked = [with_drop(_with_scores(candidate, scores, self.data)) for candidate in compared]
+        return _relinked(checked), tuple(map(with_drop, measured))
+
+    def compare(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Return the candidates with their parity, or why they do not run."""
         clips = self.data.parity.inputs
-        reference = np.concatenate([_torch(self.model.module, clip) for clip in clips])
-        parities, failures = {}, {}
-        for done, variant in enumerate(variants, start=1):
-            name, precision = variant.artifact.name, variant.artifact.precision
-            try:
-                with self._open(variant) as session:
-                    logits = np.concatenate([session.run(clip).logits for clip in clips])
-                parities[name] = compare_logits(reference, logits, precision, trained=self.model.trained)
-            except (DeviceError, ModelError) as error:
-                failures[name] = str(error)
-            self.on_step("agreement with PyTorch", done, len(variants))
-        return parities, failures
+        reference = np.concatenate([_run_module(self.model.module, clip) for clip in clips])
+        runnable = sum(candidate.checked_by is not None for candidate in candidates)
+        on_progress = self.callbacks.step("parity with PyTorch")
+        compared: list[Candidate] = []
+        done = 0
+        for candidate in candidates:
+            if candidate.checked_by is not None:
+                candidate = self._compared(candidate, reference)
+                done += 1
+                on_progress(done, runnable)
+            compared.append(candidate)
+        return _relinked(compared)
 
-    def _accuracies(self, variants: Sequence[Variant]) -> tuple[dict[str, tuple[Accuracy, ...]], dict[str, PairedDrop]]:
-        """Of PyTorch and of all variants, on the same clips; and what is lost against the unpruned model."""
-        source = self.data.source
-        if source is None:
-            return {}, {}
-        runs: dict[str, Callable[[Array], Array]] = {
-            name: functools.partial(_torch, model.module) for name, model in self._references()
+    def time(
+        self, candidates: Sequence[Candidate], references: Sequence[Reference], refused: Collection[str]
+    ) -> tuple[tuple[Candidate, ...], tuple[Reference, ...]]:
+        """Return the latencies of the candidates that agree with PyTorch, and of the references, from one run.
+
+        Candidates `refused` by name are timed as well, but no other candidate is compared with them.
+        """
+        agreeing = [candidate for candidate in candidates if candidate.checked_by and candidate.agrees]
+        if not agreeing:
+            return tuple(candidates), tuple(references)
+        clip, count = self.data.parity.inputs[0], len(agreeing) + 2
+        on_progress = self.callbacks.step(TIMED_STEP)
+        latencies = time_candidates(agreeing, self.open, clip, self.threads, on_progress, refused)
+        by_name = dict(zip((candidate.name for candidate in agreeing), latencies, strict=True))
+        timed = [replace(candidate, latency=by_name.get(candidate.name)) for candidate in candidates]
+        measured = [replace(each, latency=self._module_latency(each.model, clip)) for each in references]
+        on_progress(count, count)
+        return _relinked(timed), tuple(measured)
+
+    def open(self, candidate: Candidate) -> Session:
+        """Open a session of the candidate on this machine's CPU; the caller closes it."""
+        return open_candidate(candidate, self.model.clip.input_shape, len(self.model.labels), self.threads)
+
+    def _compared(self, candidate: Candidate, reference: Array) -> Candidate:
+        try:
+            with self.open(candidate) as session:
+                logits = np.concatenate([session.run(clip).logits for clip in self.data.parity.inputs])
+        except (DeviceError, ModelError) as error:
+            return replace(candidate, run_error=str(error))
+        parity = compare_logits(reference, logits, candidate.precision, trained=self.model.trained)
+        return replace(candidate, parity=parity)
+
+    def _scores(self, candidates: Sequence[Candidate], references: Sequence[Reference]) -> dict[str, Scores]:
+        """Return the scores of all models on the same clips, by name; none if the labels are not the model's."""
+        if self.data.source is None or not (candidates or references):
+            return {}
+        runs: dict[str, Run] = {
+            reference.name: functools.partial(_run_module, reference.model.module) for reference in references
         }
         with contextlib.ExitStack() as stack:
-            for variant in variants:
-                runs[variant.artifact.name] = _runner(stack.enter_context(self._open(variant)))
-            scores = collect_scores(runs, self.data.evaluation, self.model.clip, titled(self.on_step, "accuracy"))
-        return {name: summarize(score, source) for name, score in scores.items()}, _drops(scores, self.max_drop_points)
+            for candidate in candidates:
+                runs[candidate.name] = _runner(stack.enter_context(self.open(candidate)))
+            on_progress = self.callbacks.step("accuracy")
+            return dict(collect_scores(runs, self.data.evaluation, self.model.clip, on_progress))
 
-    def _references(self) -> list[tuple[str, LoadedModel]]:
-        return [(REFERENCE, self.model), *([(UNPRUNED, self.unpruned)] if self.unpruned else [])]
+    def _with_drop(self, measured: _Measured, unpruned: Reference | None) -> _Measured:
+        if unpruned is None or measured.name == unpruned.name or not (unpruned.recognized and measured.recognized):
+            return measured
+        before, after = np.array(unpruned.recognized), np.array(measured.recognized)
+        return replace(measured, drop=compare_paired(before, after, self.max_drop_points))
 
-    def _latencies(self, variants: Sequence[Variant], refused: Collection[str]) -> dict[str, Latency]:
-        clip, count = self.data.parity.inputs[0], len(variants) + 2
-        latencies = time_variants(variants, self._open, clip, self.threads, titled(self.on_step, TIMED_STEP), refused)
-        for name, model in self._references():
-            latencies[name] = self._torch_latency(model, clip)
-        self.on_step(TIMED_STEP, count, count)
-        return latencies
-
-    def _torch_latency(self, model: LoadedModel, clip: Array) -> Latency:
+    def _module_latency(self, model: LoadedModel, clip: Array) -> Latency:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            run = functools.partial(_torch, model.module, clip)
+            run = functools.partial(_run_module, model.module, clip)
             return measure_latency(run, _REFERENCE_PLAN, threads=self.threads)
         finally:
             torch.set_num_threads(before)
 
-    def _open(self, variant: Variant) -> Session:
-        return open_variant(variant, self.model.clip.input_shape, len(self.model.labels), self.threads)
+
+def meter_of(build: Build, context: Context) -> Meter:
+    """Return the meter of a build's model and data."""
+    threads = build.recipe.threads or torch.get_num_threads()
+    return Meter(build.model, build.inputs.data, threads, context.callbacks, build.recipe.max_drop_points)
 
 
-def open_variant(variant: Variant, input_shape: tuple[int, ...], classes: int, threads: int) -> Session:
-    """A session of the variant on this machine's CPU, by the backend that checks it; the caller closes it."""
+def references_of(build: Build) -> tuple[Reference, ...]:
+    """Return the PyTorch models that the candidates of a build are compared with."""
+    converted = build.converted
+    references = [Reference("pytorch", converted.model, "parity")]
+    if converted.unpruned is not None:
+        role: ReferenceRole = "accuracy" if converted.drop_counts_from_unpruned else "unpruned"
+        references.append(Reference("pytorch-unpruned", converted.unpruned, role))
+    return tuple(references)
+
+
+def open_candidate(candidate: Candidate, input_shape: tuple[int, ...], classes: int, threads: int) -> Session:
+    """Open a session of the candidate on this machine's CPU, by the backend that checks it; the caller closes it."""
     return Session(
-        get_backend(str(variant.checked_by)),
+        get_backend(str(candidate.checked_by)),
         OpenRequest(
-            graph=variant.checked_graph or variant.member("graph") or b"",
-            kind=variant.artifact.kind,
-            precision=variant.artifact.precision,
+            graph=candidate.checked_graph or candidate.member("graph") or b"",
+            kind=candidate.artifact.kind,
+            precision=candidate.precision,
             input_shape=input_shape,
             output_size=classes,
-            weights=variant.member("weights"),
+            weights=candidate.member("weights"),
             threads=threads,
             device="CPU",
-            as_written=variant.checked_by not in variant.artifact.backends,
+            as_written=candidate.checked_by not in candidate.artifact.backends,
         ),
     )
 
 
-def time_variants(
-    variants: Sequence[Variant],
-    open_one: Callable[[Variant], Session],
+def time_candidates(
+    candidates: Sequence[Candidate],
+    open_session: Callable[[Candidate], Session],
     clip: Array,
     threads: int,
     on_progress: OnProgress | None = None,
     refused: Collection[str] = (),
-) -> dict[str, Latency]:
-    """Latencies by name: a few runs of each, then enough of those near the best, in turns, so that drift meets all.
+) -> list[Latency]:
+    """Return the latency of each candidate on `clip`, float32 `(1, 3, T, H, W)`.
 
-    The best is one that is not `refused`, where there is one: what cannot be chosen must not decide which others are
-    timed with care. `on_progress` counts the variants, and two steps after them.
+    All are screened in a dozen runs; those near the fastest that is not `refused` are then timed in turns, so that a
+    drift of the machine's speed concerns all alike. `on_progress` is not called while a clip is timed.
     """
-    tell: OnProgress = on_progress or (lambda _done, _total: None)
-    latencies = {}
-    for done, variant in enumerate(variants):
-        tell(done, len(variants) + 2)
-        with open_one(variant) as session:
+    report = on_progress or (lambda _done, _total: None)
+    latencies: list[Latency] = []
+    for done, candidate in enumerate(candidates):
+        report(done, len(candidates) + 2)
+        with open_session(candidate) as session:
             run = functools.partial(session.run, clip)
-            latencies[variant.artifact.name] = measure_latency(run, _SCREENING_PLAN, threads=threads)
-    rivals = [latency.p50_ms for name, latency in latencies.items() if name not in refused]
-    limit_ms = _NEAR * min(rivals or [latency.p50_ms for latency in latencies.values()])
-    near = [variant for variant in variants if latencies[variant.artifact.name].p50_ms <= limit_ms]
-    tell(len(variants), len(variants) + 2)
+            latencies.append(measure_latency(run, _SCREENING_PLAN, threads=threads))
+    report(len(candidates), len(candidates) + 2)
+    near = _near(candidates, latencies, refused)
     with contextlib.ExitStack() as stack:
-        sessions = {variant.artifact.name: stack.enter_context(open_one(variant)) for variant in near}
-        runs = {name: functools.partial(session.run, clip) for name, session in sessions.items()}
-        for name, latency in interleave(runs, _ROUNDS).items():
-            latencies[name] = latency.model_copy(update={"threads": threads})
-    tell(len(variants) + 1, len(variants) + 2)
+        sessions = {index: stack.enter_context(open_session(candidates[index])) for index in near}
+        runs = {str(index): functools.partial(session.run, clip) for index, session in sessions.items()}
+        for key, latency in interleave(runs, _ROUNDS).items():
+            latencies[int(key)] = latency.model_copy(update={"threads": threads})
+    report(len(candidates) + 1, len(candidates) + 2)
     return latencies
 
 
-def _torch(module: nn.Module, clip: Array) -> Array:
+def _relinked(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return the candidates with each engine's graph as it was measured."""
+    return tuple(candidate.compiled_from_measured(candidates) for candidate in candidates)
+
+
+def _with_scores(measured: _Measured, scores: Mapping[str, Scores], data: ExportData) -> _Measured:
+    """Return a candidate or reference with its accuracy, if there are scores of it."""
+    if measured.name not in scores or data.source is None:
+        return measured
+    score = scores[measured.name]
+    probabilities, labels = score.videos()
+    recognized = tuple(bool(right) for right in probabilities.argmax(axis=1) == labels)
+    return replace(measured, accuracy=summarize(score, data.source), recognized=recognized)
+
+
+def _near(candidates: Sequence[Candidate], latencies: Sequence[Latency], refused: Collection[str]) -> list[int]:
+    """Return the indices of the candidates that may be the fastest."""
+    medians = [latency.p50_ms for latency in latencies]
+    rivals = [median for candidate, median in zip(candidates, medians, strict=True) if candidate.name not in refused]
+    limit_ms = _NEAR * min(rivals or medians)
+    return [index for index, median in enumerate(medians) if median <= limit_ms]
+
+
+def _run_module(module: nn.Module, clip: Array) -> Array:
     with torch.no_grad():
         logits: Array = module(torch.from_numpy(clip)).float().numpy()
     return logits
 
 
-def _drops(scores: Mapping[str, Scores], max_drop_points: float) -> dict[str, PairedDrop]:
-    if UNPRUNED not in scores:
-        return {}
-    right = {}
-    for name, score in scores.items():
-        probabilities, labels = score.videos()
-        right[name] = probabilities.argmax(axis=1) == labels
-    return {
-        name: compare_paired(right[UNPRUNED], own, max_drop_points) for name, own in right.items() if name != UNPRUNED
-    }
-
-
-def _runner(session: Session) -> Callable[[Array], Array]:
+def _runner(session: Session) -> Run:
     return lambda clip: session.run(clip).logits

@@ -1,48 +1,77 @@
-"""Where INT8 is not accurate enough: variants with layers left in float, as few as its accuracy takes."""
+"""Mixed precision: if INT8 is not accurate enough, candidates with the layers kept in float that INT8 damages most."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from edgeact.errors import EdgeactError
-from edgeact.export.build.measure import Measured, Meter
+from edgeact.export.build.lower import merged, tuner_of
+from edgeact.export.build.measure import Meter
 from edgeact.export.build.select import Terms, inaccurate_int8
-from edgeact.export.build.targets import VARIANTS
-from edgeact.export.candidates.candidate import Sources, Variant
+from edgeact.export.build.state import Build, Context
+from edgeact.export.build.targets import FAMILIES
+from edgeact.export.candidates.candidate import Candidate, TargetGraph
+from edgeact.export.candidates.int8 import Tuning
+from edgeact.reasons import Decision, MixedPrecisionFailed
 
 __all__ = ["with_mixed"]
 
-_MOST_MIXES = 3
+_ATTEMPTS = 3
 
 
-def with_mixed(
-    variants: Sequence[Variant], measured: Measured, sources: Sources, meter: Meter, terms: Terms
-) -> tuple[list[Variant], Measured]:
-    """The variants, a mixed one behind each of INT8 where INT8 is refused for its accuracy; and what is known of all.
+@dataclass(frozen=True)
+class _Attempt:
+    graphs: tuple[TargetGraph, ...]
+    candidates: tuple[Candidate, ...]
+    decisions: tuple[Decision, ...]
 
-    A mix is chosen on calibration clips and judged on others like every variant; one that is refused is made again
-    with a goal 3 dB higher, three times at most and while the goal is worth it. The last one stays, refused or not.
-    `measured` is what was measured of `variants`; latencies are left to the caller.
+
+def with_mixed(build: Build, context: Context, meter: Meter, terms: Terms) -> Build:
+    """Return the build with a mixed-precision candidate after each INT8 candidate, if INT8 is not accurate enough.
+
+    Layers are chosen on calibration clips and the candidates checked on others, like every candidate. Refused mixed
+    candidates are made again with a goal that is 3 dB higher, at most three times and while the goal is within reach.
+    The last ones stay, refused or not.
     """
-    study = sources.study
-    if study is None or not inaccurate_int8(variants, measured, terms):
-        return list(variants), measured
-    made: list[Variant] = []
-    found = measured
-    for raises in range(_MOST_MIXES):
-        tuned = replace(study, mixed=True, raises=raises)
-        trial = replace(sources, precisions=("int8",), study=tuned, decisions=[])
+    tuner = tuner_of(build, context)
+    if tuner is None or not inaccurate_int8(build.candidates, terms):
+        return build
+    last: _Attempt | None = None
+    decisions = build.decisions
+    for number in range(_ATTEMPTS):
         try:
-            made = VARIANTS[sources.profile.family](trial)
+            attempt = _attempt(build, context, meter, Tuning(tuner, number))
         except EdgeactError as error:
-            sources.decisions.append(f"no mixed INT8: {error}")
+            decisions = merged(decisions, [MixedPrecisionFailed(error=str(error))])
             break
-        sources.decisions.extend(told for told in trial.decisions if told not in sources.decisions)
-        found = measured.joined(meter.measure(made, with_latency=False))
-        out_of_reach = any(not mix.is_met for (_, tried), mix in study.mixes.items() if tried == raises)
-        if out_of_reach or not inaccurate_int8(made, found, terms):
+        last = attempt
+        decisions = merged(decisions, attempt.decisions)
+        is_reached = all(graph.goal_met for graph in attempt.graphs)
+        if not is_reached or not inaccurate_int8(attempt.candidates, terms):
             break
-    twins = {variant.artifact.name.replace("mixed", "int8"): variant for variant in made}
-    beside = [(variant, twins.get(variant.artifact.name)) for variant in variants]
-    return [one for pair in beside for one in pair if one], found
+    if last is None:
+        return replace(build, decisions=decisions)
+    candidates = _with_twins(build.candidates, last.candidates)
+    return replace(build, graphs=build.graphs + last.graphs, candidates=candidates, decisions=decisions)
+
+
+def _attempt(build: Build, context: Context, meter: Meter, tuning: Tuning) -> _Attempt:
+    inputs = replace(build.lowered.inputs, precisions=("int8",))
+    family = FAMILIES[inputs.profile.family]
+    made = family.graphs(inputs, tuning, context.callbacks)
+    emitted = family.emit(inputs, made.graphs, context.callbacks)
+    checked, _ = meter.check(emitted.candidates, build.references)
+    decisions = merged(made.decisions, *(graph.decisions for graph in made.graphs), emitted.decisions)
+    return _Attempt(made.graphs, checked, decisions)
+
+
+def _with_twins(candidates: Sequence[Candidate], mixed: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return the candidates, each INT8 candidate followed by the mixed candidate of its family."""
+    twins = {candidate.family: candidate for candidate in mixed}
+    result: list[Candidate] = []
+    for candidate in candidates:
+        result.append(candidate)
+        if candidate.label == "int8" and candidate.family in twins:
+            result.append(twins[candidate.family])
+    return tuple(result)

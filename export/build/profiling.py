@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeact.export.candidates.candidate import Variant
+from edgeact.export.candidates.candidate import Candidate
 from edgeact.extras import require
 from edgeact.records import Precision
 
@@ -38,10 +38,10 @@ class NodeTime:
     ms: float
 
 
-def profile_nodes(variant: Variant, clip: Clip, threads: int) -> list[NodeTime]:
-    """Median times of the nodes that run; empty where the variant's library has no profiler."""
-    profiler = _PROFILERS.get(str(variant.checked_by))
-    return profiler(variant, clip, threads) if profiler else []
+def profile_nodes(candidate: Candidate, clip: Clip, threads: int) -> list[NodeTime]:
+    """Median times of the nodes that run; empty where the candidate's library has no profiler."""
+    profiler = _PROFILERS.get(str(candidate.checked_by))
+    return profiler(candidate, clip, threads) if profiler else []
 
 
 def openvino_request(graph: bytes, weights: bytes, precision: Precision, threads: int) -> Any:
@@ -67,9 +67,9 @@ def median_times(infos: Iterable[Any]) -> list[NodeTime]:
     ]
 
 
-def _openvino(variant: Variant, clip: Clip, threads: int) -> list[NodeTime]:
-    graph, weights = variant.member("graph") or b"", variant.member("weights") or b""
-    request = openvino_request(graph, weights, variant.artifact.precision, threads)
+def _openvino(candidate: Candidate, clip: Clip, threads: int) -> list[NodeTime]:
+    graph, weights = candidate.member("graph") or b"", candidate.member("weights") or b""
+    request = openvino_request(graph, weights, candidate.precision, threads)
     infos: list[Any] = []
     for run in range(_WARMUP_RUNS + _RUNS):
         request.infer({0: clip})
@@ -77,13 +77,13 @@ def _openvino(variant: Variant, clip: Clip, threads: int) -> list[NodeTime]:
     return [node for node in median_times(infos) if node.ms > 0]
 
 
-def _onnxruntime(variant: Variant, clip: Clip, threads: int) -> list[NodeTime]:
+def _onnxruntime(candidate: Candidate, clip: Clip, threads: int) -> list[NodeTime]:
     library = require("onnxruntime", "export")
     options = library.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads, options.enable_profiling = 3, threads, True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
-        graph = variant.member("graph") or b""
+        graph = candidate.member("graph") or b""
         session = library.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         for _ in range(_WARMUP_RUNS + _RUNS):
             session.run(None, {session.get_inputs()[0].name: clip})
@@ -103,7 +103,7 @@ def _kind(facts: Mapping[str, Any]) -> tuple[str, str]:
     return str(facts["op_name"]), {"float": "f32", "uint8": "u8", "int8": "i8"}.get(first, first)
 
 
-_PROFILERS: dict[str, Callable[[Variant, Clip, int], list[NodeTime]]] = {
+_PROFILERS: dict[str, Callable[[Candidate, Clip, int], list[NodeTime]]] = {
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,
 }

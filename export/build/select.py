@@ -1,280 +1,229 @@
-"""Judging variants by what was measured of them: what is shipped, in which order, and why not the others."""
+"""Selecting candidates by what was measured of them: which are shipped, in which order, and why not the others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from edgeact.devices import DeviceProfile, estimate_latency_ms
 from edgeact.errors import ParityError
-from edgeact.export.build.measure import REFERENCE, UNPRUNED, Measured
-from edgeact.export.candidates.candidate import Variant
-from edgeact.export.models.cost import Cost
-from edgeact.records import Accuracy, Parity, Row, Verdict
+from edgeact.export.candidates.candidate import Candidate
+from edgeact.phrases import phrase
+from edgeact.reasons import (
+    AccuracyDropTooLarge,
+    AccuracyUnknown,
+    ChosenFastest,
+    DecidedOnDevice,
+    NotCompared,
+    ParityTooLow,
+    Reason,
+    RunFailed,
+    SlowerThanChosen,
+    UnknownAccuracy,
+)
+from edgeact.records import Accuracy, Parity, Verdict
 
-__all__ = ["Terms", "Verdicts", "inaccurate_int8", "judge", "refusals"]
+__all__ = ["Selection", "Terms", "drop_points", "inaccurate_int8", "refusal", "select"]
 
-_UNPROVEN = "accuracy not measured, so INT8 is not preferred: give --labels and --data data with the model's labels"
 _PRUNE_LESS = "prune less (--prune, --prune-layer), train longer (--epochs, --prune-steps) "
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What variants are judged by."""
+    """What candidates are selected by."""
 
-    profile: DeviceProfile
-    cost: Cost
-    reference_bytes: int
-    """Size of the PyTorch model's parameters and buffers."""
     max_drop_points: float
-    """Points of video-level top-1 that may be lost against PyTorch: the model as it is, or as it was unpruned."""
+    """Points of video-level top-1 that may be lost against the reference."""
+    reference: tuple[Accuracy, ...] = ()
+    """Accuracy of the PyTorch model that the drop counts from; empty if it was not measured."""
+    converted: tuple[Accuracy, ...] = ()
+    """Accuracy of the PyTorch model that was converted; differs from the reference after pruning and fine-tuning."""
     trained: bool = True
-    """False for random weights, whose accuracy means nothing: there latency alone decides."""
-    int8_asked: bool = False
-    """Whether INT8 was asked for by name, and so is taken without a measured accuracy too."""
-    unpruned_bytes: int | None = None
-    """Size of the PyTorch model before it was pruned; None where it was not."""
+    """False for random weights, whose accuracy means nothing: latency alone decides."""
+    int8_requested: bool = False
+    """Whether INT8 was requested by name, and so is shipped without a measured accuracy too."""
     counts_from_unpruned: bool = False
-    """Whether the loss of accuracy counts from that model and not from the pruned one."""
-
-    @property
-    def drop_from(self) -> str:
-        """Under which name the accuracy stands that must not be lost."""
-        return UNPRUNED if self.counts_from_unpruned else REFERENCE
+    """Whether the reference is the model before pruning."""
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """Rows for the record, PyTorch's first, and the names of what is shipped, best first."""
+class Selection:
+    """The candidates with verdict and reason, and the names of the shipped artifacts, best first."""
 
-    rows: tuple[Row, ...]
+    candidates: tuple[Candidate, ...]
     shipped: tuple[str, ...]
-    timed: bool
+    is_timed: bool
     """Whether latency decided; else the device has to."""
 
 
-def judge(variants: Sequence[Variant], measured: Measured, terms: Terms) -> Verdicts:
-    """Decide what is shipped; an engine follows the graph it was built from.
+def select(candidates: Sequence[Candidate], terms: Terms) -> Selection:
+    """Decide which candidates are shipped; an engine follows the graph it was compiled from.
 
-    With latencies: the fastest variant within the accuracy budget, and behind it the fastest of every other backend.
-    Without: every variant within the budget, in the given order, for the device to decide.
-    Where nobody could measure the accuracy of INT8 it is never preferred: it comes behind what is float where latency
-    was measured, and is left out where the device would decide by latency alone; see Terms for the exceptions.
-    Raises ParityError naming every variant's own reason where nothing is left.
+    With latencies: the fastest candidate within the accuracy budget, followed by the fastest of each other backend.
+    Without: every candidate within the budget, in the given order, for the device to decide.
+    INT8 whose accuracy could not be measured is never preferred: it follows the float candidates if latency was
+    measured, and is left out if the device would decide by latency alone; `Terms` has the exceptions.
+    Raises ParityError with the reason of every candidate if nothing is left.
     """
-    refused = refusals(variants, measured, terms)
-    if not measured.latencies:
-        refused |= _unproven_refusals(variants, refused, measured, terms)
-    allowed = [variant for variant in variants if variant.artifact.name not in refused]
+    is_timed = any(candidate.latency for candidate in candidates)
+    refused = {candidate.name: reason for candidate in candidates if (reason := refusal(candidate, terms)) is not None}
+    if not is_timed:
+        refused |= _unproven_refusals([each for each in candidates if each.name not in refused], terms)
+    allowed = [candidate for candidate in candidates if candidate.name not in refused]
     if not allowed:
-        told = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        reasons = "; ".join(f"{name}: {phrase(reason)}" for name, reason in refused.items())
         raise ParityError(
-            f"nothing to ship: {told}; try a higher precision (--precision mixed leaves the layers in float that INT8 "
-            "damages most, --precision fp32 finds a layer that converts wrongly), "
-            f"{_PRUNE_LESS if terms.counts_from_unpruned else ''}or allow a larger loss of accuracy (--max-drop)"
+            f"nothing to ship: {reasons}; try a higher precision (--precision mixed keeps the layers in float that "
+            "INT8 damages most, --precision fp32 finds a layer that converts wrongly), "
+            f"{_PRUNE_LESS if terms.counts_from_unpruned else ''}or allow a larger accuracy drop (--max-drop)"
         )
-    shipped = _shipped_of(allowed, measured, terms) if measured.latencies else allowed
-    names = tuple(variant.artifact.name for variant in shipped)
-    rows = [_reference_row(measured, terms), *_unpruned_rows(measured, terms)]
-    for variant in variants:
-        refusal = refused.get(variant.artifact.name)
-        verdict, reason = _verdict(variant, measured, terms, names) if refusal is None else _rejected(refusal)
-        if verdict == "chosen":
-            reason += _level_words(names[0], [one.artifact.name for one in allowed], measured)
-        rows.append(_row(variant, measured, terms, verdict, reason))
-    return Verdicts(tuple(rows), names, bool(measured.latencies))
+    shipped = _shipped(allowed, terms) if is_timed else allowed
+    judged = []
+    for candidate in candidates:
+        verdict, reason = _verdict(candidate, refused.get(candidate.name), shipped, allowed, terms)
+        judged.append(replace(candidate, verdict=verdict, reason=reason))
+    return Selection(tuple(judged), tuple(candidate.name for candidate in shipped), is_timed)
 
 
-def refusals(variants: Sequence[Variant], measured: Measured, terms: Terms) -> dict[str, str]:
-    """Name -> why it cannot be shipped, whatever its latency."""
-    return {variant.artifact.name: reason for variant in variants if (reason := _refusal(variant, measured, terms))}
-
-
-def inaccurate_int8(variants: Sequence[Variant], measured: Measured, terms: Terms) -> tuple[str, ...]:
-    """Names of the INT8 variants that run, but are refused for their accuracy; none where PyTorch's own is refused."""
-    lost = _drop_points(measured, REFERENCE, terms)
-    if lost is not None and lost > terms.max_drop_points:
-        return ()
-    return tuple(
-        variant.artifact.name
-        for variant in variants
-        if variant.artifact.precision == "int8"
-        and variant.judged_name in measured.parities
-        and _refusal(variant, measured, terms)
-    )
-
-
-def _refusal(variant: Variant, measured: Measured, terms: Terms) -> str | None:
-    name = variant.judged_name
-    if failure := measured.failures.get(name):
-        return f"does not run: {failure}"
-    parity = measured.parities.get(name)
-    if parity is None:
-        return "could not be compared with PyTorch on this machine"
-    if not parity.passed:
-        return f"does not agree with PyTorch: {_parity_words(parity)}"
-    drop = _drop_points(measured, name, terms)
-    if drop is not None and drop > terms.max_drop_points:
-        digits = 1 if round(drop, 1) > round(terms.max_drop_points, 1) else 3
-        return f"loses {drop:.{digits}f} points of top-1, {terms.max_drop_points:.{digits}f} are allowed"
+def refusal(candidate: Candidate, terms: Terms) -> Reason | None:
+    """Return why the candidate cannot be shipped, whatever its latency; None if it can."""
+    judged = candidate.judged
+    if judged.run_error is not None:
+        return RunFailed(error=judged.run_error)
+    if judged.parity is None:
+        return NotCompared()
+    if not judged.parity.passed:
+        return _parity_too_low(judged.parity)
+    points = drop_points(judged.accuracy, terms.reference)
+    if points is not None and points > terms.max_drop_points:
+        return AccuracyDropTooLarge(points=points, allowed=terms.max_drop_points)
     return None
 
 
-def _parity_words(parity: Parity) -> str:
-    limits = parity.limits
-    snr = "exact" if parity.snr_db is None else f"{parity.snr_db:.1f} dB"
-    most = "" if limits.max_abs_error is None else f" (at most {limits.max_abs_error:.2g})"
-    return (
-        f"SNR {snr} (at least {limits.snr_db:.0f} dB), same top-1 on {parity.top1_agreement:.0%} of "
-        f"{parity.clips} clips (expected {limits.top1_agreement:.0%}), largest error {parity.max_abs_error:.2g}{most}"
-    )
+def inaccurate_int8(candidates: Sequence[Candidate], terms: Terms) -> bool:
+    """Whether INT8 itself is not accurate enough: candidates are refused for their accuracy, and none is accepted.
+
+    If one is accepted, the INT8 graph is accurate and the kernels of the other backends are at fault, which mixed
+    precision does not cure. Never if PyTorch's own accuracy is refused.
+    """
+    lost = drop_points(terms.converted, terms.reference)
+    if lost is not None and lost > terms.max_drop_points:
+        return False
+    refusals = [refusal(candidate, terms) for candidate in candidates if candidate.precision == "int8"]
+    is_accurate = any(reason is None for reason in refusals)
+    return not is_accurate and any(isinstance(reason, ParityTooLow | AccuracyDropTooLarge) for reason in refusals)
 
 
-def _drop_points(measured: Measured, name: str, terms: Terms) -> float | None:
-    """Points of video-level top-1 lost against PyTorch on the same videos; None where it was not measured."""
-    if not {terms.drop_from, name} <= measured.accuracies.keys():
+def drop_points(accuracy: Sequence[Accuracy], reference: Sequence[Accuracy]) -> float | None:
+    """Return the points of video-level top-1 lost against `reference` on the same videos; None if not measured."""
+    if not (accuracy and reference):
         return None
-    reference, own = _of_videos(measured.accuracies[terms.drop_from]), _of_videos(measured.accuracies[name])
-    return 100 * (reference.correct - own.correct) / reference.count
+    before, after = _of_videos(reference), _of_videos(accuracy)
+    return 100 * (before.correct - after.correct) / before.count
 
 
 def _of_videos(accuracies: Sequence[Accuracy]) -> Accuracy:
     return next(accuracy for accuracy in accuracies if accuracy.level == "video")
 
 
-def _is_unproven(variant: Variant, measured: Measured, terms: Terms) -> bool:
-    """Whether it is INT8 that nobody knows the accuracy of, and that nobody asked for by name."""
-    if variant.artifact.precision != "int8" or terms.int8_asked or not terms.trained:
+def _parity_too_low(parity: Parity) -> ParityTooLow:
+    return ParityTooLow(
+        clips=parity.clips,
+        snr_db=parity.snr_db,
+        snr_limit_db=parity.limits.snr_db,
+        top1_agreement=parity.top1_agreement,
+        top1_limit=parity.limits.top1_agreement,
+        max_abs_error=parity.max_abs_error,
+        max_abs_limit=parity.limits.max_abs_error,
+    )
+
+
+def _has_accuracy(candidate: Candidate, terms: Terms) -> bool:
+    return drop_points(candidate.judged.accuracy, terms.reference) is not None
+
+
+def _is_unproven(candidate: Candidate, terms: Terms) -> bool:
+    """Whether the candidate is INT8 of unknown accuracy that was not requested by name."""
+    if candidate.precision != "int8" or terms.int8_requested or not terms.trained:
         return False
-    return _drop_points(measured, variant.judged_name, terms) is None
+    return not _has_accuracy(candidate, terms)
 
 
-def _unproven_refusals(
-    variants: Sequence[Variant], refusals: Mapping[str, str], measured: Measured, terms: Terms
-) -> dict[str, str]:
-    """INT8 of unknown accuracy, which a device that only times would prefer; kept where nothing else is left."""
-    left = [variant for variant in variants if variant.artifact.name not in refusals]
-    unproven = [variant for variant in left if _is_unproven(variant, measured, terms)]
-    if len(unproven) == len(left):
+def _unproven_refusals(candidates: Sequence[Candidate], terms: Terms) -> dict[str, Reason]:
+    """Refuse INT8 of unknown accuracy, which a device that only times would prefer, unless nothing else is left."""
+    unproven = [candidate for candidate in candidates if _is_unproven(candidate, terms)]
+    if len(unproven) == len(candidates):
         return {}
-    return {variant.artifact.name: f"{_UNPROVEN}, or ask for it with --precision int8" for variant in unproven}
+    return {candidate.name: AccuracyUnknown() for candidate in unproven}
 
 
-def _shipped_of(allowed: Sequence[Variant], measured: Measured, terms: Terms) -> list[Variant]:
-    """The fastest by backend; INT8 of unknown accuracy at the end, its fastest one, and only if it is the faster."""
-    proven = [variant for variant in allowed if not _is_unproven(variant, measured, terms)]
+def _p50_ms(candidate: Candidate) -> float:
+    if candidate.latency is None:
+        raise ValueError(f"candidate '{candidate.name}' was not timed")
+    return candidate.latency.p50_ms
+
+
+def _shipped(allowed: Sequence[Candidate], terms: Terms) -> list[Candidate]:
+    """Return the fastest of each backend; INT8 of unknown accuracy last, only its fastest, and only if it is faster."""
+    proven = [candidate for candidate in allowed if not _is_unproven(candidate, terms)]
     if not proven:
-        return _fastest_by_backend(allowed, measured)
-    shipped = _fastest_by_backend(proven, measured)
-    first = min(allowed, key=lambda variant: measured.latencies[variant.artifact.name].p50_ms)
-    return shipped if first in proven else [*shipped, first]
+        return _fastest_by_backend(allowed)
+    shipped = _fastest_by_backend(proven)
+    fastest = min(allowed, key=_p50_ms)
+    return shipped if any(fastest is candidate for candidate in proven) else [*shipped, fastest]
 
 
-def _fastest_by_backend(variants: Sequence[Variant], measured: Measured) -> list[Variant]:
-    ordered = sorted(variants, key=lambda variant: measured.latencies[variant.artifact.name].p50_ms)
-    fastest: dict[tuple[str, ...], Variant] = {}
-    for variant in ordered:
-        fastest.setdefault(variant.artifact.backends, variant)
+def _fastest_by_backend(candidates: Sequence[Candidate]) -> list[Candidate]:
+    fastest: dict[tuple[str, ...], Candidate] = {}
+    for candidate in sorted(candidates, key=_p50_ms):
+        fastest.setdefault(candidate.artifact.backends, candidate)
     return list(fastest.values())
 
 
-def _verdict(variant: Variant, measured: Measured, terms: Terms, shipped: Sequence[str]) -> tuple[Verdict, str]:
-    name = variant.artifact.name
-    if not measured.latencies:
-        told = "the target was not timed here: the device times the candidates itself"
-        known = _drop_points(measured, variant.judged_name, terms) is not None
-        return "candidate", told if known else f"{told}; {_unknown_accuracy(terms)}"
-    if name == shipped[0]:
-        return "chosen", _chosen_words(variant, measured, terms)
-    ratio = measured.latencies[name].p50_ms / measured.latencies[shipped[0]].p50_ms
-    level = " (their intervals overlap)" if _is_level(name, shipped[0], measured) else ""
-    slower = f"{ratio:.2f} times the latency of {shipped[0]}{level}"
-    if ratio > 1 and (why := measured.reasons.get(name)):
-        slower = f"{slower}: {why}"
-    if _is_unproven(variant, measured, terms):
-        slower = f"{slower}; {_UNPROVEN}"
-        return ("candidate", slower) if name in shipped else _rejected(slower)
-    if name in shipped:
-        return "candidate", f"{slower}; kept for machines that cannot run that"
-    return _rejected(slower)
-
-
-def _rejected(reason: str) -> tuple[Verdict, str]:
-    return "rejected", reason
-
-
-def _chosen_words(variant: Variant, measured: Measured, terms: Terms) -> str:
-    if _drop_points(measured, variant.judged_name, terms) is not None:
-        return "fastest within the accuracy budget on this machine"
-    if not terms.trained or terms.int8_asked or variant.artifact.precision == "int8":
-        return f"fastest on this machine; {_unknown_accuracy(terms)}"
-    return f"fastest float artifact on this machine; {_UNPROVEN}"
-
-
-def _level_words(chosen: str, allowed: Sequence[str], measured: Measured) -> str:
-    """Which others may be as fast, for all that the measurement tells; empty where none or nothing was timed."""
-    level = [name for name in allowed if name != chosen and _is_level(name, chosen, measured)]
-    return f"; not told apart from {', '.join(level)}: the intervals of their latency overlap" if level else ""
-
-
-def _is_level(name: str, other: str, measured: Measured) -> bool:
-    return measured.latencies[name].p50_interval.overlaps(measured.latencies[other].p50_interval)
-
-
-def _unknown_accuracy(terms: Terms) -> str:
-    return "accuracy not measured" if terms.trained else "random weights: accuracy means nothing"
-
-
-def _reference_row(measured: Measured, terms: Terms) -> Row:
-    return Row(
-        artifact=REFERENCE,
-        precision="fp32",
-        backend="pytorch",
-        device="CPU",
-        size_bytes=terms.reference_bytes,
-        accuracy=measured.accuracies.get(REFERENCE, ()),
-        latency=measured.latencies.get(REFERENCE),
-        verdict="reference",
-        reason="what every artifact is compared with",
-        drop=measured.drops.get(REFERENCE),
+def _verdict(
+    candidate: Candidate,
+    refused: Reason | None,
+    shipped: Sequence[Candidate],
+    allowed: Sequence[Candidate],
+    terms: Terms,
+) -> tuple[Verdict, Reason]:
+    if refused is not None:
+        return "rejected", refused
+    chosen = shipped[0]
+    if candidate.latency is None:
+        known = _has_accuracy(candidate, terms)
+        return "candidate", DecidedOnDevice(unknown_accuracy=None if known else _unknown_accuracy(terms))
+    if candidate.name == chosen.name:
+        return "chosen", _chosen(candidate, allowed, terms)
+    is_shipped = any(candidate.name == each.name for each in shipped)
+    is_unproven = _is_unproven(candidate, terms)
+    ratio = _p50_ms(candidate) / _p50_ms(chosen)
+    slower = SlowerThanChosen(
+        chosen=chosen.name,
+        ratio=ratio,
+        intervals_overlap=_overlap(candidate, chosen),
+        causes=candidate.latency_causes if ratio > 1 else (),
+        is_fallback=is_shipped and not is_unproven,
+        accuracy_unknown=is_unproven,
     )
+    return ("candidate" if is_shipped else "rejected"), slower
 
 
-def _unpruned_rows(measured: Measured, terms: Terms) -> tuple[Row, ...]:
-    if terms.unpruned_bytes is None:
-        return ()
-    counted = "what a loss of accuracy counts from" if terms.counts_from_unpruned else "as it was before pruning"
-    row = Row(
-        artifact=UNPRUNED,
-        precision="fp32",
-        backend="pytorch",
-        device="CPU",
-        size_bytes=terms.unpruned_bytes,
-        accuracy=measured.accuracies.get(UNPRUNED, ()),
-        latency=measured.latencies.get(UNPRUNED),
-        verdict="reference",
-        reason=counted,
-    )
-    return (row,)
+def _chosen(candidate: Candidate, allowed: Sequence[Candidate], terms: Terms) -> ChosenFastest:
+    unknown: UnknownAccuracy | None = None
+    if not _has_accuracy(candidate, terms):
+        unknown = _unknown_accuracy(terms)
+        if unknown == "not-measured" and not terms.int8_requested and candidate.precision != "int8":
+            unknown = "int8-not-preferred"
+    tied = tuple(each.name for each in allowed if each.name != candidate.name and _overlap(each, candidate))
+    return ChosenFastest(unknown_accuracy=unknown, not_distinguished_from=tied)
 
 
-def _row(variant: Variant, measured: Measured, terms: Terms, verdict: Verdict, reason: str) -> Row:
-    artifact = variant.artifact
-    estimate = None
-    if not measured.latencies:
-        moved = terms.cost.bytes_moved(artifact.precision)
-        estimate = estimate_latency_ms(terms.profile, terms.cost.macs, moved, artifact.precision)
-    return Row(
-        artifact=artifact.name,
-        precision=artifact.precision,
-        backend=artifact.backends[0],
-        device=variant.device,
-        size_bytes=variant.size_bytes,
-        parity=measured.parities.get(artifact.name),
-        accuracy=measured.accuracies.get(artifact.name, ()),
-        latency=measured.latencies.get(artifact.name),
-        latency_estimate_ms=estimate.latency_ms if estimate else None,
-        drop=measured.drops.get(artifact.name),
-        verdict=verdict,
-        reason=reason,
-    )
+def _overlap(candidate: Candidate, other: Candidate) -> bool:
+    """Whether the confidence intervals of two latencies overlap."""
+    if candidate.latency is None or other.latency is None:
+        return False
+    return candidate.latency.p50_interval.overlaps(other.latency.p50_interval)
+
+
+def _unknown_accuracy(terms: Terms) -> UnknownAccuracy:
+    return "not-measured" if terms.trained else "random-weights"

@@ -1,65 +1,74 @@
-"""The INT8 graph of a target: Q/DQ by ranges, and what the export's study finds it better with."""
+"""The INT8 graph of a target: Q/DQ by activation ranges, then mixed precision and bias correction by a tuner."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import onnx
 
-from edgeact.export.candidates.candidate import Sources
+from edgeact.export.candidates.candidate import BuildInputs, Label, TargetGraph
+from edgeact.export.graph.proto import from_proto
 from edgeact.export.quantize.activation_ranges import quantized_tensors
 from edgeact.export.quantize.bias_correction import with_biases
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.exclusions import module_layers, skip_list
 from edgeact.export.quantize.qdq import float_layers, quantize
 from edgeact.export.quantize.toggle_graph import switchable
+from edgeact.export.quantize.tuning import Tuner
+from edgeact.reasons import Int8Omitted
 
-__all__ = ["int8_graph", "skipped_layers"]
+__all__ = ["Tuning", "excluded_layers", "int8_graph", "int8_omission"]
 
 
-def skipped_layers(sources: Sources, graph: onnx.ModelProto) -> dict[str, str] | None:
-    """Layers that stay in float by the target's rules or as asked for, with the reason; None where no other is left.
+def excluded_layers(inputs: BuildInputs, graph: onnx.ModelProto) -> dict[str, str]:
+    """Return the layers that the target's rules or the user keep in float, with the reason."""
+    return module_layers(graph, inputs.float_modules) | skip_list(graph, inputs.profile)
 
-    Then there is nothing in INT8, which is told.
-    """
-    skip = module_layers(graph, sources.float_modules) | skip_list(graph, sources.profile)
-    if quantized_tensors(graph, skip):
-        return skip
-    reasons = ", ".join(dict.fromkeys(skip.values()))
-    _tell(sources, f"no INT8: every layer stays in float ({reasons or 'there is none to quantize'})")
-    return None
+
+def int8_omission(graph: onnx.ModelProto, excluded: Mapping[str, str]) -> Int8Omitted | None:
+    """Return why `graph` has no INT8 layer; None if at least one is left."""
+    if quantized_tensors(graph, excluded):
+        return None
+    return Int8Omitted(cause="all-layers-in-float", layer_reasons=tuple(dict.fromkeys(excluded.values())))
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How INT8 graphs are tuned in one run of the stage 'quantize'."""
+
+    tuner: Tuner
+    attempt: int | None = None
+    """Attempt of mixed precision, from 0; None: plain INT8."""
+
+    @property
+    def label(self) -> Label:
+        """Label of INT8 artifacts."""
+        return "int8" if self.attempt is None else "mixed"
 
 
 def int8_graph(
-    sources: Sources, calibrator: Calibrator, graph: onnx.ModelProto, skip: Mapping[str, str], artifact: str
-) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """`graph` in INT8, and its layers left in float with the reason: those of `skip`, and those of mixed precision.
+    calibrator: Calibrator, tuning: Tuning | None, graph: onnx.ModelProto, excluded: Mapping[str, str], artifact: str
+) -> TargetGraph:
+    """Return `graph` in INT8 without the `excluded` layers, tuned if `tuning` says how; `graph` is not changed.
 
-    `artifact` is what it is made for. What was found goes into the study, and in words into the decisions.
+    `artifact` names the artifact in the record of the sensitivity.
     """
-    ranges = calibrator.ranges_for(graph, skip)
-    quantized = quantize(graph, ranges, skip)
-    study = sources.study
-    if study is None:
-        return quantized, float_layers(graph, skip)
-    switched = switchable(graph, quantized, skip, with_means=True)
-    if not switched.layers:
-        return quantized, float_layers(graph, skip)
-    on = set(switched.names)
-    if study.mixed:
-        mix = study.mix_for(switched, calibrator.clips, artifact)
-        _tell(sources, f"mixed INT8: {mix.told}")
-        on -= mix.reasons.keys()
-        skip = {**skip, **mix.reasons}
-        quantized = quantize(graph, ranges, skip)
-    elif study.with_sensitivity:
-        study.look_into(switched, calibrator.clips, artifact)
-    biases, told = study.better_biases(switched, calibrator.clips, on)
-    _tell(sources, f"{'mixed ' if study.mixed else ''}INT8: {told}")
-    return with_biases(quantized, biases), float_layers(graph, skip)
-
-
-def _tell(sources: Sources, decision: str) -> None:
-    """Once, however many graphs it is true of."""
-    if decision not in sources.decisions:
-        sources.decisions.append(decision)
+    ranges = calibrator.ranges_for(graph, excluded)
+    quantized = quantize(graph, ranges, excluded)
+    toggled = switchable(graph, quantized, excluded, with_means=True) if tuning else None
+    if tuning is None or toggled is None or not toggled.layers:
+        return TargetGraph("int8", from_proto(quantized), float_layers=float_layers(graph, excluded))
+    tuned = tuning.tuner.tune(toggled, calibrator.clips, artifact, tuning.attempt)
+    if tuned.mix is not None:
+        excluded = {**excluded, **tuned.mix.reasons}
+        quantized = quantize(graph, ranges, excluded)
+    return TargetGraph(
+        "int8",
+        from_proto(with_biases(quantized, tuned.biases)),
+        mixed=tuned.mix is not None,
+        float_layers=float_layers(graph, excluded),
+        decisions=tuned.decisions,
+        sensitivity=tuned.sensitivity,
+        goal_met=tuned.mix is None or tuned.mix.is_met,
+    )

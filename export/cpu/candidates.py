@@ -1,72 +1,122 @@
-"""Variants for CPUs: OpenVINO IR, ONNX, and in INT8 a program of the native engine."""
+"""Candidates for CPUs: OpenVINO IR, ONNX, and in INT8 a program of the native engine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 import onnx
 import onnx_ir as ir
 
 from edgeact.bundle import Artifact
-from edgeact.export.candidates.candidate import Sources, Variant, onnx_variant
-from edgeact.export.candidates.int8 import int8_graph, skipped_layers
+from edgeact.bundle.manifest import Role
+from edgeact.export.candidates.candidate import (
+    BuildInputs,
+    Candidate,
+    Emitted,
+    TargetGraph,
+    TargetGraphs,
+    onnx_candidate,
+)
+from edgeact.export.candidates.int8 import Tuning, excluded_layers, int8_graph, int8_omission
 from edgeact.export.cpu.native.compiler import compile_model
 from edgeact.export.cpu.native.refusals import NotLoweredError
 from edgeact.export.cpu.openvino import to_openvino
 from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
-from edgeact.export.graph.proto import from_proto
+from edgeact.export.graph.passes.base import RewriteOutcome
+from edgeact.export.graph.proto import from_proto, to_bytes
 from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq_placement import integer_flow
+from edgeact.progress import Callbacks
+from edgeact.reasons import Decision, NotLowered, PassResult
 from edgeact.records import Precision
 from edgeact.runtime import get_backend
 
-__all__ = ["cpu_variants"]
+__all__ = ["cpu_candidates", "cpu_graphs"]
 
 _OPSET = 17
+_FLOAT: tuple[Precision, ...] = ("fp32", "fp16")
 
 
-def cpu_variants(sources: Sources) -> list[Variant]:
-    """FP32 and INT8 for OpenVINO and ONNX Runtime; FP16 weights for OpenVINO, which computes in its own precision."""
-    rewritten, outcomes = apply_rewrites(from_proto(at_opset(sources.master, _OPSET)), REWRITES)
+def cpu_graphs(inputs: BuildInputs, tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
+    """Return the rewritten graph in each of the wanted precisions; FP16 concerns the weights only."""
+    rewritten, outcomes = apply_rewrites(from_proto(at_opset(inputs.master, _OPSET)), REWRITES)
     graph = ir.to_proto(rewritten)
-    for outcome in outcomes:
-        refusal = outcome.refusal
-        result = f"not applied: {refusal.describe()}" if refusal else "applied: equal within rounding"
-        sources.decisions.append(f"rewrite '{outcome.rewrite}' {result}")
-    variants = []
-    if "fp32" in sources.precisions:
-        data = graph.SerializeToString()
-        sources.on_step("OpenVINO IR, FP32")
-        variants += [_ir_variant("openvino-fp32", "fp32", data), onnx_variant("onnx-fp32", "fp32", data)]
-    if "fp16" in sources.precisions:
-        sources.on_step("OpenVINO IR, FP16 weights")
-        variants.append(_ir_variant("openvino-fp16", "fp16", graph.SerializeToString()))
-    skip = skipped_layers(sources, graph) if "int8" in sources.precisions and sources.calibration else None
-    if skip is not None and sources.calibration is not None:
-        sources.on_step(f"calibrating INT8 on {len(sources.calibration.clips)} clips")
-        label = sources.label("int8")
-        quantized, kept = int8_graph(sources, sources.calibration, graph, skip, f"openvino-{label}")
-        data = fold_weights(_flowing(quantized, graph, sources.calibration, kept)).SerializeToString()
-        sources.on_step(f"OpenVINO IR, {label}")
-        variants.append(_ir_variant(f"openvino-{label}", "int8", data, kept))
-        variants.append(onnx_variant(f"onnx-{label}", "int8", data, kept))
-        variants += _native_variants(sources, f"native-{label}", data, kept)
-    return variants
+    decisions: list[Decision] = [_pass_result(outcome) for outcome in outcomes]
+    graphs = [TargetGraph(precision, rewritten) for precision in _FLOAT if precision in inputs.precisions]
+    if "int8" in inputs.precisions and inputs.calibrator is not None:
+        excluded = excluded_layers(inputs, graph)
+        if omission := int8_omission(graph, excluded):
+            decisions.append(omission)
+        else:
+            callbacks.begin(f"INT8 graph by {len(inputs.calibrator.clips)} calibration clips")
+            name = f"openvino-{tuning.label if tuning else 'int8'}"
+            quantized = int8_graph(inputs.calibrator, tuning, graph, excluded, name)
+            graphs.append(_placed(quantized, graph, inputs.calibrator))
+    return TargetGraphs(tuple(graphs), tuple(decisions))
 
 
-def _native_variants(sources: Sources, name: str, data: bytes, kept: Mapping[str, str]) -> list[Variant]:
-    """The program of the same graph; none, which is told, where the engine lacks a layer or cannot run here."""
-    reason = get_backend("native").why_unavailable()
-    if reason is None:
-        try:
-            program, tensors = compile_model(onnx.load_from_string(data))
-        except NotLoweredError as error:
-            reason = str(error)
-    if reason is not None:
-        sources.decisions.append(f"no {name}: {reason}")
-        return []
+def cpu_candidates(inputs: BuildInputs, graphs: tuple[TargetGraph, ...], callbacks: Callbacks) -> Emitted:
+    """Return FP32 and INT8 for OpenVINO and ONNX Runtime, FP16 weights for OpenVINO, and native programs of INT8."""
+    candidates: list[Candidate] = []
+    decisions: list[Decision] = []
+    for graph in graphs:
+        callbacks.begin(f"OpenVINO IR, {graph.label.upper()}")
+        data = to_bytes(graph.model)
+        candidates.append(_openvino_candidate(graph, data))
+        if graph.precision != "fp16":
+            candidates.append(onnx_candidate(graph, data))
+        if graph.precision == "int8":
+            native = _native_candidate(graph)
+            if isinstance(native, Candidate):
+                candidates.append(native)
+            else:
+                decisions.append(native)
+    return Emitted(tuple(candidates), tuple(decisions))
+
+
+def _pass_result(outcome: RewriteOutcome) -> PassResult:
+    detail = outcome.refusal.describe() if outcome.refusal else "equal within rounding"
+    return PassResult(name=outcome.rewrite, applied=outcome.is_applied, detail=detail)
+
+
+def _placed(quantized: TargetGraph, graph: onnx.ModelProto, calibrator: Calibrator) -> TargetGraph:
+    """Return the INT8 graph with its Q/DQ pairs placed for CPU kernels and its weights folded."""
+    ranges = calibrator.ranges_for(graph, quantized.float_layers)
+    placed = integer_flow(ir.to_proto(quantized.model), ranges, lambda tensors: calibrator.observed(graph, tensors))
+    folded = fold_weights(placed)
+    folded.graph.ClearField("value_info")  # placement changes quantized types from int8 to uint8
+    return replace(quantized, model=from_proto(folded))
+
+
+def _openvino_candidate(graph: TargetGraph, data: bytes) -> Candidate:
+    name = f"openvino-{graph.label}"
+    xml, weights = to_openvino(data, compress_to_fp16=graph.precision == "fp16")
+    paths = (f"openvino/{name}.xml", f"openvino/{name}.bin")
+    artifact = Artifact(
+        name=name,
+        kind="openvino-ir",
+        precision=graph.precision,
+        backends=("openvino",),
+        members=paths,
+        float_layers=dict(graph.float_layers),
+    )
+    return Candidate(
+        artifact, {paths[0]: ("graph", xml), paths[1]: ("weights", weights)}, "openvino", "openvino", graph.label
+    )
+
+
+def _native_candidate(graph: TargetGraph) -> Candidate | NotLowered:
+    """Return the program of the graph, or why the engine does not take a layer or cannot run here."""
+    name = f"native-{graph.label}"
+    if unavailable := get_backend("native").why_unavailable():
+        return NotLowered(artifact=name, detail=unavailable)
+    try:
+        program, tensors = compile_model(ir.to_proto(graph.model))
+    except NotLoweredError as error:
+        reason = error.reason
+        return NotLowered(artifact=name, detail=str(reason), layer=reason.layer, operator=reason.operator)
     paths = (f"native/{name}.json", f"native/{name}.bin")
     artifact = Artifact(
         name=name,
@@ -74,28 +124,7 @@ def _native_variants(sources: Sources, name: str, data: bytes, kept: Mapping[str
         precision="int8",
         backends=("native",),
         members=paths,
-        float_layers=dict(kept),
+        float_layers=dict(graph.float_layers),
     )
-    return [Variant(artifact, {paths[0]: ("graph", program.to_json()), paths[1]: ("weights", tensors)}, "native")]
-
-
-def _flowing(
-    quantized: onnx.ModelProto, graph: onnx.ModelProto, calibrator: Calibrator, kept: Mapping[str, str]
-) -> onnx.ModelProto:
-    """The INT8 graph with its Q/DQ where a CPU's kernels want them; `kept` are its layers in float."""
-    ranges = calibrator.ranges_for(graph, kept)
-    return integer_flow(quantized, ranges, lambda tensors: calibrator.observed(graph, tensors))
-
-
-def _ir_variant(name: str, precision: Precision, data: bytes, kept: Mapping[str, str] | None = None) -> Variant:
-    xml, weights = to_openvino(data, compress_to_fp16=precision == "fp16")
-    paths = (f"openvino/{name}.xml", f"openvino/{name}.bin")
-    artifact = Artifact(
-        name=name,
-        kind="openvino-ir",
-        precision=precision,
-        backends=("openvino",),
-        members=paths,
-        float_layers=dict(kept or {}),
-    )
-    return Variant(artifact, {paths[0]: ("graph", xml), paths[1]: ("weights", weights)}, "openvino")
+    members: dict[str, tuple[Role, bytes]] = {paths[0]: ("graph", program.to_json()), paths[1]: ("weights", tensors)}
+    return Candidate(artifact, members, "native", "native", graph.label)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from edgeact.export.quantize.sensitivity import compare
 from edgeact.export.quantize.toggle_graph import Layer, SwitchedGraph
 from edgeact.progress import OnProgress
+from edgeact.reasons import MixedPrecision
 from edgeact.records import LayerSensitivity, Parity, Sensitivity
 
 __all__ = ["MOST_IN_FLOAT", "Goal", "Mix", "goal_beyond", "mix"]
@@ -62,20 +63,20 @@ class Mix:
         return {layer.layer: f"mixed precision: INT8 here alone leaves {_damage(layer)}" for layer in self.layers}
 
     @property
-    def told(self) -> str:
-        """In words; where the goal is not kept, how close it came and what would keep it."""
-        count, share = len(self.layers), f"{self.share:.0%}"
-        snr = "no error" if self.reached.snr_db is None else f"{self.reached.snr_db:.1f} dB"
-        came = f"{count} layers in float ({share} of the multiply-accumulates) give {snr}"
-        changed = round(self.reached.clips * (1 - self.reached.top1_agreement))
-        came += f" and {changed} of {self.reached.clips} calibration clips of another class"
-        wanted = f"wanted are {self.goal.snr_db:.1f} dB and at most {self.goal.changed}"
-        if self.wanted is None:
-            return f"{came}; {wanted}"
-        needed, needed_share = self.wanted
-        return (
-            f"{came}; {wanted}, which takes {needed} layers, {needed_share:.0%}: more than {MOST_IN_FLOAT:.0%} is not "
-            "worth it, use --precision fp16 or allow a larger loss of accuracy (--max-drop)"
+    def decision(self) -> MixedPrecision:
+        """The layers kept in float, how close they come to the goal and, if it is out of reach, what would meet it."""
+        needed, needed_share = self.wanted or (None, None)
+        return MixedPrecision(
+            layers=len(self.layers),
+            share=self.share,
+            snr_db=self.reached.snr_db,
+            changed=round(self.reached.clips * (1 - self.reached.top1_agreement)),
+            clips=self.reached.clips,
+            goal_snr_db=self.goal.snr_db,
+            goal_changed=self.goal.changed,
+            share_limit=MOST_IN_FLOAT,
+            needed_layers=needed,
+            needed_share=needed_share,
         )
 
 

@@ -1,4 +1,4 @@
-"""What is tried on an INT8 graph beyond rounding it: damage by layer, layers left in float, corrected biases."""
+"""Tuning of INT8 graphs: sensitivity by layer, mixed precision and bias correction."""
 
 from __future__ import annotations
 
@@ -13,111 +13,151 @@ from edgeact.export.quantize.bias_correction import corrected_biases
 from edgeact.export.quantize.mixed_precision import Mix, goal_beyond, mix
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
 from edgeact.export.quantize.toggle_graph import SwitchedGraph
-from edgeact.progress import OnStep, titled
+from edgeact.progress import Callbacks
+from edgeact.reasons import BiasCorrection, Decision
 from edgeact.records import Sensitivity
 
-__all__ = ["Study"]
+__all__ = ["Tuned", "Tuner", "TuningSettings"]
 
 Array = npt.NDArray[np.float32]
 
 _SENSITIVITY_CLIPS = 16  # any prefix of the calibration clips is even over the classes
 _MIX_CLIPS = 24
 _BIAS_CLIPS = 16
-_PROVING_CLIPS = 8  # and as many at most that prove the gain: every one runs through the float graph three times
+_PROVING_CLIPS = 8  # each runs three times through the float graph, so not more of them prove the gain
 _FEWEST_CLIPS = 8  # fewer cannot be split into clips to correct biases on and clips that prove the gain
 _LEAST_GAIN_DB = 0.1
 
 
 @dataclass(frozen=True)
-class Study:
-    """How INT8 is tuned in one export, and what was found; graphs of the same layers share what was found."""
+class TuningSettings:
+    """How INT8 graphs of one model are tuned."""
 
     max_drop_points: float = 1.0
     """Points of top-1 that INT8 may lose."""
     with_sensitivity: bool = False
-    """Whether the damage by layer is wanted of plain INT8 too."""
-    mixed: bool = False
-    """Whether layers are left in float until the accuracy budget is kept."""
-    raises: int = 0
-    """How many mixes were refused already."""
+    """Whether the damage by layer is measured of plain INT8 too."""
     parameters: Mapping[str, str] = field(default_factory=dict)
-    """Layer -> the name of its weight in the model, which a rewritten graph may not have."""
-    on_step: OnStep = lambda _title, _done, _total: None
-    sensitivities: dict[tuple[str, ...], Sensitivity] = field(default_factory=dict)
-    """By the names of the graph's layers in INT8."""
-    mixes: dict[tuple[tuple[str, ...], int], Mix] = field(default_factory=dict)
-    """By these names and `raises`."""
-    _biases: dict[frozenset[str], tuple[Mapping[str, Array], str]] = field(default_factory=dict)
+    """Layer -> name of its weight in the model, which a rewritten graph may not have."""
 
-    def look_into(self, graph: SwitchedGraph, clips: Sequence[Array], artifact: str) -> Sensitivity:
-        """The damage of each layer of `graph`; `artifact` is what it was made for."""
-        if graph.names not in self.sensitivities:
-            on_progress = titled(self.on_step, "INT8 damage by layer")
-            found = measure_sensitivity(graph, clips[:_SENSITIVITY_CLIPS], artifact, on_progress)
-            self.sensitivities[graph.names] = self._with_parameters(found)
-        return self.sensitivities[graph.names]
 
-    def mix_for(self, graph: SwitchedGraph, clips: Sequence[Array], artifact: str) -> Mix:
-        """The layers of `graph` to leave in float, which its sensitivity then tells."""
-        key = (graph.names, self.raises)
-        if key not in self.mixes:
-            sensitivity, few = self.look_into(graph, clips, artifact), clips[:_MIX_CLIPS]
-            plain = compare([graph.run(clip, ()) for clip in few], [graph.run(clip, graph.names) for clip in few])
-            goal = goal_beyond(plain, LIMITS["int8"].snr_db, self.max_drop_points, self.raises)
-            found = mix(graph, few, sensitivity, goal, titled(self.on_step, "mixed precision: sets of layers in float"))
-            self.mixes[key] = found
-            self.sensitivities[graph.names] = _with_mix(sensitivity, found)
-        return self.mixes[key]
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found for one INT8 graph."""
 
-    def better_biases(
-        self, graph: SwitchedGraph, clips: Sequence[Array], on: Collection[str]
-    ) -> tuple[Mapping[str, Array], str]:
-        """Corrected biases by layer, where clips they were not corrected on show a gain, else none; and that in words.
+    biases: Mapping[str, Array]
+    """Layer -> corrected bias, float32 `(channels,)`; empty if correction does not pay."""
+    decisions: tuple[Decision, ...]
+    mix: Mix | None = None
+    """Layers that mixed precision keeps in float; None for plain INT8."""
+    sensitivity: Sensitivity | None = None
 
-        `graph` was made with means, `on` are its layers in INT8.
+
+class Tuner:
+    """Tunes the INT8 graphs of one model; results are cached by the names of a graph's layers, so that graphs of the
+    same layers (TensorRT's typings, the attempts of mixed precision) share them."""
+
+    def __init__(self, settings: TuningSettings, callbacks: Callbacks) -> None:
+        self._settings = settings
+        self._callbacks = callbacks
+        self._sensitivities: dict[tuple[str, ...], Sensitivity] = {}
+        self._mixes: dict[tuple[tuple[str, ...], int], Mix] = {}
+        self._biases: dict[tuple[tuple[str, ...], frozenset[str]], tuple[Mapping[str, Array], BiasCorrection]] = {}
+
+    def tune(self, graph: SwitchedGraph, clips: Sequence[Array], artifact: str, attempt: int | None = None) -> Tuned:
+        """Tune `graph`, which was made with means, on calibration `clips`, float32 `(1, 3, T, H, W)`.
+
+        `attempt` None leaves all layers in INT8; 0, 1 ... searches for layers to keep in float, each time with a higher
+        goal. `artifact` names the artifact in the sensitivity's record.
         """
-        key = frozenset(on)
+        enabled = set(graph.names)
+        decisions: list[Decision] = []
+        found, sensitivity = None, None
+        if attempt is not None:
+            found = self.mix(graph, clips, artifact, attempt)
+            sensitivity = _with_mix(self.sensitivity(graph, clips, artifact), found)
+            enabled -= found.reasons.keys()
+            decisions.append(found.decision)
+        elif self._settings.with_sensitivity:
+            sensitivity = self.sensitivity(graph, clips, artifact)
+        biases, correction = self.corrected_biases(graph, clips, enabled)
+        decisions.append(correction.model_copy(update={"mixed": found is not None}))
+        return Tuned(biases, tuple(decisions), found, sensitivity)
+
+    def sensitivity(self, graph: SwitchedGraph, clips: Sequence[Array], artifact: str) -> Sensitivity:
+        """Measure the damage of INT8 in each layer of `graph` alone."""
+        if graph.names not in self._sensitivities:
+            on_progress = self._callbacks.step("INT8 damage by layer")
+            measured = measure_sensitivity(graph, clips[:_SENSITIVITY_CLIPS], artifact, on_progress)
+            self._sensitivities[graph.names] = self._with_parameters(measured)
+        return self._sensitivities[graph.names]
+
+    def mix(self, graph: SwitchedGraph, clips: Sequence[Array], artifact: str, attempt: int) -> Mix:
+        """Choose the layers of `graph` to keep in float so that INT8 stays within the accuracy budget."""
+        key = (graph.names, attempt)
+        if key not in self._mixes:
+            sensitivity, few = self.sensitivity(graph, clips, artifact), clips[:_MIX_CLIPS]
+            plain = compare([graph.run(clip, ()) for clip in few], [graph.run(clip, graph.names) for clip in few])
+            goal = goal_beyond(plain, LIMITS["int8"].snr_db, self._settings.max_drop_points, attempt)
+            on_progress = self._callbacks.step("mixed precision: sets of layers in float")
+            self._mixes[key] = mix(graph, few, sensitivity, goal, on_progress)
+        return self._mixes[key]
+
+    def corrected_biases(
+        self, graph: SwitchedGraph, clips: Sequence[Array], enabled: Collection[str]
+    ) -> tuple[Mapping[str, Array], BiasCorrection]:
+        """Return corrected biases by layer, none if held-back clips show no gain, and the decision.
+
+        `graph` was made with means; `enabled` are its layers in INT8.
+        """
+        key = (graph.names, frozenset(enabled))
         if key not in self._biases:
-            self._biases[key] = self._corrected(graph, clips, on)
+            self._biases[key] = self._correct(graph, clips, enabled)
         return self._biases[key]
 
-    def _with_parameters(self, found: Sensitivity) -> Sensitivity:
+    def _with_parameters(self, measured: Sensitivity) -> Sensitivity:
+        names = self._settings.parameters
         layers = tuple(
-            layer.model_copy(update={"weight": self.parameters.get(layer.layer, layer.weight)})
-            for layer in found.layers
+            layer.model_copy(update={"weight": names.get(layer.layer, layer.weight)}) for layer in measured.layers
         )
-        return found.model_copy(update={"layers": layers})
+        return measured.model_copy(update={"layers": layers})
 
-    def _corrected(
-        self, graph: SwitchedGraph, clips: Sequence[Array], on: Collection[str]
-    ) -> tuple[Mapping[str, Array], str]:
+    def _correct(
+        self, graph: SwitchedGraph, clips: Sequence[Array], enabled: Collection[str]
+    ) -> tuple[Mapping[str, Array], BiasCorrection]:
         if len(clips) < _FEWEST_CLIPS:
-            return {}, f"biases not corrected: {len(clips)} calibration clips are too few to prove a gain"
+            return {}, BiasCorrection(mixed=False, outcome="too-few-clips", clips=len(clips))
         held_back = min(len(clips) // 4, _PROVING_CLIPS)
         used, others = clips[:-held_back][:_BIAS_CLIPS], clips[-held_back:]
-        found = corrected_biases(graph, used, on, titled(self.on_step, "bias correction"))
+        biases = corrected_biases(graph, used, enabled, self._callbacks.step("bias correction"))
         floats = [graph.run(clip, ()) for clip in others]
         before, after = (
-            compare(floats, [graph.run(clip, on, biases) for clip in others])
-            for biases in (graph.biases, graph.fed(found))
+            compare(floats, [graph.run(clip, enabled, each) for clip in others]).snr_db
+            for each in (graph.biases, graph.fed(biases))
         )
-        if before.snr_db is None or after.snr_db is None:
-            return {}, "biases not corrected: INT8 rounds nothing"
-        told = f"{before.snr_db:.1f} to {after.snr_db:.1f} dB on {len(others)} other clips"
-        if after.snr_db < before.snr_db + _LEAST_GAIN_DB:
-            return {}, f"biases not corrected: it takes the SNR of INT8 from {told}"
-        return found, f"biases of {len(found)} layers corrected: it takes the SNR of INT8 from {told}"
+        if before is None or after is None:
+            return {}, BiasCorrection(mixed=False, outcome="no-error", clips=len(others))
+        gains = after >= before + _LEAST_GAIN_DB
+        decision = BiasCorrection(
+            mixed=False,
+            outcome="corrected" if gains else "no-gain",
+            layers=len(biases) if gains else 0,
+            clips=len(others),
+            before_db=before,
+            after_db=after,
+        )
+        return (biases if gains else {}), decision
 
 
-def _with_mix(sensitivity: Sensitivity, found: Mix) -> Sensitivity:
-    reasons = found.reasons
+def _with_mix(sensitivity: Sensitivity, chosen: Mix) -> Sensitivity:
+    reasons = chosen.reasons
     layers = tuple(
         layer.model_copy(update={"float_reason": reasons.get(layer.layer, "")}) for layer in sensitivity.layers
     )
     return sensitivity.model_copy(
         update={
-            "mixed_snr_db": found.reached.snr_db,
-            "mixed_top1_agreement": found.reached.top1_agreement,
+            "mixed_snr_db": chosen.reached.snr_db,
+            "mixed_top1_agreement": chosen.reached.top1_agreement,
             "layers": layers,
         }
     )

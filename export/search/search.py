@@ -1,28 +1,29 @@
-"""The search itself: asks the study what to try, has it tried, and tells the study what came of it."""
+"""The search: asks the study for configurations, builds and times them as trials, and stores the outcomes."""
 
 from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from edgeact.calibration.datasets import LOADING_STEP, absolute_spec, load_dataset
 from edgeact.devices import load_profile, probe_machine
 from edgeact.errors import DatasetError, DeviceError, EdgeactError, UsageError
 from edgeact.executors import Executors
+from edgeact.export.build import Build, Recipe
 from edgeact.export.build.data import DEFAULT_DATA
 from edgeact.export.quantize.qdq import check_clips
-from edgeact.export.search.job import Loaded, SearchJob, loaded, reference_right, why_refused
 from edgeact.export.search.locks import MachineLock
 from edgeact.export.search.outcome import Outcome
+from edgeact.export.search.recipes import trial_recipe, unpruned, why_refused
 from edgeact.export.search.space import ClipSize, Space, groups_of, prunable
 from edgeact.export.search.study import Asked, Budgets, Study, open_study
-from edgeact.export.search.trial import Prepared, Task, prepare, time_it
+from edgeact.export.search.trial import Prepared, prepare, reference_recognized, time_trial
 from edgeact.export.search.verdicts import Judge, recipe_of
-from edgeact.progress import Callbacks, titled
+from edgeact.progress import Callbacks
 from edgeact.records import Machine, SearchRecord, SearchTrial
 from edgeact.storage import write_text
 
@@ -35,18 +36,21 @@ _SIZE_STEP = 16
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What to search for whom, within which budgets, and where to keep it."""
+    """What to search, within which budgets, and the files to keep it in."""
 
-    job: SearchJob
+    recipe: Recipe
+    """Model, data, target and threads; the search chooses pruning, precision and clip size of each trial."""
     study: Path
     out: Path
+    finetune_epochs: int = 1
+    """Epochs of fine-tuning of each pruned model before it is measured; 0: no fine-tuning."""
     trials: int = 30
-    """Finished ones in all, those of earlier calls among them."""
+    """Finished trials in all, including those of earlier calls."""
     budgets: Budgets = field(default_factory=Budgets)
     clip_frames: tuple[int, ...] | None = None
-    """Lengths to try beside the model's own; None: half of it."""
+    """Clip lengths to try besides the model's; None: half of it."""
     sizes: tuple[int, ...] | None = None
-    """Edges of the crop to try beside the model's own, pixels; None: three quarters of it."""
+    """Edges of the crop to try besides the model's, pixels; None: three quarters of it."""
 
 
 @dataclass(frozen=True)
@@ -59,31 +63,30 @@ class TrialFinished:
 
 
 def search(request: SearchRequest, executors: Executors, callbacks: Callbacks | None = None) -> SearchRecord:
-    """Search until so many trials are finished, here or in other processes on the same study; write the record.
+    """Search until the requested trials are finished, here or in other processes on the same study; write the record.
 
-    Killed at any moment and called again it goes on: finished trials stay as they are, those under way are run again.
-    Raises UsageError for a study of another search, for random weights and for a target nothing is known of;
-    DatasetError where the data's labels are not the model's; DeviceError for a machine that is not the one of the
-    trials before; what `prepare` raises. The record and all finished trials are kept in every case.
+    A search that was killed at any moment continues when it is called again: finished trials stay as they are, those
+    that were running are run again. Raises UsageError for a study of another search, for random weights and for an
+    unknown target; DatasetError if the labels of the data are not the model's; DeviceError on a machine other than that
+    of the earlier trials; and what `prepare` raises. The record and all finished trials are kept in every case.
     """
     callbacks = callbacks or Callbacks()
     _check(request)
     callbacks.begin("loading the model and the data")
-    with MachineLock().working():  # not longer: who waits for the study's lock must not hold up who times
-        travelling = _absolute(request.job)
-        _load_data(travelling, callbacks)
-        base = loaded(travelling)
-        job = replace(travelling, weights_sha256=base.model.weights_sha256, data_digest=base.data_digest)
-        callbacks.begin("looking at what can be pruned")
-        space = _space(request, job, base, callbacks)
-    recipe = recipe_of(job, space, base)
-    clips = [clip.name for clip in space.clips]
-    binding = {**recipe.model_dump(mode="json", exclude={"weights"}), "target": base.profile.id, "clips": clips}
+    with MachineLock().working():  # not longer: waiting for the study's lock must not keep others from timing
+        given = _absolute(request.recipe)
+        _check_data(given, request.finetune_epochs, callbacks)
+        base = unpruned(given)
+        callbacks.begin("tracing the channels that can be pruned")
+        space = _space(request, base, callbacks)
+    shared = recipe_of(base, space, request.finetune_epochs)
+    target, clips = base.inputs.profile.id, [clip.name for clip in space.clips]
+    binding = {**shared.model_dump(mode="json", exclude={"weights"}), "target": target, "clips": clips}
     with open_study(request.study, binding, space) as study:
-        reference = tuple(study.note("reference", lambda: _reference(job, callbacks)))
-        judge = Judge(recipe, space, base, reference, request.budgets, request.trials)
-        run = _Run(request, job, study, judge, callbacks)
-        if base.is_timed and executors.is_local:
+        reference = tuple(study.note("reference", lambda: _reference(base.recipe, callbacks)))
+        judge = Judge(shared, space, base, reference, request.budgets, request.trials)
+        run = _Run(request, target, study, judge, callbacks)
+        if base.can_time and executors.is_local:
             run.check_machine(probe_machine())
         return run.until_done(executors)
 
@@ -97,69 +100,69 @@ def _check(request: SearchRequest) -> None:
     for option, path in (("--out", request.out), ("--study", request.study)):
         if path.is_dir():
             raise UsageError(f"expected {option} with a file, '{path}' is a folder")
-    load_profile(request.job.target)
+    load_profile(request.recipe.target)
 
 
-def _absolute(job: SearchJob) -> SearchJob:
-    """For processes that work in other folders, and for the record."""
-    weights, spec = job.load.weights, job.data.spec
+def _absolute(recipe: Recipe) -> Recipe:
+    """Return the recipe with absolute paths, for processes that run in other folders and for the record."""
+    weights, spec = recipe.load.weights, recipe.data.spec
     return replace(
-        job,
-        load=replace(job.load, weights=weights.absolute() if weights else None),
-        data=replace(job.data, spec=absolute_spec(spec) if spec else spec),
+        recipe,
+        load=replace(recipe.load, weights=weights.absolute() if weights else None),
+        data=replace(recipe.data, spec=absolute_spec(spec) if spec else spec),
     )
 
 
-def _load_data(job: SearchJob, callbacks: Callbacks) -> None:
-    dataset = load_dataset(job.data.spec or DEFAULT_DATA, titled(callbacks.on_progress, LOADING_STEP))
-    if job.finetune_epochs and not dataset.splits.get("train"):
+def _check_data(recipe: Recipe, finetune_epochs: int, callbacks: Callbacks) -> None:
+    dataset = load_dataset(recipe.data.spec or DEFAULT_DATA, callbacks.step(LOADING_STEP))
+    if finetune_epochs and not dataset.splits.get("train"):
         raise DatasetError(
             f"'{dataset.name}' has no 'train' split to fine-tune pruned models on; it has {', '.join(dataset.splits)}; "
             "give data with one, or --epochs 0"
         )
 
 
-def _reference(job: SearchJob, callbacks: Callbacks) -> tuple[bool, ...]:
+def _reference(recipe: Recipe, callbacks: Callbacks) -> tuple[bool, ...]:
     with MachineLock().working():
-        return reference_right(job, callbacks.on_progress)
+        return reference_recognized(recipe, callbacks)
 
 
-def _space(request: SearchRequest, job: SearchJob, base: Loaded, callbacks: Callbacks) -> Space:
-    profile, model = base.profile, base.model
+def _space(request: SearchRequest, base: Build, callbacks: Callbacks) -> Space:
+    profile, model, calibration = base.inputs.profile, base.inputs.model, base.inputs.data.calibration
     if profile.supports_int8:
-        check_clips(len(base.data.calibration), base.data.calibration.classes, accept_poor=job.data.accept_poor)
+        check_clips(len(calibration), calibration.classes, accept_poor=base.recipe.data.accept_poor)
     else:
         callbacks.on_note(f"no INT8 in this search: {profile.title} has none")
     groups = groups_of(model.module)
-    found, multiple = prunable(model.module, model.clip.input_shape, groups, profile.channel_multiple_int8 or 1)
-    if not found:
+    patterns, multiple = prunable(model.module, model.clip.input_shape, groups, profile.channel_multiple_int8 or 1)
+    if not patterns:
         callbacks.on_note("no pruning in this search: no layer of the model can be pruned")
     return Space(
         groups=groups,
-        prunable=found,
+        prunable=patterns,
         channel_multiple=multiple,
         int8=profile.supports_int8,
-        clips=_clips(request, job, base, callbacks),
+        clips=_clips(request, base, callbacks),
     )
 
 
-def _clips(request: SearchRequest, job: SearchJob, base: Loaded, callbacks: Callbacks) -> tuple[ClipSize, ...]:
-    """The model's own first, then those it runs with."""
-    clip = base.model.clip
-    own = ClipSize(clip_frames=clip.clip_frames, size=clip.crop[0])
-    half, smaller = own.clip_frames // 2, own.size * 3 // 4 // _SIZE_STEP * _SIZE_STEP
+def _clips(request: SearchRequest, base: Build, callbacks: Callbacks) -> tuple[ClipSize, ...]:
+    """Return the clip sizes to try, the model's first, then those that it runs with."""
+    clip = base.inputs.model.clip
+    default = ClipSize(clip_frames=clip.clip_frames, size=clip.crop[0])
+    half, smaller = default.clip_frames // 2, default.size * 3 // 4 // _SIZE_STEP * _SIZE_STEP
     frames = request.clip_frames if request.clip_frames is not None else (half,) if half >= _LEAST_FRAMES else ()
     sizes = request.sizes if request.sizes is not None else (smaller,) if smaller else ()
     if clip.crop[0] != clip.crop[1]:
         sizes = ()
     wanted = [
         ClipSize(clip_frames=length, size=size)
-        for length in dict.fromkeys((own.clip_frames, *frames))
-        for size in dict.fromkeys((own.size, *sizes))
+        for length in dict.fromkeys((default.clip_frames, *frames))
+        for size in dict.fromkeys((default.size, *sizes))
     ]
-    accepted = [own]
+    accepted = [default]
     for size in wanted[1:]:
-        if reason := why_refused(job, size):
+        if reason := why_refused(base.recipe, size):
             callbacks.on_note(f"clips of {size.name} are not tried: {reason}")
         else:
             accepted.append(size)
@@ -168,29 +171,33 @@ def _clips(request: SearchRequest, job: SearchJob, base: Loaded, callbacks: Call
 
 @dataclass(frozen=True)
 class _Flight:
-    """A trial under way: being prepared, or, with what that came to, being timed."""
+    """A running trial: being prepared or, with what that made, being timed."""
 
     asked: Asked
-    task: Task
+    recipe: Recipe
     prepared: Prepared | None = None
+
+
+_Future = Future["Prepared | Outcome"]
 
 
 @dataclass(frozen=True)
 class _Run:
     request: SearchRequest
-    job: SearchJob
+    target: str
     study: Study
     judge: Judge
     callbacks: Callbacks
 
     def until_done(self, executors: Executors) -> SearchRecord:
-        """Keep the executors busy until no trial is left to do anywhere."""
-        flights: dict[Future[Any], _Flight] = {}
+        """Keep the executors busy until no trial is left to run anywhere."""
+        flights: dict[_Future, _Flight] = {}
         while True:
             while len(flights) < executors.slots and (asked := self.study.ask(self.request.trials)):
-                task = Task(self.job, self.judge.space, self.judge.space.config(asked.params))
-                self.callbacks.begin(f"trial {asked.number}: {task.config.summary}")
-                flights[executors.work.submit(prepare, task)] = _Flight(asked, task)
+                config = self.judge.space.config(asked.params)
+                recipe = trial_recipe(self.judge.recipe, self.target, config)
+                self.callbacks.begin(f"trial {asked.number}: {config.summary}")
+                flights[_submit(executors.work, prepare, recipe)] = _Flight(asked, recipe)
             if flights:
                 done, _ = wait(flights, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -201,12 +208,12 @@ class _Run:
             else:
                 return self._write()
 
-    def _advance(self, flights: dict[Future[Any], _Flight], future: Future[Any], executors: Executors) -> None:
+    def _advance(self, flights: dict[_Future, _Flight], future: _Future, executors: Executors) -> None:
         """Time what has been prepared, store what has been timed."""
         flight = flights.pop(future)
         result = _result(future)
-        if isinstance(result, Prepared) and result.variants:
-            timing = executors.timing.submit(time_it, flight.task, result)
+        if isinstance(result, Prepared) and result.candidates:
+            timing = _submit(executors.timing, time_trial, flight.recipe, result)
             flights[timing] = replace(flight, prepared=result)
             return
         self._finish(flight.asked, result.outcome if isinstance(result, Prepared) else result)
@@ -222,7 +229,7 @@ class _Run:
             self.callbacks.on_event(TrialFinished(record, trial))
 
     def _write(self) -> SearchRecord:
-        """After every trial, so that a search that was killed has its report as well."""
+        """Write the record, after each trial, so that a search that was killed has its report as well."""
         outcomes = self.study.outcomes()
         configs = {number: self.judge.space.config(self.study.params(number)) for number in outcomes}
         record = self.judge.record(outcomes, configs)
@@ -230,7 +237,7 @@ class _Run:
         return record
 
     def check_machine(self, machine: Machine) -> None:
-        """Raise DeviceError where trials before were timed on another kind of machine."""
+        """Raise DeviceError if earlier trials were timed on another kind of machine."""
         first = self.study.note("machine", lambda: [machine.fingerprint, machine.processor, machine.cores])
         if first[0] != machine.fingerprint:
             raise DeviceError(
@@ -240,11 +247,14 @@ class _Run:
             )
 
 
-def _result(future: Future[Any]) -> Prepared | Outcome:
-    """What a task came to; a task that kills the workers that run it is a failed trial, not the end of the search."""
+def _submit(executor: Executor, task: Callable[..., Prepared | Outcome], *values: object) -> _Future:
+    return executor.submit(task, *values)
+
+
+def _result(future: _Future) -> Prepared | Outcome:
+    """Return the result of a task; a task that kills the workers that run it is a failed trial, not the end."""
     try:
-        result: Prepared | Outcome = future.result()
-        return result
+        return future.result()
     except EdgeactError:
         raise
     except (BrokenExecutor, CancelledError) as error:

@@ -1,212 +1,170 @@
-"""One trial, in two parts: everything but time, which any machine can do, and the timing, which a machine does alone.
+"""One trial in two parts: everything but timing, on any machine, and the timing, alone on a machine of the target.
 
-Both are plain functions of what travels with them, so that any `concurrent.futures.Executor` can run them, twice if
-need be: nothing is written but the caches.
+Both are plain functions of picklable values, so that any `concurrent.futures.Executor` can run them, twice if need be:
+nothing is written but caches.
 """
 
 from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeact.calibration.accuracy import collect_scores
 from edgeact.devices import is_at_hand, load_profile, probe_machine
 from edgeact.errors import CalibrationError, ConversionError, DeviceError, ModelError
-from edgeact.export.build.measure import Meter, open_variant, time_variants
-from edgeact.export.build.targets import VARIANTS
-from edgeact.export.candidates.candidate import Sources, Variant
-from edgeact.export.graph.torch_to_onnx import to_onnx
+from edgeact.export.build import Build, Recipe, build, through
+from edgeact.export.build.measure import Meter, open_candidate, time_candidates
+from edgeact.export.build.state import Reference
+from edgeact.export.candidates.candidate import Candidate
 from edgeact.export.models.checkpoint import state_sha256
-from edgeact.export.models.cost import measure_cost
-from edgeact.export.models.loading import LoadedModel
-from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.quantize.tuning import Study
-from edgeact.export.search.candidate import Candidate, build
 from edgeact.export.search.estimate import estimate_ms
-from edgeact.export.search.job import Loaded, SearchJob, loaded, right_of
 from edgeact.export.search.locks import MachineLock
 from edgeact.export.search.outcome import Outcome
-from edgeact.export.search.space import Config, Space
+from edgeact.export.search.recipes import unpruned
+from edgeact.phrases import phrase
+from edgeact.progress import Callbacks
+from edgeact.reasons import RunFailed
 from edgeact.records import Precision
-from edgeact.runtime import Session
 
-__all__ = ["Prepared", "Task", "prepare", "time_it"]
+__all__ = ["Prepared", "prepare", "reference_recognized", "time_trial"]
 
 Array = npt.NDArray[np.float32]
-
-_RANGE_CLIPS = 24
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a trial is told."""
-
-    job: SearchJob
-    space: Space
-    config: Config
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A trial with everything known but its latency, ready to be timed on another machine."""
+    """A trial with everything known but the latency, ready to be timed on another machine."""
 
     outcome: Outcome
-    """Where there are variants to time: all of the outcome but which of them it is."""
-    variants: tuple[Variant, ...] = ()
-    """Those that agree with PyTorch; none where latency is estimated, or the trial failed."""
-    right: tuple[tuple[bool, ...], ...] = ()
-    """Of each variant, by video."""
+    """If there are candidates to time: everything but the choice among them."""
+    candidates: tuple[Candidate, ...] = ()
+    """Candidates that agree with PyTorch, with their accuracy; empty if latency is estimated or the trial failed."""
     clip: Array | None = None
-    """To time on."""
+    """Clip to time on, float32 `(1, 3, T, H, W)`."""
     classes: int = 0
 
 
-def prepare(task: Task) -> Prepared:
-    """Build the configuration, compare its variants with PyTorch and count their accuracy.
+def prepare(recipe: Recipe) -> Prepared:
+    """Build a trial's recipe, compare the candidates with PyTorch and count their accuracy.
 
-    What a configuration cannot do is an outcome with a failure; what is wrong with the data, the weights or the
-    machine, and so with every trial, is raised.
+    What a configuration cannot do is an outcome with a failure; errors of the data, the weights or the machine, which
+    concern every trial, are raised.
     """
     with MachineLock().working(), tempfile.TemporaryDirectory() as folder:
-        torch.set_num_threads(task.job.threads)
-        loaded(task.job, task.config.clip)  # what is wrong with that is wrong for every trial
+        torch.set_num_threads(_threads(recipe))
+        base = unpruned(recipe)
         try:
-            candidate = build(task.job, task.space, task.config, Path(folder) / "weights.safetensors")
-            variants = _agreeing(task, candidate)
+            made = build(replace(base, recipe=recipe), through("emit"), out=Path(folder) / "trial.edgeact")
+            candidates = _agreeing(made)
         except (CalibrationError, ConversionError, ModelError) as error:
             return Prepared(Outcome(failure=str(error)))
-        return _counted(task, candidate, variants)
+        return _counted(made, candidates)
 
 
-def time_it(task: Task, prepared: Prepared) -> Outcome:
-    """Time what `prepare` made, alone on this machine, and keep the fastest.
+def time_trial(recipe: Recipe, prepared: Prepared) -> Outcome:
+    """Time the candidates of `prepare`, alone on this machine, and keep the fastest.
 
-    Raises DeviceError where this machine is not the target's.
+    Raises DeviceError if this machine is not the target.
     """
-    if not prepared.variants or prepared.clip is None:
+    if not prepared.candidates or prepared.clip is None:
         return prepared.outcome
-    if not is_at_hand(profile := load_profile(task.job.target)):
+    if not is_at_hand(profile := load_profile(recipe.target)):
         raise DeviceError(f"this machine is no {profile.title}: time trials for it on one")
-    open_one = functools.partial(
-        open_variant, input_shape=prepared.clip.shape, classes=prepared.classes, threads=task.job.threads
+    threads = _threads(recipe)
+    open_session = functools.partial(
+        open_candidate, input_shape=prepared.clip.shape, classes=prepared.classes, threads=threads
     )
     with MachineLock().timing():
-        latencies = time_variants(prepared.variants, open_one, prepared.clip, task.job.threads)
-    fastest = min(range(len(prepared.variants)), key=lambda i: latencies[prepared.variants[i].artifact.name].p50_ms)
-    variant = prepared.variants[fastest]
-    return prepared.outcome.model_copy(
-        update={
-            **_facts(variant),
-            "latency": latencies[variant.artifact.name].model_copy(update={"samples_ms": ()}),
-            "machine": probe_machine(),
-            "right": prepared.right[fastest],
-        }
-    )
+        latencies = time_candidates(prepared.candidates, open_session, prepared.clip, threads)
+    fastest = min(range(len(latencies)), key=lambda index: latencies[index].p50_ms)
+    latency = latencies[fastest].model_copy(update={"samples_ms": ()})
+    facts = {**_facts(prepared.candidates[fastest]), "latency": latency, "machine": probe_machine()}
+    return prepared.outcome.model_copy(update=facts)
 
 
-def _agreeing(task: Task, candidate: Candidate) -> list[Variant]:
-    """The variants that this machine can run, and that agree with the candidate's PyTorch.
+def reference_recognized(recipe: Recipe, callbacks: Callbacks) -> tuple[bool, ...]:
+    """Return whether PyTorch FP32 of the unpruned model classifies each evaluation video correctly."""
+    made = unpruned(recipe)
+    meter = Meter(made.inputs.model, made.inputs.data, _threads(recipe), callbacks)
+    _, (reference,) = meter.score((), [Reference("pytorch", made.inputs.model, "parity")])
+    return reference.recognized
 
-    Only those of the backend that the target prefers: an export looks at the others too, a search need not each time.
+
+def _threads(recipe: Recipe) -> int:
+    return recipe.threads or 1
+
+
+def _agreeing(made: Build) -> tuple[Candidate, ...]:
+    """Return the candidates of the target's preferred backend that this machine runs and that agree with PyTorch.
+
+    An export looks at the other backends too; a search need not in each trial.
     """
-    able = [variant for variant in _variants(task, candidate) if variant.checked_by]
-    order = candidate.base.profile.backends
-    best = min((order.index(one.artifact.backends[0]) for one in able if one.artifact.backends[0] in order), default=0)
-    variants = [variant for variant in able if order[best] == variant.artifact.backends[0]]
-    meter = Meter(candidate.model, candidate.base.data, task.job.threads, lambda _title, _done, _total: None)
-    parities, failures = meter.parities(variants)
-    agreeing = [one for one in variants if one.artifact.name in parities and parities[one.artifact.name].passed]
+    able = [candidate for candidate in made.candidates if candidate.checked_by]
+    order = made.inputs.profile.backends
+    known = [order.index(backend) for candidate in able if (backend := candidate.artifact.backends[0]) in order]
+    preferred = order[min(known, default=0)]
+    wanted = [candidate for candidate in able if candidate.artifact.backends[0] == preferred]
+    compared = _meter(made).compare(wanted)
+    agreeing = tuple(candidate for candidate in compared if candidate.agrees)
     if not agreeing:
-        told = [f"{name} does not run: {reason}" for name, reason in failures.items()]
-        told += [f"{name} does not agree with PyTorch" for name in parities]
-        raise ConversionError("; ".join(told) or "no artifact of it can be compared with PyTorch here")
+        raise ConversionError("; ".join(_failures(compared)) or "no artifact can be compared with PyTorch here")
     return agreeing
 
 
-def _variants(task: Task, candidate: Candidate) -> list[Variant]:
-    model, data, profile = candidate.model, candidate.base.data, candidate.base.profile
-    master = to_onnx(model.module, model.clip)
-    int8 = task.config.int8
-    kept = {group.name: group.modules for group in task.space.groups if group.name not in int8}
-    sources = Sources(
-        master=master,
-        clip=model.clip,
-        profile=profile,
-        samples=data.calibration.inputs[:_RANGE_CLIPS],
-        calibration=Calibrator(master, data.calibration.inputs) if int8 else None,
-        precisions=("int8",) if int8 else ("fp16",),
-        on_step=lambda _title: None,
-        float_modules=tuple(module for modules in kept.values() for module in modules) if int8 else (),
-        study=Study(),  # bias correction, as in an export
-    )
-    return VARIANTS[profile.family](sources)
+def _failures(compared: Sequence[Candidate]) -> list[str]:
+    return [
+        f"{candidate.name} {phrase(RunFailed(error=candidate.run_error))}"
+        if candidate.run_error
+        else f"{candidate.name} does not agree with PyTorch"
+        for candidate in compared
+    ]
 
 
-def _counted(task: Task, candidate: Candidate, variants: list[Variant]) -> Prepared:
-    """Accuracy of all variants, and what they cost; where latency is estimated, that of the best estimate alone."""
-    base, model = candidate.base, candidate.model
-    cost = measure_cost(model.module, model.clip.input_shape)
-    estimates = {} if base.is_timed else {one.artifact.name: _estimate(task, base, model, one) for one in variants}
-    if estimates:
-        variants = [min(variants, key=lambda one: estimates[one.artifact.name])]
-    right = _right(task, candidate, variants)
+def _counted(made: Build, candidates: tuple[Candidate, ...]) -> Prepared:
+    """Count the accuracy of all candidates; if latency is estimated, of the candidate with the best estimate alone."""
+    estimate = functools.partial(_estimate_ms, made)
+    if not made.can_time:
+        candidates = (min(candidates, key=estimate),)
+    scored, _ = _meter(made).score(candidates, ())
     outcome = Outcome(
-        parameters=cost.parameters,
-        macs=cost.macs,
-        weights_sha256=state_sha256(model.module),
-        artifacts_sha256={variant.artifact.name: variant.sha256 for variant in variants},
+        parameters=made.lowered.cost.parameters,
+        macs=made.lowered.cost.macs,
+        weights_sha256=state_sha256(made.model.module),
+        artifacts_sha256={candidate.name: candidate.sha256 for candidate in scored},
     )
-    if not estimates:
-        clip = base.data.parity.inputs[0]
-        return Prepared(outcome, tuple(variants), right, clip, len(model.labels))
-    (variant,) = variants
-    known = {**_facts(variant), "right": right[0], "latency_estimate_ms": estimates[variant.artifact.name]}
-    return Prepared(outcome.model_copy(update=known))
+    if made.can_time:
+        return Prepared(outcome, scored, made.inputs.data.parity.inputs[0], len(made.model.labels))
+    (best,) = scored
+    return Prepared(outcome.model_copy(update={**_facts(best), "latency_estimate_ms": estimate(best)}))
 
 
-def _right(task: Task, candidate: Candidate, variants: list[Variant]) -> tuple[tuple[bool, ...], ...]:
-    model, data = candidate.model, candidate.base.data
-    shape, classes, threads = model.clip.input_shape, len(model.labels), task.job.threads
-    sessions = [open_variant(variant, shape, classes, threads) for variant in variants]
-    try:
-        runs: dict[str, Callable[[Array], Array]] = {
-            variant.artifact.name: functools.partial(_logits, session)
-            for variant, session in zip(variants, sessions, strict=True)
-        }
-        scores = collect_scores(runs, data.evaluation, model.clip)
-    finally:
-        for session in sessions:
-            session.close()
-    return tuple(right_of(scores[variant.artifact.name]) for variant in variants)
+def _meter(made: Build) -> Meter:
+    return Meter(made.model, made.inputs.data, _threads(made.recipe))
 
 
-def _logits(session: Session, clip: Array) -> Array:
-    return session.run(clip).logits
-
-
-def _estimate(task: Task, base: Loaded, model: LoadedModel, variant: Variant) -> float:
-    int8 = [group for group in task.space.groups if group.name in task.config.int8]
+def _estimate_ms(made: Build, candidate: Candidate) -> float:
+    kept = made.recipe.float_modules
 
     def precision_of(layer: str) -> Precision:
-        if variant.artifact.precision != "int8":
-            return variant.artifact.precision
-        return "int8" if any(group.holds(layer) for group in int8) else "fp16"
+        if candidate.precision != "int8":
+            return candidate.precision
+        in_float = any(layer == module or layer.startswith(f"{module}.") for module in kept)
+        return "fp16" if in_float else "int8"
 
-    return estimate_ms(model.module, model.clip.input_shape, base.profile, precision_of)
+    return estimate_ms(made.model.module, made.model.clip.input_shape, made.inputs.profile, precision_of)
 
 
-def _facts(variant: Variant) -> dict[str, object]:
-    artifact = variant.artifact
+def _facts(candidate: Candidate) -> dict[str, object]:
     return {
-        "artifact": artifact.name,
-        "precision": artifact.precision,
-        "backend": artifact.backends[0],
-        "size_bytes": variant.size_bytes,
+        "artifact": candidate.name,
+        "precision": candidate.precision,
+        "backend": candidate.artifact.backends[0],
+        "size_bytes": candidate.size_bytes,
+        "right": candidate.recognized,
     }

@@ -13,8 +13,8 @@ from edgeact.calibration.intervals import proportion_interval
 from edgeact.calibration.paired_test import compare_paired, count_needed
 from edgeact.devices import probe_machine
 from edgeact.errors import UsageError
+from edgeact.export.build import Build
 from edgeact.export.search.front import fastest_within, front_of
-from edgeact.export.search.job import Loaded, SearchJob
 from edgeact.export.search.outcome import Outcome
 from edgeact.export.search.space import VERSION, Config, Space
 from edgeact.export.search.study import Budgets
@@ -34,7 +34,7 @@ class Judge:
 
     recipe: SearchRecipe
     space: Space
-    base: Loaded
+    base: Build
     reference: tuple[bool, ...]
     budgets: Budgets
     trials: int
@@ -46,14 +46,14 @@ class Judge:
         points = [(trial.latency_ms or 0.0, trial.drop.drop_points) for trial in good if trial.drop]
         front = [good[index] for index in front_of(points)]
         chosen = fastest_within(front)
-        source = self.base.data.source
+        source = self.base.inputs.data.source
         return SearchRecord(
             created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            model=self.base.model.name,
-            target=self.base.profile.id,
+            model=self.base.inputs.model.name,
+            target=self.base.inputs.profile.id,
             recipe=self.recipe,
             machine=next((one.machine for one in outcomes.values() if one.machine), None) or probe_machine(),
-            is_estimate=not self.base.is_timed,
+            is_estimate=not self.base.can_time,
             dataset=source.dataset if source else "",
             split=source.split if source else "",
             count=len(self.reference),
@@ -101,15 +101,15 @@ class Judge:
         return compare_paired(np.array(self.reference), np.array(outcome.right), self.budgets.max_drop_points)
 
 
-def _notes(front: Iterable[SearchTrial], base: Loaded, max_drop_points: float) -> Iterable[str]:
+def _notes(front: Iterable[SearchTrial], base: Build, max_drop_points: float) -> Iterable[str]:
     drops = [trial.drop for trial in front if trial.drop]
     open_ones = [drop for drop in drops if drop.verdict == "undecided"]
     if open_ones:
         yield _undecided(open_ones, max_drop_points)
     if drops:
         yield _OPTIMISTIC
-    if not base.is_timed:
-        yield f"every latency is an estimate from the peak rates of {base.profile.title}; none was measured"
+    if not base.can_time:
+        yield f"every latency is an estimate from the peak rates of {base.inputs.profile.title}; none was measured"
 
 
 def _undecided(drops: Sequence[PairedDrop], max_drop_points: float) -> str:
@@ -126,24 +126,24 @@ def _undecided(drops: Sequence[PairedDrop], max_drop_points: float) -> str:
     return f"{stay}: their loss is about what --max-drop allows, {max_drop_points:g} points"
 
 
-def recipe_of(job: SearchJob, space: Space, base: Loaded) -> SearchRecipe:
-    """All that the trials of a search have in common, for its record, and to know its study by."""
-    load, data = job.load, job.data
+def recipe_of(base: Build, space: Space, finetune_epochs: int) -> SearchRecipe:
+    """Return what all trials of a search have in common, for its record and to identify its study."""
+    recipe, model = base.recipe, base.inputs.model
     return SearchRecipe(
-        source=base.model.source,
-        weights=str(load.weights) if load.weights else None,
-        weights_sha256=base.model.weights_sha256,
-        labels=base.model.labels,
-        width=load.width,
-        clip=base.model.clip,
-        data=data.spec or "",
-        data_digest=base.data_digest,
-        calibration_clips=data.calibration_clips,
-        evaluation_videos=data.evaluation_videos,
-        accept_poor_calibration=data.accept_poor,
-        seed=data.seed,
-        finetune_epochs=job.finetune_epochs,
-        threads=job.threads,
+        source=model.source,
+        weights=str(recipe.load.weights) if recipe.load.weights else None,
+        weights_sha256=model.weights_sha256,
+        labels=model.labels,
+        width=recipe.load.width,
+        clip=model.clip,
+        data=recipe.data.spec or "",
+        data_digest=recipe.data_digest,
+        calibration_clips=recipe.data.calibration_clips,
+        evaluation_videos=recipe.data.evaluation_videos,
+        accept_poor_calibration=recipe.data.accept_poor,
+        seed=recipe.data.seed,
+        finetune_epochs=finetune_epochs,
+        threads=recipe.threads or 1,
         channel_multiple=space.channel_multiple,
         space_version=VERSION,
         stages={group.name: group.modules for group in space.groups},

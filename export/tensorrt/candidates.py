@@ -1,19 +1,25 @@
-"""Variants for NVIDIA GPUs: graphs for the board's TensorRT releases, engines ahead of time where that is possible."""
+"""Candidates for NVIDIA GPUs: graphs for the target's TensorRT releases, engines ahead of time if that is possible."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import onnx
-import onnx_ir as ir
 
 from edgeact.bundle import Artifact
 from edgeact.bundle.manifest import Role
 from edgeact.devices import TensorRtDialect
-from edgeact.export.candidates.candidate import Sources, Variant, onnx_variant
-from edgeact.export.candidates.int8 import int8_graph, skipped_layers
+from edgeact.export.candidates.candidate import (
+    BuildInputs,
+    Candidate,
+    Emitted,
+    TargetGraph,
+    TargetGraphs,
+    onnx_candidate,
+)
+from edgeact.export.candidates.int8 import Tuning, excluded_layers, int8_graph, int8_omission
+from edgeact.export.graph.activation_extrema import largest_values
 from edgeact.export.graph.proto import from_proto, to_bytes
 from edgeact.export.graph.torch_to_onnx import INPUT_NAME, at_opset
 from edgeact.export.graph.values import opset_of
@@ -25,9 +31,11 @@ from edgeact.export.tensorrt.fp16 import Fp16Result, to_strong_fp16
 from edgeact.export.tensorrt.lint import lint_graph, raise_on_errors
 from edgeact.export.tensorrt.recipe import RecipeGraph, build_recipe, recipe_json, trtexec_script
 from edgeact.export.tensorrt.rtx_compiler import EngineBuild, check_and_build, supported_sms
+from edgeact.progress import Callbacks
+from edgeact.reasons import Decision, EngineNotBuilt, Int8Omitted
 from edgeact.records import Precision
 
-__all__ = ["desktop_variants", "jetson_variants"]
+__all__ = ["TensorRtGraph", "desktop_candidates", "desktop_graphs", "jetson_candidates", "jetson_graphs"]
 
 Typing = Literal["weak", "strong"]
 
@@ -44,7 +52,7 @@ class _Flavour:
 
     @property
     def opset(self) -> int:
-        """The oldest opset the releases ask for."""
+        """The oldest opset that the releases ask for."""
         return min(dialect.opset for dialect in self.dialects)
 
     @property
@@ -54,151 +62,209 @@ class _Flavour:
 
     @property
     def requires(self) -> dict[str, str]:
-        """What the runtime asks of TensorRT; nothing where TensorRT for RTX, which has other numbers, may open it."""
+        """TensorRT versions that may open it; none if TensorRT for RTX, which is numbered apart, may."""
         if self.typing == "weak":
             return {"tensorrt": "<11"}
-        return {} if self.is_rtx else {"tensorrt": f">={min(int(one.version.split('.')[0]) for one in self.dialects)}"}
+        oldest = min(int(dialect.version.split(".")[0]) for dialect in self.dialects)
+        return {} if self.is_rtx else {"tensorrt": f">={oldest}"}
 
     def for_precision(self, precision: Precision) -> _Flavour:
-        """The same with the releases that compute `precision` only."""
-        return replace(self, dialects=tuple(one for one in self.dialects if precision != "int8" or one.qdq))
+        """Return the flavour with only the releases that compute `precision`."""
+        dialects = tuple(dialect for dialect in self.dialects if precision != "int8" or dialect.qdq)
+        return replace(self, dialects=dialects)
 
 
-@dataclass(frozen=True)
-class _Graph:
-    """A graph in one precision, with what was decided about its layers."""
+@dataclass(frozen=True, kw_only=True)
+class TensorRtGraph(TargetGraph):
+    """A graph for one typing of TensorRT."""
 
-    model: ir.Model
-    precision: Precision
-    half: Fp16Result | None
+    flavour: _Flavour
+    half: Fp16Result | None = None
     """The strongly typed FP16 form; None in FP32."""
-    float_layers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the graph's artifact."""
+        return f"trt-{self.label}{_suffix(self.flavour)}"
 
 
-def jetson_variants(sources: Sources) -> list[Variant]:
-    """Weakly typed graphs for TensorRT 8 and 10, strongly typed ones for 11; the FP32 graph for ONNX Runtime."""
-    weak = tuple(dialect for dialect in sources.profile.tensorrt if dialect.typing != "strong")
-    strong = tuple(dialect for dialect in sources.profile.tensorrt if dialect.typing == "strong")
+def jetson_graphs(inputs: BuildInputs, tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
+    """Return weakly typed graphs for TensorRT 8 and 10, strongly typed ones for 11, and the portable FP32 graph."""
+    weak = tuple(dialect for dialect in inputs.profile.tensorrt if dialect.typing != "strong")
+    strong = tuple(dialect for dialect in inputs.profile.tensorrt if dialect.typing == "strong")
     flavours = [_Flavour("weak", weak)] if weak else []
     if strong:
         flavours.append(_Flavour("strong", strong))
-    graphs = [variant for flavour in flavours for variant, _ in _variants(sources, flavour)]
-    return [*graphs, *_portable(sources, flavours[0].opset)]
+    return _graphs(inputs, flavours, tuning, callbacks)
 
 
-def desktop_variants(sources: Sources) -> list[Variant]:
-    """Engines for TensorRT for RTX where it knows the GPU, and the strongly typed graphs they are built from."""
-    flavour = _Flavour("strong", tuple(dialect for dialect in sources.profile.tensorrt if dialect.typing != "weak"))
-    built = _variants(sources, flavour)
-    engines: list[Variant] = []
-    if sources.profile.sm in supported_sms():
-        engines = [_engine_variant(sources, variant, build) for variant, build in built]
-    else:
-        sources.decisions.append(
-            f"no engine ahead of time: TensorRT for RTX does not build for SM {sources.profile.sm}"
+def desktop_graphs(inputs: BuildInputs, tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
+    """Return the strongly typed graphs that engines are compiled from, and the portable FP32 graph."""
+    dialects = tuple(dialect for dialect in inputs.profile.tensorrt if dialect.typing != "weak")
+    return _graphs(inputs, [_Flavour("strong", dialects)], tuning, callbacks)
+
+
+def jetson_candidates(inputs: BuildInputs, graphs: tuple[TargetGraph, ...], callbacks: Callbacks) -> Emitted:
+    """Return the graphs, linted for each release and compiled by TensorRT for RTX as a check."""
+    return Emitted(tuple(_checked(inputs, graph, callbacks)[0] for graph in graphs))
+
+
+def desktop_candidates(inputs: BuildInputs, graphs: tuple[TargetGraph, ...], callbacks: Callbacks) -> Emitted:
+    """Return engines for TensorRT for RTX if it knows the GPU, then the graphs that they are compiled from."""
+    checked = [_checked(inputs, graph, callbacks) for graph in graphs]
+    candidates = tuple(candidate for candidate, _ in checked)
+    if inputs.profile.sm not in supported_sms():
+        return Emitted(candidates, (EngineNotBuilt(sm=str(inputs.profile.sm)),))
+    engines = tuple(_engine_candidate(candidate, build) for candidate, build in checked if build is not None)
+    return Emitted(engines + candidates)
+
+
+def _graphs(inputs: BuildInputs, flavours: list[_Flavour], tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
+    """Return INT8 first if the target has it, then FP16; FP32 in TensorRT only if nothing else is asked for."""
+    wanted: list[Precision] = [each for each in ("int8", "fp16") if each in inputs.precisions] or ["fp32"]
+    decisions: list[Decision] = []
+    if "int8" in wanted and (inputs.calibrator is None or not inputs.profile.supports_int8):
+        wanted.remove("int8")
+        if not inputs.profile.supports_int8:
+            decisions.append(Int8Omitted(cause="target-has-none", target=inputs.profile.title))
+    builder = _GraphBuilder(inputs, tuning, callbacks)
+    graphs: list[TargetGraph] = []
+    for flavour in flavours:
+        master = at_opset(inputs.master, flavour.opset)
+        for precision in wanted:
+            graph = builder.build(master, flavour.for_precision(precision), precision)
+            if isinstance(graph, Int8Omitted):
+                decisions.append(graph)
+            else:
+                graphs.append(graph)
+    if "fp32" in inputs.precisions:  # the fallback for any machine with ONNX Runtime
+        graphs.append(TargetGraph("fp32", from_proto(at_opset(inputs.master, flavours[0].opset))))
+    return TargetGraphs(tuple(graphs), tuple(dict.fromkeys(decisions)))
+
+
+class _GraphBuilder:
+    """Makes the graphs of one target; the activations of the FP32 graph are measured once for all flavours."""
+
+    def __init__(self, inputs: BuildInputs, tuning: Tuning | None, callbacks: Callbacks) -> None:
+        self._inputs = inputs
+        self._tuning = tuning
+        self._callbacks = callbacks
+        self._extrema: dict[str, float] | None = None
+
+    def build(self, master: onnx.ModelProto, flavour: _Flavour, precision: Precision) -> TensorRtGraph | Int8Omitted:
+        """Return the graph of `master` in one precision, or why there is no INT8."""
+        self._callbacks.begin(f"TensorRT graph, {precision.upper()}, {flavour.typing}ly typed")
+        base = TargetGraph(precision, from_proto(master))
+        if precision == "fp32":
+            return TensorRtGraph(precision, base.model, flavour=flavour)
+        if precision == "int8" and self._inputs.calibrator is not None:
+            quantized = self._quantized(master, flavour, self._inputs.calibrator)
+            if isinstance(quantized, Int8Omitted):
+                return quantized
+            base = quantized
+        # An opset changes operators, not tensors: the FP32 graph's extrema are those of the master. Q/DQ changes them.
+        extrema = None if precision == "int8" else self._largest_values()
+        half = to_strong_fp16(base.model, self._inputs.samples, extrema)
+        in_fp32 = {
+            layer: f"FP32: {reason}" for layer, reason in half.float_layers.items() if layer not in base.float_layers
+        }
+        return TensorRtGraph(
+            precision,
+            half.model if flavour.typing == "strong" else base.model,
+            mixed=base.mixed,
+            float_layers={**base.float_layers, **in_fp32},
+            decisions=base.decisions,
+            sensitivity=base.sensitivity,
+            goal_met=base.goal_met,
+            flavour=flavour,
+            half=half,
         )
-    return [*engines, *(variant for variant, _ in built), *_portable(sources, flavour.opset)]
+
+    def _quantized(
+        self, master: onnx.ModelProto, flavour: _Flavour, calibrator: Calibrator
+    ) -> TargetGraph | Int8Omitted:
+        """Quantize without the layers that the target's rules keep in float or that a release refuses in INT8."""
+        excluded = excluded_layers(self._inputs, master)
+        if omission := int8_omission(master, excluded):
+            return omission
+        plain = from_proto(quantize(master, calibrator.ranges_for(master, excluded), excluded))
+        refused = {
+            finding.layer: finding.problem
+            for dialect in flavour.dialects
+            for finding in lint_graph(plain, dialect, sm=self._inputs.profile.sm)
+            if finding.severity == "error" and finding.remedy == KEEP_IN_FLOAT
+        }
+        label = self._tuning.label if self._tuning else "int8"
+        name = f"trt-{label}{_suffix(flavour)}"
+        return int8_graph(calibrator, self._tuning, master, {**excluded, **refused}, name)
+
+    def _largest_values(self) -> dict[str, float]:
+        if self._extrema is None:
+            self._extrema = largest_values(from_proto(self._inputs.master), self._inputs.samples)
+        return self._extrema
 
 
-def _portable(sources: Sources, opset: int) -> list[Variant]:
-    """The FP32 graph as the fallback for any machine with ONNX Runtime; left out where another precision is asked."""
-    if "fp32" not in sources.precisions:
-        return []
-    return [onnx_variant("onnx-fp32", "fp32", at_opset(sources.master, opset).SerializeToString())]
+def _suffix(flavour: _Flavour) -> str:
+    return "" if flavour.typing == "weak" else "-strong"
 
 
-def _variants(sources: Sources, flavour: _Flavour) -> list[tuple[Variant, EngineBuild]]:
-    """INT8 first where the target has it, then FP16; FP32 in TensorRT only where nothing else is asked for."""
-    wanted: list[Precision] = [one for one in ("int8", "fp16") if one in sources.precisions] or ["fp32"]
-    if "int8" in wanted and not sources.profile.supports_int8:
-        wanted.remove("int8")
-        sources.decisions.append(f"no INT8: TensorRT has none on {sources.profile.title}")
-    if "int8" in wanted and (
-        sources.calibration is None or skipped_layers(sources, at_opset(sources.master, flavour.opset)) is None
-    ):
-        wanted.remove("int8")
-    return [_checked_variant(sources, flavour.for_precision(precision), precision) for precision in wanted]
+def _checked(inputs: BuildInputs, graph: TargetGraph, callbacks: Callbacks) -> tuple[Candidate, EngineBuild | None]:
+    """Return the candidate of a graph, linted for its releases and compiled by TensorRT for RTX, and the engine.
 
-
-def _checked_variant(sources: Sources, flavour: _Flavour, precision: Precision) -> tuple[Variant, EngineBuild]:
-    """One graph, linted for every release it is meant for and compiled by the real TensorRT for RTX."""
-    sources.on_step(f"TensorRT graph, {precision.upper()}, {flavour.typing}ly typed")
-    graph = _graph(sources, flavour, precision)
-    for dialect in flavour.dialects:
-        raise_on_errors(lint_graph(graph.model, dialect, sm=sources.profile.sm))
+    A graph for ONNX Runtime needs neither check.
+    """
     data = to_bytes(graph.model)
-    known = sources.profile.sm in supported_sms()
-    sm = str(sources.profile.sm) if known else _PROXY_SM
-    unknown = f"TensorRT for RTX knows no SM {sources.profile.sm}: compiling for SM {sm} in its place as a check"
-    doing = f"compiling for SM {sm}" if known else unknown
-    sources.on_step(f"{doing}, {precision.upper()}, {flavour.typing}ly typed")
-    build = check_and_build(data, sm, allow_tf32=precision != "fp32")
-    return _graph_variant(sources, flavour, graph, data), build
+    if not isinstance(graph, TensorRtGraph):
+        return onnx_candidate(graph, data), None
+    for dialect in graph.flavour.dialects:
+        raise_on_errors(lint_graph(graph.model, dialect, sm=inputs.profile.sm))
+    known = inputs.profile.sm in supported_sms()
+    sm = str(inputs.profile.sm) if known else _PROXY_SM
+    place = "" if known else f" in place of SM {inputs.profile.sm}, which TensorRT for RTX does not know, as a check"
+    callbacks.begin(f"compiling for SM {sm}{place}, {graph.label.upper()}, {graph.flavour.typing}ly typed")
+    build = check_and_build(data, sm, allow_tf32=graph.precision != "fp32")
+    return _graph_candidate(inputs, graph, data), build
 
 
-def _graph(sources: Sources, flavour: _Flavour, precision: Precision) -> _Graph:
-    model, kept = at_opset(sources.master, flavour.opset), dict[str, str]()
-    if precision == "int8" and sources.calibration is not None:
-        model, kept = _quantized(sources, flavour, model, sources.calibration)
-    stated = from_proto(model)
-    if precision == "fp32":
-        return _Graph(stated, precision, None, kept)
-    # An opset changes operators, not tensors: the FP32 graph's ranges are those of the master. Q/DQ changes them.
-    half = to_strong_fp16(stated, sources.samples, None if precision == "int8" else sources.ranges)
-    kept |= {layer: f"FP32: {reason}" for layer, reason in half.float_layers.items() if layer not in kept}
-    return _Graph(half.model if flavour.typing == "strong" else stated, precision, half, kept)
-
-
-def _quantized(
-    sources: Sources, flavour: _Flavour, model: onnx.ModelProto, calibrator: Calibrator
-) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """The graph in INT8, and its layers left in float: by the board's rule, or because a release refuses them."""
-    skip = skipped_layers(sources, model) or {}
-    plain = from_proto(quantize(model, calibrator.ranges_for(model, skip), skip))
-    refused = {
-        finding.layer: finding.problem
-        for dialect in flavour.dialects
-        for finding in lint_graph(plain, dialect, sm=sources.profile.sm)
-        if finding.severity == "error" and finding.remedy == KEEP_IN_FLOAT
-    }
-    return int8_graph(sources, calibrator, model, {**skip, **refused}, _name(sources, flavour, "int8"))
-
-
-def _name(sources: Sources, flavour: _Flavour, precision: Precision) -> str:
-    return f"trt-{sources.label(precision)}" + ("" if flavour.typing == "weak" else "-strong")
-
-
-def _graph_variant(sources: Sources, flavour: _Flavour, graph: _Graph, data: bytes) -> Variant:
-    """The artifact of a graph: the ONNX file, its recipe, and a build script for every release."""
-    weak = flavour.typing == "weak"
-    name = _name(sources, flavour, graph.precision)
-    path = f"tensorrt/{name}.onnx"
+def _graph_candidate(inputs: BuildInputs, graph: TensorRtGraph, data: bytes) -> Candidate:
+    """Return the candidate with the ONNX file, its recipe, and a build script for each release."""
+    weak = graph.flavour.typing == "weak"
+    path = f"tensorrt/{graph.name}.onnx"
     members: dict[str, tuple[Role, bytes]] = {path: ("graph", data)}
-    members |= _recipe_members(sources, flavour, graph, f"tensorrt/{name}")
+    members |= _recipe_members(inputs, graph)
     artifact = Artifact(
-        name=name,
+        name=graph.name,
         kind="onnx",
         precision=graph.precision,
-        backends=("tensorrt-rtx", "tensorrt") if flavour.is_rtx else ("tensorrt",),
+        backends=("tensorrt-rtx", "tensorrt") if graph.flavour.is_rtx else ("tensorrt",),
         members=tuple(members),
-        requires=flavour.requires,
+        requires=graph.flavour.requires,
         float_layers=dict(graph.float_layers),
         note=_note(graph.half, weak),
     )
     checked = None
     if graph.half and (weak or graph.precision == "int8"):
         checked = to_bytes(with_float_quantizers(graph.half.model))
-    return Variant(artifact, members, "onnxruntime", checked_graph=checked, device=f"SM {sources.profile.sm}")
-
-
-def _recipe_members(sources: Sources, flavour: _Flavour, graph: _Graph, stem: str) -> dict[str, tuple[Role, bytes]]:
-    profile = sources.profile.model_copy(update={"tensorrt": flavour.dialects})
-    opset = opset_of(graph.model)
-    shape = sources.clip.input_shape
-    fp32_layers = graph.half.fp32_under_weak_typing if graph.half else ()
-    recipe = build_recipe(
-        profile, RecipeGraph(f"{stem}.onnx", graph.precision, flavour.typing, opset, INPUT_NAME, shape, fp32_layers)
+    return Candidate(
+        artifact,
+        members,
+        "onnxruntime",
+        f"trt{_suffix(graph.flavour)}",
+        graph.label,
+        checked_graph=checked,
+        device=f"SM {inputs.profile.sm}",
     )
+
+
+def _recipe_members(inputs: BuildInputs, graph: TensorRtGraph) -> dict[str, tuple[Role, bytes]]:
+    stem = f"tensorrt/{graph.name}"
+    profile = inputs.profile.model_copy(update={"tensorrt": graph.flavour.dialects})
+    opset = opset_of(graph.model)
+    fp32_layers = graph.half.fp32_under_weak_typing if graph.half else ()
+    described = RecipeGraph(
+        f"{stem}.onnx", graph.precision, graph.flavour.typing, opset, INPUT_NAME, inputs.clip.input_shape, fp32_layers
+    )
+    recipe = build_recipe(profile, described)
     members: dict[str, tuple[Role, bytes]] = {f"{stem}.recipe.json": ("recipe", recipe_json(recipe).encode())}
     for release in recipe["releases"]:
         script = trtexec_script(recipe, release["name"])
@@ -219,19 +285,19 @@ def _note(half: Fp16Result | None, weak: bool) -> str:
     return "; ".join(parts)
 
 
-def _engine_variant(sources: Sources, variant: Variant, build: EngineBuild) -> Variant:
-    """The engine that the check of a graph made, as an artifact of its own."""
-    name = f"rtx-{sources.label(variant.artifact.precision)}-engine"
+def _engine_candidate(graph: Candidate, build: EngineBuild) -> Candidate:
+    """Return the engine that the check of a graph compiled, as a candidate of its own."""
+    name = f"rtx-{graph.label}-engine"
     path = f"engines/{name}.sm{build.sm.replace('.', '')}.engine"
     artifact = Artifact(
         name=name,
         kind="tensorrt-rtx-engine",
-        precision=variant.artifact.precision,
+        precision=graph.precision,
         backends=("tensorrt-rtx",),
         members=(path,),
         requires={"sm": build.sm, "tensorrt-rtx": build.tensorrt_rtx_version},
-        float_layers=variant.artifact.float_layers,
-        note=f"built ahead of time from {variant.artifact.name}; executable code",
+        float_layers=graph.artifact.float_layers,
+        note=f"built ahead of time from {graph.name}; executable code",
     )
     members: dict[str, tuple[Role, bytes]] = {path: ("engine", build.engine)}
-    return Variant(artifact, members, None, built_from=variant.artifact.name, device=f"SM {build.sm}")
+    return Candidate(artifact, members, None, "rtx-engine", graph.label, compiled_from=graph, device=f"SM {build.sm}")

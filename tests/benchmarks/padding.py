@@ -14,9 +14,8 @@ import pytest
 
 from edgeact.bench import interleave
 from edgeact.devices import load_profile, probe_machine
-from edgeact.export.build.measure import open_variant
-from edgeact.export.build.targets import VARIANTS
-from edgeact.export.candidates.candidate import Sources, Variant
+from edgeact.export.build.measure import open_candidate
+from edgeact.export.candidates.candidate import BuildInputs, Candidate
 from edgeact.export.cpu import candidates as cpu
 from edgeact.export.graph.passes.apply import REWRITES
 from edgeact.export.graph.passes.base import Rewrite
@@ -26,6 +25,7 @@ from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.prune import PruneRequest
 from edgeact.export.prune.planning import apply_plan, plan_pruning
 from edgeact.export.quantize.calibrator import Calibrator
+from tests.export.emitting import emitted
 
 __all__ = ["pruned", "timed"]
 
@@ -44,12 +44,12 @@ def pruned(name: str, ratio: float, width: int, size: int) -> LoadedModel:
 def timed(model: LoadedModel, rounds: int) -> dict[str, tuple[float, float]]:
     """Artifact -> median ms without and with the rewrite."""
     without = tuple(rule for rule in REWRITES if not isinstance(rule, PadChannels))
-    variants = {way: _variants(model, rules) for way, rules in (("without", without), ("with", REWRITES))}
+    candidates = {way: _candidates(model, rules) for way, rules in (("without", without), ("with", REWRITES))}
     clip = np.random.default_rng(0).standard_normal(model.clip.input_shape, dtype=np.float32)
     sessions = {
-        (variant.artifact.name, way): open_variant(variant, model.clip.input_shape, len(model.labels), _THREADS)
-        for way, some in variants.items()
-        for variant in some
+        (candidate.name, way): open_candidate(candidate, model.clip.input_shape, len(model.labels), _THREADS)
+        for way, some in candidates.items()
+        for candidate in some
     }
     try:
         runs: dict[str, Callable[[], Any]] = {
@@ -63,22 +63,21 @@ def timed(model: LoadedModel, rounds: int) -> dict[str, tuple[float, float]]:
     return {name: (found[f"{name} without"].p50_ms, found[f"{name} with"].p50_ms) for name in names}
 
 
-def _variants(model: LoadedModel, rules: Sequence[Rewrite[Any]]) -> list[Variant]:
+def _candidates(model: LoadedModel, rules: Sequence[Rewrite[Any]]) -> list[Candidate]:
     master = to_onnx(model.module, model.clip)
     rng = np.random.default_rng(1)
     clips = [rng.standard_normal(model.clip.input_shape, dtype=np.float32) for _ in range(4)]
-    sources = Sources(
+    inputs = BuildInputs(
         master=master,
         clip=model.clip,
         profile=load_profile("cpu"),
         samples=clips,
-        calibration=Calibrator(master, clips),
+        calibrator=Calibrator(master, clips),
         precisions=("int8", "fp16"),
-        on_step=lambda _title: None,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "REWRITES", rules)
-        return [one for one in VARIANTS["cpu"](sources) if one.artifact.name in _BEST and one.checked_by]
+        return [each for each in emitted(inputs)[0] if each.name in _BEST and each.checked_by]
 
 
 if __name__ == "__main__":

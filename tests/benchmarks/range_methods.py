@@ -22,12 +22,12 @@ from edgeact.calibration.range_methods import METHODS
 from edgeact.calibration.ranges import Ranges
 from edgeact.devices import load_profile, probe_machine
 from edgeact.export.build.data import DEFAULT_DATA, split_for_export
-from edgeact.export.build.targets import VARIANTS
-from edgeact.export.candidates.candidate import Sources
+from edgeact.export.candidates.candidate import BuildInputs
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.records import Parity
+from tests.export.emitting import emitted
 
 __all__ = ["Outcome", "compare", "table"]
 
@@ -97,17 +97,16 @@ def _in_pytorch(model: LoadedModel, clips: Clips) -> NDArray[np.float32]:
 
 
 def _in_int8(model: LoadedModel, calibrator: Calibrator, clips: Clips) -> NDArray[np.float32]:
-    sources = Sources(
+    inputs = BuildInputs(
         master=calibrator.master,
         clip=model.clip,
         profile=load_profile("cpu"),
         samples=calibrator.clips[:1],
-        calibration=calibrator,
+        calibrator=calibrator,
         precisions=("int8",),
-        on_step=lambda _title: None,
     )
-    variant = next(one for one in VARIANTS["cpu"](sources) if "openvino" in one.artifact.backends)
-    graph, weights = variant.member("graph"), variant.member("weights")
+    candidate = next(each for each in emitted(inputs)[0] if "openvino" in each.artifact.backends)
+    graph, weights = candidate.member("graph"), candidate.member("weights")
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(graph, weights), "CPU")
     return np.concatenate([compiled(clip)[0] for clip in clips])

@@ -148,7 +148,7 @@ def test_the_table_and_the_files(export: Export, videos: Path, capsys: pytest.Ca
         assert artifact.name in told.out
     assert "wrote colour_net-orin-nano-8gb.edgeact" in told.out
     assert "edgeact bench colour_net-orin-nano-8gb.edgeact" in " ".join(told.err.split())
-    for step in ("loading the model", "calibration clips", "agreement with PyTorch", "accuracy", "writing the bundle"):
+    for step in ("loading the model", "calibration clips", "parity with PyTorch", "accuracy", "writing the bundle"):
         assert step in told.err
 
 

@@ -25,9 +25,8 @@ from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile, TensorRtDialect, load_profile
 from edgeact.errors import EdgeactError
 from edgeact.export.build.data import ExportData
-from edgeact.export.build.measure import Measured, Meter
-from edgeact.export.build.targets import VARIANTS
-from edgeact.export.candidates.candidate import Sources, Variant
+from edgeact.export.build.measure import Meter
+from edgeact.export.candidates.candidate import BuildInputs, Candidate
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
@@ -37,6 +36,7 @@ from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import describe
 from edgeact.export.tensorrt.rtx_compiler import check_and_build
 from edgeact.records import Parity, Precision, Record
+from tests.export.emitting import emitted
 
 __all__ = [
     "BOARDS",
@@ -156,29 +156,25 @@ def _try_profiles(trial: Trial, profiles: Sequence[DeviceProfile], precision: Pr
     profile, *others = profiles
     start = time.perf_counter()
     try:
-        variants = VARIANTS[profile.family](_sources(trial, profile, precision))
+        candidates, _ = emitted(_inputs(trial, profile, precision))
     except EdgeactError as error:
         if profile.family == "jetson" and len(profile.tensorrt) > 1:  # let no release answer for another's refusal
             alone = (profile.model_copy(update={"tensorrt": (dialect,)}) for dialect in profile.tensorrt)
             return _merged(cell for one in alone for cell in _try_profiles(trial, [one], precision))
         holes = [_hole(runtime, precision, str(error), start) for runtime in _runtimes_of(profile)]
         return [*holes, *(cell for other in others for cell in _try_profiles(trial, [other], precision))]
-    meter = Meter(trial.model, trial.data, trial.threads, lambda _title, _done, _total: None)
-    measured = meter.measure(variants, with_latency=False)
+    compared = Meter(trial.model, trial.data, trial.threads).compare(candidates)
     cells = [
-        _cell(runtime, variant, measured, start)
-        for variant in variants
-        for runtime in _served(variant, profile, precision)
+        _cell(runtime, candidate, start) for candidate in compared for runtime in _served(candidate, profile, precision)
     ]
     engines = [cell for cell in cells if cell.runtime in _runtimes_of(profile)]
-    return _merged([*cells, *(_compiled(cell, variants, other) for cell in engines for other in others)])
+    return _merged([*cells, *(_compiled(cell, compared, other) for cell in engines for other in others)])
 
 
-def _compiled(cell: Cell, variants: Sequence[Variant], profile: DeviceProfile) -> Cell:
+def _compiled(cell: Cell, candidates: Sequence[Candidate], profile: DeviceProfile) -> Cell:
     """The cell of a GPU that gets the graph of `cell`'s: the same agreement, if its compiler takes it."""
     start, (runtime,) = time.perf_counter(), _runtimes_of(profile)
-    engine = next(variant for variant in variants if variant.artifact.kind == "tensorrt-rtx-engine")
-    graph = next(variant for variant in variants if variant.artifact.name == engine.built_from)
+    graph = next(candidate for candidate in candidates if candidate.artifact.is_engine).judged
     try:
         build = check_and_build(graph.member("graph") or b"", str(profile.sm), allow_tf32=cell.precision != "fp32")
     except EdgeactError as error:
@@ -204,16 +200,15 @@ def _made_up_data(clip: ClipSpec, labels: tuple[str, ...]) -> ExportData:
     return ExportData(ClipSample(tuple(calibration), ()), provenance, ClipSample(tuple(parity), ()), (), labels, None)
 
 
-def _sources(trial: Trial, profile: DeviceProfile, precision: Precision) -> Sources:
+def _inputs(trial: Trial, profile: DeviceProfile, precision: Precision) -> BuildInputs:
     clips = trial.data.calibration.inputs
-    return Sources(
+    return BuildInputs(
         master=trial.master,
         clip=trial.model.clip,
         profile=profile,
         samples=clips,
-        calibration=Calibrator(trial.master, clips),
+        calibrator=Calibrator(trial.master, clips),
         precisions=(precision,),
-        on_step=lambda _title: None,
     )
 
 
@@ -229,11 +224,11 @@ def _release(dialect: TensorRtDialect) -> str:
     return f"tensorrt {dialect.version.rpartition('.')[0]}"
 
 
-def _served(variant: Variant, profile: DeviceProfile, precision: Precision) -> Sequence[str]:
-    """The columns a variant is for; a desktop's FP16 graph is also what ONNX Runtime is tried with in FP16."""
-    kind, recipe = variant.artifact.kind, variant.member("recipe")
+def _served(candidate: Candidate, profile: DeviceProfile, precision: Precision) -> Sequence[str]:
+    """The columns a candidate is for; a desktop's FP16 graph is also what ONNX Runtime is tried with in FP16."""
+    kind, recipe = candidate.artifact.kind, candidate.member("recipe")
     if profile.family == "cpu":  # the native engine takes some models only, and they are tested by themselves
-        return [name for name in variant.artifact.backends if name in _runtimes_of(profile)]
+        return [name for name in candidate.artifact.backends if name in _runtimes_of(profile)]
     if profile.family == "desktop":
         if kind == "tensorrt-rtx-engine":
             return (f"tensorrt-rtx SM {profile.sm}",)
@@ -244,18 +239,17 @@ def _served(variant: Variant, profile: DeviceProfile, precision: Precision) -> S
     return [_release(dialect) for dialect in profile.tensorrt if dialect.name in named]
 
 
-def _cell(runtime: str, variant: Variant, measured: Measured, start: float) -> Cell:
-    artifact = variant.artifact
-    failure = measured.failures.get(variant.judged_name)
-    if failure:
-        return _hole(runtime, artifact.precision, failure, start)
+def _cell(runtime: str, candidate: Candidate, start: float) -> Cell:
+    artifact, judged = candidate.artifact, candidate.judged
+    if judged.run_error:
+        return _hole(runtime, artifact.precision, judged.run_error, start)
     return Cell(
         runtime=runtime,
         precision=artifact.precision,
-        outcome="agrees" if measured.agrees(variant) else "disagrees",
-        parity=measured.parities.get(variant.judged_name),
+        outcome="agrees" if candidate.agrees else "disagrees",
+        parity=judged.parity,
         float_layers=Counter(artifact.float_layers.values()),
-        size_bytes=variant.size_bytes,
+        size_bytes=candidate.size_bytes,
         seconds=round(time.perf_counter() - start, 1),
     )
 

@@ -15,8 +15,7 @@ from edgeact.bench import interleave, median_interval
 from edgeact.calibration.accuracy import DataSource, Scores, collect_scores, summarize
 from edgeact.calibration.datasets import Dataset
 from edgeact.calibration.evaluation import match_labels
-from edgeact.export.build.data import DataPlan
-from edgeact.export.build.export import ExportRequest, export
+from edgeact.export.build import DataPlan, Recipe, build
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.cost import measure_cost
 from edgeact.export.models.loading import LoadRequest, load_model
@@ -76,16 +75,15 @@ def _opened(weights: dict[Subject, Path], folder: Path, stack: contextlib.ExitSt
 
 def _exported(subject: Subject, weights: Path, precision: Precision, folder: Path) -> Path:
     out = folder / f"{subject.name}-{precision}.edgeact"
-    request = ExportRequest(
+    recipe = Recipe(
         target="cpu",
-        out=out,
         source=subject.model,
         load=LoadRequest(weights=weights),
         precision=precision,
         data=DataPlan(DATA, evaluation_videos=_GLANCE),
         max_drop_points=100.0,  # of so few videos; what INT8 loses is measured on all
     )
-    export(request)
+    build(recipe, out=out)
     return out
 
 

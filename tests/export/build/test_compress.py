@@ -13,27 +13,31 @@ from rich.console import Console
 from edgeact.bundle import Bundle, open_bundle
 from edgeact.cli.inspect import describe
 from edgeact.errors import DatasetError, ParityError, UsageError
-from edgeact.export.build.compress import Compression, PlanReady
+from edgeact.export.build.compress import PlanReady
+from edgeact.export.build.compression import Compression
 from edgeact.export.build.data import DataPlan
-from edgeact.export.build.export import ExportRequest, export
-from edgeact.export.build.measure import REFERENCE, UNPRUNED
+from edgeact.export.build.recipe import RECIPE_MEMBER
 from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.prune import PruneRequest
 from edgeact.export.train.loop import TrainPlan
+from edgeact.phrases import phrase
 from edgeact.progress import Callbacks
+from edgeact.reasons import AfterPruning, FineTuned, ParityReference, Pruned
 from edgeact.runtime import get_backend, load
+from tests.export.build.exporting import Case, export
 from tests.export.colours import LABELS, ColourNet
 from tests.export.prune.networks import CLIP
 
+REFERENCE, UNPRUNED = "pytorch", "pytorch-unpruned"
 TRAIN = TrainPlan(epochs=4, batch_size=8, learning_rate=2e-3)
 
 
 @pytest.fixture
-def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> ExportRequest:
+def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> Case:
     """An export of the colour network, half of it pruned and fine-tuned."""
     data = str(colour_videos)
-    return ExportRequest(
+    return Case(
         target="cpu",
         out=tmp_path / "made.edgeact",
         source=ColourNet(),
@@ -45,16 +49,18 @@ def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> ExportReque
     )
 
 
-def _compression(request: ExportRequest) -> Compression:
+def _compression(request: Case) -> Compression:
     assert request.compression is not None
     return request.compression
 
 
 def _members(bundle: Bundle) -> dict[str, bytes]:
-    return {member.path: bundle.read(member.path) for member in bundle.manifest.members}
+    """All members but the recipe, which differs if the same artifacts are made another way."""
+    paths = [member.path for member in bundle.manifest.members if member.path != RECIPE_MEMBER]
+    return {path: bundle.read(path) for path in paths}
 
 
-def test_the_bundle_holds_the_pruned_model_and_counts_its_loss_from_the_unpruned(request_for: ExportRequest) -> None:
+def test_the_bundle_holds_the_pruned_model_and_counts_its_loss_from_the_unpruned(request_for: Case) -> None:
     events: list[object] = []
     steps: list[str] = []
     callbacks = Callbacks(lambda title, *_: steps.append(title), on_event=events.append)
@@ -73,16 +79,19 @@ def test_the_bundle_holds_the_pruned_model_and_counts_its_loss_from_the_unpruned
     rows = {row.artifact: row for row in measured.rows}
     assert [rows[name].verdict for name in (REFERENCE, UNPRUNED)] == ["reference", "reference"]
     assert rows[UNPRUNED].size_bytes > rows[REFERENCE].size_bytes
-    assert rows[UNPRUNED].reason == "what a loss of accuracy counts from"
+    assert rows[UNPRUNED].typed_reason == ParityReference(role="accuracy")
     assert rows[UNPRUNED].accuracy
     assert rows[UNPRUNED].latency
     for row in measured.rows:
         assert (row.drop is None) == (row.artifact == UNPRUNED)
         assert row.drop is None or row.drop.count == rows[UNPRUNED].accuracy[1].count
-    told = " ".join(bundle.manifest.decisions)
-    assert "pruned: ratio 0.5, by l2, scope layer, multiples of 4" in told
-    assert "fine-tuned on folder" in told
-    assert "agreement is measured against the pruned PyTorch model, the loss of accuracy against the unpruned" in told
+    pruned, tuned, after = (each for each in measured.decisions if isinstance(each, Pruned | FineTuned | AfterPruning))
+    assert isinstance(pruned, Pruned)
+    assert (pruned.ratio, pruned.importance, pruned.scope, pruned.channel_multiple) == ("0.5", "l2", "layer", 4)
+    assert isinstance(tuned, FineTuned)
+    assert tuned.data.startswith("folder")
+    assert after == AfterPruning(case="fine-tuned")
+    assert bundle.manifest.decisions == tuple(map(phrase, measured.decisions))
     screen = Console(width=300, record=True, file=io.StringIO())
     screen.print(describe(bundle))
     shown = screen.export_text()
@@ -90,7 +99,7 @@ def test_the_bundle_holds_the_pruned_model_and_counts_its_loss_from_the_unpruned
     assert "against the unpruned model on the same" in shown
 
 
-def test_its_weights_lie_beside_it_and_make_it_again(request_for: ExportRequest) -> None:
+def test_its_weights_lie_beside_it_and_make_it_again(request_for: Case) -> None:
     first = export(request_for)
     weights = request_for.out.with_name("made.pruned.safetensors")
     notes: list[str] = []
@@ -102,15 +111,14 @@ def test_its_weights_lie_beside_it_and_make_it_again(request_for: ExportRequest)
     bundle = export(later)
     assert _members(bundle) == made
     assert bundle.manifest.model.provenance == first.manifest.model.provenance
-    assert "the weights had been pruned before" in " ".join(bundle.manifest.decisions)
+    assert bundle.measurements is not None
+    assert AfterPruning(case="pruned-before") in bundle.measurements.decisions
     with pytest.raises(UsageError, match=r"made\.pruned\.safetensors' holds weights of another pruning"):
         export(replace(request_for, compression=replace(_compression(request_for), prune=PruneRequest(0.25))))
 
 
 @pytest.mark.parametrize("tuned", [True, False])
-def test_a_ratio_of_zero_changes_nothing_through_the_whole_path(
-    tuned: bool, request_for: ExportRequest, tmp_path: Path
-) -> None:
+def test_a_ratio_of_zero_changes_nothing_through_the_whole_path(tuned: bool, request_for: Case, tmp_path: Path) -> None:
     request_for = replace(request_for, target="jetson")
     plain = export(replace(request_for, compression=None, out=tmp_path / "plain.edgeact"))
     wanted = replace(_compression(request_for), prune=PruneRequest(0.0))
@@ -119,27 +127,27 @@ def test_a_ratio_of_zero_changes_nothing_through_the_whole_path(
     bundle = export(request, Callbacks(on_note=notes.append))
     assert _members(bundle) == _members(plain)
     assert bundle.manifest.model == plain.manifest.model
-    assert any("nothing was pruned" in note for note in notes)
+    assert phrase(AfterPruning(case="nothing-pruned")) in notes
     assert not list(request_for.out.parent.glob("*.safetensors"))
     assert bundle.measurements is not None
     assert UNPRUNED not in {row.artifact for row in bundle.measurements.rows}
 
 
-def test_without_training_the_loss_is_told_and_counts_from_the_pruned_model(request_for: ExportRequest) -> None:
+def test_without_training_the_loss_is_told_and_counts_from_the_pruned_model(request_for: Case) -> None:
     notes: list[str] = []
     prune = PruneRequest(0.9, max_ratio=0.95)
     request = replace(request_for, compression=Compression(prune, 1))
     bundle = export(request, Callbacks(on_note=notes.append))
-    assert any("pruned without fine-tuning (--finetune DATA): accuracy is lost" in note for note in notes)
+    assert phrase(AfterPruning(case="not-fine-tuned")) in notes
     assert bundle.measurements is not None
     rows = {row.artifact: row for row in bundle.measurements.rows}
-    assert rows[UNPRUNED].reason == "as it was before pruning"
+    assert rows[UNPRUNED].typed_reason == ParityReference(role="unpruned")
     assert rows[REFERENCE].drop is not None
     assert rows["openvino-fp32"].accuracy == rows[REFERENCE].accuracy
     assert bundle.manifest.model.provenance["validation_top1"] == "not measured after pruning"
 
 
-def test_a_loss_against_the_unpruned_model_keeps_the_bundle_from_being_made(request_for: ExportRequest) -> None:
+def test_a_loss_against_the_unpruned_model_keeps_the_bundle_from_being_made(request_for: Case) -> None:
     """One step at a rate that ruins it: parity with the pruned model holds, accuracy does not."""
     ruin = TrainPlan(epochs=1, batch_size=4, learning_rate=1.0, warmup_fraction=0.0)
     wanted = replace(_compression(request_for), prune=PruneRequest(0.9), channel_multiple=1, train=ruin)
@@ -150,19 +158,23 @@ def test_a_loss_against_the_unpruned_model_keeps_the_bundle_from_being_made(requ
     assert request_for.out.with_name("made.pruned.safetensors").exists()
 
 
-def test_what_cannot_be_is_refused_before_anything_is_written(request_for: ExportRequest, tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused_before_anything_is_written(request_for: Case, tmp_path: Path) -> None:
     wanted = _compression(request_for)
     random = replace(request_for.load, random_weights=True)
     for changes, error, words in (
         ({"compression": replace(wanted, finetune="folder:/no/such")}, DatasetError, "there is no folder"),
         ({"load": random}, UsageError, "random and have nothing to teach"),
-        ({"compression": replace(wanted, prune=PruneRequest(0.5, ratios={"x.*": 0.5}))}, UsageError, r"called 'x"),
+        (
+            {"compression": replace(wanted, prune=PruneRequest(0.5, ratios={"x.*": 0.5}))},
+            UsageError,
+            "layer pattern 'x",
+        ),
     ):
         with pytest.raises(error, match=words):
             export(replace(request_for, **changes))
     with pytest.raises(UsageError, match=r"takes gradients from training clips; give them with --finetune DATA"):
         Compression(PruneRequest(0.5, importance="taylor"))
-    with pytest.raises(UsageError, match=r"2 steps of pruning are 2 of training; give --finetune DATA"):
+    with pytest.raises(UsageError, match=r"2 pruning steps need fine-tuning between them; give --finetune DATA"):
         Compression(PruneRequest(0.5), steps=2)
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
 
@@ -178,7 +190,7 @@ def test_pruned_and_tuned_weights_reload_and_become_what_all_three_backends_take
     write_weights(tmp_path / "w.safetensors", loaded.module, card)
     train = TrainPlan(epochs=2, batch_size=8, learning_rate=2e-3)
     wanted = Compression(PruneRequest(0.4, scope="global"), 1, f"folder:{colour_videos}", steps=2, train=train)
-    request = ExportRequest(
+    request = Case(
         target="cpu",
         out=tmp_path / "made.edgeact",
         source=formula,

@@ -1,6 +1,8 @@
-"""The words for why an artifact is slower, of profiles made by hand and of real ones."""
+"""Causes of latency, from profiles made by hand and real ones."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -8,39 +10,47 @@ import pytest
 from edgeact.bench import summarize
 from edgeact.devices import load_profile
 from edgeact.export.build.data import ExportData
-from edgeact.export.build.explain_latency import explained, reasons
-from edgeact.export.build.measure import Measured, Meter
+from edgeact.export.build.explain_latency import latency_causes, with_causes
+from edgeact.export.build.measure import Meter
 from edgeact.export.build.profiling import NodeTime, profile_nodes
-from edgeact.export.candidates.candidate import onnx_variant
 from edgeact.export.models.loading import LoadedModel
+from edgeact.reasons import (
+    ChannelsOffMultiple,
+    Float32Kernels,
+    KernelsMissing,
+    LatencyCause,
+    LayoutCopies,
+    ProfileFailed,
+)
 from edgeact.records import Precision
-from tests.export.build.test_profiling import CLIP, variant
+from tests.export.build.making import onnx_file
+from tests.export.build.test_profiling import CLIP, candidate
 from tests.export.cpu.native.making import integer
 
 CONV = NodeTime("c", "Convolution", "i8", 6.0)
 
-CASES: dict[str, tuple[Precision, list[NodeTime], list[str]]] = {
+CASES: dict[str, tuple[Precision, list[NodeTime], list[LatencyCause]]] = {
     "nothing to say": ("int8", [CONV, NodeTime("p", "MaxPool", "i8", 1.0)], []),
     "no kernel": (
         "int8",
         [CONV, NodeTime("d", "Conv", "f32", 9.0), NodeTime("e", "FusedGemm", "f32", 1.0)],
-        ["no INT8 kernel for 1 of 3 convolutions and products, computed in f32"],  # one stays in float by decision
+        [KernelsMissing(precision="int8", count=1, total=3, computed_in=("f32",))],  # one is kept in float by decision
     ),
     "no half precision": (
         "fp16",
         [NodeTime("c", "Convolution", "f32", 6.0)],
-        ["no FP16 or BF16 kernel for 1 of 1 convolutions and products, computed in f32"],
+        [KernelsMissing(precision="fp16", count=1, total=1, computed_in=("f32",))],
     ),
-    "float asked for": ("fp32", [NodeTime("c", "Convolution", "f32", 6.0)], ["computed in f32"]),
+    "float asked for": ("fp32", [NodeTime("c", "Convolution", "f32", 6.0)], [Float32Kernels()]),
     "copies": (
         "int8",
         [CONV, NodeTime("s", "VariadicSplit", "i8", 1.0), NodeTime("t", "Concat", "i8", 3.0)],
-        ["40% of its time is copies and changes of layout or precision (Concat, VariadicSplit)"],
+        [LayoutCopies(share=0.4, operators=("Concat", "VariadicSplit"))],
     ),
     "a Convert is no convolution": (
         "int8",
         [CONV, NodeTime("v", "Convert", "f32", 2.0), NodeTime("w", "Convert", "f32", 2.0)],
-        ["40% of its time is copies and changes of layout or precision (Convert)"],
+        [LayoutCopies(share=0.4, operators=("Convert",))],
     ),
     "few copies": ("int8", [CONV, NodeTime("s", "Reorder", "i8", 0.1)], []),
     "no profile": ("int8", [], []),
@@ -48,30 +58,34 @@ CASES: dict[str, tuple[Precision, list[NodeTime], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_words(case: str) -> None:
+def test_latency_causes(case: str) -> None:
     precision, nodes, expected = CASES[case]
-    assert reasons(variant("openvino", precision, {"gate": "it is small"}), nodes) == expected
+    assert latency_causes(candidate("openvino", precision, {"gate": "it is small"}), nodes) == expected
 
 
 def test_onnx_runtime_reformats_for_int8() -> None:
-    slow = variant("onnxruntime", "int8")
-    assert any("changes of layout or precision" in told for told in reasons(slow, profile_nodes(slow, CLIP, 1)))
+    slow = candidate("onnxruntime", "int8")
+    causes = latency_causes(slow, profile_nodes(slow, CLIP, 1))
+    assert any(isinstance(cause, LayoutCopies) for cause in causes)
 
 
-def test_all_but_the_fastest_are_explained_and_what_cannot_be_profiled_is_told(
+def test_all_but_the_fastest_have_causes_even_if_profiling_fails(
     colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto
 ) -> None:
-    meter = Meter(colours, colour_data, 1, lambda _title, _done, _total: None)
+    meter = Meter(colours, colour_data, 1)
     data = integer(colour_master, meter.data.parity.inputs[:2]).SerializeToString()
-    variants = [
-        onnx_variant("slower", "int8", data),
-        onnx_variant("fastest", "fp32", colour_master.SerializeToString()),
-        onnx_variant("broken", "int8", b"no graph"),
+    candidates = [
+        onnx_file("slower", "int8", data),
+        onnx_file("fastest", "fp32", colour_master.SerializeToString()),
+        onnx_file("broken", "int8", b"no graph"),
     ]
-    times = {"fastest": 1.0, "slower": 2.0, "broken": 3.0}
-    latencies = {name: summarize([ms] * 9, warmup_runs=1, threads=1) for name, ms in times.items()}
-    found = explained(Measured({}, latencies=latencies), variants, meter, load_profile("cpu")).reasons
-    narrow = "1 of 2 convolutions have channel counts off the multiple of 16"
-    assert set(found) == {"slower", "broken"}
-    assert found["slower"].endswith(f", {narrow}")
-    assert found["broken"] == f"it could not be profiled (InvalidProtobuf), {narrow}"
+    times = (2.0, 1.0, 3.0)
+    timed = [
+        replace(each, latency=summarize([ms] * 9, warmup_runs=1, threads=1))
+        for each, ms in zip(candidates, times, strict=True)
+    ]
+    slower, fastest, broken = with_causes(timed, meter, load_profile("cpu"))
+    narrow = ChannelsOffMultiple(count=1, total=2, multiple=16)
+    assert fastest.latency_causes == ()
+    assert slower.latency_causes[-1] == narrow
+    assert broken.latency_causes == (ProfileFailed(error="InvalidProtobuf"), narrow)

@@ -14,10 +14,12 @@ import pytest
 from onnx import numpy_helper
 
 from edgeact.export.build.data import ExportData
-from edgeact.export.build.measure import REFERENCE, Meter, time_variants
-from edgeact.export.candidates.candidate import Variant, onnx_variant
+from edgeact.export.build.measure import Meter, time_candidates
+from edgeact.export.build.state import Reference
+from edgeact.export.candidates.candidate import Candidate
 from edgeact.export.models.loading import LoadedModel
-from edgeact.progress import TIMED_STEP
+from edgeact.progress import TIMED_STEP, Callbacks
+from tests.export.build.making import onnx_file
 
 
 def _perturbed(master: onnx.ModelProto, change: float) -> bytes:
@@ -35,41 +37,53 @@ def _perturbed(master: onnx.ModelProto, change: float) -> bytes:
 
 @pytest.fixture
 def meter(colours: LoadedModel, colour_data: ExportData) -> Meter:
-    return Meter(colours, colour_data, 1, lambda _title, _done, _total: None)
+    return Meter(colours, colour_data, 1)
 
 
 @pytest.fixture
-def good(colour_master: onnx.ModelProto) -> Variant:
-    return onnx_variant("good", "fp32", colour_master.SerializeToString())
+def references(colours: LoadedModel) -> tuple[Reference, ...]:
+    return (Reference("pytorch", colours, "parity"),)
+
+
+@pytest.fixture
+def good(colour_master: onnx.ModelProto) -> Candidate:
+    return onnx_file("good", "fp32", colour_master.SerializeToString())
 
 
 def test_a_graph_with_other_weights_disagrees_and_is_not_measured_further(
-    meter: Meter, good: Variant, colour_master: onnx.ModelProto
+    meter: Meter, references: tuple[Reference, ...], good: Candidate, colour_master: onnx.ModelProto
 ) -> None:
-    off = onnx_variant("off", "fp32", _perturbed(colour_master, 0.01))
-    measured = meter.measure([good, off], with_latency=True)
-    assert measured.agrees(good)
-    assert not measured.agrees(off)
-    assert set(measured.accuracies) == set(measured.latencies) == {REFERENCE, "good"}
-    assert measured.parities["good"].clips == len(meter.data.parity)
+    off = onnx_file("off", "fp32", _perturbed(colour_master, 0.01))
+    (good, off), references = meter.check([good, off], references)
+    (good, off), (reference,) = meter.time([good, off], references, ())
+    assert good.agrees
+    assert not off.agrees
+    assert good.parity is not None
+    assert good.parity.clips == len(meter.data.parity)
+    assert good.accuracy
+    assert good.latency
+    assert reference.accuracy
+    assert reference.latency
+    assert (off.accuracy, off.recognized, off.latency) == ((), (), None)
 
 
 @pytest.mark.parametrize(
     ("graph", "reason"), [(b"no graph", "onnxruntime failed"), (float("nan"), "expected finite logits")]
 )
 def test_a_graph_that_does_not_run_fails_alone(
-    meter: Meter, good: Variant, colour_master: onnx.ModelProto, graph: bytes | float, reason: str
+    meter: Meter, good: Candidate, colour_master: onnx.ModelProto, graph: bytes | float, reason: str
 ) -> None:
     data = graph if isinstance(graph, bytes) else _perturbed(colour_master, graph)
-    measured = meter.measure([onnx_variant("broken", "fp32", data), good], with_latency=False)
-    assert reason in measured.failures["broken"]
-    assert measured.agrees(good)
+    broken, good = meter.compare([onnx_file("broken", "fp32", data), good])
+    assert broken.run_error is not None
+    assert reason in broken.run_error
+    assert good.agrees
 
 
-def test_what_cannot_ship_does_not_decide_what_is_timed_with_care() -> None:
+def test_refused_candidates_do_not_decide_which_others_are_timed_in_turns() -> None:
     """The limit of nearness counts from the fastest that may be chosen: the others meet the same drift, in turns."""
     times = {"refused": 0.001, "slow": 0.011, "slower": 0.012}
-    variants = [onnx_variant(name, "fp32", b"") for name in times]
+    candidates = [onnx_file(name, "fp32", b"") for name in times]
 
     class Sleeping:
         def __init__(self, name: str) -> None:
@@ -79,37 +93,53 @@ def test_what_cannot_ship_does_not_decide_what_is_timed_with_care() -> None:
             time.sleep(times[self.name])
 
     @contextlib.contextmanager
-    def opened(variant: Variant) -> Iterator[Any]:
-        yield Sleeping(variant.artifact.name)
+    def opened(candidate: Candidate) -> Iterator[Any]:
+        yield Sleeping(candidate.name)
 
     def runs(refused: tuple[str, ...]) -> dict[str, int]:
-        found = time_variants(variants, opened, np.zeros(1), 1, None, refused)  # type: ignore[arg-type]
-        return {name: latency.runs for name, latency in found.items()}
+        latencies = time_candidates(candidates, opened, np.zeros(1), 1, None, refused)  # type: ignore[arg-type]
+        return {name: latency.runs for name, latency in zip(times, latencies, strict=True)}
 
     careless, careful = runs(()), runs(("refused",))
     assert careful["slow"] == careful["slower"] > max(careless["slow"], careless["slower"])
 
 
-def test_all_variants_and_pytorch_see_the_same_clips(meter: Meter, good: Variant) -> None:
-    again = onnx_variant("again", "fp32", good.member("graph") or b"")
-    accuracies = meter.measure([good, again], with_latency=False).accuracies
-    assert set(accuracies) == {REFERENCE, "good", "again"}
-    assert accuracies["good"] == accuracies["again"] == accuracies[REFERENCE]
-    clips, videos = accuracies["good"]
-    assert clips.count == 2 * videos.count  # a second of video holds two clips of half a second
-
-
-def test_accuracy_is_left_out_where_the_labels_are_not_the_models(
-    colours: LoadedModel, colour_data: ExportData, good: Variant
+def test_all_candidates_and_pytorch_see_the_same_clips(
+    meter: Meter, references: tuple[Reference, ...], good: Candidate
 ) -> None:
-    meter = Meter(colours, replace(colour_data, source=None), 1, lambda _title, _done, _total: None)
-    assert meter.measure([good], with_latency=False).accuracies == {}
+    again = onnx_file("again", "fp32", good.member("graph") or b"")
+    (first, second), (reference,) = meter.check([good, again], references)
+    assert first.accuracy == second.accuracy == reference.accuracy
+    assert first.recognized == second.recognized == reference.recognized
+    clips, videos = first.accuracy
+    assert clips.count == 2 * videos.count  # a second of video holds two clips of half a second
+    assert len(first.recognized) == videos.count
 
 
-def test_progress_tells_every_long_step(colours: LoadedModel, colour_data: ExportData, good: Variant) -> None:
+def test_accuracy_is_not_measured_if_the_labels_are_not_the_models(
+    colours: LoadedModel, colour_data: ExportData, good: Candidate
+) -> None:
+    (checked,), _ = Meter(colours, replace(colour_data, source=None), 1).check([good], ())
+    assert checked.agrees
+    assert checked.accuracy == ()
+
+
+def test_an_engine_takes_the_figures_of_its_graph(meter: Meter, good: Candidate) -> None:
+    engine = replace(good, artifact=good.artifact.model_copy(update={"name": "engine"}), checked_by=None)
+    engine = replace(engine, compiled_from=good)
+    compared, graph = meter.compare([engine, good])
+    assert compared.judged is graph
+    assert compared.agrees
+    assert compared.parity is None
+
+
+def test_every_long_step_reports_progress(
+    colours: LoadedModel, colour_data: ExportData, references: tuple[Reference, ...], good: Candidate
+) -> None:
     seen: dict[str, tuple[int, int]] = {}
-    Meter(colours, colour_data, 1, lambda title, done, total: seen.update({title: (done, total)})).measure(
-        [good], with_latency=True
-    )
+    callbacks = Callbacks(lambda title, done, total: seen.update({title: (done, total)}))
+    meter = Meter(colours, colour_data, 1, callbacks)
+    checked, measured = meter.check([good], references)
+    meter.time(checked, measured, ())
     videos = len(colour_data.evaluation)
-    assert seen == {"agreement with PyTorch": (1, 1), "accuracy": (videos, videos), TIMED_STEP: (3, 3)}
+    assert seen == {"parity with PyTorch": (1, 1), "accuracy": (videos, videos), TIMED_STEP: (3, 3)}

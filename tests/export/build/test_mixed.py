@@ -12,9 +12,11 @@ from torch import Tensor
 from edgeact.bundle import open_bundle
 from edgeact.errors import ParityError, UsageError
 from edgeact.export.build.data import RANDOM_DATA, DataPlan
-from edgeact.export.build.export import ExportRequest, export
+from edgeact.export.build.recipe import RECIPE_MEMBER
 from edgeact.export.models.loading import LoadRequest
+from edgeact.reasons import MixedPrecision
 from edgeact.runtime import get_backend, load
+from tests.export.build.exporting import Case, export
 from tests.export.colours import LABELS, ColourNet
 
 LARGE = 1e6  # a step of INT8 for the largest feature is far above those that tell colours apart
@@ -51,9 +53,9 @@ class HurtBody(ColourNet):
 
 
 @pytest.fixture
-def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> ExportRequest:
+def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> Case:
     """An export of the network whose head is hurt."""
-    return ExportRequest(
+    return Case(
         target="jetson",
         out=tmp_path / "made.edgeact",
         source=HurtHead(),
@@ -63,8 +65,8 @@ def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> ExportReque
     )
 
 
-def test_on_a_cpu_the_hurt_layer_alone_goes_to_float_and_the_bundle_says_so(request_for: ExportRequest) -> None:
-    with pytest.raises(ParityError, match="--precision mixed leaves the layers in float"):
+def test_on_a_cpu_the_hurt_layer_alone_goes_to_float_and_the_bundle_says_so(request_for: Case) -> None:
+    with pytest.raises(ParityError, match="--precision mixed keeps the layers in float"):
         export(replace(request_for, target="cpu", precision="int8"))
     bundle = export(replace(request_for, target="cpu", precision="mixed"))
     assert bundle.measurements is not None
@@ -83,12 +85,14 @@ def test_on_a_cpu_the_hurt_layer_alone_goes_to_float_and_the_bundle_says_so(requ
     assert [one.weight for one in sensitivity.layers if one.float_reason] == ["head.weight"]
     assert len(sensitivity.layers) == 3
     assert (sensitivity.mixed_snr_db or 0) > (sensitivity.snr_db or 0) + 3
-    assert any(decision.startswith("mixed INT8: 1 layers in float") for decision in bundle.manifest.decisions)
+    mixed = [decision for decision in bundle.measurements.decisions if isinstance(decision, MixedPrecision)]
+    assert mixed[0].layers == 1
+    assert mixed[0].needed_layers is None
     with load(bundle.path, threads=1) as recognizer:
         assert recognizer.labels == LABELS
 
 
-def test_a_board_gets_the_mix_before_what_is_slower(request_for: ExportRequest) -> None:
+def test_a_board_gets_the_mix_before_what_is_slower(request_for: Case) -> None:
     bundle = export(request_for)
     assert bundle.manifest.preferred == ("trt-mixed", "trt-fp16", "onnx-fp32")
     assert bundle.measurements is not None
@@ -98,14 +102,16 @@ def test_a_board_gets_the_mix_before_what_is_slower(request_for: ExportRequest) 
     assert recipe
 
 
-def test_where_too_much_would_stay_in_float_it_is_told_what_would_do(request_for: ExportRequest) -> None:
+def test_where_too_much_would_stay_in_float_it_is_told_what_would_do(request_for: Case) -> None:
     bundle = export(replace(request_for, source=HurtBody()))
-    told = [decision for decision in bundle.manifest.decisions if decision.startswith("mixed INT8:")]
-    assert any("which takes" in decision and "--precision fp16" in decision for decision in told)
+    assert bundle.measurements is not None
+    mixed = [decision for decision in bundle.measurements.decisions if isinstance(decision, MixedPrecision)]
+    assert mixed[-1].needed_share is not None
+    assert mixed[-1].needed_share > mixed[-1].share_limit
     assert "trt-fp16" in bundle.manifest.preferred
 
 
-def test_sensitivity_is_recorded_on_request_and_changes_nothing(request_for: ExportRequest) -> None:
+def test_sensitivity_is_recorded_on_request_and_changes_nothing(request_for: Case) -> None:
     request = replace(request_for, source=ColourNet(), precision="int8")
     plain, looked = export(request), export(replace(request, sensitivity=True))
     assert plain.measurements is not None
@@ -115,7 +121,10 @@ def test_sensitivity_is_recorded_on_request_and_changes_nothing(request_for: Exp
     assert sensitivity.artifact == "trt-int8"
     assert {one.weight for one in sensitivity.layers} <= {"stem.weight", "body.weight", "head.weight"}
     assert sensitivity.mixed_top1_agreement is None
-    assert plain.manifest.members == looked.manifest.members
+    assert plain.manifest.artifacts == looked.manifest.artifacts
+    assert {one.path: one.sha256 for one in plain.manifest.members if one.path != RECIPE_MEMBER} == {
+        one.path: one.sha256 for one in looked.manifest.members if one.path != RECIPE_MEMBER
+    }
 
 
 @pytest.mark.parametrize(
@@ -127,9 +136,7 @@ def test_sensitivity_is_recorded_on_request_and_changes_nothing(request_for: Exp
         ({"sensitivity": True, "data": DataPlan(RANDOM_DATA, accept_poor=True)}, "needs real clips"),
     ],
 )
-def test_what_cannot_be_is_refused_before_any_work(
-    request_for: ExportRequest, changes: dict[str, object], message: str
-) -> None:
+def test_what_cannot_be_is_refused_before_any_work(request_for: Case, changes: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         export(replace(request_for, **changes))  # type: ignore[arg-type]
     assert not request_for.out.exists()

@@ -7,7 +7,7 @@ import pytest
 
 from edgeact.bundle import Artifact
 from edgeact.export.build.profiling import profile_nodes
-from edgeact.export.candidates.candidate import Variant
+from edgeact.export.candidates.candidate import Candidate
 from edgeact.records import Precision
 from tests.export.cpu.native.making import integer
 from tests.export.graph.graphs import graph_proto as graph
@@ -18,7 +18,7 @@ CLIP = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 CENTRED = {"kernel_shape": [3, 3, 3], "pads": [1] * 6}
 
 
-def variant(backend: str, precision: Precision, float_layers: dict[str, str] | None = None) -> Variant:
+def candidate(backend: str, precision: Precision, float_layers: dict[str, str] | None = None) -> Candidate:
     """A network of two convolutions with a turn of its channels between them."""
     rng = np.random.default_rng(0)
     weights = {name: rng.normal(0, 0.1, (16, 16, 3, 3, 3)).astype(np.float32) for name in ("w0", "w1")}
@@ -41,12 +41,12 @@ def variant(backend: str, precision: Precision, float_layers: dict[str, str] | N
         members=("it.onnx",),
         float_layers=float_layers or {},
     )
-    return Variant(artifact, {"it.onnx": ("graph", data)}, backend)
+    return Candidate(artifact, {"it.onnx": ("graph", data)}, backend, "it", precision)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_every_node_that_runs_has_its_time_and_precision(backend: str) -> None:
-    nodes = profile_nodes(variant(backend, "fp32"), CLIP, 1)
+    nodes = profile_nodes(candidate(backend, "fp32"), CLIP, 1)
     convolutions = [one for one in nodes if "Conv" in one.kind]
     assert len(convolutions) == 2
     assert {one.precision for one in convolutions} == {"f32"}
@@ -55,9 +55,9 @@ def test_every_node_that_runs_has_its_time_and_precision(backend: str) -> None:
 
 
 def test_openvinos_convolutions_run_in_int8() -> None:
-    nodes = profile_nodes(variant("openvino", "int8"), CLIP, 1)
+    nodes = profile_nodes(candidate("openvino", "int8"), CLIP, 1)
     assert [one.precision for one in nodes if one.kind == "Convolution"] == ["i8", "i8"]
 
 
 def test_a_library_without_a_profiler_says_nothing() -> None:
-    assert profile_nodes(variant("fake", "fp32"), CLIP, 1) == []
+    assert profile_nodes(candidate("fake", "fp32"), CLIP, 1) == []

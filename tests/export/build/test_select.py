@@ -1,36 +1,32 @@
-"""What is shipped, by hand-made measurements of every kind."""
+"""Selection of candidates, by hand-made measurements of every kind."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from edgeact.bench import summarize
 from edgeact.bundle import Artifact
-from edgeact.devices import load_profile
 from edgeact.errors import ParityError
-from edgeact.export.build.measure import REFERENCE, UNPRUNED, Measured
-from edgeact.export.build.select import Terms, judge
-from edgeact.export.candidates.candidate import Variant
-from edgeact.export.models.cost import Cost
+from edgeact.export.build.select import Selection, Terms, inaccurate_int8, select
+from edgeact.export.candidates.candidate import Candidate
+from edgeact.reasons import (
+    AccuracyDropTooLarge,
+    AccuracyUnknown,
+    ChosenFastest,
+    DecidedOnDevice,
+    KernelsMissing,
+    NotCompared,
+    ParityTooLow,
+    Reason,
+    RunFailed,
+    SlowerThanChosen,
+)
 from edgeact.records import Accuracy, Interval, Latency, Parity, ParityLimits, Precision
 
 LIMITS = ParityLimits(max_abs_error=None, snr_db=10.0, top1_agreement=0.9)
-TERMS = Terms(load_profile("cpu"), Cost(1000, 10_000_000, 100_000), 4000, 1.0)
-JETSON = Terms(load_profile("jetson"), Cost(1000, 10_000_000, 100_000), 4000, 1.0)
-
-
-def _variant(name: str, backend: str = "openvino", precision: Precision = "fp32") -> Variant:
-    artifact = Artifact(name=name, kind="onnx", precision=precision, backends=(backend,), members=(f"{name}.onnx",))
-    return Variant(artifact, {f"{name}.onnx": ("graph", b"graph")}, backend)
-
-
-def _engine(name: str, graph: str) -> Variant:
-    artifact = Artifact(
-        name=name, kind="tensorrt-rtx-engine", precision="fp16", backends=("tensorrt-rtx",), members=(f"{name}.engine",)
-    )
-    return Variant(artifact, {f"{name}.engine": ("engine", b"code")}, None, built_from=graph)
 
 
 def _parity(passed: bool = True) -> Parity:
@@ -61,201 +57,240 @@ def _latency(median_ms: float) -> Latency:
     return summarize([median_ms] * 9, warmup_runs=1, threads=1)
 
 
-def test_the_fastest_within_the_budget_is_chosen_and_each_other_backend_keeps_its_fastest() -> None:
-    variants = [_variant("a"), _variant("b"), _variant("c", "onnxruntime"), _variant("d", "onnxruntime")]
-    times = {"a": 2.0, "b": 1.0, "c": 3.0, "d": 8.0}
-    measured = Measured(
-        {name: _parity() for name in times},
-        latencies={name: _latency(time) for name, time in times.items()},
-        reasons={"c": "no kernel"},
+TERMS = Terms(max_drop_points=1.0, reference=_accuracy(180), converted=_accuracy(180))
+UNMEASURED = Terms(max_drop_points=1.0)
+
+
+def _candidate(
+    name: str, backend: str = "openvino", precision: Precision = "fp32", *, agrees: bool = True, ms: float | None = None
+) -> Candidate:
+    artifact = Artifact(name=name, kind="onnx", precision=precision, backends=(backend,), members=(f"{name}.onnx",))
+    members = {f"{name}.onnx": ("graph", b"graph")}
+    latency = None if ms is None else _latency(ms)
+    return Candidate(artifact, members, backend, backend, precision, parity=_parity(agrees), latency=latency)  # type: ignore[arg-type]
+
+
+def _engine(name: str, graph: Candidate) -> Candidate:
+    artifact = Artifact(
+        name=name, kind="tensorrt-rtx-engine", precision="fp16", backends=("tensorrt-rtx",), members=(f"{name}.engine",)
     )
-    verdicts = judge(variants, measured, TERMS)
-    assert verdicts.shipped == ("b", "c")
-    assert verdicts.timed
-    assert [(row.artifact, row.verdict) for row in verdicts.rows] == [
-        (REFERENCE, "reference"),
-        ("a", "rejected"),
-        ("b", "chosen"),
-        ("c", "candidate"),
-        ("d", "rejected"),
+    members = {f"{name}.engine": ("engine", b"code")}
+    return Candidate(artifact, members, None, "rtx-engine", "fp16", compiled_from=graph)  # type: ignore[arg-type]
+
+
+def _reasons(selection: Selection) -> dict[str, Reason | None]:
+    return {candidate.name: candidate.reason for candidate in selection.candidates}
+
+
+def _verdicts(selection: Selection) -> list[tuple[str, str | None]]:
+    return [(candidate.name, candidate.verdict) for candidate in selection.candidates]
+
+
+def test_select_chooses_the_fastest_within_the_budget_and_the_fastest_of_each_other_backend() -> None:
+    cause = KernelsMissing(precision="fp32", count=1, total=2, computed_in=("f32",))
+    candidates = [
+        _candidate("a", ms=2.0),
+        _candidate("b", ms=1.0),
+        replace(_candidate("c", "onnxruntime", ms=3.0), latency_causes=(cause,)),
+        _candidate("d", "onnxruntime", ms=8.0),
     ]
-    reasons = {row.artifact: row.reason for row in verdicts.rows}
-    assert reasons["a"] == "2.00 times the latency of b"
-    assert reasons["c"].startswith("3.00 times the latency of b: no kernel; kept for machines")
-    assert all(row.latency_estimate_ms is None for row in verdicts.rows)
+    selection = select(candidates, UNMEASURED)
+    assert selection.shipped == ("b", "c")
+    assert selection.is_timed
+    assert _verdicts(selection) == [("a", "rejected"), ("b", "chosen"), ("c", "candidate"), ("d", "rejected")]
+    assert _reasons(selection)["a"] == SlowerThanChosen(chosen="b", ratio=2.0)
+    assert _reasons(selection)["c"] == SlowerThanChosen(chosen="b", ratio=3.0, causes=(cause,), is_fallback=True)
 
 
-def test_the_fastest_names_those_that_the_measurement_does_not_tell_from_it() -> None:
-    variants = [_variant(name) for name in ("a", "b", "c", "inaccurate")]
-    wide = {"a": Interval(low=0.9, high=1.3), "b": Interval(low=1.2, high=1.6), "c": Interval(low=2.0, high=2.1)}
-    wide["inaccurate"] = wide["a"]
-    measured = Measured(
-        {name: _parity(name != "inaccurate") for name in wide},
-        latencies={
-            name: _latency((of.low + of.high) / 2).model_copy(update={"p50_interval": of}) for name, of in wide.items()
-        },
-    )
-    reasons = {row.artifact: row.reason for row in judge(variants, measured, TERMS).rows}
-    assert reasons["a"].endswith("; not told apart from b: the intervals of their latency overlap")
-    assert reasons["b"] == "1.27 times the latency of a (their intervals overlap)"
-    assert reasons["c"] == "1.86 times the latency of a"
+def test_select_names_candidates_whose_latency_is_not_significantly_different() -> None:
+    intervals = {"a": Interval(low=0.9, high=1.3), "b": Interval(low=1.2, high=1.6), "c": Interval(low=2.0, high=2.1)}
+    intervals["inaccurate"] = intervals["a"]
+    candidates = []
+    for name, interval in intervals.items():
+        timed = _candidate(name, agrees=name != "inaccurate", ms=(interval.low + interval.high) / 2)
+        assert timed.latency is not None
+        latency = timed.latency.model_copy(update={"p50_interval": interval})
+        candidates.append(replace(timed, latency=latency))
+    reasons = _reasons(select(candidates, replace(UNMEASURED, trained=False)))
+    assert reasons["a"] == ChosenFastest(unknown_accuracy="random-weights", not_distinguished_from=("b",))
+    assert reasons["b"] == SlowerThanChosen(chosen="a", ratio=1.4 / 1.1, intervals_overlap=True)
+    assert isinstance(reasons["c"], SlowerThanChosen)
+    assert not reasons["c"].intervals_overlap
 
 
-def test_a_loss_just_beyond_the_budget_is_told_exactly() -> None:
-    measured = Measured({"a": _parity()}, accuracies={REFERENCE: _accuracy(960, 960), "a": _accuracy(950, 960)})
-    with pytest.raises(ParityError, match=r"loses 1\.042 points of top-1, 1\.000 are allowed"):
-        judge([_variant("a")], measured, TERMS)
-
-
-def test_faster_is_no_excuse_for_a_loss_of_accuracy() -> None:
-    variants = [_variant("float"), _variant("int8", precision="int8")]
-    measured = Measured(
-        {"float": _parity(), "int8": _parity()},
-        accuracies={REFERENCE: _accuracy(180), "float": _accuracy(180), "int8": _accuracy(177)},
-        latencies={"float": _latency(9.0), "int8": _latency(1.0)},
-    )
-    verdicts = judge(variants, measured, TERMS)
-    assert verdicts.shipped == ("float",)
-    assert verdicts.rows[2].verdict == "rejected"
-    assert verdicts.rows[2].reason == "loses 1.5 points of top-1, 1.0 are allowed"
+def test_select_refuses_a_faster_candidate_beyond_the_accuracy_budget() -> None:
+    candidates = [
+        replace(_candidate("float", ms=9.0), accuracy=_accuracy(180)),
+        replace(_candidate("int8", precision="int8", ms=1.0), accuracy=_accuracy(177)),
+    ]
+    selection = select(candidates, TERMS)
+    assert selection.shipped == ("float",)
+    assert _verdicts(selection)[1] == ("int8", "rejected")
+    assert _reasons(selection)["int8"] == AccuracyDropTooLarge(points=1.5, allowed=1.0)
+    assert _reasons(selection)["float"] == ChosenFastest()
 
 
 @pytest.mark.parametrize(("correct", "shipped"), [(178, True), (190, True), (177, False)])
-def test_the_budget_itself_is_allowed_and_a_gain_is_no_loss(correct: int, shipped: bool) -> None:
-    measured = Measured(
-        {"float": _parity(), "int8": _parity()},
-        accuracies={REFERENCE: _accuracy(180), "float": _accuracy(180), "int8": _accuracy(correct)},
-    )
-    verdicts = judge([_variant("float"), _variant("int8")], measured, TERMS)
-    assert ("int8" in verdicts.shipped) == shipped
+def test_select_allows_the_budget_itself_and_a_gain(correct: int, shipped: bool) -> None:
+    candidates = [
+        replace(_candidate("float"), accuracy=_accuracy(180)),
+        replace(_candidate("int8"), accuracy=_accuracy(correct)),
+    ]
+    assert ("int8" in select(candidates, TERMS).shipped) == shipped
 
 
-def test_a_target_elsewhere_gets_every_candidate_with_an_estimate() -> None:
-    variants = [_variant("int8", "tensorrt", "int8"), _variant("half", "tensorrt", "fp16")]
-    accuracies = dict.fromkeys((REFERENCE, "int8", "half"), _accuracy(180))
-    verdicts = judge(variants, Measured({"int8": _parity(), "half": _parity()}, accuracies=accuracies), JETSON)
-    assert verdicts.shipped == ("int8", "half")
-    assert not verdicts.timed
-    estimates = [row.latency_estimate_ms for row in verdicts.rows[1:]]
-    assert None not in estimates
-    assert all(row.latency is None for row in verdicts.rows)
-    assert {row.verdict for row in verdicts.rows[1:]} == {"candidate"}
+def test_select_ships_every_candidate_to_a_target_that_was_not_timed() -> None:
+    candidates = [
+        replace(_candidate("int8", "tensorrt", "int8"), accuracy=_accuracy(180)),
+        replace(_candidate("half", "tensorrt", "fp16"), accuracy=_accuracy(180)),
+    ]
+    selection = select(candidates, TERMS)
+    assert selection.shipped == ("int8", "half")
+    assert not selection.is_timed
+    assert _verdicts(selection) == [("int8", "candidate"), ("half", "candidate")]
+    assert set(_reasons(selection).values()) == {DecidedOnDevice()}
 
 
-UNKNOWN = "accuracy not measured, so INT8 is not preferred: give --labels and --data data with the model's labels"
 QUICK = {"half": 4.0, "slow": 6.0, "int8": 1.0, "int8-slow": 2.0, "int8-slower": 9.0}
 
 
-def _of_unknown_accuracy(names: tuple[str, ...] = tuple(QUICK)) -> tuple[list[Variant], Measured]:
-    """Variants that agree with PyTorch and were timed, on data whose labels are not the model's."""
-    variants = [
-        _variant(name, "onnxruntime" if "slow" in name else "openvino", "int8" if "int8" in name else "fp16")
+def _of_unknown_accuracy(names: Sequence[str] = tuple(QUICK)) -> list[Candidate]:
+    """Candidates that agree with PyTorch and were timed, on data whose labels are not the model's."""
+    return [
+        _candidate(
+            name,
+            "onnxruntime" if "slow" in name else "openvino",
+            "int8" if "int8" in name else "fp16",
+            ms=QUICK[name],
+        )
         for name in names
     ]
-    latencies = {name: _latency(QUICK[name]) for name in names}
-    return variants, Measured({name: _parity() for name in names}, latencies=latencies)
 
 
-def test_int8_of_unknown_accuracy_stands_behind_what_is_float() -> None:
-    verdicts = judge(*_of_unknown_accuracy(), TERMS)
-    assert verdicts.shipped == ("half", "slow", "int8")
-    rows = {row.artifact: (row.verdict, row.reason) for row in verdicts.rows}
-    assert rows["half"] == ("chosen", f"fastest float artifact on this machine; {UNKNOWN}")
-    assert rows["int8"] == ("candidate", f"0.25 times the latency of half; {UNKNOWN}")
-    assert rows["int8-slow"] == ("rejected", f"0.50 times the latency of half; {UNKNOWN}")
+def test_select_places_int8_of_unknown_accuracy_after_float() -> None:
+    selection = select(_of_unknown_accuracy(), UNMEASURED)
+    assert selection.shipped == ("half", "slow", "int8")
+    verdicts, reasons = dict(_verdicts(selection)), _reasons(selection)
+    assert (verdicts["half"], reasons["half"]) == ("chosen", ChosenFastest(unknown_accuracy="int8-not-preferred"))
+    assert verdicts["int8"] == "candidate"
+    assert reasons["int8"] == SlowerThanChosen(chosen="half", ratio=0.25, accuracy_unknown=True)
+    assert verdicts["int8-slow"] == "rejected"
+    assert reasons["int8-slow"] == SlowerThanChosen(chosen="half", ratio=0.5, accuracy_unknown=True)
 
 
-def test_int8_of_unknown_accuracy_and_no_faster_is_not_shipped() -> None:
-    verdicts = judge(*_of_unknown_accuracy(("half", "int8-slower")), TERMS)
-    assert verdicts.shipped == ("half",)
-    assert verdicts.rows[2].reason.startswith("2.25 times the latency of half; accuracy not measured")
+def test_select_leaves_out_int8_of_unknown_accuracy_that_is_no_faster() -> None:
+    selection = select(_of_unknown_accuracy(("half", "int8-slower")), UNMEASURED)
+    assert selection.shipped == ("half",)
+    assert _reasons(selection)["int8-slower"] == SlowerThanChosen(chosen="half", ratio=2.25, accuracy_unknown=True)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("terms", "reason"),
     [
-        ({"int8_asked": True}, "fastest on this machine; accuracy not measured"),
-        ({"trained": False}, "fastest on this machine; random weights: accuracy means nothing"),
+        (replace(UNMEASURED, int8_requested=True), ChosenFastest(unknown_accuracy="not-measured")),
+        (replace(UNMEASURED, trained=False), ChosenFastest(unknown_accuracy="random-weights")),
     ],
 )
-def test_int8_asked_for_or_of_random_weights_is_chosen_and_says_what_is_not_known(
-    changes: dict[str, bool], words: str
+def test_select_chooses_requested_int8_and_says_that_its_accuracy_is_unknown(
+    terms: Terms, reason: ChosenFastest
 ) -> None:
-    verdicts = judge(*_of_unknown_accuracy(), replace(TERMS, **changes))  # type: ignore[arg-type]
-    assert verdicts.shipped == ("int8", "int8-slow")
-    assert (verdicts.rows[3].verdict, verdicts.rows[3].reason) == ("chosen", words)
+    selection = select(_of_unknown_accuracy(), terms)
+    assert selection.shipped == ("int8", "int8-slow")
+    assert _reasons(selection)["int8"] == reason
 
 
-def test_a_device_that_only_times_gets_no_int8_of_unknown_accuracy() -> None:
-    variants = [_variant("int8", "tensorrt", "int8"), _variant("half", "tensorrt", "fp16"), _engine("e", "int8")]
-    measured = Measured({"int8": _parity(), "half": _parity()})
-    verdicts = judge(variants, measured, JETSON)
-    assert verdicts.shipped == ("half", "e")  # that engine is FP16
-    assert (verdicts.rows[1].verdict, verdicts.rows[1].reason) == (
-        "rejected",
-        f"{UNKNOWN}, or ask for it with --precision int8",
-    )
-    assert verdicts.rows[2].reason.endswith("; accuracy not measured")
-    assert judge(variants, measured, replace(JETSON, trained=False)).shipped == ("int8", "half", "e")
-    assert judge(variants[:1], measured, replace(JETSON, int8_asked=True)).shipped == ("int8",)
+def test_select_gives_no_int8_of_unknown_accuracy_to_a_device_that_only_times() -> None:
+    graph = _candidate("int8", "tensorrt", "int8")
+    candidates = [graph, _candidate("half", "tensorrt", "fp16"), _engine("e", graph)]
+    selection = select(candidates, UNMEASURED)
+    assert selection.shipped == ("half", "e")  # that engine is FP16
+    assert _reasons(selection)["int8"] == AccuracyUnknown()
+    assert _reasons(selection)["half"] == DecidedOnDevice(unknown_accuracy="not-measured")
+    assert select(candidates, replace(UNMEASURED, trained=False)).shipped == ("int8", "half", "e")
+    assert select(candidates[:1], replace(UNMEASURED, int8_requested=True)).shipped == ("int8",)
 
 
-def test_int8_stays_where_nothing_else_is_left() -> None:
-    variants = [_variant("half", precision="fp16"), _variant("int8", precision="int8")]
-    parities = {"half": _parity(passed=False), "int8": _parity()}
-    timed = Measured(parities, latencies={"half": _latency(2.0), "int8": _latency(1.0)})
-    for measured in (Measured(parities), timed):
-        verdicts = judge(variants, measured, TERMS)
-        assert verdicts.shipped == ("int8",)
-        assert "accuracy not measured" in verdicts.rows[2].reason
+@pytest.mark.parametrize("ms", [None, 1.0])
+def test_select_ships_int8_of_unknown_accuracy_if_nothing_else_is_left(ms: float | None) -> None:
+    candidates = [
+        _candidate("half", precision="fp16", agrees=False, ms=ms),
+        _candidate("int8", precision="int8", ms=ms),
+    ]
+    selection = select(candidates, UNMEASURED)
+    assert selection.shipped == ("int8",)
+    reason = _reasons(selection)["int8"]
+    assert isinstance(reason, ChosenFastest | DecidedOnDevice)
+    assert reason.unknown_accuracy == "not-measured"
 
 
-def test_an_engine_follows_its_graph() -> None:
-    variants = [_engine("engine-a", "a"), _engine("engine-b", "b"), _variant("a"), _variant("b")]
-    measured = Measured({"a": _parity(), "b": _parity(passed=False)})
-    verdicts = judge(variants, measured, TERMS)
-    assert verdicts.shipped == ("engine-a", "a")
-    rows = {row.artifact: row for row in verdicts.rows}
-    assert rows["engine-b"].verdict == "rejected"
-    assert rows["engine-b"].reason == rows["b"].reason
-    assert rows["engine-a"].parity is None  # it was not run here, and no figure is borrowed
+def test_an_engine_follows_the_graph_that_it_was_compiled_from() -> None:
+    good, bad = _candidate("a"), _candidate("b", agrees=False)
+    selection = select([_engine("engine-a", good), _engine("engine-b", bad), good, bad], UNMEASURED)
+    assert selection.shipped == ("engine-a", "a")
+    reasons = _reasons(selection)
+    assert isinstance(reasons["engine-b"], ParityTooLow)
+    assert reasons["engine-b"] == reasons["b"]
+    assert selection.candidates[0].parity is None  # the engine was not run here, and borrows no figure
 
 
-def test_what_does_not_agree_or_run_is_not_shipped_and_says_why() -> None:
-    variants = [_variant("good"), _variant("off"), _variant("broken")]
-    measured = Measured({"good": _parity(), "off": _parity(passed=False)}, {"broken": "out of memory"})
-    verdicts = judge(variants, measured, TERMS)
-    assert verdicts.shipped == ("good",)
-    reasons = {row.artifact: row.reason for row in verdicts.rows}
-    assert "SNR 1.5 dB (at least 10 dB)" in reasons["off"]
-    assert reasons["broken"] == "does not run: out of memory"
+def test_select_rejects_what_disagrees_does_not_run_or_was_not_compared() -> None:
+    candidates = [
+        _candidate("good"),
+        _candidate("off", agrees=False),
+        replace(_candidate("broken"), parity=None, run_error="out of memory"),
+        replace(_candidate("elsewhere"), parity=None),
+    ]
+    selection = select(candidates, UNMEASURED)
+    assert selection.shipped == ("good",)
+    reasons = _reasons(selection)
+    assert isinstance(reasons["off"], ParityTooLow)
+    assert (reasons["off"].snr_db, reasons["off"].snr_limit_db) == (1.5, 10.0)
+    assert reasons["broken"] == RunFailed(error="out of memory")
+    assert reasons["elsewhere"] == NotCompared()
 
 
-def test_nothing_left_is_an_error_with_every_reason() -> None:
-    variants = [_variant("off"), _variant("broken"), _variant("lossy")]
-    measured = Measured(
-        {"off": _parity(passed=False), "lossy": _parity()},
-        {"broken": "out of memory"},
-        {REFERENCE: _accuracy(200), "lossy": _accuracy(100)},
-    )
+def test_nothing_to_ship_is_an_error_with_every_reason() -> None:
+    candidates = [
+        _candidate("off", agrees=False),
+        replace(_candidate("broken"), parity=None, run_error="out of memory"),
+        replace(_candidate("lossy"), accuracy=_accuracy(100)),
+    ]
     with pytest.raises(ParityError) as caught:
-        judge(variants, measured, TERMS)
+        select(candidates, Terms(1.0, _accuracy(200), _accuracy(200)))
     assert caught.value.exit_code == 7
     for part in ("off: does not agree", "broken: does not run", "lossy: loses 50.0 points", "--max-drop"):
         assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("from_unpruned", [True, False])
-def test_a_loss_counts_from_the_model_before_pruning_where_it_was_trained_after(from_unpruned: bool) -> None:
-    """The pruned model itself is 5 points below the unpruned one, its graphs lose nothing more."""
-    terms = replace(TERMS, unpruned_bytes=9000, counts_from_unpruned=from_unpruned)
-    accuracies = {UNPRUNED: _accuracy(190), **dict.fromkeys((REFERENCE, "float"), _accuracy(180))}
-    measured = Measured({"float": _parity()}, {}, accuracies, {"float": _latency(3.0)})
+def test_the_drop_counts_from_the_unpruned_model_after_fine_tuning(from_unpruned: bool) -> None:
+    """The pruned model itself is 5 points below the unpruned model, its graphs lose nothing more."""
+    candidate = replace(_candidate("float", ms=3.0), accuracy=_accuracy(180))
+    reference = _accuracy(190) if from_unpruned else _accuracy(180)
+    terms = Terms(1.0, reference, _accuracy(180), counts_from_unpruned=from_unpruned)
     if from_unpruned:
         with pytest.raises(ParityError, match=r"float: loses 5\.0 points of top-1, 1\.0 are allowed.*prune less"):
-            judge([_variant("float")], measured, terms)
+            select([candidate], terms)
         terms = replace(terms, max_drop_points=5.0)
-    rows = {row.artifact: row for row in judge([_variant("float")], measured, terms).rows}
-    assert list(rows) == [REFERENCE, UNPRUNED, "float"]
-    assert (rows[UNPRUNED].verdict, rows[UNPRUNED].size_bytes) == ("reference", 9000)
-    assert rows["float"].verdict == "chosen"
+    assert select([candidate], terms).shipped == ("float",)
+
+
+def test_int8_is_inaccurate_if_every_backend_that_runs_it_is_refused() -> None:
+    off = replace(_candidate("a", precision="int8", agrees=False), accuracy=())
+    lossy = replace(_candidate("b", "onnxruntime", "int8"), accuracy=_accuracy(100))
+    broken = replace(_candidate("d", "native", "int8"), parity=None, run_error="no kernel")
+    assert inaccurate_int8([off], TERMS)
+    assert inaccurate_int8([off, lossy, broken], TERMS)
+    assert not inaccurate_int8([broken], TERMS)
+
+
+def test_int8_that_one_backend_computes_accurately_is_accurate() -> None:
+    """The graph is right and the kernels of the other backend are wrong: layers in float would be searched in vain."""
+    off = replace(_candidate("a", precision="int8", agrees=False), accuracy=())
+    good = replace(_candidate("c", "native", "int8"), accuracy=_accuracy(180))
+    assert not inaccurate_int8([off, good], TERMS)
+
+
+def test_int8_is_not_to_blame_if_pytorch_itself_exceeds_the_budget() -> None:
+    off = _candidate("a", precision="int8", agrees=False)
+    assert not inaccurate_int8([off], Terms(1.0, _accuracy(190), _accuracy(180)))

@@ -1,4 +1,4 @@
-"""What an export finds out about INT8: once for all graphs of the same layers, and only what pays is kept."""
+"""Tuning of INT8 graphs: once for all graphs of the same layers, and kept only if held-back clips gain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from edgeact.export.quantize.sensitivity import compare
-from edgeact.export.quantize.tuning import Study
+from edgeact.export.quantize.tuning import Tuner, TuningSettings
+from edgeact.progress import Callbacks
+from edgeact.reasons import BiasCorrection, MixedPrecision
 from tests.export.graph.exported import exported, random_clips
 from tests.export.quantize.making import Switched, switched
 
@@ -19,45 +21,67 @@ def case() -> Switched:
     return replace(found, clips=random_clips(exported("cnn3d-gate").clip, 24))
 
 
-def test_damage_is_measured_once_and_told_by_the_models_names(case: Switched) -> None:
+def _tuner(titles: list[str] | None = None, **settings: object) -> Tuner:
+    def on_progress(title: str, _done: int, _total: int) -> None:
+        if titles is not None:
+            titles.append(title)
+
+    return Tuner(TuningSettings(**settings), Callbacks(on_progress))  # type: ignore[arg-type]
+
+
+def test_sensitivity_is_measured_once_and_names_the_weights_of_the_model(case: Switched) -> None:
     titles: list[str] = []
     first = case.graph.names[0]
-    study = Study(parameters={first: "net.first.weight"}, on_step=lambda title, _done, _total: titles.append(title))
-    found = study.look_into(case.graph, case.clips, "openvino-int8")
-    assert found.clips == 16
-    assert found.layers[0].weight == "net.first.weight"
-    assert found.layers[1].weight == case.graph.layers[1].weight
-    assert study.look_into(case.graph, case.clips, "another") is found
+    tuner = _tuner(titles, parameters={first: "net.first.weight"})
+    measured = tuner.sensitivity(case.graph, case.clips, "openvino-int8")
+    assert measured.clips == 16
+    assert measured.layers[0].weight == "net.first.weight"
+    assert measured.layers[1].weight == case.graph.layers[1].weight
+    assert tuner.sensitivity(case.graph, case.clips, "another") is measured
     assert titles == ["INT8 damage by layer"] * 16
 
 
-def test_a_mix_beats_plain_int8_and_is_told_in_the_damage(case: Switched) -> None:
-    study = Study(mixed=True)
-    found = study.mix_for(case.graph, case.clips, "openvino-mixed")
-    assert study.mix_for(case.graph, case.clips, "onnx-mixed") is found
-    (sensitivity,) = study.sensitivities.values()
-    assert sensitivity.mixed_snr_db == found.reached.snr_db
-    assert {one.layer for one in sensitivity.layers if one.float_reason} == found.reasons.keys()
-    again = replace(study, raises=1).mix_for(case.graph, case.clips, "openvino-mixed")
-    assert again.goal.snr_db == pytest.approx(found.goal.snr_db + 3)
-    assert len(study.mixes) == 2
+def test_mixed_precision_is_in_the_sensitivity_and_each_attempt_has_a_higher_goal(case: Switched) -> None:
+    tuner = _tuner()
+    tuned = tuner.tune(case.graph, case.clips, "openvino-mixed", 0)
+    assert tuned.mix is not None
+    assert tuner.tune(case.graph, case.clips, "onnx-mixed", 0).mix is tuned.mix
+    assert tuned.sensitivity is not None
+    assert tuned.sensitivity.mixed_snr_db == tuned.mix.reached.snr_db
+    assert {layer.layer for layer in tuned.sensitivity.layers if layer.float_reason} == tuned.mix.reasons.keys()
+    mixed, biases = tuned.decisions
+    assert isinstance(mixed, MixedPrecision)
+    assert mixed.layers == len(tuned.mix.layers)
+    assert isinstance(biases, BiasCorrection)
+    assert biases.mixed
+    again = tuner.tune(case.graph, case.clips, "openvino-mixed", 1)
+    assert again.mix is not None
+    assert again.mix.goal.snr_db == pytest.approx(tuned.mix.goal.snr_db + 3)
 
 
-def test_biases_are_corrected_only_where_other_clips_gain(case: Switched) -> None:
-    study = Study()
-    biases, told = study.better_biases(case.graph, case.clips, case.graph.names)
+def test_plain_int8_measures_no_sensitivity_unless_asked(case: Switched) -> None:
+    assert _tuner().tune(case.graph, case.clips[:7], "openvino-int8").sensitivity is None
+    asked = _tuner(with_sensitivity=True).tune(case.graph, case.clips[:7], "openvino-int8")
+    assert asked.sensitivity is not None
+    assert asked.mix is None
+
+
+def test_biases_are_corrected_only_if_held_back_clips_gain(case: Switched) -> None:
+    tuner = _tuner()
+    biases, decision = tuner.corrected_biases(case.graph, case.clips, case.graph.names)
     others = case.clips[-6:]
     floats = [case.graph.run(clip, ()) for clip in others]
     plain = compare(floats, [case.graph.run(clip, case.graph.names) for clip in others])
     kept = case.graph.fed(biases)
     after = compare(floats, [case.graph.run(clip, case.graph.names, kept) for clip in others])
     assert (after.snr_db or 0) >= (plain.snr_db or 0) + (0.1 if biases else 0.0)
-    assert told.startswith("biases of" if biases else "biases not corrected")
-    assert "on 6 other clips" in told
-    assert study.better_biases(case.graph, case.clips, set(case.graph.names))[0] is biases
+    assert decision.outcome == ("corrected" if biases else "no-gain")
+    assert (decision.layers, decision.clips) == (len(biases), 6)
+    assert decision.before_db == pytest.approx(plain.snr_db)
+    assert tuner.corrected_biases(case.graph, case.clips, set(case.graph.names))[0] is biases
 
 
 def test_few_clips_prove_no_gain(case: Switched) -> None:
-    biases, told = Study().better_biases(case.graph, case.clips[:7], case.graph.names)
+    biases, decision = _tuner().corrected_biases(case.graph, case.clips[:7], case.graph.names)
     assert biases == {}
-    assert "7 calibration clips are too few" in told
+    assert decision == BiasCorrection(mixed=False, outcome="too-few-clips", clips=7)

@@ -11,15 +11,17 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from edgeact.executors import open_executors
-from edgeact.export.build.data import DataPlan
+from edgeact.export.build import DataPlan, Recipe
 from edgeact.export.models.loading import LoadRequest
-from edgeact.export.search import Budgets, SearchJob, SearchRequest, search
+from edgeact.export.search import Budgets, SearchRequest, search
 from edgeact.export.search.outcome import Outcome
-from edgeact.export.search.space import ClipSize, Group, Space
+from edgeact.export.search.recipes import trial_recipe, unpruned
+from edgeact.export.search.space import ClipSize, Config, Group, Space
+from edgeact.export.search.verdicts import recipe_of
 from edgeact.records import Interval, Latency, SearchRecord
 from tests.export.colours import LABELS, ColourNet
 
-__all__ = ["SPACE", "latency", "outcome", "request_for", "run", "unexportable"]
+__all__ = ["SPACE", "latency", "outcome", "request_for", "run", "trial_of", "unexportable"]
 
 SPACE = Space(
     groups=(Group(name="stem", modules=("stem",)), Group(name="body", modules=("body",))),
@@ -33,9 +35,15 @@ SPACE = Space(
 def request_for(clips: Path, folder: Path, trials: int, *, target: str = "cpu") -> SearchRequest:
     """A search without fine-tuning that keeps its files in `folder`."""
     load = LoadRequest(labels=LABELS, clip_frames=4, size=32, fps=8.0)
-    job = SearchJob(target, "tests.export.colours:colour_net", load, DataPlan(str(clips)), 0, 1)
+    recipe = Recipe(target, "tests.export.colours:colour_net", load=load, data=DataPlan(str(clips)), threads=1)
     budgets = Budgets(100.0, 1.0)
-    return SearchRequest(job, folder / "c.study.db", folder / "c.search.json", trials, budgets, (2,), ())
+    return SearchRequest(recipe, folder / "c.study.db", folder / "c.search.json", 0, trials, budgets, (2,), ())
+
+
+def trial_of(request: SearchRequest, config: Config) -> Recipe:
+    """The recipe of a trial with `config`."""
+    shared = recipe_of(unpruned(request.recipe), SPACE, request.finetune_epochs)
+    return trial_recipe(shared, request.recipe.target, config)
 
 
 def run(request: SearchRequest, executor: str = "local") -> SearchRecord:

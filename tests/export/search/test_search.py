@@ -21,19 +21,18 @@ import pytest
 
 from edgeact.errors import CalibrationError, DataError, DatasetError, DeviceError, UsageError, WeightsError
 from edgeact.executors import open_executors
-from edgeact.export.build.data import DataPlan
+from edgeact.export.build import DataPlan, Recipe, build, through
 from edgeact.export.candidates.candidate import artifact_sha256
 from edgeact.export.models.checkpoint import read_weights, state_sha256
 from edgeact.export.models.loading import LoadRequest
-from edgeact.export.search import Budgets, SearchJob, SearchRequest, export_trial, search
-from edgeact.export.search.candidate import build
-from edgeact.export.search.job import loaded, why_refused
+from edgeact.export.search import Budgets, SearchRequest, export_trial, search
+from edgeact.export.search.recipes import unpruned, why_refused
 from edgeact.export.search.space import ClipSize
-from edgeact.export.search.trial import Task, prepare, time_it
+from edgeact.export.search.trial import prepare, time_trial
 from edgeact.progress import Callbacks
 from edgeact.records import SearchRecord
 from tests.export.colours import write_colours
-from tests.export.search.making import SPACE, request_for, run
+from tests.export.search.making import SPACE, request_for, run, trial_of
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -130,9 +129,12 @@ def test_the_study_of_another_search_is_refused_and_kept(
     searched: tuple[SearchRequest, SearchRecord], change: dict[str, object]
 ) -> None:
     request, record = searched
-    job = replace(request.job, **change)  # type: ignore[arg-type]
+    of_request = {name: value for name, value in change.items() if name == "finetune_epochs"}
+    of_recipe = {name: value for name, value in change.items() if name not in of_request}
+    recipe = replace(request.recipe, **of_recipe)  # type: ignore[arg-type]
+    other = replace(request, recipe=recipe, **of_request)  # type: ignore[arg-type]
     with open_executors() as executors, pytest.raises((UsageError, DatasetError)) as caught:
-        search(replace(request, job=job), executors)
+        search(other, executors)
     if "load" not in change:
         assert "is the study of another search" in str(caught.value)
     assert SearchRecord.model_validate_json(request.out.read_bytes()).trials == record.trials
@@ -185,7 +187,7 @@ def test_a_trial_is_not_exported_on_other_videos(
     recipe = record.recipe.model_copy(update={"data": str(other)})
     file = tmp_path / "moved.search.json"
     file.write_text(record.model_copy(update={"recipe": recipe}).model_dump_json())
-    with pytest.raises(DataError, match="is a search on other videos"):
+    with pytest.raises(DataError, match="is of other videos"):
         export_trial(file, record.trials[0].number, tmp_path / "again.edgeact")
 
 
@@ -204,7 +206,7 @@ def test_what_is_no_trial_is_not_exported(searched: tuple[SearchRequest, SearchR
         export_trial(tmp_path / "x.json", 0, tmp_path / "a.edgeact")
     recipe = record.recipe.model_copy(update={"weights_sha256": "0" * 64})
     (tmp_path / "x.json").write_text(record.model_copy(update={"recipe": recipe}).model_dump_json())
-    with pytest.raises(WeightsError, match="a search of other weights"):
+    with pytest.raises(WeightsError, match="is of other weights"):
         export_trial(tmp_path / "x.json", record.trials[0].number, tmp_path / "a.edgeact")
 
 
@@ -256,68 +258,65 @@ def test_a_cluster_that_loses_a_worker_loses_no_trial(
 
 
 def test_fine_tuning_gives_the_same_weights_again(colour_videos: Path, tmp_path: Path, cache: Path) -> None:
-    job = replace(request_for(colour_videos, tmp_path, 1).job, finetune_epochs=1)
+    request = replace(request_for(colour_videos, tmp_path, 1), finetune_epochs=1)
     config = SPACE.config({**SPACE.first()[2], "clip": "2x32"})
-    first, second = (build(job, SPACE, config, tmp_path / f"{name}.safetensors") for name in ("one", "other"))
+    recipe = trial_of(request, config)
+    first, second = (build(recipe, through("train"), out=tmp_path / f"{name}.edgeact") for name in ("one", "other"))
     assert state_sha256(first.model.module) == state_sha256(second.model.module)
-    assert first.weights == tmp_path / "one.safetensors"
-    card = read_weights(tmp_path / "one.safetensors").card
+    card = read_weights(tmp_path / "one.pruned.safetensors").card
     assert card is not None
     assert card.clip.input_shape == (1, 3, 2, 32, 32)
-    assert card.provenance["distilled_from"] == first.base.model.weights_sha256
+    assert card.provenance["distilled_from"] == first.inputs.model.weights_sha256
 
 
 def test_estimates_are_called_that(colour_videos: Path) -> None:
     """A board that is not here: nothing is timed, and a machine that is another one refuses to time for it."""
     request = request_for(colour_videos, Path("unused"), 1, target="agx-orin-64gb")
     config = SPACE.config(SPACE.first()[0])
-    task = Task(request.job, SPACE, config)
-    prepared = prepare(task)
-    assert prepared.variants == ()
+    recipe = trial_of(request, config)
+    prepared = prepare(recipe)
+    assert prepared.candidates == ()
     assert prepared.outcome.latency is None
     assert prepared.outcome.latency_estimate_ms is not None
-    assert time_it(task, prepared) == prepared.outcome
+    assert time_trial(recipe, prepared) == prepared.outcome
 
 
 def test_nothing_is_timed_for_a_board_that_is_elsewhere(colour_videos: Path) -> None:
     request = request_for(colour_videos, Path("unused"), 1)
-    task = Task(request.job, SPACE, SPACE.config(SPACE.first()[0]))
-    prepared = prepare(task)
-    elsewhere = replace(task, job=replace(task.job, target="agx-orin-64gb"))
+    recipe = trial_of(request, SPACE.config(SPACE.first()[0]))
+    prepared = prepare(recipe)
     with pytest.raises(DeviceError, match="this machine is no"):
-        time_it(elsewhere, prepared)
+        time_trial(replace(recipe, target="agx-orin-64gb"), prepared)
 
 
 def test_a_configuration_that_cannot_be_is_a_failed_trial(colour_videos: Path) -> None:
-    job = request_for(colour_videos, Path("unused"), 1).job
-    config = SPACE.config(SPACE.first()[0])
-    broken = replace(job, source="tests.export.search.making:unexportable")
-    prepared = prepare(Task(broken, SPACE, config))
+    request = request_for(colour_videos, Path("unused"), 1)
+    broken = replace(request.recipe, source="tests.export.search.making:unexportable")
+    prepared = prepare(trial_of(replace(request, recipe=broken), SPACE.config(SPACE.first()[0])))
     assert "cannot be converted to ONNX" in prepared.outcome.failure
-    assert prepared.variants == ()
+    assert prepared.candidates == ()
 
 
 def test_what_is_wrong_for_every_trial_ends_the_search(colour_videos: Path) -> None:
-    job = request_for(colour_videos, Path("unused"), 1).job
-    config = SPACE.config(SPACE.first()[0])
+    recipe = trial_of(request_for(colour_videos, Path("unused"), 1), SPACE.config(SPACE.first()[0]))
     with pytest.raises(DatasetError, match="accuracy of every trial"):
-        prepare(Task(replace(job, load=replace(job.load, labels=None)), SPACE, config))
+        prepare(replace(recipe, data_digest="", load=replace(recipe.load, labels=None)))
     with pytest.raises(WeightsError, match="other weights"):
-        prepare(Task(replace(job, weights_sha256="0" * 64), SPACE, config))
+        prepare(replace(recipe, weights_sha256="0" * 64))
 
 
 def test_other_weights_and_videos_on_a_worker_are_refused(colour_videos: Path) -> None:
-    job = request_for(colour_videos, Path("unused"), 1).job
-    with pytest.raises(WeightsError, match="other weights of 'colour_net' than the search"):
-        loaded(replace(job, weights_sha256="0" * 64))
-    with pytest.raises(Exception, match="other videos of 'folder' than the search"):
-        loaded(replace(job, data_digest="0" * 64))
+    recipe = request_for(colour_videos, Path("unused"), 1).recipe
+    with pytest.raises(WeightsError, match="other weights of 'colour_net'"):
+        unpruned(replace(recipe, weights_sha256="0" * 64))
+    with pytest.raises(DataError, match="other videos of 'folder'"):
+        unpruned(replace(recipe, data_digest="0" * 64))
 
 
 def test_clip_sizes_a_model_does_not_take_are_told(colour_videos: Path) -> None:
-    job = request_for(colour_videos, Path("unused"), 1).job
-    assert why_refused(job, ClipSize(clip_frames=2, size=16)) == ""
-    assert "possible" in why_refused(job, ClipSize(clip_frames=2, size=9000))
+    recipe = unpruned(request_for(colour_videos, Path("unused"), 1).recipe).recipe
+    assert why_refused(recipe, ClipSize(clip_frames=2, size=16)) == ""
+    assert "possible" in why_refused(recipe, ClipSize(clip_frames=2, size=9000))
 
 
 @pytest.mark.parametrize(
@@ -343,18 +342,20 @@ def test_data_without_anything_to_train_on_is_refused_before_the_first_trial(tmp
     lone = write_colours(tmp_path / "lone" / "test", persons=1).parent
     request = request_for(lone, tmp_path, 1)
     spec = f"folder:{lone}?val=0"
-    job = replace(request.job, data=replace(request.job.data, spec=spec), finetune_epochs=1)
+    recipe = replace(request.recipe, data=replace(request.recipe.data, spec=spec))
     with open_executors() as executors, pytest.raises(DatasetError, match=r"no 'train' split.*--epochs 0"):
-        search(replace(request, job=job), executors)
+        search(replace(request, recipe=recipe, finetune_epochs=1), executors)
     assert not request.study.exists()
 
 
 def test_random_weights_and_too_few_clips_are_refused(colour_videos: Path, tmp_path: Path) -> None:
-    random = SearchJob("cpu", "cnn3d", LoadRequest(random_weights=True, width=4, clip_frames=4, size=32))
-    few = replace(request_for(colour_videos, tmp_path, 1).job, data=DataPlan(str(colour_videos), calibration_clips=8))
-    for job, error, said in ((random, UsageError, "are random"), (few, CalibrationError, "at least 32 calibration")):
+    load = LoadRequest(random_weights=True, width=4, clip_frames=4, size=32)
+    random = Recipe("cpu", "cnn3d", load=load)
+    few = request_for(colour_videos, tmp_path, 1).recipe
+    few = replace(few, data=DataPlan(str(colour_videos), calibration_clips=8))
+    for recipe, error, said in ((random, UsageError, "are random"), (few, CalibrationError, "at least 32 calibration")):
         with open_executors() as executors, pytest.raises(error, match=said):
-            search(replace(request_for(colour_videos, tmp_path, 1), job=job), executors)
+            search(replace(request_for(colour_videos, tmp_path, 1), recipe=recipe), executors)
 
 
 def test_another_kind_of_machine_is_refused(searched: tuple[SearchRequest, SearchRecord], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,19 +17,20 @@ from edgeact.bundle.manifest import Role
 from edgeact.devices import DeviceProfile, list_profiles, load_profile
 from edgeact.errors import ConversionError
 from edgeact.export.build.data import ExportData
-from edgeact.export.build.export import PRECISIONS
 from edgeact.export.build.measure import Meter
-from edgeact.export.build.targets import VARIANTS
-from edgeact.export.candidates.candidate import Sources, Variant
+from edgeact.export.build.recipe import PRECISIONS, PrecisionChoice
+from edgeact.export.candidates.candidate import BuildInputs, Candidate
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.tensorrt import candidates as tensorrt
 from edgeact.export.tensorrt.rtx_compiler import check_and_build, supported_sms
+from edgeact.reasons import Decision, EngineNotBuilt, Int8Omitted
+from tests.export.emitting import emitted
 
 GPUS = [name for name in list_profiles() if load_profile(name).family != "cpu"]
 _MADE: dict[str, Any] = {}
-Make = Callable[..., tuple[list[Variant], list[str]]]
+Make = Callable[..., tuple[tuple[Candidate, ...], tuple[Decision, ...]]]
 
 
 def _once(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,40 +56,37 @@ def _each_graph_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make(colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto) -> Make:
-    """The variants of a profile in a precision, and the decisions told."""
+    """Return the candidates of a profile in a precision, and the decisions."""
     clips = colour_data.calibration.inputs[:8]
 
-    def variants(
-        profile: DeviceProfile, precision: str, master: onnx.ModelProto = colour_master
-    ) -> tuple[list[Variant], list[str]]:
-        decisions: list[str] = []
-        sources = Sources(
+    def candidates(
+        profile: DeviceProfile, precision: PrecisionChoice, master: onnx.ModelProto = colour_master
+    ) -> tuple[tuple[Candidate, ...], tuple[Decision, ...]]:
+        inputs = BuildInputs(
             master=master,
             clip=colours.clip,
             profile=profile,
             samples=clips,
-            calibration=Calibrator(master, clips),
+            calibrator=Calibrator(master, clips),
             precisions=PRECISIONS[precision],
-            on_step=lambda _title: None,
-            decisions=decisions,
         )
-        return VARIANTS[profile.family](sources), decisions
+        return emitted(inputs)
 
-    return variants
+    return candidates
 
 
-def _member(variant: Variant, role: Role) -> bytes:
-    data = variant.member(role)
+def _member(candidate: Candidate, role: Role) -> bytes:
+    data = candidate.member(role)
     assert data is not None
     return data
 
 
-def _graphs(variants: list[Variant]) -> list[tuple[Variant, onnx.ModelProto, dict[str, Any]]]:
+def _graphs(candidates: Sequence[Candidate]) -> list[tuple[Candidate, onnx.ModelProto, dict[str, Any]]]:
     """The graphs for TensorRT with their recipes."""
     return [
-        (variant, onnx.load_from_string(_member(variant, "graph")), json.loads(_member(variant, "recipe")))
-        for variant in variants
-        if variant.member("recipe")
+        (candidate, onnx.load_from_string(_member(candidate, "graph")), json.loads(_member(candidate, "recipe")))
+        for candidate in candidates
+        if candidate.member("recipe")
     ]
 
 
@@ -99,49 +97,49 @@ def _float_types(model: onnx.ModelProto) -> set[int]:
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "fp16", "int8"])
 @pytest.mark.parametrize("board", GPUS)
-def test_every_board_gets_what_its_releases_take(board: str, precision: str, make: Make) -> None:
+def test_every_board_gets_what_its_releases_take(board: str, precision: PrecisionChoice, make: Make) -> None:
     profile = load_profile(board)
     if precision == "fp32" and profile.sm == "7.5":
         with pytest.raises(ConversionError, match=r"no FP32 3-D convolution for SM 7\.5.*give it the FP16 graph"):
             make(profile, precision)
         return
-    variants, decisions = make(profile, precision)
+    candidates, decisions = make(profile, precision)
     wanted = {"auto": {"int8", "fp16", "fp32"}, "fp32": {"fp32"}, "fp16": {"fp16"}, "int8": {"int8"}}[precision]
     if not profile.supports_int8:
         wanted -= {"int8"}
         if "int8" in PRECISIONS[precision]:
-            assert f"no INT8: TensorRT has none on {profile.title}" in decisions
-    assert {variant.artifact.precision for variant in variants} == wanted
-    assert ("onnx-fp32" in [variant.artifact.name for variant in variants]) == ("fp32" in wanted)
-    _check_graphs(profile, variants, wanted - {"fp32"} or wanted)
-    _check_engines(profile, variants, decisions)
+            assert Int8Omitted(cause="target-has-none", target=profile.title) in decisions
+    assert {candidate.precision for candidate in candidates} == wanted
+    assert ("onnx-fp32" in [candidate.name for candidate in candidates]) == ("fp32" in wanted)
+    _check_graphs(profile, candidates, wanted - {"fp32"} or wanted)
+    _check_engines(profile, candidates, decisions)
 
 
-def _check_graphs(profile: DeviceProfile, variants: list[Variant], precisions: set[str]) -> None:
+def _check_graphs(profile: DeviceProfile, candidates: Sequence[Candidate], precisions: set[str]) -> None:
     """Each release is served once in each precision, by a graph of its typing that its parser reads."""
     dialects = {dialect.name: dialect for dialect in profile.tensorrt}
     served: list[tuple[str, str]] = []
-    for variant, model, recipe in _graphs(variants):
+    for candidate, model, recipe in _graphs(candidates):
         opset = model.opset_import[0].version
         assert (recipe["board"], recipe["precision"], recipe["opset"]) == (
             profile.id,
-            variant.artifact.precision,
+            candidate.precision,
             opset,
         )
         half = TensorProto.FLOAT16 in _float_types(model)
-        if recipe["typing"] == "weak" or variant.artifact.precision == "fp32":
+        if recipe["typing"] == "weak" or candidate.precision == "fp32":
             assert not half
-        elif variant.artifact.precision == "fp16":
+        elif candidate.precision == "fp16":
             assert half
         for release in recipe["releases"]:
             dialect = dialects[release["name"]]
-            served.append((release["name"], variant.artifact.precision))
+            served.append((release["name"], candidate.precision))
             assert opset <= (dialect.max_opset or 20)
-            assert recipe["typing"] == "weak" or variant.artifact.precision != "fp16" or opset <= dialect.opset
+            assert recipe["typing"] == "weak" or candidate.precision != "fp16" or opset <= dialect.opset
             assert dialect.typing in (recipe["typing"], "either")
-            script = variant.members[f"tensorrt/{variant.artifact.name}.{release['name']}.sh"][1].decode()
+            script = candidate.members[f"tensorrt/{candidate.name}.{release['name']}.sh"][1].decode()
             assert f"want={dialect.version}" in script
-            assert ("--int8" in script) == (variant.artifact.precision == "int8" and recipe["typing"] == "weak")
+            assert ("--int8" in script) == (candidate.precision == "int8" and recipe["typing"] == "weak")
     expected = [
         (name, precision)
         for name, dialect in dialects.items()
@@ -151,44 +149,44 @@ def _check_graphs(profile: DeviceProfile, variants: list[Variant], precisions: s
     assert sorted(served) == sorted(expected)
 
 
-def _check_engines(profile: DeviceProfile, variants: list[Variant], decisions: list[str]) -> None:
-    engines = [variant for variant in variants if variant.artifact.is_engine]
-    told = f"no engine ahead of time: TensorRT for RTX does not build for SM {profile.sm}"
+def _check_engines(profile: DeviceProfile, candidates: Sequence[Candidate], decisions: Sequence[Decision]) -> None:
+    engines = [candidate for candidate in candidates if candidate.artifact.is_engine]
+    not_built = EngineNotBuilt(sm=str(profile.sm))
     if profile.family == "jetson":
         assert not engines
     elif profile.sm not in supported_sms():
         assert not engines
-        assert told in decisions
+        assert not_built in decisions
     else:
-        assert told not in decisions
-        graphs = {variant.artifact.name: variant for variant, _, _ in _graphs(variants)}
-        assert [engine.built_from for engine in engines] == list(graphs)
+        assert not_built not in decisions
+        graphs = {candidate.name: candidate for candidate, _, _ in _graphs(candidates)}
+        assert [engine.judged.name for engine in engines] == list(graphs)
         for engine in engines:
             assert engine.artifact.requires["sm"] == profile.sm
             assert engine.checked_by is None
-            assert engine.artifact.precision == graphs[str(engine.built_from)].artifact.precision
+            assert engine.artifact.precision == graphs[engine.judged.name].precision
 
 
 @pytest.mark.parametrize("board", ["nano", "tx2"])
 def test_boards_of_the_first_generation_have_no_int8_at_all(board: str, make: Make) -> None:
-    variants, decisions = make(load_profile(board), "int8")
-    assert variants == []
-    assert len(decisions) == 1
+    candidates, decisions = make(load_profile(board), "int8")
+    assert candidates == ()
+    assert [type(decision) for decision in decisions] == [Int8Omitted]
 
 
 def test_a_release_without_kernels_for_narrow_int8_layers_gets_them_in_float(make: Make) -> None:
     for board, floats in (("xavier-nx", 1), ("orin-nano-8gb", 0)):
-        variants, _ = make(load_profile(board), "int8")
-        reasons = variants[0].artifact.float_layers.values()
+        candidates, _ = make(load_profile(board), "int8")
+        reasons = candidates[0].artifact.float_layers.values()
         assert len([reason for reason in reasons if "TensorRT 8.2 fails to build" in reason]) == floats
 
 
 def test_turing_gets_engines_from_fp16_graphs(make: Make) -> None:
-    variants, _ = make(load_profile("t4"), "auto")
-    engines = [variant.artifact for variant in variants if variant.artifact.is_engine]
+    candidates, _ = make(load_profile("t4"), "auto")
+    engines = [candidate.artifact for candidate in candidates if candidate.artifact.is_engine]
     assert [engine.precision for engine in engines] == ["int8", "fp16"]
-    for variant, model, _ in _graphs(variants):
-        assert not variant.artifact.float_layers, variant.artifact.name
+    for candidate, model, _ in _graphs(candidates):
+        assert not candidate.artifact.float_layers, candidate.name
         assert TensorProto.FLOAT not in _float_types(model)
 
 
@@ -200,17 +198,17 @@ def test_an_engine_is_the_check_itself(make: Make, monkeypatch: pytest.MonkeyPat
         return _once(check_and_build)(data, sm, **options)
 
     monkeypatch.setattr(tensorrt, "check_and_build", counted)
-    variants, _ = make(load_profile("rtx-4090"), "auto")
+    candidates, _ = make(load_profile("rtx-4090"), "auto")
     assert len(builds) == len(set(builds)) == 2
-    assert sum(variant.artifact.is_engine for variant in variants) == 2
+    assert sum(candidate.artifact.is_engine for candidate in candidates) == 2
 
 
 def test_a_weak_graph_is_checked_as_the_half_precision_it_becomes(make: Make) -> None:
-    variants, _ = make(load_profile("orin-nano-8gb"), "fp16")
-    (variant,) = variants
-    assert variant.checked_graph is not None
-    assert TensorProto.FLOAT16 in _float_types(onnx.load_from_string(variant.checked_graph))
-    assert "largest activation" in variant.artifact.note
+    candidates, _ = make(load_profile("orin-nano-8gb"), "fp16")
+    (candidate,) = candidates
+    assert candidate.checked_graph is not None
+    assert TensorProto.FLOAT16 in _float_types(onnx.load_from_string(candidate.checked_graph))
+    assert "largest activation" in candidate.artifact.note
 
 
 def _loud(master: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
@@ -229,15 +227,15 @@ def test_layers_that_overflow_fp16_are_held_in_fp32_by_the_recipe(
 ) -> None:
     loud, name = _loud(colour_master)
     (calm,), _ = make(load_profile("orin-nano-8gb"), precision)
-    (variant,), _ = make(load_profile("orin-nano-8gb"), precision, loud)
-    told = json.loads(_member(variant, "recipe"))["fp32_layers"]
+    (candidate,), _ = make(load_profile("orin-nano-8gb"), precision, loud)
+    told = json.loads(_member(candidate, "recipe"))["fp32_layers"]
     assert name in told
     assert name not in json.loads(_member(calm, "recipe"))["fp32_layers"]
-    model = onnx.load_from_string(_member(variant, "graph"))
+    model = onnx.load_from_string(_member(candidate, "graph"))
     operators = {node.name: node.op_type for node in model.graph.node}
     assert not {operators[layer] for layer in told} & {"QuantizeLinear", "DequantizeLinear"}
-    assert set(told) <= set(variant.artifact.float_layers)
-    script = variant.members[f"tensorrt/{variant.artifact.name}.jetpack-6.2.sh"][1].decode()
+    assert set(told) <= set(candidate.artifact.float_layers)
+    script = candidate.members[f"tensorrt/{candidate.name}.jetpack-6.2.sh"][1].decode()
     assert "--precisionConstraints=obey" in script
     assert f"{name}:fp32" in script
 
@@ -249,8 +247,8 @@ def test_a_board_that_cannot_hold_layers_in_fp32_says_so(make: Make, colour_mast
 
 def test_the_runtime_is_told_which_releases_take_a_graph(make: Make) -> None:
     def asked(board: str) -> dict[str, dict[str, str]]:
-        variants, _ = make(load_profile(board), "fp16")
-        return {variant.artifact.name: variant.artifact.requires for variant in variants if variant.checked_by}
+        candidates, _ = make(load_profile(board), "fp16")
+        return {candidate.name: candidate.artifact.requires for candidate in candidates if candidate.checked_by}
 
     assert asked("agx-orin-32gb") == {"trt-fp16": {"tensorrt": "<11"}, "trt-fp16-strong": {"tensorrt": ">=11"}}
     assert asked("a100-40gb") == {"trt-fp16-strong": {"tensorrt": ">=10"}}
@@ -260,12 +258,11 @@ def test_the_runtime_is_told_which_releases_take_a_graph(make: Make) -> None:
 @pytest.mark.parametrize("board", ["agx-orin-32gb", "rtx-4090"])
 def test_every_graph_agrees_with_pytorch(board: str, make: Make, colours: LoadedModel, colour_data: ExportData) -> None:
     """The strongly typed INT8 graph among them, whose biases ONNX Runtime's optimizer would get wrong."""
-    variants, _ = make(load_profile(board), "auto")
-    measured = Meter(colours, colour_data, 1, lambda _title, _done, _total: None).measure(variants, with_latency=False)
-    assert not measured.failures
-    assert all(measured.agrees(variant) for variant in variants)
+    candidates, _ = make(load_profile(board), "auto")
+    compared = Meter(colours, colour_data, 1).compare(candidates)
+    assert [each.name for each in compared if each.run_error or not each.agrees] == []
 
 
 def test_sizes_count_what_a_device_opens(make: Make) -> None:
-    variants, _ = make(load_profile("orin-nano-8gb"), "fp16")
-    assert variants[0].size_bytes == len(_member(variants[0], "graph"))
+    candidates, _ = make(load_profile("orin-nano-8gb"), "fp16")
+    assert candidates[0].size_bytes == len(_member(candidates[0], "graph"))

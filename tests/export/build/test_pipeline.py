@@ -18,18 +18,21 @@ from edgeact.bundle import Bundle, is_vouched, open_bundle
 from edgeact.errors import (
     CalibrationError,
     ConversionError,
+    DataError,
     ModelError,
     UnknownNameError,
     UntrustedEngineError,
     UsageError,
     WeightsError,
 )
+from edgeact.export.build import build, read_recipe, through
 from edgeact.export.build import data as data_module
 from edgeact.export.build.data import RANDOM_DATA, DataPlan
-from edgeact.export.build.export import ExportRequest, export
 from edgeact.export.models.loading import LoadRequest
+from edgeact.reasons import Int8Omitted, ParityTooLow
 from edgeact.runtime import FallbackWarning, get_backend, load
 from edgeact.video import frames_digest, preprocess, read_clips
+from tests.export.build.exporting import Case, export
 from tests.export.build.watching import collecting_titles
 from tests.export.colours import LABELS, ColourNet, write_colours
 
@@ -37,9 +40,9 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> ExportRequest:
+def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> Case:
     """An export of the colour network to `tmp_path/made.edgeact`; change it with dataclasses.replace."""
-    return ExportRequest(
+    return Case(
         target="jetson",
         out=tmp_path / "made.edgeact",
         source=ColourNet(),
@@ -57,7 +60,7 @@ def _members(bundle: Bundle) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def cpu_bundle(colour_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The colour network for the CPU at hand."""
-    request = ExportRequest(
+    request = Case(
         target="cpu",
         out=tmp_path_factory.mktemp("cpu") / "colours.edgeact",
         source="tests.export.colours:colour_net",
@@ -104,7 +107,7 @@ def manifest_label(bundle: Bundle, logits: np.ndarray) -> str:
     return bundle.manifest.labels[int(logits.argmax())]
 
 
-def test_the_same_inputs_give_the_same_members(request_for: ExportRequest, tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_members(request_for: Case, tmp_path: Path) -> None:
     first = export(request_for)
     second = export(replace(request_for, out=tmp_path / "again.edgeact"))
     assert first.digest == second.digest
@@ -116,7 +119,7 @@ def test_the_same_inputs_give_the_same_members(request_for: ExportRequest, tmp_p
 
 @pytest.mark.parametrize("target", ["jetson", "cpu"])
 def test_another_process_gives_the_same_members(
-    target: str, request_for: ExportRequest, colour_videos: Path, tmp_path: Path
+    target: str, request_for: Case, colour_videos: Path, tmp_path: Path
 ) -> None:
     """The CPU in one precision, so that measured latency decides nothing but an order."""
     options = {"target": target, "precision": "fp16" if target == "cpu" else "auto"}
@@ -139,9 +142,7 @@ def test_another_process_gives_the_same_members(
     assert _members(open_bundle(tmp_path / "other.edgeact")) == _members(here)
 
 
-def test_an_engine_is_vouched_for_here_only(
-    request_for: ExportRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_is_vouched_for_here_only(request_for: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = export(replace(request_for, target="rtx-4090"))
     engines = [member for member in bundle.manifest.members if member.role == "engine"]
     assert len(engines) == 2
@@ -159,7 +160,7 @@ def test_an_engine_is_vouched_for_here_only(
 
 
 def test_the_steps_are_told_and_the_default_data_is_named(
-    request_for: ExportRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request_for: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = f"stick-actions:{tmp_path}/sticks?train=12&val=0&test=12&size=48x32&persons=1x1x1"
     monkeypatch.setattr(data_module, "DEFAULT_DATA", spec)
@@ -177,14 +178,14 @@ def test_the_steps_are_told_and_the_default_data_is_named(
     for step in ("loading the model", "calibration clips", "converting to ONNX", "writing the bundle"):
         assert step in steps
     assert {artifact.precision for artifact in bundle.manifest.artifacts} == {"fp16", "fp32"}
-    told = " ".join(bundle.manifest.decisions)
-    assert "no INT8: no data of the model's own" in told
-    assert "accuracy not measured: data set 'stick-actions' has 12 labels" in told
+    assert bundle.measurements is not None
+    assert Int8Omitted(cause="no-data") in bundle.measurements.decisions
+    assert any("accuracy not measured: data set 'stick-actions' has 12" in each for each in bundle.manifest.decisions)
     with pytest.raises(CalibrationError, match="was not trained on stick-actions; give clips of its own"):
         export(replace(request_for, data=DataPlan(None), precision="int8"))
 
 
-def test_too_few_clips_are_refused_for_int8_only(request_for: ExportRequest, tmp_path: Path) -> None:
+def test_too_few_clips_are_refused_for_int8_only(request_for: Case, tmp_path: Path) -> None:
     few = DataPlan(str(write_colours(tmp_path / "few", persons=6)))
     for precision in ("auto", "int8"):
         steps: list[str] = []
@@ -193,7 +194,7 @@ def test_too_few_clips_are_refused_for_int8_only(request_for: ExportRequest, tmp
                 replace(request_for, data=few, precision=precision),
                 collecting_titles(steps),
             )
-        assert steps[-1] == "reading the data"  # nothing is converted before
+        assert "converting to ONNX" not in steps
     assert not request_for.out.exists()
     export(replace(request_for, data=few, precision="fp16"))
     export(replace(request_for, data=few, target="nano", out=request_for.out.with_name("nano.edgeact")))  # has no INT8
@@ -203,7 +204,7 @@ def test_too_few_clips_are_refused_for_int8_only(request_for: ExportRequest, tmp
 
 
 def test_what_random_clips_calibrate_is_measured_and_thrown_out(
-    request_for: ExportRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request_for: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = f"stick-actions:{tmp_path}/sticks?train=12&val=0&test=12&size=48x32&persons=1x1x1"
     monkeypatch.setattr(data_module, "DEFAULT_DATA", spec)
@@ -215,7 +216,7 @@ def test_what_random_clips_calibrate_is_measured_and_thrown_out(
     assert bundle.measurements is not None
     rows = {row.artifact: row for row in bundle.measurements.rows}
     assert rows["trt-int8"].verdict == "rejected"
-    assert "does not agree with PyTorch: SNR" in rows["trt-int8"].reason
+    assert isinstance(rows["trt-int8"].typed_reason, ParityTooLow)
     assert {artifact.precision for artifact in bundle.manifest.artifacts} == {"fp16", "fp32"}
     assert bundle.manifest.calibration is None
 
@@ -231,7 +232,7 @@ class _Overflowing(ColourNet):
 
 
 @pytest.mark.parametrize("target", ["rtx-4090", "orin-nano-8gb"])
-def test_fp16_does_not_overflow_silently(target: str, request_for: ExportRequest) -> None:
+def test_fp16_does_not_overflow_silently(target: str, request_for: Case) -> None:
     bundle = export(replace(request_for, source=_Overflowing(), precision="fp16", target=target))
     (artifact,) = [one for one in bundle.manifest.artifacts if not one.is_engine]
     assert any("65504" in reason or "FP16" in reason for reason in artifact.float_layers.values())
@@ -289,11 +290,15 @@ def _with_nan() -> nn.Module:
         ({"source": _Unconvertible()}, ConversionError, "control flow"),
         ({"target": "nano", "precision": "int8"}, UsageError, "about INT8, which Jetson Nano"),
         ({"max_drop_points": float("inf")}, UsageError, "expected --max-drop from 0, and finite"),
-        ({"source": _narrow_net(), "target": "orin-nano-8gb", "precision": "int8"}, ConversionError, "no INT8: every"),
+        (
+            {"source": _narrow_net(), "target": "orin-nano-8gb", "precision": "int8"},
+            ConversionError,
+            "no INT8: every",
+        ),
     ],
 )
 def test_refusals_keep_the_earlier_bundle(
-    changes: dict[str, object], error: type[Exception], words: str, request_for: ExportRequest
+    changes: dict[str, object], error: type[Exception], words: str, request_for: Case
 ) -> None:
     request_for.out.write_bytes(b"an earlier bundle")
     with pytest.raises(error) as caught:
@@ -303,14 +308,14 @@ def test_refusals_keep_the_earlier_bundle(
     assert [path.name for path in request_for.out.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_folder_is_no_bundle(request_for: ExportRequest) -> None:
+def test_a_folder_is_no_bundle(request_for: Case) -> None:
     request_for.out.mkdir()
     with pytest.raises(UsageError, match="is a folder"):
         export(request_for)
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_loaded(
-    request_for: ExportRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request_for: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     steps: list[str] = []
@@ -323,3 +328,62 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_loaded(
             export(replace(request_for, out=tmp_path / below), collecting_titles(steps))
     assert steps == []
     assert not (tmp_path / "not").exists()
+
+
+def test_a_recipe_is_json_and_travels_in_the_bundle(cpu_bundle: Bundle, tmp_path: Path) -> None:
+    recipe = read_recipe(cpu_bundle.path)
+    assert recipe.load.clip == cpu_bundle.manifest.clip
+    assert recipe.load.labels == cpu_bundle.manifest.labels
+    assert recipe.weights_sha256 == cpu_bundle.manifest.model.weights_sha256
+    (tmp_path / "recipe.json").write_bytes(recipe.to_json())
+    assert read_recipe(tmp_path / "recipe.json") == recipe
+
+
+def test_a_bundle_is_reproduced_from_its_recipe(request_for: Case, tmp_path: Path) -> None:
+    first = export(replace(request_for, source="tests.export.colours:colour_net"))
+    again = build(read_recipe(first.path), out=tmp_path / "again.edgeact").bundle
+    assert again.manifest.artifacts == first.manifest.artifacts
+    assert (
+        _members(again).items()
+        >= {path: data for path, data in _members(first).items() if path != "manifest.json"}.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "error"), [({"weights_sha256": "0" * 64}, WeightsError), ({"data_digest": "0" * 64}, DataError)]
+)
+def test_a_recipe_of_other_weights_or_videos_is_refused(
+    change: dict[str, str], error: type[Exception], cpu_bundle: Bundle
+) -> None:
+    recipe = replace(read_recipe(cpu_bundle.path), **change)  # type: ignore[arg-type]
+    with pytest.raises(error, match="the recipe is of other"):
+        build(recipe, through("load"))
+
+
+def test_a_recipe_of_a_module_object_asks_for_it(request_for: Case, tmp_path: Path) -> None:
+    recipe = read_recipe(export(replace(request_for, precision="fp32")).path)
+    assert recipe.is_module_object
+    with pytest.raises(UsageError, match="module object of class 'ColourNet'"):
+        build(recipe, through("load"))
+    made = build(recipe, through("load"), module=ColourNet())
+    assert made.inputs.model.labels == LABELS
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"target": "cpu", "surplus": 1}'])
+def test_a_file_that_is_no_recipe_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UsageError, match="is no recipe"):
+        read_recipe(tmp_path / "x.json")
+
+
+def test_stages_run_in_order_and_a_build_is_continued(cpu_bundle: Bundle) -> None:
+    recipe = read_recipe(cpu_bundle.path)
+    with pytest.raises(UsageError, match="without a gap"):
+        build(recipe, ("load", "lower"))
+    loaded = build(recipe, through("load"))
+    assert loaded.stages == ("load",)
+    with pytest.raises(RuntimeError, match="the stage 'lower' of this build has not run"):
+        _ = loaded.lowered
+    lowered = build(loaded, through("lower"))
+    assert lowered.stages == ("load", "prune", "train", "lower")
+    assert lowered.inputs is loaded.inputs
