@@ -1,4 +1,4 @@
-"""A data set: labelled video files with the group (person, source video) that must never be split."""
+"""Labelled video files, each with the group (person, source video) that must stay within one split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".web
 
 @dataclass(frozen=True)
 class VideoItem:
-    """One video: where it is, the index of its label, and the group it shares with videos of the same origin."""
+    """A video: its path, the index of its label, and the group it shares with videos of the same origin."""
 
     path: Path
     label: int
@@ -28,11 +28,11 @@ class VideoItem:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labels and splits of one data set.
+    """Labels and splits of a data set.
 
-    `splits` maps 'train', 'val', 'test' (those there are, in this order) to the videos that exist; `skipped` counts by
-    reason the videos that a list names but that could not be used. Raises DatasetError where a label index does not
-    exist, where no video is left, or where a group appears in two splits.
+    `splits` maps the available splits of 'train', 'val' and 'test', in this order, to their existing videos; `skipped`
+    counts listed but unusable videos by reason. Raises DatasetError if a label index is out of range, if no video is
+    usable, or if a group is in two splits.
     """
 
     name: str
@@ -56,13 +56,13 @@ class Dataset:
         require_disjoint_groups(self.name, self.splits)
 
     def split(self, name: str) -> tuple[VideoItem, ...]:
-        """The videos of one split; DatasetError names the splits there are."""
+        """Return the videos of a split; raises DatasetError if the data set has no such split."""
         if name not in self.splits:
             raise DatasetError(f"{self.name} has no split '{name}'; it has: {', '.join(sorted(self.splits))}")
         return self.splits[name]
 
     def gaps(self) -> tuple[str, ...]:
-        """A sentence for every class without a video in one of the splits: "class 'wave' has no test video"."""
+        """Return a sentence for each class that lacks videos in a split: "class 'wave' has no test video"."""
         return tuple(
             f"class '{self.labels[label]}' has no {split} video"
             for split, items in self.splits.items()
@@ -70,9 +70,9 @@ class Dataset:
         )
 
     def digest(self, split: str, on_progress: OnProgress | None = None) -> str:
-        """SHA-256 over the split's relative paths, labels and file contents, in the order of the paths.
+        """Return the SHA-256 over the split's relative paths, labels and file contents, in the order of the paths.
 
-        Reads every file; `on_progress(done, total)` counts them. The same files under another root have the same
+        Reads every file; `on_progress(done, total)` counts files. The same files under another root have the same
         digest.
         """
         total = hashlib.sha256()
@@ -83,9 +83,9 @@ class Dataset:
         return total.hexdigest()
 
     def subset(self, split: str, count: int) -> Dataset:
-        """The same data set with `split` cut to at most `count` videos, taken in turn from each class."""
+        """Return the data set with `split` limited to `count` videos, taken in turn from each class."""
         if count < 1:
-            raise DatasetError(f"a subset needs at least 1 video, got {count}")
+            raise DatasetError(f"subset of {self.name}: expected at least 1 video, got {count}")
         rank: dict[int, int] = {}
         order = []
         for position, item in enumerate(self.split(split)):
@@ -97,18 +97,18 @@ class Dataset:
 
 
 def require_disjoint_groups(name: str, splits: Mapping[str, Iterable[VideoItem]]) -> None:
-    """Raise DatasetError naming the groups of data set `name` that appear in more than one split."""
-    found: dict[str, set[str]] = {}
+    """Raise DatasetError if groups of data set `name` are in more than one split."""
+    splits_of: dict[str, set[str]] = {}
     for split, items in splits.items():
         for item in items:
-            found.setdefault(item.group, set()).add(split)
-    leaking = sorted(group for group, where in found.items() if len(where) > 1)
+            splits_of.setdefault(item.group, set()).add(split)
+    leaking = sorted(group for group, names in splits_of.items() if len(names) > 1)
     if leaking:
-        shown = ", ".join(f"'{group}' ({' + '.join(sorted(found[group]))})" for group in leaking[:5])
+        shown = ", ".join(f"'{group}' ({' + '.join(sorted(splits_of[group]))})" for group in leaking[:5])
         more = f" and {len(leaking) - 5} more" if len(leaking) > 5 else ""
         raise DatasetError(
             f"{name}: {len(leaking)} groups are in more than one split: {shown}{more}; "
-            "videos of one person or source must stay together, or accuracy is measured on what was trained on"
+            "keep the videos of a person or source in one split, or accuracy is measured on training data"
         )
 
 

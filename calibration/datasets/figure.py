@@ -1,7 +1,7 @@
-"""An articulated figure: joint angles in, tapered limbs out.
+"""Render an articulated figure: joint angles in, tapered limbs out.
 
 Angles are absolute, in radians: 0 hangs straight down, positive swings towards +x (the way the figure faces before it
-is mirrored). The torso and head are measured the same way from straight up. Lengths are in body heights, y points down.
+is mirrored). Torso and head are measured likewise from straight up. Lengths are in body heights, y points down.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ARC = np.linspace(0.5 * np.pi, 1.5 * np.pi, 7)  # half a circle around the star
 
 @dataclass(frozen=True)
 class Body:
-    """What makes one person look like no other; lengths and radii in body heights, colours RGB."""
+    """The appearance of a person; lengths and radii in body heights, colors RGB."""
 
     torso: float
     arm: float
@@ -63,7 +63,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Limbs:
-    """Capsules in painting order: `start` and `end` (T, L, 2), their radii (L,), and one colour per capsule."""
+    """Capsules in painting order: `start` and `end` (T, L, 2), their radii (L,), and a color per capsule."""
 
     start: Floats
     end: Floats
@@ -95,7 +95,7 @@ def random_body(rng: np.random.Generator) -> Body:
 
 
 def joints(body: Body, angles: Floats, spread: float) -> dict[str, Floats]:
-    """Forward kinematics: angles (T, len(ANGLES)) to joint positions (T, 2) with the hip's middle at the origin.
+    """Compute joint positions (T, 2) from angles (T, len(ANGLES)); the origin is the center of the hip.
 
     `spread` opens shoulders and hips sideways: 0 is a profile, 1 a frontal view.
     """
@@ -119,7 +119,7 @@ def joints(body: Body, angles: Floats, spread: float) -> dict[str, Floats]:
 
 
 def limbs(body: Body, placed: dict[str, Floats], spread: float) -> Limbs:
-    """Dress the joints: what is far from the camera comes first and darker."""
+    """Return the limbs around the joints; those far from the camera come first and are darker."""
     wide = body.girth
     chest = (0.055 + 0.03 * spread) * wide
     crown = placed["head"] + 0.45 * (placed["head"] - placed["neck"]) * (body.head_radius / 0.1)
@@ -146,7 +146,7 @@ def limbs(body: Body, placed: dict[str, Floats], spread: float) -> Limbs:
 
 
 def with_seat(figure: Limbs, hip: Floats, body: Body) -> Limbs:
-    """Put a stool behind the figure, its top under where `hip` (2,) is when seated."""
+    """Add a stool behind the figure; `hip` (2,) is the position of the seated hip."""
     top = hip + np.array([-0.02, 0.075 * body.girth])
     feet = np.array([top[0], 0.0])
     half = np.array([0.11, 0.0])
@@ -164,13 +164,13 @@ def with_seat(figure: Limbs, hip: Floats, body: Body) -> Limbs:
 
 
 def draw(frame: Image, outlines: npt.NDArray[np.int32], colors: tuple[Color, ...]) -> None:
-    """Paint one frame's capsules, outlines (L, P, 2) in fixed point as `outlines()` gives them, onto `frame`."""
+    """Draw the capsules of a frame onto `frame`; outlines (L, P, 2) in fixed point, see `outlines`."""
     for outline, color in zip(outlines, colors, strict=True):
         cv2.fillConvexPoly(frame, outline, color, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def outlines(figure: Limbs, scale_px: float, origin_px: Floats, mirror: bool) -> npt.NDArray[np.int32]:
-    """Polygons (T, L, 14, 2) around the capsules, in fixed-point pixels; `origin_px` (T, 2) is where (0, 0) lies."""
+    """Return polygons (T, L, 14, 2) around the capsules, fixed-point pixels; `origin_px` (T, 2) is (0, 0)."""
     flip = np.array([-1.0 if mirror else 1.0, 1.0])
     start = figure.start * flip * scale_px + origin_px[:, None, :]
     end = figure.end * flip * scale_px + origin_px[:, None, :]

@@ -1,4 +1,4 @@
-"""A folder of class folders, with splits made, found in folders, or read from `splits.csv`."""
+"""Load a folder of class folders; its splits are drawn, given by folders, or read from `splits.csv`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ _NUMBERED = re.compile(r"(?P<group>.+?)[_-]\d+")
 def load_folder(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
     r"""Load 'folder:/path?val=0.15&test=0.15&group=regex&fold=0'.
 
-    The videos lie in `/path/<class>/`, or in `/path/{train,val,test}/<class>/`, which are then the splits. A
-    `/path/splits.csv` overrides that: columns path, cls or label, split or fold, and perhaps group; fold number `fold`
-    is the test split. Without any of these, whole groups are dealt out: about `test` and `val` of them.
+    The videos are in `/path/<class>/`, or in `/path/{train,val,test}/<class>/`, which then are the splits.
+    `/path/splits.csv` overrides both: columns path, cls or label, split or fold, and optionally group; fold number
+    `fold` is the test split. Without any of these, whole groups are drawn for the splits, by the fractions `test` and
+    `val`.
 
-    A group is what the first bracket of the regular expression `group` matches in the path below `/path`; else what
-    `/path/groups.csv` (path, group) says; else the file's name before its last number ('anna_01.mp4' is 'anna').
-    Raises DatasetError where there are no classes, too few groups, or a group is in two splits.
+    The group of a video is the match of the first bracket of the regular expression `group` in the path below `/path`;
+    else the group in `/path/groups.csv` (path, group); else the file name before its last number ('anna_01.mp4' is
+    'anna'). Raises DatasetError if there are no classes or too few groups, or if a group is in two splits.
     """
     check_options(_NAME, options, ("fold", "group", "test", "val"))
     root = require_folder(_NAME, root, "one folder of videos per class")
@@ -44,30 +45,30 @@ def load_folder(root: Path | None, options: dict[str, str], on_progress: OnProgr
     splits = {path: _SPLIT_FOLDERS[path.name] for path in _folders(root) if path.name in _SPLIT_FOLDERS}
     if is_listed:
         fold = whole_number_option("fold", options, 0, range(0, 1000))
-        labels, found = _read_splits(root, group_of, fold)
+        labels, entries = _read_splits(root, group_of, fold)
     else:
-        labels, found = _walk(splits or {root: "train"}, root, group_of)
+        labels, entries = _walk(splits or {root: "train"}, root, group_of)
     listing = Listing()
-    for split, item in counted(found, on_progress):
+    for split, item in counted(entries, on_progress):
         listing.add(split, item)
-    for_val = fraction_option("val", options, 0.15)
+    val_fraction = fraction_option("val", options, 0.15)
     if not is_listed and not splits:
-        split_off(listing, "train", "test", fraction_option("test", options, 0.15), keep=2 if for_val else 1)
+        split_off(listing, "train", "test", fraction_option("test", options, 0.15), keep=2 if val_fraction else 1)
     if "val" not in listing.splits:
-        split_off(listing, "train", "val", for_val)
+        split_off(listing, "train", "val", val_fraction)
     return listing.dataset(_NAME, root, labels)
 
 
 class _GroupRule:
-    """Finds the group of a video from its path below the root."""
+    """Rule for the group of a video, given its path below the root."""
 
     def __init__(self, root: Path, pattern: str | None) -> None:
         try:
             self._pattern = re.compile(pattern) if pattern else None
         except re.error as error:
-            raise UsageError(f"option group: '{pattern}' is no regular expression: {error}") from None
+            raise UsageError(f"option group: '{pattern}' is not a regular expression: {error}") from None
         if self._pattern is not None and self._pattern.groups < 1:
-            raise UsageError(f"option group: '{pattern}' needs a bracket around the part that names the group")
+            raise UsageError(f"option group: expected a bracket around the part that names the group, got '{pattern}'")
         listed = root / "groups.csv"
         rows = read_table(_NAME, listed, ("path", "group")) if listed.is_file() and pattern is None else []
         self._listed = {row["path"]: row["group"] for row in rows}
@@ -87,21 +88,21 @@ class _GroupRule:
 
 
 def _walk(splits: dict[Path, str], root: Path, group_of: _GroupRule) -> tuple[tuple[str, ...], list[_Entry]]:
-    """The labels, and every video under the folders of `splits` with its split."""
+    """Return the labels, and each video under the folders of `splits` with its split."""
     labels = tuple(sorted({folder.name for base in splits for folder in _folders(base)}))
     if not labels:
         raise DatasetError(f"{_NAME}: expected one folder of videos per class in '{root}', found no folder")
-    found = [
+    entries = [
         (split, VideoItem(path, labels.index(folder.name), group_of(path.relative_to(root).as_posix())))
         for base, split in splits.items()
         for folder in _folders(base)
         for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     ]
-    return labels, found
+    return labels, entries
 
 
 def _read_splits(root: Path, group_of: _GroupRule, fold: int) -> tuple[tuple[str, ...], list[_Entry]]:
-    """The labels, and every row of `splits.csv` as a video with its split."""
+    """Return the labels, and each row of `splits.csv` as a video with its split."""
     source = root / "splits.csv"
     rows = read_table(_NAME, source, ("path",))
     columns = set(rows[0]) if rows else set()
@@ -110,7 +111,7 @@ def _read_splits(root: Path, group_of: _GroupRule, fold: int) -> tuple[tuple[str
     if not {label_column, split_column} <= columns:
         raise DatasetError(f"{_NAME}: '{source}': expected columns path, cls or label, split or fold; got {columns}")
     labels = tuple(sorted({row[label_column] for row in rows}))
-    found = []
+    entries = []
     for row in rows:
         split = row[split_column]
         if split_column == "fold":
@@ -119,8 +120,8 @@ def _read_splits(root: Path, group_of: _GroupRule, fold: int) -> tuple[tuple[str
             raise DatasetError(f"{_NAME}: '{source}': expected split {', '.join(_SPLIT_FOLDERS)}, got '{split}'")
         group = row["group"] if "group" in columns else group_of(row["path"])
         item = VideoItem(root / row["path"], labels.index(row[label_column]), group)
-        found.append((_SPLIT_FOLDERS[split], item))
-    return labels, found
+        entries.append((_SPLIT_FOLDERS[split], item))
+    return labels, entries
 
 
 def _folders(root: Path) -> list[Path]:

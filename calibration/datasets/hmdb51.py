@@ -1,4 +1,4 @@
-"""HMDB-51 as published: one `<class>_test_split<N>.txt` per class, and the videos in class folders."""
+"""Load HMDB-51 as published: a list `<class>_test_split<N>.txt` per class, and the videos in class folders."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _ATTRIBUTES = re.compile(r"_[fhlu]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|goo|me
 def load_hmdb51(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
     """Load 'hmdb51:/path?split=1&val=0.1': the official split 1, 2 or 3.
 
-    The lists lie in `/path` or `/path/testTrainMulti_7030_splits`, the class folders in `/path` or
-    `/path/hmdb51_org`. A group is one source video within one class, which is what the official splits keep together;
-    a training video whose group is in the test list all the same is left out and counted, so that the test split stays
-    the official one. `val` is the share of the training groups that becomes the validation split.
-    Raises DatasetError where no list is found or one does not follow the official format.
+    The lists are in `/path` or `/path/testTrainMulti_7030_splits`, the class folders in `/path` or
+    `/path/hmdb51_org`. A group is a source video within a class, which the official splits keep together; a training
+    video whose group is in the test list nevertheless is skipped and counted, so that the test split stays the official
+    split. `val` is the fraction of the training groups that becomes the validation split.
+    Raises DatasetError if no list is found or if a list does not follow the official format.
     """
     check_options(_NAME, options, ("split", "val"))
     number = whole_number_option("split", options, 1, range(1, 4))
@@ -68,7 +68,7 @@ def _find_lists(root: Path, number: int) -> dict[str, Path]:
 
 
 def _add(listing: Listing, root: Path, source: Path, line: str, labels: tuple[str, ...], index: int) -> None:
-    """Take one line of the list `source` of class `index`."""
+    """Add a line of the list `source`, the list of class `index`, to `listing`."""
     name, _, mark = line.rpartition(" ")
     if mark not in (_UNUSED, *_SPLITS) or not name:
         raise DatasetError(f"{_NAME}: '{source}': expected 'name.avi 0', '1' or '2', got '{line}'")

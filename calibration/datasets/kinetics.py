@@ -1,4 +1,4 @@
-"""Kinetics and other data sets that come as a list: the official CSV, or plain 'path,label' and 'path label' lines."""
+"""Load Kinetics and other data sets given as lists: the official CSV, or 'path,label' and 'path label' lines."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class _Row:
 def load_kinetics(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
     """Load 'kinetics:/path/val.csv?videos=/path/to/videos&labels=/path/to/labels.txt&split=val'.
 
-    The path is one list, or a folder whose `train.csv`, `val.csv` ... are read together. An official list has the
-    columns label, youtube_id, time_start, time_end and perhaps split; its videos are
-    `<id>_<start, 6 digits>_<end, 6 digits>.mp4`, in `videos` (the list's own folder unless given) or in folders of
-    split and class under it. Other lists have 'path,label' or 'path label' lines; their labels are names, or indices
-    into the lines of the file `labels`. A list without a split column belongs to the split that the option `split` or
-    its own name says, else to 'test'. A group is one YouTube video.
-    Raises DatasetError where a list is missing or malformed, or one YouTube video is in two splits.
+    The path is a list, or a folder whose `train.csv`, `val.csv` ... are read together. An official list has the
+    columns label, youtube_id, time_start, time_end and optionally split; its videos are
+    `<id>_<start, 6 digits>_<end, 6 digits>.mp4`, in the folder `videos` (default: the folder of the list) or in its
+    folders of split and class. Other lists have 'path,label' or 'path label' lines; their labels are names, or indices
+    into the lines of the file `labels`. A list without a split column belongs to the split given by the option `split`
+    or by the file name, else to 'test'. A group is a YouTube video.
+    Raises DatasetError if a list is missing or malformed, or if a YouTube video is in two splits.
     """
     check_options(_NAME, options, ("labels", "split", "videos"))
     lists = _find_lists(root)
@@ -94,11 +94,11 @@ def _official_row(source: Path, row: dict[str, str], fallback: str) -> _Row:
         start, end = (int(float(row[column])) for column in _OFFICIAL[2:])
     except ValueError:
         raise DatasetError(f"{_NAME}: '{source}': expected times in seconds, got {row}") from None
-    given = row.get("split", "") or fallback
-    if given not in _SPLIT_OF_NAME:
-        raise DatasetError(f"{_NAME}: '{source}': expected a split of {', '.join(_SPLIT_OF_NAME)}, got '{given}'")
+    split = row.get("split", "") or fallback
+    if split not in _SPLIT_OF_NAME:
+        raise DatasetError(f"{_NAME}: '{source}': expected a split of {', '.join(_SPLIT_OF_NAME)}, got '{split}'")
     file = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
-    return _Row(given, file, row.get("label", ""), row["youtube_id"], official=True)
+    return _Row(split, file, row.get("label", ""), row["youtube_id"], official=True)
 
 
 def _plain_row(source: Path, line: str, split: str) -> _Row:
@@ -111,7 +111,7 @@ def _plain_row(source: Path, line: str, split: str) -> _Row:
 
 
 def _place(videos: Path, row: _Row) -> Path:
-    """Where the video is; official lists leave open in which folder."""
+    """Return the path of the video; official lists do not say in which folder the videos are."""
     if not row.official:
         return videos / row.file
     plain, joined = row.label, row.label.replace(" ", "_")
@@ -120,10 +120,10 @@ def _place(videos: Path, row: _Row) -> Path:
     return next((place for place in places if place.is_file()), videos / row.file)
 
 
-def _labels(file: str | None, found: list[str]) -> tuple[str, ...]:
+def _labels(file: str | None, listed: list[str]) -> tuple[str, ...]:
     if file is not None:
         return tuple(read_lines(_NAME, Path(file).expanduser()))
-    names = {label for label in found if label}
+    names = {label for label in listed if label}
     if names and all(name.isdecimal() for name in names):
         return tuple(str(number) for number in range(max(map(int, names)) + 1))
     return tuple(sorted(names))
@@ -134,7 +134,7 @@ def _index(labels: tuple[str, ...], label: str) -> int:
         return labels.index(label)
     if label.isdecimal() and int(label) < len(labels):
         return int(label)
-    raise DatasetError(f"{_NAME}: label '{label}' is none of the {len(labels)} in the file of labels")
+    raise DatasetError(f"{_NAME}: label '{label}' is not among the {len(labels)} labels of the file 'labels'")
 
 
 def _words(stem: str) -> list[str]:

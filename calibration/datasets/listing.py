@@ -1,4 +1,4 @@
-"""What the loaders share: options, list files, the look at a file, and splits that keep groups whole."""
+"""Helpers of the loaders: options, list files, checks of video files, and splits that keep groups whole."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = [
 
 @dataclass
 class Listing:
-    """Collects the videos of a data set split by split, and counts by reason those that cannot be used."""
+    """The videos of a data set by split, and the number of unusable videos by reason."""
 
     splits: dict[str, list[VideoItem]] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
 
     def add(self, split: str, item: VideoItem) -> None:
-        """Take `item` into `split` where its file exists and holds something; count it otherwise."""
+        """Add `item` to `split` if its file exists and is not empty; otherwise count the item as skipped."""
         items = self.splits.setdefault(split, [])
         reason = _unusable(item.path)
         if reason is None:
@@ -42,16 +42,16 @@ class Listing:
             self.skipped[reason] += 1
 
     def dataset(self, name: str, root: Path, labels: tuple[str, ...]) -> Dataset:
-        """The data set of all that was added; DatasetError where that is nothing or a group is torn apart."""
+        """Return the data set of all items; raises DatasetError if there are none or if a group is in two splits."""
         return Dataset(name, root, labels, {split: tuple(items) for split, items in self.splits.items()}, self.skipped)
 
 
 def split_off(listing: Listing, source: str, target: str, fraction: float, keep: int = 1) -> None:
-    """Move about `fraction` of each class's groups of split `source`, whole and at least one, to split `target`.
+    """Move about `fraction` of each class's groups, at least one whole group, from split `source` to split `target`.
 
-    A class keeps `keep` groups in `source` where it has more, else one; only where no group can go at all without
-    emptying a class of `source`, one class loses its videos to `target`. Which groups go depends on their names only,
-    so it is the same on every machine. DatasetError where that would leave `source` empty.
+    A class keeps `keep` groups in `source` if it has more, else one. If no group can move without emptying a class of
+    `source`, one group moves nevertheless. The choice depends on the names of the groups only, so that it is the same
+    on every machine. Raises DatasetError if `source` would be empty.
     """
     items = listing.splits.get(source, [])
     groups = sorted({item.group for item in items}, key=lambda group: hashlib.sha256(group.encode()).digest())
@@ -59,8 +59,8 @@ def split_off(listing: Listing, source: str, target: str, fraction: float, keep:
         return
     if max(1, round(fraction * len(groups))) >= len(groups):
         raise DatasetError(
-            f"cannot take '{target}' ({fraction:g}) out of the {len(items)} videos of '{source}': they form "
-            f"{len(groups)} group(s), '{groups[0]}' among them; say what a group is, or ask for a smaller share"
+            f"cannot split '{target}' ({fraction:g}) off the {len(items)} videos of '{source}': they form "
+            f"{len(groups)} group(s), '{groups[0]}' among them; define other groups, or set a smaller fraction"
         )
     moved = _chosen(groups, items, fraction, keep) or {groups[0]}
     listing.splits[source] = [item for item in items if item.group not in moved]
@@ -68,26 +68,26 @@ def split_off(listing: Listing, source: str, target: str, fraction: float, keep:
 
 
 def _chosen(groups: Iterable[str], items: Iterable[VideoItem], fraction: float, keep: int) -> set[str]:
-    """Those of `groups`, in their order, that bring every class its share and leave every class enough."""
+    """Choose groups, in their order, until each class has its fraction; each class keeps enough of them."""
     labels: dict[str, set[int]] = {}
     for item in items:
         labels.setdefault(item.group, set()).add(item.label)
-    left = Counter(label for found in labels.values() for label in found)
+    left = Counter(label for of_group in labels.values() for label in of_group)
     wanted = {label: max(1, round(fraction * count)) for label, count in left.items()}
     least = {label: keep if count > keep else 1 for label, count in left.items()}
     chosen: set[str] = set()
     for group in groups:
-        found = labels[group]
-        if all(left[label] > least[label] for label in found) and any(wanted[label] > 0 for label in found):
+        of_group = labels[group]
+        if all(left[label] > least[label] for label in of_group) and any(wanted[label] > 0 for label in of_group):
             chosen.add(group)
-            left.subtract(found)
-            for label in found:
+            left.subtract(of_group)
+            for label in of_group:
                 wanted[label] -= 1
     return chosen
 
 
 def require_folder(name: str, root: Path | None, holds: str) -> Path:
-    """`root`, or DatasetError saying what the folder should hold."""
+    """Return `root`; raises DatasetError if it is None or no folder. `holds` names the expected content."""
     if root is None:
         raise DatasetError(f"{name} needs a path: '{name}:/path', a folder with {holds}")
     if not root.is_dir():
@@ -96,7 +96,7 @@ def require_folder(name: str, root: Path | None, holds: str) -> Path:
 
 
 def find_file(name: str, root: Path, folders: Iterable[str], file: str) -> Path:
-    """`file` in the first of `folders` under `root` that has it; DatasetError naming all that were looked at."""
+    """Return `file` in the first of `folders` under `root` that contains it; raises MissingDatasetError."""
     places = [root / folder / file for folder in folders]
     for place in places:
         if place.is_file():
@@ -105,7 +105,7 @@ def find_file(name: str, root: Path, folders: Iterable[str], file: str) -> Path:
 
 
 def read_lines(name: str, path: Path) -> list[str]:
-    """The lines of a list file that are not blank; DatasetError names the file where it cannot be read."""
+    """Return the lines of a list file that are not blank; raises DatasetError if the file cannot be read."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def read_lines(name: str, path: Path) -> list[str]:
 
 
 def read_table(name: str, path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header; DatasetError where columns `needed` are missing or a row is short."""
+    """Return the rows of a CSV file with a header; raises DatasetError if columns `needed` or values are missing."""
     reader = csv.DictReader(read_lines(name, path), skipinitialspace=True)
     columns = reader.fieldnames or ()
     if missing := [column for column in needed if column not in columns]:
@@ -130,19 +130,19 @@ def read_table(name: str, path: Path, needed: Iterable[str]) -> list[dict[str, s
 
 
 def check_options(name: str, options: Mapping[str, str], known: Iterable[str]) -> None:
-    """Raise UsageError naming the options of data set `name` that are none of `known`."""
+    """Raise UsageError if data set `name` has options that are not among `known`."""
     known = sorted(known)
     if unknown := sorted(set(options) - set(known)):
         raise UsageError(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(known)}")
 
 
 def whole_number_option(name: str, options: Mapping[str, str], default: int, allowed: range) -> int:
-    """Option `name` as a whole number within `allowed`; UsageError otherwise."""
+    """Return option `name` as an integer; raises UsageError if it is not within `allowed`."""
     return int(_number(name, options, int, default, lambda value: value in allowed, f"{allowed[0]}..{allowed[-1]}"))
 
 
 def fraction_option(name: str, options: Mapping[str, str], default: float) -> float:
-    """Option `name` as a number in [0, 1); UsageError otherwise."""
+    """Return option `name` as a number; raises UsageError if it is not in [0, 1)."""
     return _number(name, options, float, default, lambda value: 0.0 <= value < 1.0, "a fraction from 0 to below 1")
 
 

@@ -1,7 +1,7 @@
-"""The motions: six pairs of classes, each the other's exact time reversal.
+"""Motions in six pairs of classes; the classes of a pair are exact time reversals of each other.
 
 A motion maps a phase in [0, 1] to joint angles. The forward class runs it from 0 to 1, the reverse class from 1 to 0,
-so a pose, and with it a single frame, is exactly as likely in one class of a pair as in the other.
+so that a pose, and with it a single frame, is equally likely in both classes of a pair.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["LABELS", "MOTIONS", "Motion", "angles_at", "place_on_ground"]
 
 @dataclass(frozen=True)
 class Motion:
-    """One pair of classes.
+    """A pair of classes.
 
-    `angles` maps phases (T,) to degrees (T, len(ANGLES)). `mirror_reverses` says that the mirror image of the forward
-    class looks like the reverse class (walking left is walking right in a mirror), so that a mirrored clip has to run
-    the other way to keep its label. `travel` is the distance covered and `reach` the width needed, in body heights.
+    `angles` maps phases (T,) to degrees (T, len(ANGLES)). If `mirror_reverses`, the mirror image of the forward class
+    looks like the reverse class (walking left is walking right in a mirror), so that a mirrored clip is reversed to
+    keep its label. `travel` is the distance covered, `reach` the width needed, both in body heights.
     """
 
     forward: str
@@ -36,7 +36,7 @@ class Motion:
 
 
 def angles_at(motion: Motion, body: Body, phase: Floats) -> Floats:
-    """Joint angles (T, len(ANGLES)) in radians of `body` at `phase` (T,), with its own posture and amplitude."""
+    """Return joint angles (T, len(ANGLES)), radians, at `phase` (T,), with the posture and amplitude of `body`."""
     soft = phase**3 * (10.0 - 15.0 * phase + 6.0 * phase**2)
     eased = (1.0 - body.ease) * phase + body.ease * soft
     angles = np.radians(motion.angles(eased))
@@ -48,9 +48,9 @@ def angles_at(motion: Motion, body: Body, phase: Floats) -> Floats:
 
 
 def place_on_ground(motion: Motion, body: Body, phase: Floats, spread: float) -> dict[str, Floats]:
-    """Joint positions (T, 2) in body heights: the lower foot stands on y = 0, the feet stay where they are.
+    """Return joint positions (T, 2) in body heights, with the lower foot on y = 0 and the feet fixed in x.
 
-    A travelling motion is centred on x = 0; any other stands there.
+    A traveling motion is centered on x = 0; the feet of any other motion stand there.
     """
     placed = joints(body, angles_at(motion, body, phase), spread)
     feet = np.stack([placed["far_ankle"], placed["near_ankle"]])
@@ -61,7 +61,7 @@ def place_on_ground(motion: Motion, body: Body, phase: Floats, spread: float) ->
 
 
 def _keyframes(*frames: tuple[float, dict[str, float]]) -> Callable[[Floats], Floats]:
-    """Angles in degrees, linear between key frames (the phase itself is eased); what a frame omits is 0."""
+    """Return angles in degrees, linear between key frames (the phase itself is eased); omitted angles are 0."""
     times = np.array([time for time, _ in frames])
     values = np.array([[pose.get(name, 0.0) for name in ANGLES] for _, pose in frames])
 
@@ -72,7 +72,7 @@ def _keyframes(*frames: tuple[float, dict[str, float]]) -> Callable[[Floats], Fl
 
 
 def _walk(phase: Floats) -> Floats:
-    """One and a half strides; the knee bends while its leg swings."""
+    """Return the angles of one and a half strides; the knee bends while its leg swings."""
     stride = 2.0 * np.pi * 1.5 * phase
     angle = dict.fromkeys(ANGLES, np.zeros_like(phase))
     angle["lean"] = np.full_like(phase, 3.0)
@@ -85,7 +85,7 @@ def _walk(phase: Floats) -> Floats:
 
 
 def _circle(phase: Floats) -> Floats:
-    """One arm swings through a full turn; the other hangs."""
+    """Return the angles of one arm that swings through a full turn while the other hangs."""
     angle = dict.fromkeys(ANGLES, np.zeros_like(phase))
     turn = 360.0 * phase
     angle["near_arm"], angle["near_forearm"] = 8.0 + turn, 14.0 + turn

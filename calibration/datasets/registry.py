@@ -1,4 +1,4 @@
-"""Data sets by name, and the one-line specs that the command line takes."""
+"""Data sets by name, and the one-line specifications that the command line takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgeact.progress import OnProgress
 __all__ = ["DATASETS", "LOADING_STEP", "absolute_spec", "load_dataset"]
 
 LOADING_STEP = "preparing the data set"
-"""Title of what `load_dataset` tells the progress of, where it is one of several steps."""
+"""Title of the progress of `load_dataset` if it is one of several steps."""
 
 DATASETS = {
     "folder": "edgeact.calibration.datasets.folder:load_folder",
@@ -24,24 +24,26 @@ DATASETS = {
     "stick-actions": "edgeact.calibration.datasets.stick_actions:load_stick_actions",
     "ucf101": "edgeact.calibration.datasets.ucf101:load_ucf101",
 }
-"""Each loader takes the path (None where the spec has none), the spec's options, and whom to tell how far it is."""
+"""Name -> loader. A loader takes the path (None if the spec has none), the options, and a progress callback."""
 
 _Loader = Callable[[Path | None, dict[str, str], OnProgress | None], Dataset]
 
 
 def load_dataset(spec: str, on_progress: OnProgress | None = None) -> Dataset:
-    """Load the data set that `spec` names: 'name:/path?key=value&key=value', or a folder of class folders as it is.
+    """Load the data set of `spec`: 'name:/path?key=value&key=value', or the path of a folder of class folders.
 
     Examples: 'ucf101:/data/UCF-101?split=1', 'kinetics:/data/val.csv', 'stick-actions', '/data/my-clips'.
-    `on_progress(done, total)` counts the videos that are made or looked up; it is not called where that is no work.
-    Raises UnknownNameError for another name, UsageError for an option the data set does not have, DatasetError where
-    its files are not as expected.
+    `on_progress(done, total)` counts the videos that are rendered or checked; it is not called if there is nothing to
+    do. Raises UnknownNameError for an unknown name, UsageError for an unknown option, DatasetError if the files are not
+    as expected.
     """
     if Path(spec).is_dir() and spec not in DATASETS:
         return _loader("folder")(Path(spec), {}, on_progress)
     name, _, rest = spec.partition("?")[0].partition(":")
     if "/" in name:
-        raise DatasetError(f"there is no folder '{spec}'; a spec is 'name:/path?key=value' or an existing folder")
+        raise DatasetError(
+            f"data set: there is no folder '{spec}'; expected an existing folder or 'name:/path?key=value'"
+        )
     if name not in DATASETS:
         raise UnknownNameError("data set", name, DATASETS)
     root = Path(rest).expanduser() if rest else None
@@ -49,7 +51,7 @@ def load_dataset(spec: str, on_progress: OnProgress | None = None) -> Dataset:
 
 
 def absolute_spec(spec: str) -> str:
-    """`spec` with an absolute path, where it has one: what it names for processes in other folders."""
+    """Return `spec` with its path, if any, made absolute, for processes with other working folders."""
     if Path(spec).is_dir() and spec not in DATASETS:
         return str(Path(spec).absolute())
     head, mark, query = spec.partition("?")
@@ -64,7 +66,7 @@ def _options(query: str) -> dict[str, str]:
         raise UsageError(f"expected options as 'key=value&key=value', got '{query}'") from None
     options = dict(pairs)
     if len(options) != len(pairs):
-        raise UsageError(f"an option is given twice in '{query}'")
+        raise UsageError(f"options '{query}': expected every option once")
     return options
 
 

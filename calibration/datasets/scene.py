@@ -1,4 +1,4 @@
-"""What surrounds the figure: background, seat, camera, light and sensor noise. Nothing here depends on the class."""
+"""Render the surroundings of the figure: background, camera, light and sensor noise, all independent of the class."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from edgeact.calibration.datasets.figure import Color, Floats, Image
 
 __all__ = ["Camera", "Scene", "random_camera", "random_scene"]
 
-_MARGIN = 24  # pixels around the picture that the camera can move into
+_MARGIN = 24  # pixels of canvas around the picture, for camera motion
 _NOISE_SLACK = 32
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Where the clip happens: `canvas` is the background with a margin on all sides, owned by the scene."""
+    """The place of a clip; `canvas` is the background with a margin on all sides, owned by the scene."""
 
     canvas: Image
     ground_y: float
@@ -26,16 +26,16 @@ class Scene:
     drifter: Drifter | None
 
     def background(self, offset: Floats, time_s: float) -> Image:
-        """The picture before the figure enters, the camera `offset` (2,) pixels off; a new array."""
+        """Return a new picture without the figure, the camera shifted by `offset` (2,) pixels."""
         height, width = self.canvas.shape[0] - 2 * _MARGIN, self.canvas.shape[1] - 2 * _MARGIN
-        centre = (_MARGIN + width / 2 - 0.5 + offset[0], _MARGIN + height / 2 - 0.5 + offset[1])
-        frame = cv2.getRectSubPix(self.canvas, (width, height), centre).astype(np.uint8, copy=False)
+        center = (_MARGIN + width / 2 - 0.5 + offset[0], _MARGIN + height / 2 - 0.5 + offset[1])
+        frame = cv2.getRectSubPix(self.canvas, (width, height), center).astype(np.uint8, copy=False)
         if self.drifter is not None:
             self.drifter.draw(frame, offset, time_s)
         return frame
 
     def expose(self, frame: Image, rng: np.random.Generator) -> Image:
-        """Light, contrast and gamma, then the sensor's noise; a new array."""
+        """Return a new picture with gamma, contrast and brightness applied, then sensor noise."""
         top, left = rng.integers(0, _NOISE_SLACK, size=2)
         grain = self.noise[top : top + frame.shape[0], left : left + frame.shape[1]]
         return cv2.add(cv2.LUT(frame, self.lights), grain, dtype=cv2.CV_8U).astype(np.uint8, copy=False)
@@ -43,7 +43,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Drifter:
-    """A ball that rolls through the background and means nothing."""
+    """A ball that rolls through the background, a distractor."""
 
     start: Floats
     velocity: Floats
@@ -51,14 +51,14 @@ class Drifter:
     color: Color
 
     def draw(self, frame: Image, offset: Floats, time_s: float) -> None:
-        """Paint it where it is after `time_s` seconds."""
+        """Draw the ball at its position after `time_s` seconds."""
         x, y = np.rint((self.start + self.velocity * time_s - offset) * 16).astype(int)
         cv2.circle(frame, (int(x), int(y)), int(self.radius * 16), self.color, -1, cv2.LINE_AA, 4)
 
 
 @dataclass(frozen=True)
 class Camera:
-    """How the figure is filmed: body height and its place in pixels, and the camera's path (T, 2) in pixels."""
+    """The view of the figure: its height and position in pixels, and the path (T, 2) of the camera in pixels."""
 
     scale_px: float
     center_x: float
@@ -67,7 +67,7 @@ class Camera:
 
 
 def random_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Draw a place for pictures of this size."""
+    """Draw a random scene for pictures of this size."""
     ground_y = height * rng.uniform(0.84, 0.95)
     sigma = rng.uniform(1.0, 9.0)
     shape = (height + _NOISE_SLACK, width + _NOISE_SLACK, 3)
@@ -78,19 +78,19 @@ def random_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
 
 
 def random_camera(rng: np.random.Generator, width: int, ground_y: float, times_s: Floats, reach: float) -> Camera:
-    """Draw a camera that keeps a figure which needs `reach` body heights of width inside the picture."""
+    """Draw a random camera that keeps a figure of `reach` body heights in width inside the picture."""
     scale_px = ground_y * rng.uniform(0.58, 0.82)
-    room = max(0.0, (width - reach * scale_px) / 2)
+    slack = max(0.0, (width - reach * scale_px) / 2)
     shaking = np.cumsum(rng.normal(size=(len(times_s), 2)), axis=0)
     shaking -= np.linspace(0.0, 1.0, len(times_s))[:, None] * shaking[-1]
     shake = rng.uniform(0.0, 0.7) * shaking
     pan = np.array([rng.uniform(-7.0, 7.0), rng.uniform(-2.0, 2.0)]) * (times_s - times_s.mean())[:, None]
     path = np.clip(shake + pan, -_MARGIN / 2, _MARGIN / 2)
-    return Camera(scale_px, width / 2 + room * rng.uniform(-0.9, 0.9), path, mirror=bool(rng.random() < 0.5))
+    return Camera(scale_px, width / 2 + slack * rng.uniform(-0.9, 0.9), path, mirror=bool(rng.random() < 0.5))
 
 
 def _light_table(rng: np.random.Generator) -> Image:
-    """A look-up table (256,) of gamma, contrast and brightness."""
+    """Return a random look-up table (256,) of gamma, contrast and brightness."""
     level = np.linspace(0.0, 1.0, 256) ** rng.uniform(0.7, 1.45)
     lit = (level - 0.5) * rng.uniform(0.75, 1.1) + 0.5 + rng.uniform(-0.08, 0.08)
     return np.clip(np.rint(255.0 * lit), 0, 255).astype(np.uint8)
@@ -118,7 +118,7 @@ def _gradient(rng: np.random.Generator, width: int, height: int) -> np.ndarray[t
 
 
 def _clutter(rng: np.random.Generator, canvas: Image, horizon: int) -> None:
-    """One block, disc or pole, standing on or above the horizon, in a colour near to the wall's."""
+    """Draw a block, disc or pole on or above the horizon, in a color close to that of the wall."""
     x, w, h = int(rng.integers(canvas.shape[1])), int(rng.integers(5, 42)), int(rng.integers(6, 60))
     bottom = int(horizon - rng.integers(0, 60) * (rng.random() < 0.5))
     near = canvas[min(max(bottom, 0), canvas.shape[0] - 1), min(x, canvas.shape[1] - 1)]

@@ -1,11 +1,11 @@
-"""stick-actions: a data set made on the spot, in which only the order of the frames tells the class.
+"""stick-actions: a rendered data set in which only the order of the frames distinguishes the classes.
 
-Twelve actions of articulated figures form six pairs, each the other's exact time reversal. A clip is drawn and
-rendered forwards and, for the reverse class, its frames are turned round; all else is drawn independently of that.
-So every frame, every set of frames and every background is exactly as likely in one class of a pair as in the other.
-That is exact for whole videos and, to within a frame, for windows around a video's middle. A window that starts at 0
-ends up to 0.2 s before the video does and so sees a little more of what came first; and a frame whose place in time
-is known does tell the class, unless it is the middle one.
+Twelve actions of articulated figures form six pairs; the classes of a pair are exact time reversals of each other. A
+clip is rendered forward and, for the reverse class, its frames are reversed; all other properties are drawn
+independently of the class. So every frame, every set of frames and every background is equally likely in both classes
+of a pair. This is exact for whole videos and, to within a frame, for windows around the center of a video. A window
+that starts at 0 ends up to 0.2 s before the video does, and so contains slightly more of the beginning; a frame whose
+time is known does distinguish the classes, unless it is the center frame.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ LABELS = motions.LABELS
 SPLITS = ("train", "val", "test")
 MARKER = "stick-actions.json"
 
-_RENDERER = 1  # raise it with every change that alters pixels
-_SHORTEST_S = 4 / 3  # one clip of 8 frames at 6 per second, or of 16 at 12
+_RENDERER = 1  # version of the pixels: increase with every change of the rendering
+_SHORTEST_S = 4 / 3  # a clip of 8 frames at 6 frames per second, or of 16 at 12
 _REST_S = (0.05, 0.28)
 _CHUNK = 24
 
 
 @dataclass(frozen=True)
 class StickActionsConfig:
-    """What to generate: clips per split, pixels (width, height), seed, and how many persons each split has.
+    """Number of clips per split, size (width, height) in pixels, seed, and number of persons per split.
 
-    Clip `index` of a split depends on the seed, the size and the persons only, so a larger split begins with the
-    clips of a smaller one. Raises UsageError on counts that make no data set.
+    Clip `index` of a split depends on the seed, the size and the persons only, so that a larger split begins with the
+    clips of a smaller split. Raises UsageError if a value is out of range.
     """
 
     train: int = 3000
@@ -67,33 +67,35 @@ class StickActionsConfig:
 
     def __post_init__(self) -> None:
         if min(self.train, self.val, self.test) < 0 or self.train + self.val + self.test == 0:
-            raise UsageError(f"stick-actions needs clips: got train={self.train}, val={self.val}, test={self.test}")
+            raise UsageError(f"stick-actions: expected clips, got train={self.train}, val={self.val}, test={self.test}")
         if self.seed < 0 or len(self.persons) != len(SPLITS) or min(self.persons) < 1:
-            raise UsageError(f"seed must be >= 0 and persons three counts >= 1, got {self.seed}, {self.persons}")
+            raise UsageError(
+                f"stick-actions: expected seed >= 0 and three persons >= 1, got {self.seed}, {self.persons}"
+            )
         if len(self.size) != 2 or min(self.size) < 32 or max(self.size) > 1024 or any(side % 2 for side in self.size):
-            raise UsageError(f"size must be (width, height), even and within 32..1024 pixels, got {self.size}")
+            raise UsageError(f"stick-actions: expected size (width, height), even, 32..1024 pixels, got {self.size}")
 
     def count(self, split: str) -> int:
-        """How many clips `split` has."""
+        """Return the number of clips of `split`."""
         return (self.train, self.val, self.test)[SPLITS.index(split)]
 
     def person(self, split: str, index: int) -> int:
-        """Number of the person in clip `index`; no person is in two splits."""
+        """Return the number of the person in clip `index`; no person is in two splits."""
         place = SPLITS.index(split)
         return sum(self.persons[:place]) + (index // len(LABELS)) % self.persons[place]
 
     def digest(self) -> str:
-        """SHA-256 of everything that decides the frames."""
+        """Return the SHA-256 of everything that the frames depend on."""
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
 
     def as_json(self) -> dict[str, object]:
-        """The configuration as it stands in the marker file."""
+        """Return the configuration in the form of the marker file."""
         return {**asdict(self), "size": list(self.size), "persons": list(self.persons), "renderer": _RENDERER}
 
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """Frames uint8 RGB (T, H, W, 3), owned by the caller, with their rate, the label's index and the person."""
+    """Frames uint8 RGB (T, H, W, 3), owned by the caller, their rate, the index of the label, and the person."""
 
     frames: Image
     fps: float
@@ -104,8 +106,8 @@ class RenderedClip:
 def render_clip(config: StickActionsConfig, split: str, index: int, *, opposite: bool = False) -> RenderedClip:
     """Render clip `index` of `split` in memory; the same arguments give the same bytes.
 
-    The label is `index % 12`; `opposite` renders the other class of its pair instead, in the very same scene, which
-    gives the same frames in reverse order. Raises UsageError on an unknown split or a negative index.
+    The label is `index % 12`; `opposite` renders the other class of its pair instead, in the same scene, which gives
+    the same frames in reverse order. Raises UsageError for an unknown split or a negative index.
     """
     if split not in SPLITS or index < 0:
         raise UsageError(f"expected a split of {SPLITS} and an index >= 0, got '{split}', {index}")
@@ -120,11 +122,11 @@ def generate_stick_actions(
     on_progress: OnProgress | None = None,
     executor: Executor | None = None,
 ) -> Dataset:
-    """Write `<root>/<split>/<label>/<person>_<index>.mp4` and return the data set; what is there is not rendered again.
+    """Write `<root>/<split>/<label>/<person>_<index>.mp4` and return the data set; existing videos are kept.
 
     `on_progress(done, total)` is called after every few clips. `executor` renders in other threads or processes.
-    The marker file says `complete` only once every video is there, so an interrupted run is taken up where it
-    stopped. Raises DatasetError where `root` holds another configuration, StorageError where it cannot be written.
+    The marker file says `complete` only when every video exists, so that an interrupted run is resumed.
+    Raises DatasetError if `root` holds another configuration, StorageError if a file cannot be written.
     """
     complete = _read_marker(root, config)
     if complete is None:
@@ -142,9 +144,9 @@ def generate_stick_actions(
 
 
 def load_stick_actions(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
-    """Loader of 'stick-actions:/path?train=3000&val=300&test=2000&seed=0': generated on first use.
+    """Load 'stick-actions:/path?train=3000&val=300&test=2000&seed=0', rendered on first use.
 
-    Other options: `size=160x120`, `persons=60x12x40`. Without a path the data set lies in the user's cache.
+    Other options: `size=160x120`, `persons=60x12x40`. Without a path the data set is in the user's cache.
     """
     known = {"train", "val", "test", "seed", "size", "persons"}
     if unknown := sorted(set(options) - known):
@@ -158,14 +160,14 @@ def load_stick_actions(root: Path | None, options: dict[str, str], on_progress: 
 
 
 def default_root(config: StickActionsConfig) -> Path:
-    """Where a data set goes that no path was given for: `$EDGEACT_CACHE` or `~/.cache/edgeact`."""
+    """Return the folder of a data set without a path, in the user's cache: see `cache_folder`."""
     return cache_folder() / "datasets" / f"stick-actions-{config.digest()[:12]}"
 
 
 def _render(
     config: StickActionsConfig, split: str, index: int, motion: motions.Motion, *, reverse: bool
 ) -> tuple[Image, float]:
-    """Frames of one clip. `reverse` only turns the finished frames round: nothing else may depend on it."""
+    """Return the frames of a clip and their rate; `reverse` reverses the rendered frames and changes nothing else."""
     person, width = config.person(split, index), config.size[0]
     body = figure.random_body(np.random.default_rng((config.seed, 1, person)))
     rng = np.random.default_rng((config.seed, 2, SPLITS.index(split), index))
@@ -176,7 +178,7 @@ def _render(
     camera = scene.random_camera(rng, width, place.ground_y, times_s, reach=motion.reach)
     spread = min(1.0, motion.spread + rng.uniform(0.0, 0.15))
     phase = _phase(rng, times_s)
-    # In a mirror walking left is walking right: such a clip runs the other way, so that its label stays true.
+    # In a mirror walking left is walking right: such a clip is reversed, so that its label stays correct.
     flipped = camera.mirror and motion.mirror_reverses
     outlines, colors = _figure(motion, body, phase, spread, place, camera)
     grain = np.random.default_rng((config.seed, 3, SPLITS.index(split), index))
@@ -189,7 +191,7 @@ def _render(
 
 
 def _phase(rng: np.random.Generator, times_s: Floats) -> Floats:
-    """Phase (T,) from 0 to 1 between two rests, drawn alike, so that neither end of a clip is the longer one."""
+    """Return the phase (T,) from 0 to 1 between two rests of the same distribution, so that both ends are alike."""
     before, after = rng.uniform(*_REST_S, size=2)
     phase: Floats = np.clip((times_s - before) / (times_s[-1] - before - after), 0.0, 1.0)
     return phase
@@ -253,7 +255,7 @@ def _dataset(root: Path, config: StickActionsConfig) -> Dataset:
 
 
 def _read_marker(root: Path, config: StickActionsConfig) -> bool | None:
-    """Whether `root` is complete, or None where nothing is there yet."""
+    """Return whether `root` is complete, or None if there is no marker yet."""
     path = root / MARKER
     if not path.is_file():
         return None
@@ -262,7 +264,7 @@ def _read_marker(root: Path, config: StickActionsConfig) -> bool | None:
         same, complete = marker["digest"] == config.digest(), marker["complete"] is True
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
-            f"'{path}' is no marker of a stick-actions folder ({error}); choose another folder"
+            f"'{path}' is not the marker of a stick-actions folder ({error}); choose another folder"
         ) from error
     if not same:
         raise DatasetError(
@@ -281,10 +283,10 @@ def _whole_numbers(name: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split("x")]
     except ValueError:
-        raise UsageError(f"stick-actions option {name} must be a whole number (or 'AxB'), got '{text}'") from None
+        raise UsageError(f"stick-actions option {name}: expected an integer (or 'AxB'), got '{text}'") from None
 
 
 def _single(name: str, value: list[int]) -> int:
     if len(value) != 1:
-        raise UsageError(f"stick-actions option {name} takes one number, got {len(value)}")
+        raise UsageError(f"stick-actions option {name}: expected one number, got {len(value)}")
     return value[0]

@@ -1,4 +1,4 @@
-"""UCF-101 as published: `classInd.txt`, `trainlist0N.txt`, `testlist0N.txt`, and the videos in class folders."""
+"""Load UCF-101 as published: `classInd.txt`, `trainlist0N.txt`, `testlist0N.txt`, and the videos in class folders."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _VIDEO_NAME = re.compile(r"v_(?P<label>\w+)_(?P<group>g\d+)_c\d+\.\w+")
 def load_ucf101(root: Path | None, options: dict[str, str], on_progress: OnProgress | None = None) -> Dataset:
     """Load 'ucf101:/path?split=1&val=0.1': the official train and test lists of split 1, 2 or 3.
 
-    The lists lie in `/path` or `/path/ucfTrainTestlist`, the class folders in `/path` or `/path/UCF-101`. A group is
-    one `gXX` of one class. `val` is the share of the training groups that becomes the validation split.
-    Raises DatasetError where a list is missing or does not follow the official format.
+    The lists are in `/path` or `/path/ucfTrainTestlist`, the class folders in `/path` or `/path/UCF-101`. A group is
+    a `gXX` of a class. `val` is the fraction of the training groups that becomes the validation split.
+    Raises DatasetError if a list is missing or does not follow the official format.
     """
     check_options(_NAME, options, ("split", "val"))
     number = whole_number_option("split", options, 1, range(1, 4))
@@ -61,7 +61,7 @@ def _read_classes(path: Path) -> tuple[str, ...]:
 
 
 def _item(root: Path, source: Path, line: str, labels: tuple[str, ...]) -> VideoItem:
-    """One line, 'Class/v_Class_gXX_cYY.avi' with the class's number after it in training lists."""
+    """Parse a line 'Class/v_Class_gXX_cYY.avi', in training lists followed by the number of the class."""
     place, _, number = line.partition(" ")
     label = place.partition("/")[0]
     name = _VIDEO_NAME.fullmatch(place.rpartition("/")[2])

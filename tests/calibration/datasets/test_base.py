@@ -24,7 +24,7 @@ def _dataset(root: Path) -> Dataset:
     return Dataset("mine", root, ("a", "b"), {"test": items})
 
 
-def test_digest_does_not_depend_on_root_or_order(tmp_path: Path) -> None:
+def test_dataset_digest_is_independent_of_root_and_order(tmp_path: Path) -> None:
     dataset = _dataset(tmp_path / "one")
     moved = _dataset(tmp_path / "two")
     turned = Dataset("mine", moved.root, moved.labels, {"test": moved.split("test")[::-1]})
@@ -32,7 +32,7 @@ def test_digest_does_not_depend_on_root_or_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["content", "name", "label", "fewer"])
-def test_digest_changes_with_everything_that_matters(tmp_path: Path, change: str) -> None:
+def test_dataset_digest_changes_with_paths_labels_and_contents(tmp_path: Path, change: str) -> None:
     dataset = _dataset(tmp_path)
     before, first, second = dataset.digest("test"), *dataset.split("test")
     if change == "content":
@@ -46,14 +46,14 @@ def test_digest_changes_with_everything_that_matters(tmp_path: Path, change: str
     assert Dataset("mine", tmp_path, ("a", "b"), {"test": items}).digest("test") != before
 
 
-def test_digest_of_a_vanished_file_names_it(tmp_path: Path) -> None:
+def test_dataset_digest_names_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     dataset = _dataset(tmp_path)
     dataset.split("test")[0].path.unlink()
     with pytest.raises(DatasetError, match=r"cannot read .*y\.mp4"):
         dataset.digest("test")
 
 
-def test_unknown_split_and_label_and_nothing_left_are_named() -> None:
+def test_dataset_refuses_unknown_splits_bad_labels_and_no_videos() -> None:
     dataset = Dataset("mine", Path("/d"), ("a", "b", "c"), {"test": _items(["g"])})
     with pytest.raises(DatasetError, match="no split 'dev'; it has: test"):
         dataset.split("dev")
@@ -63,7 +63,7 @@ def test_unknown_split_and_label_and_nothing_left_are_named() -> None:
         Dataset("mine", Path("/d"), ("a",), {"test": ()}, {"missing": 7})
 
 
-def test_leaking_groups_are_named_with_their_splits() -> None:
+def test_require_disjoint_groups_names_groups_and_splits() -> None:
     splits = {"train": _items(["anna", "ben"]), "test": _items(["ben", "cleo"])}
     with pytest.raises(DatasetError, match=r"1 groups .* 'ben' \(test \+ train\)"):
         Dataset("mine", Path("/d"), ("a", "b", "c"), splits)
@@ -72,7 +72,7 @@ def test_leaking_groups_are_named_with_their_splits() -> None:
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1), st.integers(1, 12))
-def test_subset_is_balanced_ordered_and_repeatable(groups: list[str], count: int) -> None:
+def test_dataset_subset_is_balanced_ordered_and_deterministic(groups: list[str], count: int) -> None:
     dataset = Dataset("mine", Path("/d"), ("a", "b", "c"), {"test": _items(groups)})
     chosen = dataset.subset("test", count).split("test")
     assert len(chosen) == min(count, len(groups))
@@ -83,18 +83,18 @@ def test_subset_is_balanced_ordered_and_repeatable(groups: list[str], count: int
     assert dataset.subset("test", count) == dataset.subset("test", count)
 
 
-def test_subset_of_nothing_is_refused() -> None:
+def test_dataset_subset_refuses_a_count_of_0() -> None:
     with pytest.raises(DatasetError, match="at least 1 video, got 0"):
         Dataset("mine", Path("/d"), ("a",), {"test": _items(["g"], labels=1)}).subset("test", 0)
 
 
 @given(st.lists(st.text("abcdef", min_size=1, max_size=3), min_size=1), st.floats(0.0, 0.9))
-def test_carving_keeps_groups_whole_and_loses_nothing(groups: list[str], fraction: float) -> None:
+def test_split_off_keeps_groups_whole_and_loses_no_video(groups: list[str], fraction: float) -> None:
     items = list(_items(groups))
     listing = Listing({"train": list(items)})
     different = len(set(groups))
     if fraction > 0.0 and max(1, round(fraction * different)) >= different:
-        with pytest.raises(DatasetError, match="say what a group is"):
+        with pytest.raises(DatasetError, match="define other groups"):
             split_off(listing, "train", "val", fraction)
         return
     split_off(listing, "train", "val", fraction)

@@ -19,7 +19,7 @@ def _class_folders(root: Path) -> None:
     put_text(root / "a" / "notes.txt", ["no video"])
 
 
-def test_a_bare_folder_deals_out_whole_groups_for_ever(tmp_path: Path) -> None:
+def test_load_folder_without_splits_draws_whole_groups_deterministically(tmp_path: Path) -> None:
     _class_folders(tmp_path)
     dataset = load_dataset(str(tmp_path))
     assert dataset == load_dataset(f"folder:{tmp_path}?test=0.15&val=0.15")
@@ -35,7 +35,9 @@ TESTED = {"person1", "person2"}  # the two lowest by SHA-256 of the name
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5).filter(lambda counts: sum(counts) > 2), st.booleans())
-def test_every_class_reaches_every_split_as_far_as_its_groups_go(counts: list[int], wants_val: bool) -> None:
+def test_load_folder_puts_each_class_into_each_split_if_it_has_enough_groups(
+    counts: list[int], wants_val: bool
+) -> None:
     with TemporaryDirectory() as folder:
         names = [
             f"{label}/{label}p{n}_{take}.mp4"
@@ -47,24 +49,24 @@ def test_every_class_reaches_every_split_as_far_as_its_groups_go(counts: list[in
         if max(counts) < 3 and wants_val:
             return
         dataset = load_dataset(f"folder:{folder}?val={0.15 if wants_val else 0}")
-    found = {split: {item.label for item in items} for split, items in dataset.splits.items()}
-    assert list(found) == (["train", "val", "test"] if wants_val else ["train", "test"])
+    labels_of = {split: {item.label for item in items} for split, items in dataset.splits.items()}
+    assert list(labels_of) == (["train", "val", "test"] if wants_val else ["train", "test"])
     if max(counts) > 1:
-        assert found["train"] == set(range(len(counts)))
-        assert found["test"] == {label for label, count in enumerate(counts) if count > 1}
+        assert labels_of["train"] == set(range(len(counts)))
+        assert labels_of["test"] == {label for label, count in enumerate(counts) if count > 1}
     if wants_val:
-        assert found["val"] == {label for label, count in enumerate(counts) if count > 2}
-    assert len(dataset.gaps()) == sum(len(counts) - len(labels) for labels in found.values())
+        assert labels_of["val"] == {label for label, count in enumerate(counts) if count > 2}
+    assert len(dataset.gaps()) == sum(len(counts) - len(labels) for labels in labels_of.values())
 
 
-def test_a_person_in_all_classes_serves_them_all_and_gaps_are_named(tmp_path: Path) -> None:
+def test_load_folder_names_the_gaps_of_persons_in_all_classes(tmp_path: Path) -> None:
     put_videos(tmp_path, [f"{label}/{who}_1.mp4" for label in "ab" for who in ("x", "y", "z")] + ["walk right/x_1.mp4"])
     dataset = load_dataset(str(tmp_path))
     assert {split: len(items) for split, items in dataset.splits.items()} == {"train": 3, "val": 2, "test": 2}
     assert dataset.gaps() == ("class 'walk right' has no val video", "class 'walk right' has no test video")
 
 
-def test_groups_come_from_a_regular_expression_or_a_table(tmp_path: Path) -> None:
+def test_load_folder_takes_groups_from_a_regular_expression_or_a_table(tmp_path: Path) -> None:
     put_videos(tmp_path, [f"{label}/{take}-{who}.mp4" for label in "ab" for take in range(3) for who in "xyz"])
     by_pattern = load_dataset(f"folder:{tmp_path}?group=-(.)&test=0.34&val=0.34")
     assert all(len({item.group for item in items}) == 1 for items in by_pattern.splits.values())
@@ -76,7 +78,7 @@ def test_groups_come_from_a_regular_expression_or_a_table(tmp_path: Path) -> Non
         load_dataset(f"folder:{tmp_path}")
 
 
-def test_split_folders_are_kept_and_validation_is_carved_where_there_is_none(tmp_path: Path) -> None:
+def test_load_folder_keeps_split_folders_and_splits_off_missing_validation(tmp_path: Path) -> None:
     put_videos(tmp_path, [f"train/a/p{n}_0.mp4" for n in range(8)] + ["test/a/q_0.mp4", "test/b/q_1.mp4"])
     dataset = load_dataset(f"{tmp_path}")
     assert dataset.labels == ("a", "b")
@@ -92,7 +94,7 @@ def test_split_folders_are_kept_and_validation_is_carved_where_there_is_none(tmp
         load_dataset(str(tmp_path))
 
 
-def test_splits_table(tmp_path: Path) -> None:
+def test_load_folder_reads_splits_csv(tmp_path: Path) -> None:
     put_videos(tmp_path, ["v/1.mp4", "v/2.mp4", "v/3.mp4"])
     table = ["path,label,split,group", "v/1.mp4,run,train,x", "v/2.mp4,sit,val,y", "v/3.mp4,sit,test,z"]
     put_text(tmp_path / "splits.csv", [*table, "v/4.mp4,sit,test,z"])
@@ -114,25 +116,25 @@ def test_splits_table(tmp_path: Path) -> None:
         (["path,label,split"], "expected columns path, cls or label"),
     ],
 )
-def test_wrong_tables_are_refused(tmp_path: Path, table: list[str], message: str) -> None:
+def test_load_folder_refuses_malformed_tables(tmp_path: Path, table: list[str], message: str) -> None:
     put_text(tmp_path / "splits.csv", table)
     with pytest.raises(DatasetError, match=message):
         load_dataset(str(tmp_path))
 
 
-def test_too_few_groups_say_so(tmp_path: Path) -> None:
+def test_load_folder_refuses_too_few_groups(tmp_path: Path) -> None:
     put_videos(tmp_path, [f"a/anna_{n}.mp4" for n in range(9)])
-    with pytest.raises(DatasetError, match=r"9 videos .* 1 group\(s\), 'anna'.*say what a group is"):
+    with pytest.raises(DatasetError, match=r"9 videos .* 1 group\(s\), 'anna'.*define other groups"):
         load_dataset(str(tmp_path))
 
 
-def test_empty_videos_are_counted(tmp_path: Path) -> None:
+def test_load_folder_counts_empty_videos(tmp_path: Path) -> None:
     _class_folders(tmp_path)
     (tmp_path / "a" / "person3_00.mp4").write_bytes(b"")
     assert load_dataset(str(tmp_path)).skipped == {"empty": 1}
 
 
-def test_nothing_to_load_and_bad_options_are_named(tmp_path: Path) -> None:
+def test_load_folder_refuses_empty_folders_and_bad_options(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="expected one folder of videos per class"):
         load_dataset(str(tmp_path))
     (tmp_path / "a").mkdir()
@@ -140,8 +142,8 @@ def test_nothing_to_load_and_bad_options_are_named(tmp_path: Path) -> None:
         load_dataset(str(tmp_path))
     put_videos(tmp_path, ["a/x_1.mp4"])
     for option, message in [
-        ("group=(", "is no regular expression"),
-        ("group=x", "needs a bracket"),
+        ("group=(", "is not a regular expression"),
+        ("group=x", "expected a bracket"),
         ("test=2", "option test: expected a fraction"),
         ("size=3", "no option size"),
     ]:
@@ -151,7 +153,7 @@ def test_nothing_to_load_and_bad_options_are_named(tmp_path: Path) -> None:
         load_dataset(f"folder:{tmp_path}?group=person(.)")
 
 
-def test_a_generated_data_set_is_a_folder_too(tmp_path: Path) -> None:
+def test_load_folder_reads_a_generated_data_set(tmp_path: Path) -> None:
     made = generate_stick_actions(
         tmp_path, StickActionsConfig(train=12, val=12, test=12, size=(64, 48), persons=(2, 1, 1))
     )
@@ -162,7 +164,7 @@ def test_a_generated_data_set_is_a_folder_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_video
-def test_interaction_videos_with_their_folds(shared_data: Path) -> None:
+def test_load_folder_reads_interaction_videos_with_folds(shared_data: Path) -> None:
     dataset = load_dataset(f"folder:{shared_data / 'ut_interaction'}?fold=1&val=0.2&group=/(.*)_")
     assert dataset.labels == ("handshake", "hug", "kick", "point", "punch", "push")
     assert sum(len(items) for items in dataset.splits.values()) == 96

@@ -32,7 +32,7 @@ def _tree(root: Path, lists: str = "testTrainMulti_7030_splits", videos: str = "
 
 
 @pytest.mark.parametrize(("lists", "videos"), [("testTrainMulti_7030_splits", "hmdb51_org"), ("", "")])
-def test_official_lists_are_followed(tmp_path: Path, lists: str, videos: str) -> None:
+def test_load_hmdb51_follows_the_official_lists(tmp_path: Path, lists: str, videos: str) -> None:
     _tree(tmp_path, lists, videos)
     dataset = load_dataset(f"hmdb51:{tmp_path}?val=0")
     assert dataset.labels == ("brush_hair", "shoot_bow")
@@ -49,14 +49,14 @@ def test_official_lists_are_followed(tmp_path: Path, lists: str, videos: str) ->
     assert dataset.skipped == {}
 
 
-def test_validation_takes_whole_sources_out_of_training(tmp_path: Path) -> None:
+def test_load_hmdb51_splits_whole_sources_off_for_validation(tmp_path: Path) -> None:
     _tree(tmp_path)
     dataset = load_dataset(f"hmdb51:{tmp_path}?val=0.5")
     assert len(dataset.split("train")) + len(dataset.split("val")) == 5
     assert len({item.group for item in dataset.split("val")}) == 2
 
 
-def test_training_videos_of_a_tested_source_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_load_hmdb51_skips_training_videos_of_test_sources(tmp_path: Path) -> None:
     _tree(tmp_path)
     entries = [f"{name} {2 if name.endswith('goo_0.avi') else mark}" for name, mark in LISTS["brush_hair"]]
     put_text(tmp_path / "testTrainMulti_7030_splits" / "brush_hair_test_split1.txt", entries)
@@ -65,21 +65,21 @@ def test_training_videos_of_a_tested_source_are_left_out_and_counted(tmp_path: P
     assert len(dataset.split("test")) == 4
 
 
-def test_missing_videos_are_counted(tmp_path: Path) -> None:
+def test_load_hmdb51_counts_missing_videos(tmp_path: Path) -> None:
     _tree(tmp_path)
     (tmp_path / "hmdb51_org" / "shoot_bow" / LISTS["shoot_bow"][0][0]).unlink()
     assert load_dataset(f"hmdb51:{tmp_path}?val=0").skipped == {"missing": 1}
 
 
 @pytest.mark.parametrize("line", ["clip.avi 3", "clip.avi", "1"])
-def test_wrong_lists_are_refused(tmp_path: Path, line: str) -> None:
+def test_load_hmdb51_refuses_malformed_lists(tmp_path: Path, line: str) -> None:
     _tree(tmp_path)
     put_text(tmp_path / "testTrainMulti_7030_splits" / "shoot_bow_test_split1.txt", [line])
     with pytest.raises(DatasetError, match=f"shoot_bow_test_split1.txt': expected 'name.avi 0'.* got '{line}'"):
         load_dataset(f"hmdb51:{tmp_path}")
 
 
-def test_absent_lists_are_named(tmp_path: Path) -> None:
+def test_load_hmdb51_names_missing_lists(tmp_path: Path) -> None:
     _tree(tmp_path)
     with pytest.raises(DatasetError, match=r"expected '<class>_test_split2\.txt' lists in one of"):
         load_dataset(f"hmdb51:{tmp_path}?split=2")

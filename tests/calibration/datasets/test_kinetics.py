@@ -12,7 +12,7 @@ HEADER = "label,youtube_id,time_start,time_end,split,is_cc"
 
 
 @pytest.mark.parametrize("folder", ["", "riding a bike/", "riding_a_bike/", "train/", "train/riding_a_bike/"])
-def test_official_list_finds_videos_in_the_usual_places(tmp_path: Path, folder: str) -> None:
+def test_load_kinetics_finds_the_videos_of_an_official_list(tmp_path: Path, folder: str) -> None:
     put_videos(tmp_path, [f"{folder}-abc_DEF123_000003_000013.mp4"])
     put_text(tmp_path / "list.csv", [HEADER, "riding a bike,-abc_DEF123,3,13,train,0"])
     dataset = load_dataset(f"kinetics:{tmp_path / 'list.csv'}")
@@ -21,7 +21,7 @@ def test_official_list_finds_videos_in_the_usual_places(tmp_path: Path, folder: 
     assert (item.label, item.group) == (0, "-abc_DEF123")
 
 
-def test_a_folder_of_lists_and_videos_elsewhere(tmp_path: Path) -> None:
+def test_load_kinetics_reads_a_folder_of_lists_with_videos_elsewhere(tmp_path: Path) -> None:
     put_videos(tmp_path / "videos", ["aaa_000000_000010.mp4", "bbb_000000_000010.mp4", "ccc_000100_000110.mp4"])
     put_text(tmp_path / "train.csv", [HEADER, '"eating, fast",aaa,0,10,train,0', "zumba,zzz,0,10,train,0"])
     put_text(tmp_path / "validate.csv", [HEADER, "zumba,bbb,0,10,validate,1"])
@@ -34,7 +34,7 @@ def test_a_folder_of_lists_and_videos_elsewhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", [",", " ", ", "])
 @pytest.mark.parametrize("header", [True, False])
-def test_plain_lists(tmp_path: Path, separator: str, header: bool) -> None:
+def test_load_kinetics_reads_plain_lists(tmp_path: Path, separator: str, header: bool) -> None:
     put_videos(tmp_path, ["x/one_000001_000011.mp4", "x/two.mp4"])
     lines = [f"x/one_000001_000011.mp4{separator}jump", f"x/two.mp4{separator}run"]
     put_text(tmp_path / "my_val_list.txt", [f"path{separator}label"] * header + lines)
@@ -43,7 +43,7 @@ def test_plain_lists(tmp_path: Path, separator: str, header: bool) -> None:
     assert [(item.label, item.group) for item in dataset.split("val")] == [(0, "one"), (1, "two")]
 
 
-def test_numbered_labels_take_their_names_from_a_file(tmp_path: Path) -> None:
+def test_load_kinetics_takes_names_of_numbered_labels_from_a_file(tmp_path: Path) -> None:
     put_videos(tmp_path, ["a.mp4", "b.mp4"])
     put_text(tmp_path / "list.csv", ["a.mp4 0", "b.mp4 2"])
     put_text(tmp_path / "names.txt", ["jump", "run", "sit"])
@@ -52,11 +52,11 @@ def test_numbered_labels_take_their_names_from_a_file(tmp_path: Path) -> None:
     named = load_dataset(f"{spec}&labels={tmp_path / 'names.txt'}")
     assert [named.labels[item.label] for item in named.split("train")] == ["jump", "sit"]
     put_text(tmp_path / "names.txt", ["jump", "run"])
-    with pytest.raises(DatasetError, match="label '2' is none of the 2"):
+    with pytest.raises(DatasetError, match="label '2' is not among the 2"):
         load_dataset(f"{spec}&labels={tmp_path / 'names.txt'}")
 
 
-def test_a_youtube_video_in_two_splits_is_refused(tmp_path: Path) -> None:
+def test_load_kinetics_refuses_a_youtube_video_in_two_splits(tmp_path: Path) -> None:
     put_videos(tmp_path, ["aaa_000000_000010.mp4", "aaa_000020_000030.mp4"])
     put_text(tmp_path / "list.csv", [HEADER, "jump,aaa,0,10,train,0", "jump,aaa,20,30,val,0"])
     with pytest.raises(DatasetError, match=r"'aaa' \(train \+ val\)"):
@@ -76,13 +76,13 @@ def test_a_youtube_video_in_two_splits_is_refused(tmp_path: Path) -> None:
         ([], r"no usable video under .* \(nothing listed\)"),
     ],
 )
-def test_wrong_lists_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_load_kinetics_refuses_malformed_lists(tmp_path: Path, lines: list[str], message: str) -> None:
     put_text(tmp_path / "list.csv", lines)
     with pytest.raises(DatasetError, match=message):
         load_dataset(f"kinetics:{tmp_path / 'list.csv'}")
 
 
-def test_absent_files_and_bad_options_are_named(tmp_path: Path) -> None:
+def test_load_kinetics_names_missing_files_and_bad_options(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="expected the file"):
         load_dataset(f"kinetics:{tmp_path / 'list.csv'}")
     with pytest.raises(DatasetError, match=r"expected one of train\.csv"):

@@ -15,13 +15,13 @@ def _ends(label: str, seed: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
     return {name: point[0] for name, point in placed.items()}, {name: point[1] for name, point in placed.items()}
 
 
-def test_twelve_classes_in_pairs_without_repeats() -> None:
+def test_labels_are_twelve_different_classes_in_pairs() -> None:
     assert len(LABELS) == len(set(LABELS)) == 2 * len(MOTIONS) == 12
 
 
 @pytest.mark.parametrize("motion", MOTIONS, ids=lambda motion: motion.forward)
-def test_phase_reversed_gives_the_same_poses_reversed(motion: Motion) -> None:
-    """The law behind the pairs: the poses of the reverse class are those of the forward class, one for one."""
+def test_angles_at_reversed_phases_are_the_reversed_angles(motion: Motion) -> None:
+    """The poses of the reverse class equal those of the forward class in reverse order."""
     phase = np.linspace(0.0, 1.0, 41)
     for body in BODIES:
         forward, reverse = angles_at(motion, body, phase), angles_at(motion, body, phase[::-1])
@@ -31,7 +31,7 @@ def test_phase_reversed_gives_the_same_poses_reversed(motion: Motion) -> None:
 
 
 @pytest.mark.parametrize("motion", MOTIONS, ids=lambda motion: motion.forward)
-def test_bodies_stay_whole_and_on_the_ground(motion: Motion) -> None:
+def test_place_on_ground_keeps_limb_lengths_and_ground_contact(motion: Motion) -> None:
     for body in BODIES:
         placed = place_on_ground(motion, body, np.linspace(0.0, 1.0, 60), motion.spread)
         lowest = np.max([placed["far_ankle"][:, 1], placed["near_ankle"][:, 1]], axis=0)
@@ -45,7 +45,7 @@ def test_bodies_stay_whole_and_on_the_ground(motion: Motion) -> None:
 
 
 @pytest.mark.parametrize("seed", range(len(BODIES)))
-def test_actions_do_what_their_names_say(seed: int) -> None:
+def test_motions_match_their_labels(seed: int) -> None:
     start, end = _ends("sit-down", seed)
     assert end["hip"][1] > start["hip"][1] + 0.1
     start, end = _ends("walk-right", seed)
@@ -60,11 +60,11 @@ def test_actions_do_what_their_names_say(seed: int) -> None:
     assert end["near_hand"][0] - end["near_shoulder"][0] > start["near_hand"][0] - start["near_shoulder"][0] + 0.1
 
 
-def test_the_circling_arm_turns_counterclockwise_as_seen() -> None:
+def test_circle_counterclockwise_is_counterclockwise_in_the_picture() -> None:
     motion = MOTIONS[-1]
     assert motion.forward == "circle-counterclockwise"
     placed = place_on_ground(motion, BODIES[0], np.linspace(0.0, 1.0, 50), motion.spread)
     arm = (placed["near_hand"] - placed["near_shoulder"])[:, :]
-    heading = np.unwrap(np.arctan2(-arm[:, 1], arm[:, 0]))  # the picture's y points down
+    heading = np.unwrap(np.arctan2(-arm[:, 1], arm[:, 0]))  # y points down in the picture
     assert heading[-1] - heading[0] == pytest.approx(2.0 * np.pi)
     assert np.all(np.diff(heading) >= 0.0)

@@ -11,7 +11,7 @@ from tests.calibration.datasets.trees import put_text, put_videos
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
-def test_every_entry_leads_to_a_loader_that_checks_its_options(name: str) -> None:
+def test_every_loader_checks_its_options(name: str) -> None:
     module, _, attribute = DATASETS[name].partition(":")
     assert callable(getattr(importlib.import_module(module), attribute))
     with pytest.raises(UsageError, match=f"{name} has no option nonsense"):
@@ -42,45 +42,45 @@ _TREES: dict[str, tuple[str, list[str], dict[str, list[str]]]] = {
         },
     ),
 }
-"""A spec of 300 videos for every entry: files, and lines of text files."""
+"""A spec of 300 videos for each loader, with its files and the lines of its text files."""
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
-def test_every_loader_tells_how_far_it_is(name: str, tmp_path: Path) -> None:
+def test_every_loader_reports_progress(name: str, tmp_path: Path) -> None:
     spec, files, texts = _TREES[name]
     put_videos(tmp_path, files)
     for path, lines in texts.items():
         put_text(tmp_path / path, lines)
-    told: list[tuple[int, int]] = []
-    dataset = load_dataset(spec.format(root=tmp_path), lambda done, total: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    dataset = load_dataset(spec.format(root=tmp_path), lambda done, total: calls.append((done, total)))
     assert sum(len(items) for items in dataset.splits.values()) == 300
-    assert len(told) > 1
-    assert told == sorted(set(told))
-    assert {total for _, total in told} == {300}
-    assert told[-1] == (300, 300)
+    assert len(calls) > 1
+    assert calls == sorted(set(calls))
+    assert {total for _, total in calls} == {300}
+    assert calls[-1] == (300, 300)
 
 
 @pytest.mark.parametrize(
     ("spec", "hint"),
     [("ucf-101:/d", "did you mean ucf101"), ("stickactions", "did you mean stick-actions"), ("zzz", "known: folder")],
 )
-def test_unknown_names_get_near_matches(spec: str, hint: str) -> None:
+def test_load_dataset_suggests_similar_names(spec: str, hint: str) -> None:
     with pytest.raises(UnknownNameError, match=f"unknown data set '.*'; {hint}"):
         load_dataset(spec)
 
 
 @pytest.mark.parametrize("query", ["split", "split=1&", "split=1&split=2"])
-def test_malformed_options_are_usage_errors(query: str) -> None:
-    with pytest.raises(UsageError, match=r"key=value|given twice"):
+def test_load_dataset_refuses_malformed_options(query: str) -> None:
+    with pytest.raises(UsageError, match=r"key=value|every option once"):
         load_dataset(f"ucf101:/d?{query}")
 
 
-def test_a_path_that_does_not_exist_is_not_taken_for_a_name() -> None:
+def test_load_dataset_refuses_a_missing_folder() -> None:
     with pytest.raises(DatasetError, match="there is no folder '/no/such/folder'"):
         load_dataset("/no/such/folder")
 
 
-def test_paths_may_hold_odd_characters(tmp_path: Path) -> None:
+def test_load_dataset_accepts_special_characters_in_paths(tmp_path: Path) -> None:
     root = tmp_path / "my clips: take #2"
     put_videos(root, ["train/a/x.mp4", "val/a/y.mp4", "test/a/z.mp4"])
     assert load_dataset(str(root)) == load_dataset(f"folder:{root}")

@@ -17,7 +17,7 @@ def _names(groups: range) -> list[str]:
 
 
 def _tree(root: Path, lists: str = "ucfTrainTestlist", videos: str = "UCF-101") -> None:
-    """Groups 1 to 3 are tested, 4 to 9 trained on; the lists have Windows line ends, as published."""
+    """Put groups 1 to 3 into the test split, 4 to 9 into training; the lists have Windows line ends, as published."""
     put_videos(root / videos, _names(range(1, 10)))
     put_text(root / lists / "classInd.txt", [f"{n} {name}" for n, name in enumerate(CLASSES, 1)], "\r\n")
     number = {name: n for n, name in enumerate(CLASSES, 1)}
@@ -27,7 +27,7 @@ def _tree(root: Path, lists: str = "ucfTrainTestlist", videos: str = "UCF-101") 
 
 
 @pytest.mark.parametrize(("lists", "videos"), [("ucfTrainTestlist", "UCF-101"), ("", "")])
-def test_official_lists_are_followed(tmp_path: Path, lists: str, videos: str) -> None:
+def test_load_ucf101_follows_the_official_lists(tmp_path: Path, lists: str, videos: str) -> None:
     _tree(tmp_path, lists, videos)
     dataset = load_dataset(f"ucf101:{tmp_path}?split=1&val=0.25")
     assert dataset.labels == tuple(CLASSES)
@@ -37,7 +37,7 @@ def test_official_lists_are_followed(tmp_path: Path, lists: str, videos: str) ->
     assert dataset.skipped == {}
 
 
-def test_without_validation_everything_trains(tmp_path: Path) -> None:
+def test_load_ucf101_without_validation_keeps_all_training_videos(tmp_path: Path) -> None:
     _tree(tmp_path)
     assert {s: len(items) for s, items in load_dataset(f"ucf101:{tmp_path}?val=0").splits.items()} == {
         "train": 24,
@@ -45,7 +45,7 @@ def test_without_validation_everything_trains(tmp_path: Path) -> None:
     }
 
 
-def test_missing_and_empty_videos_are_counted(tmp_path: Path) -> None:
+def test_load_ucf101_counts_missing_and_empty_videos(tmp_path: Path) -> None:
     _tree(tmp_path)
     missing, empty, *_ = _names(range(1, 4))
     (tmp_path / "UCF-101" / missing).unlink()
@@ -65,14 +65,14 @@ def test_missing_and_empty_videos_are_counted(tmp_path: Path) -> None:
         ("testlist01.txt", _names(range(3, 5)), r"2 groups are in more than one split: 'ApplyEyeMakeup/g04'"),
     ],
 )
-def test_wrong_lists_are_refused(tmp_path: Path, file: str, lines: list[str], message: str) -> None:
+def test_load_ucf101_refuses_malformed_lists(tmp_path: Path, file: str, lines: list[str], message: str) -> None:
     _tree(tmp_path)
     put_text(tmp_path / "ucfTrainTestlist" / file, lines)
     with pytest.raises(DatasetError, match=message):
         load_dataset(f"ucf101:{tmp_path}?val=0")
 
 
-def test_absent_files_are_named(tmp_path: Path) -> None:
+def test_load_ucf101_names_missing_files(tmp_path: Path) -> None:
     _tree(tmp_path)
     with pytest.raises(DatasetError, match=r"expected the file '.*trainlist02\.txt'"):
         load_dataset(f"ucf101:{tmp_path}?split=2")
@@ -94,6 +94,6 @@ def test_absent_files_are_named(tmp_path: Path) -> None:
         ("fold=1", "no option fold; it has: split, val"),
     ],
 )
-def test_bad_options_are_usage_errors(tmp_path: Path, option: str, message: str) -> None:
+def test_load_ucf101_refuses_bad_options(tmp_path: Path, option: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_dataset(f"ucf101:{tmp_path}?{option}")

@@ -1,4 +1,4 @@
-"""Small trees of real videos for the loader tests."""
+"""Make small folders of real videos for the tests of the loaders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeact.video import write_video
 
 
 def put_videos(root: Path, names: Iterable[str]) -> None:
-    """Write a tiny MPEG-4 video under each name; the decoder goes by content, so `.avi` names are fine too."""
+    """Write a tiny MPEG-4 video under each name; the decoder reads the content, so that `.avi` names work as well."""
     made = root / "made.mp4"
     write_video(made, [np.full((16, 16, 3), 10 * shade, np.uint8) for shade in range(4)], 10.0)
     data = made.read_bytes()
