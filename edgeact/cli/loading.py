@@ -118,7 +118,8 @@ def load_request(
 
     Raises UsageError if a text is not a size or three channel values, and DataError if the labels file is unusable.
     """
-    from edgeact.export.models.loading import LoadRequest, read_labels
+    from edgeact.export.models.labels import read_labels
+    from edgeact.export.models.loading import LoadRequest
     from edgeact.export.models.spec import Pixels
 
     return LoadRequest(

@@ -46,7 +46,7 @@ class ModelCard(BaseModel):
     width: int
     labels: tuple[str, ...]
     clip: ClipSpec
-    provenance: dict[str, str] = Field(default_factory=dict)
+    provenance: Mapping[str, str] = Field(default_factory=dict)
     pruning: tuple[PruningPlan, ...] = ()
     """What was taken out of the model as it is built, in this order; with it the weights' shapes can be rebuilt."""
 

@@ -46,7 +46,15 @@ class Probe(nn.Module):
 
 
 def loaded(module: nn.Module, labels: tuple[str, ...] = ("sit", "挥手", "run")) -> LoadedModel:
-    return LoadedModel("probe", "probe", module.eval(), CLIP, labels, "0" * 64, True)
+    return LoadedModel(
+        name="probe",
+        source="probe",
+        module=module.eval(),
+        clip=CLIP,
+        labels=labels,
+        weights_sha256="0" * 64,
+        trained=True,
+    )
 
 
 def noise(frames: int = 4, size: int = 32) -> Image:

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from edgeact.errors import DataError, EdgeactError, ModelError, UnknownNameError, UsageError, WeightsError
+from edgeact.errors import EdgeactError, ModelError, UnknownNameError, UsageError, WeightsError
 from edgeact.export.models.checkpoint import ModelCard, write_weights
-from edgeact.export.models.loading import LoadRequest, load_model, read_labels
+from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.spec import Pixels, resized_clip
 from tests.export.models.factories import Tiny, tiny
@@ -87,7 +87,7 @@ def test_a_users_own_module(source: str | nn.Module) -> None:
 def test_what_is_assumed_of_a_users_clip_is_told() -> None:
     (told,) = load_model(tiny(), LoadRequest(clip_frames=4, size=56, fps=12.5)).notes
     assert told.startswith("assumed clip: 4 frames at 12.5/s, resize 64x86, crop 56x56, rgb, mean 0.43216, ")
-    assert told.endswith("; set --resize, --mean, --std, --channel-order where it was trained otherwise")
+    assert told.endswith("; set --resize, --mean, --std, --channel-order if the model was trained otherwise")
 
 
 def test_a_users_clip_is_taken_as_stated() -> None:
@@ -189,20 +189,3 @@ def test_modules_that_are_not_finite_are_refused(value: float) -> None:
     nn.init.constant_(module.conv.weight, value)
     with pytest.raises(WeightsError, match=r"tensor 'conv.weight' holds NaN or infinity"):
         load_model(module, SMALL)
-
-
-def test_labels_are_read_one_a_line(tmp_path: Path) -> None:
-    path = tmp_path / "labels.txt"
-    path.write_text("wave hand\n\n  sit \r\nübung\n", encoding="utf-8")
-    assert read_labels(path) == ("wave hand", "sit", "übung")
-
-
-@pytest.mark.parametrize(
-    ("text", "says"), [(None, "does not exist"), ("\n \n", "is empty"), ("a\nb\na\n", "a stand twice")]
-)
-def test_wrong_label_files_are_refused(text: str | None, says: str, tmp_path: Path) -> None:
-    path = tmp_path / "labels.txt"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(DataError, match=says):
-        read_labels(path)
