@@ -1,4 +1,4 @@
-"""Importing optional dependencies with an error that says what to install."""
+"""Import of optional dependencies, with an error that names the extra to install."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from edgeact.errors import MissingExtraError
 
 __all__ = ["is_installed", "need", "require"]
 
-
 _L4T = Path("/etc/nv_tegra_release")
 _ON_JETSON = {
-    "cv2": "use JetPack's own OpenCV, which pip's would hide: 'sudo apt install nvidia-jetpack', and a virtual "
-    "environment that sees it: 'python3 -m venv --system-site-packages'"
+    "cv2": "use the OpenCV of JetPack, which pip's would hide: 'sudo apt install nvidia-jetpack', and a virtual "
+    "environment with access to system packages: 'python3 -m venv --system-site-packages'"
 }
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, or raise MissingExtraError naming the edgeact extra that brings it.
+    """Import `module`; raises MissingExtraError, which names the edgeact extra, if the module is not installed.
 
-    An import error from inside an installed module is not hidden.
+    Import errors inside an installed module pass unchanged.
     """
     need(extra, module)
     return importlib.import_module(module)
 
 
 def need(extra: str, *modules: str) -> None:
-    """Raise MissingExtraError for the first of `modules` that is not installed; imports none of them.
+    """Raise MissingExtraError for the first of `modules` that is not installed, without importing any.
 
-    For rooms that import third-party modules at the top of their files.
+    For packages that import third-party modules at the top of their files.
     """
     for module in modules:
         if not is_installed(module):
@@ -39,7 +38,7 @@ def need(extra: str, *modules: str) -> None:
 
 
 def is_installed(module: str) -> bool:
-    """Whether `module` could be imported, without importing it (its parents are)."""
+    """Return whether `module` is installed, without importing it (its parent packages are imported)."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:

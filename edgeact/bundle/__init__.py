@@ -1,4 +1,4 @@
-"""The bundle: one file that holds a model's graphs, its contract, a golden clip and where all of it came from."""
+"""The bundle: one file with a model's artifacts, clip contract, golden clip and provenance."""
 
 from edgeact.bundle.manifest import (
     FORMAT_VERSION,

@@ -1,4 +1,4 @@
-"""The container of a bundle: a ZIP file of stored members in exactly one byte form, so that no byte goes unchecked."""
+"""The container of a bundle: a ZIP file of stored members in exactly one byte form, so that every byte is checked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 MAX_MEMBERS = 2000
-MAX_FILE_BYTES = 0xFFFFFFFF  # what 32-bit ZIP offsets reach; ZIP64 is not part of the format
+MAX_FILE_BYTES = 0xFFFFFFFF  # limit of 32-bit ZIP offsets; ZIP64 is not part of the format
 MAX_NAME_LENGTH = 200
 MAX_DIRECTORY_BYTES = MAX_MEMBERS * (46 + MAX_NAME_LENGTH)
 _CHUNK_BYTES = 1 << 20
@@ -47,7 +47,7 @@ _END = struct.Struct("<4s4H2IH")
 _LOCAL_MAGIC, _CENTRAL_MAGIC, _END_MAGIC = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _VERSION, _MADE_BY = 20, 3 << 8 | 20  # ZIP 2.0, written on Unix
 _FLAGS, _STORED = 0, 0
-_TIME, _DATE = 0, 1 << 5 | 1  # 1980-01-01 00:00, the earliest there is
+_TIME, _DATE = 0, 1 << 5 | 1  # 1980-01-01 00:00, the earliest ZIP date
 _ATTRIBUTES = 0o100644 << 16
 
 
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """An entry and where its first content byte lies in the file."""
+    """An entry and the offset of its first content byte in the file."""
 
     entry: Entry
     offset: int
@@ -68,7 +68,7 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True)
 class Span:
-    """A run of bytes in a file on disk."""
+    """A range of bytes in a file on disk."""
 
     path: Path
     offset: int
@@ -87,20 +87,20 @@ class Sums(NamedTuple):
 
 
 def chunks(source: Source) -> Iterator[bytes]:
-    """The bytes of `source`, at most 1 MiB at a time; fewer than a Span promises where its file became shorter."""
+    """Yield the bytes of `source`, at most 1 MiB at a time; fewer than a Span states if the file became shorter."""
     if isinstance(source, bytes):
         yield source
         return
-    left = source.size_bytes
+    remaining = source.size_bytes
     with source.path.open("rb") as handle:
         handle.seek(source.offset)
-        while left and (chunk := handle.read(min(left, _CHUNK_BYTES))):
-            left -= len(chunk)
+        while remaining and (chunk := handle.read(min(remaining, _CHUNK_BYTES))):
+            remaining -= len(chunk)
             yield chunk
 
 
 def sums(source: Source) -> Sums:
-    """Size, CRC-32 and SHA-256 of `source` in one pass."""
+    """Compute size, CRC-32 and SHA-256 of `source` in one pass."""
     size, crc, digest = 0, 0, hashlib.sha256()
     for chunk in chunks(source):
         size += len(chunk)
@@ -110,7 +110,7 @@ def sums(source: Source) -> Sums:
 
 
 def check_entries(entries: Sequence[Entry]) -> None:
-    """Raise BundlePathError for an unsafe name, BundleBombError for a doubled one, too many, or too large a whole."""
+    """Raise BundlePathError for an unsafe name, BundleBombError for duplicate names, too many members or bytes."""
     if len(entries) > MAX_MEMBERS:
         raise BundleBombError(f"a bundle holds at most {MAX_MEMBERS} members, got {len(entries)}")
     seen: set[str] = set()
@@ -118,20 +118,20 @@ def check_entries(entries: Sequence[Entry]) -> None:
         if len(entry.name) > MAX_NAME_LENGTH or not _NAME.fullmatch(entry.name):
             raise BundlePathError(
                 f"unsafe member name {entry.name[:80]!r}: expected a relative path of letters, digits and ._-/ "
-                f"with no part that starts with a dot or dash, at most {MAX_NAME_LENGTH} characters"
+                f"without parts that start with a dot or dash, at most {MAX_NAME_LENGTH} characters"
             )
         if entry.name.lower() in seen:
-            raise BundleBombError(f"member name '{entry.name}' appears twice; a bundle must have one meaning")
+            raise BundleBombError(f"member name '{entry.name}' appears twice; expected unique names (case is ignored)")
         seen.add(entry.name.lower())
     total = sum(entry.size_bytes + 2 * len(entry.name) + _LOCAL.size + _CENTRAL.size for entry in entries) + _END.size
     if total > MAX_FILE_BYTES:
-        raise BundleBombError(f"a bundle takes at most {MAX_FILE_BYTES} bytes, these members need {total}")
+        raise BundleBombError(f"a bundle takes at most {MAX_FILE_BYTES} bytes, these members take {total}")
 
 
 def write_entries(handle: BinaryIO, members: Iterable[tuple[Entry, Source]]) -> None:
     """Write the container; the entries must have passed `check_entries`.
 
-    Raises StorageError where a source is no longer what its entry says.
+    Raises StorageError if a source no longer matches its entry.
     """
     entries = []
     for entry, source in members:
@@ -141,13 +141,13 @@ def write_entries(handle: BinaryIO, members: Iterable[tuple[Entry, Source]]) -> 
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
             handle.write(chunk)
         if (size, crc) != (entry.size_bytes, entry.crc32):
-            raise StorageError(f"the source of member '{entry.name}' changed while it was written; try again")
+            raise StorageError(f"the source of member '{entry.name}' changed during the write; try again")
         entries.append(entry)
     handle.write(_directory(entries))
 
 
 def read_entries(handle: BinaryIO) -> tuple[Placed, ...]:
-    """Check the whole container but the members' contents, and say where they lie.
+    """Check the whole container except the members' contents, and return the position of each member.
 
     Raises BundleTruncatedError, BundleBombError, BundlePathError or BundleTamperedError.
     """
@@ -155,11 +155,11 @@ def read_entries(handle: BinaryIO) -> tuple[Placed, ...]:
     if size > MAX_FILE_BYTES:
         raise BundleBombError(f"a bundle takes at most {MAX_FILE_BYTES} bytes, this file has {size}")
     if size < _END.size or _read(handle, 0, 4) != _LOCAL_MAGIC:
-        raise BundleTruncatedError(f"this is no bundle: {size} bytes that do not start like one")
+        raise BundleTruncatedError(f"not a bundle: {size} bytes without the magic number of a bundle")
     tail = _read(handle, size - _END.size, _END.size)
     magic, _, _, _, count, directory_bytes, start, _ = _END.unpack(tail)
     if magic != _END_MAGIC:
-        raise BundleTruncatedError("the file does not end like a bundle: it is cut off, or something was appended")
+        raise BundleTruncatedError("the file does not end like a bundle: it is truncated, or bytes were appended")
     if directory_bytes > MAX_DIRECTORY_BYTES:
         raise BundleBombError(f"a ZIP directory of {directory_bytes} bytes; expected at most {MAX_DIRECTORY_BYTES}")
     if start + directory_bytes + _END.size != size:
@@ -169,7 +169,7 @@ def read_entries(handle: BinaryIO) -> tuple[Placed, ...]:
     check_entries(entries)
     placed = _place(entries, offsets, start)
     if _directory(entries) != directory + tail:
-        raise BundleTamperedError("the ZIP directory is not in the one form the format allows")
+        raise BundleTamperedError("the ZIP directory is not in canonical form")
     for entry, offset in placed:
         header = _local_header(entry)
         if _read(handle, offset - len(header), len(header)) != header:
@@ -178,11 +178,11 @@ def read_entries(handle: BinaryIO) -> tuple[Placed, ...]:
 
 
 def _parse_directory(directory: bytes, count: int) -> tuple[list[Entry], list[int]]:
-    """Entries and the offsets of their headers; whatever must not be there is refused by its own name."""
+    """Return the entries and the offsets of their headers; refuses every feature that the format excludes."""
     entries, offsets, at = [], [], 0
     for _ in range(count):
         if at + _CENTRAL.size > len(directory):
-            raise BundleTruncatedError(f"the ZIP directory ends before its {count} entries do")
+            raise BundleTruncatedError(f"the ZIP directory ends before the last of its {count} entries")
         fields = _CENTRAL.unpack_from(directory, at)
         magic, _, _, flags, method, _, _, crc, stored, size, name_bytes, extra, comment = fields[:13]
         at += _CENTRAL.size
@@ -192,7 +192,9 @@ def _parse_directory(directory: bytes, count: int) -> tuple[list[Entry], list[in
             raise BundleTamperedError("the ZIP directory is damaged")
         _check_plain(name, flags, method, extra + comment)
         if stored != size:
-            raise BundleBombError(f"member '{name[:80]}' claims {size} bytes and stores {stored}; expected as many")
+            raise BundleBombError(
+                f"member '{name[:80]}': expected equal sizes, got {stored} stored and {size} original bytes"
+            )
         entries.append(Entry(name, size, crc))
         offsets.append(fields[16])
     return entries, offsets
@@ -200,13 +202,15 @@ def _parse_directory(directory: bytes, count: int) -> tuple[list[Entry], list[in
 
 def _check_plain(name: str, flags: int, method: int, extra_bytes: int) -> None:
     if method != _STORED:
-        raise BundleBombError(f"member '{name[:80]}' is compressed (method {method}); expected it stored as it is")
+        raise BundleBombError(
+            f"member '{name[:80]}' is compressed (method {method}); expected method {_STORED} (stored)"
+        )
     if flags != _FLAGS or extra_bytes:
         raise BundleTamperedError(f"member '{name[:80]}' has ZIP flags or extra data (flags {flags:#x}); expected none")
 
 
 def _place(entries: Sequence[Entry], offsets: Sequence[int], end: int) -> tuple[Placed, ...]:
-    """Where each content begins; members must follow one another without gap or overlap up to `end`."""
+    """Return where each content begins; members must follow each other without gap or overlap up to `end`."""
     placed, at = [], 0
     for entry, offset in zip(entries, offsets, strict=True):
         if offset != at:
@@ -226,7 +230,7 @@ def _local_header(entry: Entry) -> bytes:
 
 
 def _directory(entries: Sequence[Entry]) -> bytes:
-    """The central directory and the end record."""
+    """Return the central directory and the end record."""
     parts, at = [], 0
     for entry in entries:
         name = entry.name.encode("ascii")

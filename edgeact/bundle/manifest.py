@@ -1,15 +1,16 @@
-"""The manifest of a bundle: what is in it, what it takes and returns, and where every part came from."""
+"""The manifest of a bundle: its artifacts, clip contract, labels, golden clip and provenance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import UnknownNameError
 from edgeact.records import Precision
+from edgeact.schema import StrictModel
 
 __all__ = [
     "FORMAT_VERSION",
@@ -31,14 +32,8 @@ Role = Literal["graph", "weights", "engine", "recipe", "golden-video", "golden-l
 Kind = Literal["onnx", "openvino-ir", "tensorrt-recipe", "tensorrt-rtx-engine", "native-program"]
 
 
-class Part(BaseModel):
-    """Common behaviour: immutable, and unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
-
-
-class Member(Part):
-    """One file inside the bundle."""
+class Member(StrictModel):
+    """One file in the bundle."""
 
     path: str
     size_bytes: int = Field(ge=0)
@@ -46,8 +41,8 @@ class Member(Part):
     role: Role
 
 
-class ModelInfo(Part):
-    """The network the artifacts were made from."""
+class ModelInfo(StrictModel):
+    """The model that the artifacts were made from."""
 
     name: str
     source: str = Field(description="registry name or 'package.module:factory'")
@@ -55,29 +50,29 @@ class ModelInfo(Part):
     macs: int = Field(ge=0, description="multiply-accumulates of one clip; 0: not counted")
     weights_sha256: Digest
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    provenance: dict[str, str] = Field(default_factory=dict, description="how the weights were trained, as far as told")
+    provenance: dict[str, str] = Field(default_factory=dict, description="how the weights were trained, if known")
 
 
-class Artifact(Part):
-    """One way to run the model: one or more members that a backend opens together."""
+class Artifact(StrictModel):
+    """One deployable form of the model: one or more members that a backend opens together."""
 
     name: Name
     kind: Kind
     precision: Precision
     backends: tuple[str, ...] = Field(min_length=1, description="backends that can open it, best first")
-    members: tuple[str, ...] = Field(min_length=1, description="paths of its members; the first is opened")
+    members: tuple[str, ...] = Field(min_length=1, description="paths of the members; the backend opens the first")
     requires: dict[str, str] = Field(default_factory=dict, description="e.g. {'sm': '8.9', 'tensorrt-rtx': '1.7.1'}")
-    float_layers: dict[str, str] = Field(default_factory=dict, description="layers left in float in INT8 -> reason")
+    float_layers: dict[str, str] = Field(default_factory=dict, description="INT8: layers kept in float -> reason")
     note: str = ""
 
     @property
     def is_engine(self) -> bool:
-        """Whether opening it executes code that came with the bundle."""
+        """Whether opening the artifact executes code from the bundle."""
         return self.kind == "tensorrt-rtx-engine"
 
 
-class Calibration(Part):
-    """Where the INT8 ranges came from."""
+class Calibration(StrictModel):
+    """Provenance of the INT8 activation ranges."""
 
     dataset: str
     split: str
@@ -85,28 +80,30 @@ class Calibration(Part):
     clips: int = Field(ge=0)
     videos: int = Field(ge=0)
     classes: int = Field(ge=0)
-    groups: int = Field(default=0, ge=0, description="persons or source videos; 0: not told")
+    groups: int = Field(default=0, ge=0, description="persons or source videos; 0: unknown")
     method: str
     seed: int
-    synthetic: bool = Field(default=False, description="random clips, allowed only by an explicit flag")
-    settled_after: int | None = Field(default=None, description="clips after which no range moved; None: some did")
-    unsettled: int = Field(default=0, ge=0, description="ranges that the second half of the clips still moved")
+    synthetic: bool = Field(default=False, description="random clips, which need an explicit flag")
+    settled_after: int | None = Field(
+        default=None, description="number of clips after which no range changed; None: some ranges still change"
+    )
+    unsettled: int = Field(default=0, ge=0, description="ranges that the second half of the clips still changed")
 
 
-class Golden(Part):
-    """One short video with what every stage must make of it."""
+class Golden(StrictModel):
+    """One short video with the expected result of every stage."""
 
     video: str = Field(description="path of the member")
-    frames_sha256: Digest = Field(description="digest of the chosen, decoded uint8 RGB frames (T, H, W, 3)")
+    frames_sha256: Digest = Field(description="digest of the sampled, decoded uint8 RGB frames (T, H, W, 3)")
     frames_shape: tuple[int, int, int, int]
-    input_mean: tuple[float, float, float] = Field(description="per channel, of the float32 network input")
+    input_mean: tuple[float, float, float] = Field(description="per channel of the float32 network input")
     input_std: tuple[float, float, float]
-    logits: tuple[float, ...] = Field(description="of PyTorch FP32")
+    logits: tuple[float, ...] = Field(description="logits of PyTorch FP32")
     label: str | None = Field(default=None, description="the true label, where known")
 
 
-class BundleDraft(Part):
-    """What the maker of a bundle states; `write_bundle` adds the list of members."""
+class BundleDraft(StrictModel):
+    """The content of a manifest without the list of members, which `write_bundle` adds."""
 
     model: ModelInfo
     labels: tuple[str, ...] = Field(min_length=1)
@@ -115,14 +112,15 @@ class BundleDraft(Part):
     output_name: str = "logits"
     target: str = Field(description="device profile id")
     artifacts: tuple[Artifact, ...] = Field(min_length=1)
-    preferred: tuple[Name, ...] = Field(
-        min_length=1, description="artifact names in the order the device should try them"
+    preferred: tuple[Name, ...] = Field(min_length=1, description="artifact names in order of preference")
+    decide_on_device: bool = Field(
+        default=False,
+        description="the export did not run on the target: the device times the artifacts at the first load",
     )
-    decide_on_device: bool = Field(default=False, description="the target was not at hand: time the candidates there")
     golden: Golden | None = None
     calibration: Calibration | None = None
-    decisions: tuple[str, ...] = Field(default=(), description="what was decided at export, and why")
-    tools: dict[str, str] = Field(description="package -> version used to make the bundle")
+    decisions: tuple[str, ...] = Field(default=(), description="decisions of the export, with reasons")
+    tools: dict[str, str] = Field(description="package -> version used for the export")
 
     @model_validator(mode="after")
     def _check_draft(self) -> BundleDraft:
@@ -142,7 +140,7 @@ class BundleDraft(Part):
         return self
 
     def artifact(self, name: str) -> Artifact:
-        """The artifact called `name`; raises UnknownNameError where there is none."""
+        """Return the artifact `name`; raises UnknownNameError."""
         for artifact in self.artifacts:
             if artifact.name == name:
                 return artifact
@@ -150,7 +148,7 @@ class BundleDraft(Part):
 
 
 class Manifest(BundleDraft):
-    """Everything about a bundle but its measurements, which live in a member of their own."""
+    """The complete manifest; measurements are a separate member."""
 
     format_version: str = FORMAT_VERSION
     members: tuple[Member, ...]
@@ -163,7 +161,7 @@ class Manifest(BundleDraft):
         if self.golden:
             used.add(self.golden.video)
         if missing := used - roles.keys():
-            raise ValueError(f"members {sorted(missing)} are used but not listed")
+            raise ValueError(f"expected all used members in the list, {sorted(missing)} are missing")
         for artifact in self.artifacts:
             engines = [path for path in artifact.members if roles[path] == "engine"]
             if artifact.is_engine != bool(engines):
@@ -174,7 +172,7 @@ class Manifest(BundleDraft):
         return self
 
 
-def _require_unique(what: str, values: Sequence[str]) -> None:
+def _require_unique(kind: str, values: Sequence[str]) -> None:
     if len(set(values)) != len(values):
-        doubled = sorted({value for value in values if values.count(value) > 1})
-        raise ValueError(f"{what} names must be unique, got {doubled} more than once")
+        duplicates = sorted({value for value in values if values.count(value) > 1})
+        raise ValueError(f"{kind} names must be unique, got {duplicates} more than once")

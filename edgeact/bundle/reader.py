@@ -1,4 +1,4 @@
-"""Opening a bundle: everything is checked before anything is used, and nothing in it is executed."""
+"""Opening a bundle: everything is checked before anything is used, and nothing is executed."""
 
 from __future__ import annotations
 
@@ -32,65 +32,65 @@ MAX_JSON_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose container, manifest and every member's SHA-256 were found right when it was opened.
+    """A bundle whose container, manifest and members' SHA-256 were verified when it was opened.
 
-    Holds no open file and no member in memory.
+    Keeps no open file and no member in memory.
     """
 
     path: Path
     manifest: Manifest
     measurements: Measurements | None
     digest: str
-    """SHA-256 of the manifest member: names the bundle, whatever was measured since."""
+    """SHA-256 of the manifest member: identifies the bundle, independent of its measurements."""
     spans: Mapping[str, Span] = field(repr=False)
-    """Where each member lies in the file: the manifest, then all it lists."""
+    """Position of each member in the file: the manifest, then all that it lists."""
 
     def __fspath__(self) -> str:
         """Return the path of the file, so that a bundle can be passed wherever its path can."""
         return os.fspath(self.path)
 
     def read(self, member: str) -> bytes:
-        """The bytes of one member, owned by the caller, hashed again because the file may have changed since.
+        """Return the bytes of one member, owned by the caller; they are hashed again, as the file may have changed.
 
-        Raises UnknownNameError, BundleTamperedError, or UsageError where the file is gone.
+        Raises UnknownNameError, BundleTamperedError, or UsageError if the file cannot be read.
         """
-        stated = {listed.path: listed for listed in self.manifest.members}.get(member)
-        if stated is None:
-            raise UnknownNameError("member", member, (listed.path for listed in self.manifest.members))
+        listed = {each.path: each for each in self.manifest.members}.get(member)
+        if listed is None:
+            raise UnknownNameError("member", member, (each.path for each in self.manifest.members))
         try:
             data = b"".join(chunks(self.spans[member]))
         except OSError as error:
             kind = MissingFileError if isinstance(error, FileNotFoundError) else UsageError
             raise kind(f"cannot read '{self.path}': {error.strerror or error}") from error
-        if hashlib.sha256(data).hexdigest() != stated.sha256:
+        if hashlib.sha256(data).hexdigest() != listed.sha256:
             raise BundleTamperedError(f"member '{member}' of '{self.path}' changed since it was opened; open it again")
         return data
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Check the bundle at `path` wholly (container, manifest, SHA-256 of every member) and describe it.
+    """Check the whole bundle at `path` (container, manifest, SHA-256 of every member) and return its description.
 
     Takes one sequential pass over the file and at most a few MiB of memory beside the manifest.
-    Raises UsageError where there is no readable file, else the child of BundleError that says what is wrong.
+    Raises UsageError without a readable file, else the child of BundleError that names the defect.
     """
     file = Path(path)
     if file.is_dir():
-        raise UsageError(f"there is no file '{file}', it is a folder; expected a bundle made by 'edgeact export'")
+        raise UsageError(f"'{file}' is a folder; expected a bundle made by 'edgeact export'")
     if not file.is_file():
         raise MissingFileError(f"there is no file '{file}'; expected a bundle made by 'edgeact export'")
     try:
         with file.open("rb") as handle:
             placed = read_entries(handle)
-        return _open_checked(file, placed)
+        return _open_verified(file, placed)
     except BundleError as error:
         raise type(error)(f"'{file}' is not usable: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read '{file}': {error.strerror or error}") from error
 
 
-def _open_checked(file: Path, placed: Sequence[Placed]) -> Bundle:
+def _open_verified(file: Path, placed: Sequence[Placed]) -> Bundle:
     if not placed or placed[0].entry.name != MANIFEST:
-        raise BundleSchemaError(f"it is a ZIP file but no bundle: its first member is not {MANIFEST}")
+        raise BundleSchemaError(f"a ZIP file but not a bundle: expected {MANIFEST} as first member")
     data = _read_json(file, placed[0])
     document = canonical.parse(data, MANIFEST)
     manifest = canonical.validate(Manifest, document, "format_version", FORMAT_VERSION)
@@ -120,7 +120,7 @@ def _read_json(file: Path, place: Placed) -> bytes:
 
 
 def _check_listing(members: Sequence[Member], entries: Sequence[Entry]) -> None:
-    """The manifest's members must be the file's, with the same sizes and in the same order."""
+    """Check that file and manifest have the same members with the same sizes in the same order."""
     listed = {member.path: member.size_bytes for member in members}
     stored = {entry.name: entry.size_bytes for entry in entries}
     if extra := stored.keys() - listed.keys():
@@ -135,15 +135,17 @@ def _check_listing(members: Sequence[Member], entries: Sequence[Entry]) -> None:
 
 
 def _check_content(member: Member, entry: Entry, span: Span) -> None:
-    found = sums(span)
-    if found.size_bytes != member.size_bytes:
-        raise BundleTruncatedError(f"member '{member.path}' ends after {found.size_bytes} of {member.size_bytes} bytes")
-    if found.sha256 != member.sha256:
+    actual = sums(span)
+    if actual.size_bytes != member.size_bytes:
+        raise BundleTruncatedError(
+            f"member '{member.path}' ends after {actual.size_bytes} of {member.size_bytes} bytes"
+        )
+    if actual.sha256 != member.sha256:
         raise BundleTamperedError(
-            f"member '{member.path}' has SHA-256 {found.sha256[:12]}…, the manifest says {member.sha256[:12]}…; "
+            f"member '{member.path}' has SHA-256 {actual.sha256[:12]}..., the manifest says {member.sha256[:12]}...; "
             "copy or export the bundle again"
         )
-    if found.crc32 != entry.crc32:
+    if actual.crc32 != entry.crc32:
         raise BundleTamperedError(f"the checksum of member '{member.path}' in the ZIP directory is wrong")
 
 
@@ -151,7 +153,7 @@ def _parse_measurements(data: bytes) -> Measurements:
     envelope = canonical.parse(data, MEASUREMENTS)
     record = envelope.get("record")
     if envelope.keys() != {"record", "sha256"} or not isinstance(record, dict):
-        raise BundleSchemaError(f"{MEASUREMENTS} must hold 'record' (an object) and 'sha256', got {sorted(envelope)}")
+        raise BundleSchemaError(f"{MEASUREMENTS}: expected 'record' (an object) and 'sha256', got {sorted(envelope)}")
     if hashlib.sha256(canonical.encode(record)).hexdigest() != envelope["sha256"]:
-        raise BundleTamperedError(f"{MEASUREMENTS} does not have the SHA-256 it states; measure again")
+        raise BundleTamperedError(f"{MEASUREMENTS}: the record does not have the stated SHA-256; measure again")
     return canonical.validate(Measurements, record, "schema_version", SCHEMA_VERSION)

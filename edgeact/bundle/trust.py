@@ -1,4 +1,4 @@
-"""Trust in engines: an engine is executable code, opened only when this user built it here or says so."""
+"""Trust in engines: an engine is executable code, opened only if this user built it on this machine or trusts it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["is_vouched", "require_trust", "vouch"]
 
 
 def vouch(sha256: str) -> None:
-    """Remember that this user built the engine with this digest on this machine.
+    """Record that this user built the engine with this digest on this machine.
 
-    Raises StorageError where that cannot be stored, UntrustedEngineError where others could change the ledger.
+    Raises StorageError if the ledger is not writable, UntrustedEngineError if other users could change the ledger.
     """
     entry = _entry(sha256)
     try:
@@ -31,7 +31,7 @@ def vouch(sha256: str) -> None:
 
 
 def is_vouched(sha256: str) -> bool:
-    """Whether `vouch` was called for this digest; raises UntrustedEngineError where others could have done it."""
+    """Return whether `vouch` was called for this digest; raises UntrustedEngineError if others could have done that."""
     entry = _entry(sha256)
     try:
         _check_ledger(entry.parent)
@@ -41,15 +41,15 @@ def is_vouched(sha256: str) -> bool:
 
 
 def require_trust(bundle: Bundle, artifact: Artifact, trust_engines: bool) -> None:
-    """Pass where `artifact` is no engine, or its engine is trusted or vouched for; else raise UntrustedEngineError."""
+    """Raise UntrustedEngineError if `artifact` is an engine that is neither trusted nor vouched for."""
     if not artifact.is_engine or trust_engines:
         return
     digests = {member.path: member.sha256 for member in bundle.manifest.members}
-    strangers = [path for path in artifact.members if not is_vouched(digests[path])]
-    if strangers:
+    untrusted = [path for path in artifact.members if not is_vouched(digests[path])]
+    if untrusted:
         raise UntrustedEngineError(
-            f"'{strangers[0]}' in '{bundle.path}' is an engine, that is executable code, and was not built by you on "
-            "this machine; use another artifact, which is rebuilt here, or say that you trust it: trust_engines=True"
+            f"'{untrusted[0]}' in '{bundle.path}' is an engine, i.e. executable code, and was not built by you on this "
+            "machine; use another artifact, which is built on this machine, or trust the bundle: trust_engines=True"
         )
 
 
@@ -60,12 +60,12 @@ def _entry(sha256: str) -> Path:
 
 
 def _check_ledger(folder: Path) -> None:
-    """Refuse a ledger that another user could have written; OSError where there is none."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise UntrustedEngineError(f"'{folder}' must be a folder, not a link or file; remove it")
-    if sys.platform != "win32" and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
+    """Raise UntrustedEngineError if another user could have written the ledger, OSError if it does not exist."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise UntrustedEngineError(f"'{folder}': expected a folder, got a link or file; remove it")
+    if sys.platform != "win32" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
         raise UntrustedEngineError(
-            f"'{folder}' must belong to you and be writable by you alone "
-            f"(owner {found.st_uid}, mode {stat.S_IMODE(found.st_mode):o}); run: chmod 700, or remove it"
+            f"'{folder}': expected a folder that only you can write "
+            f"(got owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):o}); run: chmod 700, or remove it"
         )

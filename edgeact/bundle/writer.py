@@ -1,4 +1,4 @@
-"""Writing bundles: the same inputs give the same bytes, and a failure leaves what was there before."""
+"""Writing bundles: the same inputs give the same bytes, and a failure leaves an existing file unchanged."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ def write_bundle(
     members: Mapping[str, tuple[Role, bytes | Path]],
     measurements: Measurements | None = None,
 ) -> Bundle:
-    """Write `draft` and `members` (name -> role, and the bytes or the file that holds them) and open the result.
+    """Write `draft` and `members` (name -> role and content, as bytes or as a file) and open the result.
 
-    The bytes depend on the arguments' contents only, not on the order of `members`. Large members are streamed.
-    Raises BundleSchemaError, BundlePathError or BundleBombError where no reader would take the result, StorageError
-    where it cannot be stored; `path` then holds what it held before.
+    The result depends only on the contents of the arguments, not on the order of `members`. Files are streamed.
+    Raises BundleSchemaError, BundlePathError or BundleBombError if no reader would accept the result, StorageError if
+    the file cannot be written; an existing file at `path` is then unchanged.
     """
     if reserved := members.keys() & {MANIFEST, MEASUREMENTS}:
-        raise BundlePathError(f"member names {sorted(reserved)} belong to the format; choose others")
+        raise BundlePathError(f"member names {sorted(reserved)} are reserved by the format; choose others")
     listed: list[Member] = []
     contents: list[Sized] = []
     for name in sorted(members):
         role, content = members[name]
         source = content if isinstance(content, bytes) else Span(content, 0, content.stat().st_size)
-        found = sums(source)
-        listed.append(Member(path=name, size_bytes=found.size_bytes, sha256=found.sha256, role=role))
-        contents.append((Entry(name, found.size_bytes, found.crc32), source))
+        actual = sums(source)
+        listed.append(Member(path=name, size_bytes=actual.size_bytes, sha256=actual.sha256, role=role))
+        contents.append((Entry(name, actual.size_bytes, actual.crc32), source))
     try:
         manifest = Manifest.model_validate(dict(draft) | {"format_version": FORMAT_VERSION, "members": tuple(listed)})
     except ValidationError as error:
-        raise BundleSchemaError(f"this bundle would contradict itself: {error}") from error
+        raise BundleSchemaError(f"the manifest is not valid: {error}") from error
     return _write(Path(path), [_json_member(MANIFEST, canonical.encode(manifest)), *contents], measurements)
 
 
 def replace_measurements(path: str | os.PathLike[str], measurements: Measurements | None) -> Bundle:
-    """Put `measurements` (None: none) into the bundle at `path` in one step; every other member stays as it is.
+    """Replace the measurements of the bundle at `path` atomically (None removes them); other members do not change.
 
-    Raises what `open_bundle` raises, and StorageError; `path` then holds what it held before.
+    Raises StorageError and the errors of `open_bundle`; the file is then unchanged.
     """
     bundle = open_bundle(path)
     kept: list[Sized] = [(Entry(name, *sums(span)[:2]), span) for name, span in bundle.spans.items()]
@@ -63,18 +63,18 @@ def replace_measurements(path: str | os.PathLike[str], measurements: Measurement
 
 def _write(path: Path, members: Sequence[Sized], measurements: Measurements | None) -> Bundle:
     """Write the container of `members`, the manifest first and the measurements last."""
-    whole = [*members]
+    all_members = [*members]
     if measurements is not None:
-        whole.append(_json_member(MEASUREMENTS, _envelope(measurements)))
-    check_entries([entry for entry, _ in whole])
+        all_members.append(_json_member(MEASUREMENTS, _envelope(measurements)))
+    check_entries([entry for entry, _ in all_members])
     with atomic_write(path) as handle:
-        write_entries(handle, whole)
+        write_entries(handle, all_members)
     return open_bundle(path)
 
 
 def _json_member(name: str, data: bytes) -> Sized:
     if len(data) > MAX_JSON_BYTES:
-        raise BundleBombError(f"{name} would take {len(data)} bytes, a bundle allows {MAX_JSON_BYTES}")
+        raise BundleBombError(f"{name} takes {len(data)} bytes, expected at most {MAX_JSON_BYTES}")
     return Entry(name, *sums(data)[:2]), data
 
 

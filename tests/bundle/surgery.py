@@ -38,17 +38,17 @@ _LOCAL: dict[Field, int] = {"flags": 6, "method": 8, "crc32": 14, "stored": 18, 
 def headers(data: bytes) -> dict[str, tuple[int, int]]:
     """Member name -> offsets of its local header and of its entry in the directory."""
     count, _, at = struct.unpack("<HII", data[-12:-2])
-    found = {}
+    positions = {}
     for _ in range(count):
         length, extra, comment = struct.unpack_from("<HHH", data, at + 28)
         name = data[at + 46 : at + 46 + length].decode()
-        found[name] = (struct.unpack_from("<I", data, at + 42)[0], at)
+        positions[name] = (struct.unpack_from("<I", data, at + 42)[0], at)
         at += 46 + length + extra + comment
-    return found
+    return positions
 
 
 def patch(data: bytes, member: str, field: Field, value: int) -> bytes:
-    """`data` with one field of a member changed in both of its headers (`comment`, `offset`: in the directory)."""
+    """Return `data` with one field changed in both headers of a member (`comment` and `offset`: in the directory)."""
     local, central = headers(data)[member]
     changed = bytearray(data)
     struct.pack_into(_FORMAT[field], changed, central + _CENTRAL[field], value)

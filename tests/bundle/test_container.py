@@ -1,4 +1,4 @@
-"""The container: every way a ZIP file can mean two things, or too much, is refused by its own error."""
+"""The container: every ambiguous or oversized ZIP file is refused, each by a specific error."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_bundle_cut_at_any_border_is_called_truncated(valid: bytes, open_bytes
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
-def test_no_byte_of_a_bundle_goes_unchecked(valid: bytes, open_bytes: Opener, flip: int) -> None:
+def test_every_byte_of_a_bundle_is_checked(valid: bytes, open_bytes: Opener, flip: int) -> None:
     """Every byte of every header, and every eleventh of the contents."""
     tail = struct.unpack("<I", valid[-6:-2])[0]
     in_headers = {at for local, _ in headers(valid).values() for at in range(local, local + 60)}
@@ -122,8 +122,8 @@ def test_unsafe_names_are_refused(valid: bytes, open_bytes: Opener, name: str) -
 
 
 @pytest.mark.parametrize("name", ["graphs/model-fp32.onnx", "GRAPHS/Model-fp32.onnx"])
-def test_doubled_names_are_refused(valid: bytes, open_bytes: Opener, name: str) -> None:
-    """Two spellings that one file system could take for the same count as doubled."""
+def test_duplicate_names_are_refused(valid: bytes, open_bytes: Opener, name: str) -> None:
+    """Spellings that a file system could treat as equal count as duplicates."""
     with pytest.raises(BundleBombError, match="twice"):
         open_bytes(valid.replace(b"graphs/model-int8.onnx", name.encode()))
 
@@ -148,17 +148,17 @@ def test_sizes_that_do_not_add_up_are_refused(valid: bytes, open_bytes: Opener) 
             open_bytes(hostile)
 
 
-def test_a_size_that_is_not_the_stored_one_is_refused(valid: bytes, open_bytes: Opener) -> None:
-    with pytest.raises(BundleBombError, match="claims 1024 bytes and stores 1000"):
+def test_a_size_other_than_the_stored_size_is_refused(valid: bytes, open_bytes: Opener) -> None:
+    with pytest.raises(BundleBombError, match="got 1000 stored and 1024 original bytes"):
         open_bytes(patch(valid, CLIP, "stored", 1000))
 
 
 def test_an_endless_directory_is_refused_before_it_is_read(valid: bytes, open_bytes: Opener) -> None:
     start = struct.unpack("<I", valid[-6:-2])[0]
-    grown = 600_000
-    end = valid[-22:-10] + struct.pack("<I", len(valid) - 22 - start + grown) + valid[-6:]
+    padding = 600_000
+    end = valid[-22:-10] + struct.pack("<I", len(valid) - 22 - start + padding) + valid[-6:]
     with pytest.raises(BundleBombError, match="a ZIP directory of"):
-        open_bytes(valid[:-22] + bytes(grown) + end)
+        open_bytes(valid[:-22] + bytes(padding) + end)
 
 
 def test_overlapping_members_are_refused(valid: bytes, open_bytes: Opener) -> None:
@@ -186,7 +186,7 @@ def test_flags_extra_data_and_comments_are_refused(valid: bytes, open_bytes: Ope
         open_bytes(patch(valid, CLIP, field, value))  # type: ignore[arg-type]
 
 
-def test_what_surrounds_a_bundle_is_refused(valid: bytes, open_bytes: Opener) -> None:
+def test_bytes_around_a_bundle_are_refused(valid: bytes, open_bytes: Opener) -> None:
     for hostile in (valid + b"\0", b"#!/bin/sh\n" + valid, valid + valid):
         with pytest.raises(BundleError):
             open_bytes(hostile)
@@ -204,8 +204,8 @@ def test_headers_that_contradict_each_other_are_refused(valid: bytes, open_bytes
 
 
 def test_another_writers_zip_is_refused(valid: bytes, open_bytes: Opener) -> None:
-    """Same members, other time stamps: one content has one byte form."""
-    with pytest.raises(BundleTamperedError, match="one form"):
+    """Same members, other time stamps: a content has exactly one byte form."""
+    with pytest.raises(BundleTamperedError, match="canonical form"):
         open_bytes(_zip(members_of(valid)))
 
 

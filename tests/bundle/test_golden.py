@@ -1,4 +1,4 @@
-"""The format does not change by accident: committed files must be read, and written again byte for byte."""
+"""The format does not change by accident: committed files are read, and written again byte for byte."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def test_the_committed_bundle_is_read(version: str) -> None:
 
 @pytest.mark.parametrize("version", SHA256)
 def test_committed_measurements_are_read(version: str) -> None:
-    found = open_bundle(making.GOLDEN / f"measured-{version}.edgeact").measurements
-    assert found
-    assert found == making.measurements().model_copy(update={"schema_version": found.schema_version})
+    read = open_bundle(making.GOLDEN / f"measured-{version}.edgeact").measurements
+    assert read
+    assert read == making.measurements().model_copy(update={"schema_version": read.schema_version})
 
 
 def test_the_writer_makes_the_committed_bytes(tmp_path: Path) -> None:
-    made = making.make(tmp_path / "a.edgeact", measured=False).path.read_bytes()
-    assert hashlib.sha256(made).hexdigest() == SHA256[FORMAT_VERSION], RENEW
+    written = making.make(tmp_path / "a.edgeact", measured=False).path.read_bytes()
+    assert hashlib.sha256(written).hexdigest() == SHA256[FORMAT_VERSION], RENEW
 
 
 def test_the_schema_is_the_committed_one() -> None:

@@ -47,7 +47,7 @@ def _add_unknown(document: dict[str, Any]) -> None:
 
 
 def _newer(**values: object) -> Change:
-    """As a later minor version may write it: unknown fields, and these values."""
+    """A manifest as a later minor version may write it: unknown fields, and these values."""
 
     def change(document: dict[str, Any]) -> None:
         _add_unknown(document)
@@ -56,7 +56,7 @@ def _newer(**values: object) -> Change:
     return change
 
 
-def test_a_bundle_tells_what_was_put_in(valid: bytes, open_bytes: Opener) -> None:
+def test_a_bundle_has_its_contents(valid: bytes, open_bytes: Opener) -> None:
     bundle = open_bytes(valid)
     assert bundle.manifest.labels == making.draft().labels
     assert bundle.manifest.clip == making.CLIP
@@ -89,7 +89,7 @@ def test_a_member_changed_after_opening_is_refused(valid: bytes, tmp_path: Path)
 
 def test_no_file_is_a_usage_error(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.edgeact", tmp_path):
-        with pytest.raises(UsageError, match="there is no file"):
+        with pytest.raises(UsageError, match=r"there is no file|is a folder"):
             open_bundle(path)
 
 
@@ -101,7 +101,7 @@ def test_a_member_with_another_content_is_tampered(valid: bytes, open_bytes: Ope
         open_bytes(container(contents))
 
 
-def test_the_listing_must_be_the_files(valid: bytes, open_bytes: Opener) -> None:
+def test_the_manifest_must_list_the_members_of_the_file(valid: bytes, open_bytes: Opener) -> None:
     contents = members_of(valid)
     measured = contents.pop("measurements.json")
     with pytest.raises(BundleTamperedError, match=r"'zz\.bin'.*not listed"):
@@ -122,7 +122,7 @@ def test_the_manifest_comes_first(valid: bytes, open_bytes: Opener) -> None:
     contents = members_of(valid)
     manifest = contents.pop("manifest.json")
     for hostile in ({**contents, "manifest.json": manifest}, contents):
-        with pytest.raises(BundleSchemaError, match="no bundle"):
+        with pytest.raises(BundleSchemaError, match="not a bundle"):
             open_bytes(container(hostile))
 
 
@@ -134,7 +134,7 @@ def test_another_major_version_is_refused_first(valid: bytes, open_bytes: Opener
 
 
 @pytest.mark.parametrize("version", ["", "1", "1.0.0", "1.x", "-1.0", "1.0 ", "٤.٢", None, 1.0, ["1.0"]])
-def test_a_version_that_is_none_is_refused(valid: bytes, open_bytes: Opener, version: object) -> None:
+def test_an_invalid_version_is_refused(valid: bytes, open_bytes: Opener, version: object) -> None:
     with pytest.raises(BundleError):
         open_bytes(_with_manifest(valid, _set(format_version=version)))
 
@@ -164,17 +164,17 @@ def test_only_a_newer_minor_version_may_add_fields(valid: bytes, open_bytes: Ope
         (lambda document: document["clip"].update(fps=-1.0), "clip.fps"),
         (lambda document: document["clip"].update(clip_frames=16), "golden frames_shape"),
         (lambda document: document["artifacts"][0].update(kind="pickle"), "kind"),
-        (lambda document: document["artifacts"][0].update(members=["a.onnx"]), "used but not listed"),
+        (lambda document: document["artifacts"][0].update(members=["a.onnx"]), "expected all used members in the list"),
         (lambda document: document["artifacts"][0].update(members=["engines/sm89.engine"]), "engine members"),
         (lambda document: document["artifacts"][2].update(kind="onnx"), "engine members"),
         (lambda document: document["artifacts"][2].update(members=["graphs/model-int8.onnx"]), "engine members"),
-        (lambda document: document["golden"].update(video="other.mp4"), "used but not listed"),
+        (lambda document: document["golden"].update(video="other.mp4"), "expected all used members in the list"),
         (lambda document: document["members"][0].update(sha256="0" * 63), "sha256"),
         (lambda document: document["members"][0].update(size_bytes=-1), "size_bytes"),
         (lambda document: document["members"].append(document["members"][0]), "unique"),
     ],
 )
-def test_what_breaks_the_schema_is_named(valid: bytes, open_bytes: Opener, change: Change, message: str) -> None:
+def test_a_violation_of_the_schema_is_named(valid: bytes, open_bytes: Opener, change: Change, message: str) -> None:
     with pytest.raises(BundleSchemaError, match=message):
         open_bytes(_with_manifest(valid, change))
 
@@ -221,7 +221,7 @@ def test_measurements_check_themselves(valid: bytes, open_bytes: Opener) -> None
     def faster(envelope: dict[str, Any]) -> None:
         envelope["record"]["rows"][0]["latency"]["p50_ms"] = 1.0
 
-    with pytest.raises(BundleTamperedError, match=r"measurements\.json does not have the SHA-256"):
+    with pytest.raises(BundleTamperedError, match=r"measurements\.json: the record does not have the stated SHA-256"):
         open_bytes(_with_measurements(valid, faster, seal=False))
     assert open_bytes(_with_measurements(valid, faster, seal=True)).measurements is not None
     for change, error in (
@@ -232,10 +232,10 @@ def test_measurements_check_themselves(valid: bytes, open_bytes: Opener) -> None
         with pytest.raises(error):
             open_bytes(_with_measurements(valid, change, seal=True))
     for change in (_set(record=[]), _set(more=1), lambda envelope: envelope.pop("record")):
-        with pytest.raises(BundleSchemaError, match="must hold"):
+        with pytest.raises(BundleSchemaError, match="expected 'record'"):
             open_bytes(_with_measurements(valid, change, seal=False))
 
 
-def test_a_folder_is_called_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="it is a folder; expected a bundle"):
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder; expected a bundle"):
         open_bundle(tmp_path)

@@ -87,6 +87,6 @@ def test_errors_are_one_line_and_an_exit_code(
     bundle.write_bytes(bundle.read_bytes()[:-1])
     assert _run(monkeypatch, str(bundle), "--json") == 5
     shown = capsys.readouterr()
-    assert "cut off" in shown.err
+    assert "is truncated" in shown.err
     assert len(shown.err.splitlines()) == 1
     assert not shown.out
