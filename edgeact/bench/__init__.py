@@ -1,4 +1,4 @@
-"""Latency: how it is taken, recorded, and compared with a baseline."""
+"""Measure latencies, record them, and compare them with a baseline."""
 
 from edgeact.bench.bench import BenchOptions, bench_bundle
 from edgeact.bench.conditions import notable_changes, take_sensors

@@ -1,4 +1,4 @@
-"""Timing a bundle on the machine at hand."""
+"""Measure the latency of a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Source = Literal["golden", "random"]
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to time and how; None leaves the choice to the bundle and to the backend's library."""
+    """The artifact to time, and how; None leaves the choice to the bundle or to the library of the backend."""
 
     artifact: str | None = None
     backend: str | None = None
@@ -46,20 +46,22 @@ class BenchOptions:
 def bench_bundle(
     path: str | os.PathLike[str], options: BenchOptions | None = None, on_step: OnStep | None = None
 ) -> LatencyRecord:
-    """Time one artifact of the bundle at `path` on the clip of its golden video.
+    """Measure the latency of an artifact of the bundle at `path` on its golden clip.
 
-    `latency` is one call of the open session with a preprocessed clip; `stages` is `Recognizer.predict` from decoded
-    frames on. Without a golden clip, or without OpenCV to decode it, the input is random and the record says so;
-    without OpenCV there are no stages. `on_step(title, done, total)` is called as it goes on, never during a timed
-    run. Raises what `edgeact.runtime.load` raises.
+    `latency` of the record times calls of the open session with a preprocessed clip; `stages` times
+    `Recognizer.predict`, which starts with decoded frames. Without a golden clip, or without OpenCV to decode its
+    video, the input is random, and the record says so; without OpenCV there are no stages. `on_step(title, done,
+    total)` reports progress, never during a timed run. Raises what `edgeact.runtime.load` raises.
     """
     options = options or BenchOptions()
-    tell: OnStep = on_step or (lambda _title, _done, _total: None)
-    tell("opening the bundle", 0, 0)
+    report: OnStep = on_step or (lambda _title, _done, _total: None)
+    report("opening the bundle", 0, 0)
     bundle = open_bundle(path)
     with _open(bundle, options) as recognizer:
         frames, source = _frames(bundle)
-        stages = _time_stages(recognizer, frames, options, tell)  # these runs warm the machine up for the sensors, too
+        stages = _time_stages(
+            recognizer, frames, options, report
+        )  # these runs also warm up the machine for the sensors
         stage_runs = stages["total"].runs if stages else 0
         clip = _network_input(bundle, frames)
         before = take_sensors()
@@ -67,7 +69,7 @@ def bench_bundle(
             lambda: recognizer.session.run(clip),
             options.plan,
             threads=options.threads,
-            on_progress=lambda done, total: tell(TIMED_STEP, stage_runs + done, stage_runs + total),
+            on_progress=lambda done, total: report(TIMED_STEP, stage_runs + done, stage_runs + total),
         )
         after = take_sensors()
         choice, session_notes = recognizer.choice, recognizer.session.notes
@@ -93,7 +95,7 @@ def bench_bundle(
 
 def _open(bundle: Bundle, options: BenchOptions) -> Recognizer:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FallbackWarning)  # the record tells it
+        warnings.simplefilter("ignore", FallbackWarning)  # the record has a note instead
         return load(
             bundle.path,
             artifact=options.artifact,
@@ -105,7 +107,7 @@ def _open(bundle: Bundle, options: BenchOptions) -> Recognizer:
 
 
 def _frames(bundle: Bundle) -> tuple[Frames, Source]:
-    """The golden clip's frames, uint8 RGB (T, H, W, 3); seeded random ones where there are none to be had."""
+    """Return the frames of the golden clip, uint8 RGB (T, H, W, 3), or seeded random frames if there are none."""
     clip, golden = bundle.manifest.clip, bundle.manifest.golden
     if golden is None or not is_installed("cv2"):
         return np.random.default_rng(0).integers(0, 256, (clip.clip_frames, *clip.resize, 3), np.uint8), "random"
@@ -119,7 +121,7 @@ def _frames(bundle: Bundle) -> tuple[Frames, Source]:
 
 
 def _network_input(bundle: Bundle, frames: Frames) -> NDArray[np.float32]:
-    """`frames` preprocessed; without OpenCV values of the same spread."""
+    """Return the preprocessed `frames`, or random values of the same variance if OpenCV is not installed."""
     clip = bundle.manifest.clip
     if not is_installed("cv2"):
         return np.random.default_rng(0).standard_normal(clip.input_shape, dtype=np.float32)
@@ -128,25 +130,25 @@ def _network_input(bundle: Bundle, frames: Frames) -> NDArray[np.float32]:
     return preprocess(frames, clip)
 
 
-def _time_stages(recognizer: Recognizer, frames: Frames, options: BenchOptions, tell: OnStep) -> dict[str, Latency]:
+def _time_stages(recognizer: Recognizer, frames: Frames, options: BenchOptions, report: OnStep) -> dict[str, Latency]:
     if not is_installed("cv2"):
         return {}
     plan = replace(options.plan, min_runs=min(options.plan.min_runs, _STAGE_RUNS), min_s=0.0)
-    seen = []
+    measured = []
     expected = plan.min_runs + options.plan.min_runs
-    tell(TIMED_STEP, 0, expected)
+    report(TIMED_STEP, 0, expected)
     timed = measure_latency(
-        lambda: seen.append(recognizer.predict(frames).times),
+        lambda: measured.append(recognizer.predict(frames).times),
         plan,
-        on_progress=lambda done, _total: tell(TIMED_STEP, done, expected),
+        on_progress=lambda done, _total: report(TIMED_STEP, done, expected),
     )
-    kept = seen[-timed.runs :]
+    kept = measured[-timed.runs :]
     samples_ms = {
         "preprocess": [times.preprocess_ms for times in kept],
         "inference": [times.inference_ms for times in kept],
         "total": [times.total_ms for times in kept],
     }
     return {
-        name: summarize(taken, warmup_runs=timed.warmup_runs, threads=options.threads)
-        for name, taken in samples_ms.items()
+        name: summarize(samples, warmup_runs=timed.warmup_runs, threads=options.threads)
+        for name, samples in samples_ms.items()
     }

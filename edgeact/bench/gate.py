@@ -1,14 +1,14 @@
-"""The latency-regression gate: is this build slower than its baseline, and is that more than noise?
+"""Latency-regression gate: compare a latency record with a baseline, and separate slowdowns from noise.
 
-A regression is told only when all three hold:
+The outcome is `regression` if all three conditions hold:
 
-1. the median is slower than the baseline's by more than the limit;
-2. so is the lower 95 % bound of the ratio of the two medians (block bootstrap, 20 runs or more on both sides), so that
-   noise alone does not fail;
-3. the medians differ by more than a minimum in milliseconds, so that 10 % of almost nothing does not fail.
+1. the ratio of the medians exceeds the limit;
+2. the lower 95 % bound of that ratio exceeds the limit (block bootstrap, at least 20 runs on both sides), so that noise
+   alone does not fail;
+3. the medians differ by more than a minimum in milliseconds, so that 10 % of a negligible latency does not fail.
 
-Slower by 1 and 3 but not by 2 is `unproven`: it passes. Whatever passes while noise could hide a slowdown
-beyond the limit is called inconclusive, and says what would decide.
+If conditions 1 and 3 hold but 2 does not, the outcome is `unproven`, which passes. A comparison that passes although
+noise could hide a slowdown beyond the limit is inconclusive, and says what would decide it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from edgeact.records import SCHEMA_VERSION, Interval, Latency, LatencyRecord, Ma
 
 __all__ = ["Comparison", "check_comparable", "compare", "junit_xml", "parse_limit", "read_record"]
 
-_DECIDING_RUNS = 20  # below it a bootstrap of medians promises more than it holds
+_DECIDING_RUNS = 20  # with fewer runs, the bounds of a bootstrap of medians are too narrow
 _ADVICE = "measure a new baseline here with: edgeact bench BUNDLE --out FILE"
 _SAME = ("model", "artifact", "precision", "backend", "device", "input_shape", "input_source")
 _SAME_MACHINE = ("processor", "architecture", "cores", "memory_bytes", "isa", "board", "accelerator", "power_mode")
 
 
 class Comparison(BaseModel):
-    """What a candidate's latency is against its baseline's."""
+    """The latency of a candidate compared with its baseline."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -52,37 +52,37 @@ class Comparison(BaseModel):
     min_delta_ms: float
     notes: tuple[str, ...] = ()
     inconclusive: str | None = None
-    """Why passing proves little: the measurement is too coarse for the limit. None: it is fine enough."""
+    """Reason why the measurement is too noisy for the limit; None if the outcome is conclusive."""
 
     @property
     def summary(self) -> str:
         """The outcome in one line."""
-        slower = {"pass": "not slower than allowed", "unproven": "slower, but not proven", "regression": "SLOWER"}
+        outcomes = {"pass": "not slower than allowed", "unproven": "slower, but not proven", "regression": "SLOWER"}
         return (
-            f"{self.artifact}: {slower[self.outcome]}: p50 {self.candidate_p50_ms:.3f} ms against "
+            f"{self.artifact}: {outcomes[self.outcome]}: p50 {self.candidate_p50_ms:.3f} ms against "
             f"{self.baseline_p50_ms:.3f} ms is {self.ratio - 1:+.1%} (95 % bounds {self.ratio_bounds.low - 1:+.1%} to "
             f"{self.ratio_bounds.high - 1:+.1%}), allowed {self.max_regression:+.1%}"
         )
 
     def raise_on_regression(self) -> None:
-        """Raise RegressionError where the outcome is a regression."""
+        """Raise RegressionError if the outcome is a regression."""
         if self.outcome == "regression":
             raise RegressionError(self.summary)
 
 
 def parse_limit(text: str) -> float:
-    """'10%' or '0.1' as the fraction 0.1; raises UsageError for anything negative, infinite or no number at all."""
+    """Parse '10%' or '0.1' as the fraction 0.1; raises UsageError if the text is no finite number of at least 0."""
     body, scale = (text.strip()[:-1], 100.0) if text.strip().endswith("%") else (text, 1.0)
     try:
         value = float(body) / scale
     except ValueError:
-        raise UsageError(f"expected a limit such as '10%' or '0.1', got '{text}'") from None
+        raise UsageError(f"limit: expected a number such as '10%' or '0.1', got '{text}'") from None
     return _checked_limit(value)
 
 
 def read_record(path: str | Path) -> LatencyRecord:
-    """Read what `edgeact bench --out` wrote; raises BaselineError where it is absent, damaged or of another version."""
-    advice = "make one with: edgeact bench BUNDLE --out FILE"
+    """Read a record of `edgeact bench --out`; raises BaselineError if it is missing, damaged or of another version."""
+    advice = "measure a baseline with: edgeact bench BUNDLE --out FILE"
     try:
         record = LatencyRecord.model_validate_json(Path(path).read_bytes())
     except OSError as error:
@@ -100,12 +100,12 @@ def read_record(path: str | Path) -> LatencyRecord:
 
 
 def check_comparable(baseline: LatencyRecord, bundle: Bundle, options: BenchOptions) -> None:
-    """Raise BaselineError where machine, bundle and options tell already that `compare` would; nothing is measured.
+    """Raise BaselineError if `compare` would, as far as machine, bundle and options show before any measurement.
 
-    What only the open session tells, its device and the choice that was left to it, is for `compare`.
+    `compare` checks the rest, which only the open session knows: its device, and artifact or backend if not given.
     """
     manifest = bundle.manifest
-    names = [one.name for one in manifest.artifacts]
+    names = [artifact.name for artifact in manifest.artifacts]
     differing = [
         _difference("model", baseline.model, manifest.model.name),
         _difference("input_shape", baseline.input_shape, manifest.clip.input_shape),
@@ -117,7 +117,7 @@ def check_comparable(baseline: LatencyRecord, bundle: Bundle, options: BenchOpti
         differing.append(_difference("artifact", baseline.artifact, options.artifact))
     if options.backend is not None:
         differing.append(_difference("backend", baseline.backend, options.backend))
-    _refuse([*differing, *_machine_differences(baseline.machine, probe_machine(()))])
+    _refuse_if_any([*differing, *_machine_differences(baseline.machine, probe_machine(()))])
 
 
 def compare(
@@ -125,12 +125,13 @@ def compare(
 ) -> Comparison:
     """Compare two records of the same artifact on the same machine; `max_regression` is a fraction.
 
-    Raises BaselineError where the two must not be compared (it names what differs), UsageError for limits that would
-    switch the gate off. Library versions and the bundle may differ, that is what a gate is for: the notes tell them.
+    Library versions and the bundle may differ, that is the purpose of the gate: the notes name the changes.
+    Raises BaselineError if the records are not comparable, with what differs, and UsageError for limits that would
+    disable the gate.
     """
     _checked_limit(max_regression)
     _checked_limit(min_delta_ms)
-    _refuse_strangers(baseline, candidate)
+    _check_same(baseline, candidate)
     was, now = baseline.latency, candidate.latency
     ratio = now.p50_ms / was.p50_ms
     bounds = median_ratio(was.samples_ms, now.samples_ms)
@@ -156,9 +157,9 @@ def compare(
 
 
 def junit_xml(record: LatencyRecord, outcome: Comparison | BaselineError) -> str:
-    """A JUnit report with one test case: passed, failed (a regression) or in error (a baseline that was refused).
+    """Return a JUnit report with a test case: passed, failed (regression), or in error (baseline not comparable).
 
-    `record` is the candidate's; the baseline's where that was refused before there was one.
+    `record` is that of the candidate, or that of the baseline if the baseline was refused before a measurement.
     """
     is_error = isinstance(outcome, BaselineError)
     is_failure = isinstance(outcome, Comparison) and outcome.outcome == "regression"
@@ -182,32 +183,34 @@ def junit_xml(record: LatencyRecord, outcome: Comparison | BaselineError) -> str
 
 def _checked_limit(value: float) -> float:
     if not math.isfinite(value) or value < 0:
-        raise UsageError(f"expected a limit that is finite and not negative, got {value}; it would switch the gate off")
+        raise UsageError(f"limit: expected a finite number of at least 0, got {value}, which would disable the gate")
     return value
 
 
-def _refuse_strangers(baseline: LatencyRecord, candidate: LatencyRecord) -> None:
+def _check_same(baseline: LatencyRecord, candidate: LatencyRecord) -> None:
     differing = [_difference(name, getattr(baseline, name), getattr(candidate, name)) for name in _SAME]
     differing.append(_difference("threads", baseline.latency.threads, candidate.latency.threads))
-    _refuse([*differing, *_machine_differences(baseline.machine, candidate.machine)])
+    _refuse_if_any([*differing, *_machine_differences(baseline.machine, candidate.machine)])
     if not baseline.latency.samples_ms or not candidate.latency.samples_ms:
-        raise BaselineError(f"a record without its samples cannot be compared; {_ADVICE}")
+        raise BaselineError(f"expected records with latency samples, got a record without them; {_ADVICE}")
     if min(baseline.latency.samples_ms) <= 0:
-        raise BaselineError(f"the baseline holds a latency that is not positive; {_ADVICE}")
+        raise BaselineError(
+            f"the baseline: expected positive latencies, got {min(baseline.latency.samples_ms)} ms; {_ADVICE}"
+        )
 
 
 def _doubt(was: Latency, now: Latency, bounds: Interval, max_regression: float, min_delta_ms: float) -> str | None:
     if (runs := min(was.runs, now.runs)) < _DECIDING_RUNS:
-        return f"inconclusive: {runs} runs prove nothing, {_DECIDING_RUNS} can: larger --runs, of the baseline, too"
+        return f"inconclusive: {runs} runs are too few, expected {_DECIDING_RUNS}: larger --runs, for the baseline, too"
     if bounds.high <= 1 + max_regression or was.p50_ms * (bounds.high - 1) <= min_delta_ms:
         return None
     reach = f"the bounds reach {bounds.high - 1:+.1%}, beyond the allowed {max_regression:+.1%}"
     return f"inconclusive: {reach}: more --runs or a quieter machine"
 
 
-def _refuse(differences: list[str]) -> None:
-    if told := [text for text in differences if text]:
-        raise BaselineError(f"the baseline must not be compared with: {'; '.join(told)}; {_ADVICE}")
+def _refuse_if_any(differences: list[str]) -> None:
+    if texts := [text for text in differences if text]:
+        raise BaselineError(f"the baseline is not comparable: {'; '.join(texts)}; {_ADVICE}")
 
 
 def _machine_differences(was: Machine, now: Machine) -> list[str]:

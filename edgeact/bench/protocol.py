@@ -1,4 +1,4 @@
-"""How a latency is taken: warm up, then time single runs until there are enough of them and enough time has passed."""
+"""Measure latencies: warm up, then time single runs until a minimum of runs and a minimum of time are reached."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["BenchPlan", "interleave", "measure_latency"]
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """When a measurement is warm and when it is done.
+    """The length of warm-up and timing.
 
-    Warm-up ends when both `warmup_runs` and `warmup_s` are reached, the timing when both `min_runs` and `min_s` are.
-    `max_s` ends either of them early, after the run under way; at least one run is always timed.
+    Warm-up ends when both `warmup_runs` and `warmup_s` are reached, timing when both `min_runs` and `min_s` are.
+    `max_s` ends each of them early, after the current run; at least one run is timed.
     """
 
     warmup_runs: int = 5
@@ -33,10 +33,12 @@ class BenchPlan:
 
     def __post_init__(self) -> None:
         if self.warmup_runs < 0 or self.min_runs < 1:
-            raise UsageError(f"expected warmup_runs >= 0 and min_runs >= 1, got {self.warmup_runs}, {self.min_runs}")
+            raise UsageError(
+                f"bench plan: expected warmup_runs >= 0 and min_runs >= 1, got {self.warmup_runs}, {self.min_runs}"
+            )
         seconds = (self.warmup_s, self.min_s, self.max_s)
         if not all(math.isfinite(value) and value >= 0 for value in seconds):
-            raise UsageError(f"expected finite warmup_s, min_s and max_s of at least 0, got {seconds}")
+            raise UsageError(f"bench plan: expected finite warmup_s, min_s and max_s of at least 0, got {seconds}")
 
 
 def measure_latency(
@@ -48,16 +50,16 @@ def measure_latency(
 ) -> Latency:
     """Time `run` call by call with `time.perf_counter_ns`; no outlier is removed.
 
-    The garbage collector runs before the timing and rests during it, as in `timeit`: its pauses belong to the heap
-    of the program around, not to the model. `on_progress(done_runs, expected_runs)` is called between timed runs,
-    at most four times a second. `threads` is what the session was opened with; it is only noted down.
-    Whatever `run` raises is passed on.
+    The garbage collector runs before the timing and is disabled during it, as in `timeit`: its pauses depend on the
+    heap of the surrounding program, not on the model. `on_progress(done_runs, expected_runs)` is called between timed
+    runs, at most four times per second. `threads`, the setting of the session, is only recorded. Exceptions of `run`
+    propagate.
     """
     plan = plan or BenchPlan()
     warmup_runs = _warm_up(run, plan)
     samples_ms: list[float] = []
     clock = time.perf_counter_ns
-    with _collector_at_rest():
+    with _collector_disabled():
         start = reported = time.perf_counter()
         while True:
             before = clock()
@@ -75,24 +77,25 @@ def measure_latency(
 
 
 def interleave(runs: Mapping[str, Callable[[], object]], rounds: int, *, warmup_runs: int = 3) -> dict[str, Latency]:
-    """Time several things in turns (A B C A B C ...), so that a drift of the machine meets all of them alike.
+    """Time several functions in turns (A B C A B C ...), so that drift of the machine affects all of them equally.
 
-    The ratio of two of these medians means something even on a busy machine, where the medians alone do not.
+    The ratio of two such medians is meaningful even on a busy machine, on which the medians alone are not.
+    Raises UsageError for less than 1 round.
     """
     if rounds < 1:
-        raise UsageError(f"expected at least 1 round, got {rounds}")
+        raise UsageError(f"rounds: expected at least 1, got {rounds}")
     for run in runs.values():
         for _ in range(warmup_runs):
             run()
     samples_ms: dict[str, list[float]] = {name: [] for name in runs}
     clock = time.perf_counter_ns
-    with _collector_at_rest():
+    with _collector_disabled():
         for _ in range(rounds):
             for name, run in runs.items():
                 before = clock()
                 run()
                 samples_ms[name].append((clock() - before) / 1e6)
-    return {name: summarize(taken, warmup_runs=warmup_runs, threads=None) for name, taken in samples_ms.items()}
+    return {name: summarize(samples, warmup_runs=warmup_runs, threads=None) for name, samples in samples_ms.items()}
 
 
 def _warm_up(run: Callable[[], object], plan: BenchPlan) -> int:
@@ -117,12 +120,12 @@ def _expected_runs(plan: BenchPlan, runs: int, elapsed_s: float) -> int:
 
 
 @contextlib.contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    was_on = gc.isenabled()
+def _collector_disabled() -> Iterator[None]:
+    was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()

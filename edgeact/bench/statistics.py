@@ -1,6 +1,7 @@
-"""What may be said about a latency from a number of runs, and nothing more.
+"""Statistics of latencies: percentiles, confidence intervals of medians and of their ratios.
 
-Percentiles are nearest-rank: the smallest observed value with at least that share of the runs at or under it.
+Percentiles are nearest-rank: the smallest observed value with at least that fraction of the runs at or below it.
+Only numpy is needed, because devices without scipy measure, too.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from edgeact.records import Interval, Latency
 
 __all__ = ["P90_MIN_RUNS", "P99_MIN_RUNS", "median_interval", "median_ratio", "summarize"]
 
-# The early-stopping floors of MLPerf Inference (github.com/mlcommons/inference_policies, "Early Stopping"): from
-# this many runs on, the second slowest one bounds the percentile from above with 99 % confidence.
+# The minimum numbers of runs of MLPerf Inference (github.com/mlcommons/inference_policies, "Early Stopping"): from
+# these on, the second slowest run is an upper bound of the percentile with 99 % confidence.
 P90_MIN_RUNS = 64
 P99_MIN_RUNS = 662
 
@@ -27,9 +28,9 @@ Samples = npt.NDArray[np.float64]
 
 
 def summarize(samples_ms: Sequence[float], *, warmup_runs: int, threads: int | None) -> Latency:
-    """The latency record of `samples_ms` in the order they were taken; every sample counts.
+    """Summarize `samples_ms`, in the order of measurement; no sample is removed.
 
-    `threads` is what the session was opened with and is only noted down. Raises ValueError without samples.
+    `threads`, the setting of the session, is only recorded. Raises ValueError if there are no samples.
     """
     if not samples_ms:
         raise ValueError("expected at least one latency sample, got none")
@@ -40,7 +41,7 @@ def summarize(samples_ms: Sequence[float], *, warmup_runs: int, threads: int | N
         runs=runs,
         warmup_runs=warmup_runs,
         threads=threads,
-        # the mean of equal numbers can round to just outside of them
+        # the mean of equal numbers can be rounded to just outside their range
         mean_ms=min(max(float(samples.mean()), float(samples.min())), float(samples.max())),
         min_ms=float(samples.min()),
         max_ms=float(samples.max()),
@@ -53,10 +54,10 @@ def summarize(samples_ms: Sequence[float], *, warmup_runs: int, threads: int | N
 
 
 def median_interval(samples: Sequence[float]) -> Interval:
-    """Two-sided 95 % interval of the median, between two of the samples; no shape of distribution is assumed.
+    """Return the two-sided 95 % confidence interval of the median, from order statistics of independent samples.
 
-    Exact binomial up to 1000 samples, normal approximation of the same binomial beyond. Fewer than six samples
-    cannot give 95 %: their whole range is returned. The samples count as independent.
+    The ranks are those of the binomial distribution, exact up to 1000 samples, by its normal approximation beyond; no
+    distribution of the samples is assumed. Fewer than six samples cannot reach 95 %: their range is returned.
     """
     ordered = sorted(samples)
     rank = _lower_rank(len(ordered))
@@ -64,11 +65,11 @@ def median_interval(samples: Sequence[float]) -> Interval:
 
 
 def median_ratio(baseline: Sequence[float], candidate: Sequence[float], *, seed: int = 0) -> Interval:
-    """95 % one-sided bounds, below and above, of median(candidate) / median(baseline).
+    """Return one-sided 95 % bounds, lower and upper, of median(candidate) / median(baseline).
 
-    A moving-block bootstrap with blocks of sqrt(n) successive runs: latencies come in slow and fast spells (clocks,
-    neighbours), so runs that follow each other are not independent, and shuffling single runs would promise
-    more certainty than there is. The same samples and seed give the same bounds.
+    A moving-block bootstrap with blocks of sqrt(n) successive runs: successive latencies are correlated (clocks, other
+    processes), so that resampling single runs would give bounds that are too narrow. The same samples and seed give the
+    same bounds.
     """
     generator = np.random.default_rng(seed)
     slow, fast = (_resampled_medians(np.asarray(side), generator) for side in (candidate, baseline))
@@ -77,10 +78,10 @@ def median_ratio(baseline: Sequence[float], candidate: Sequence[float], *, seed:
 
 
 def _lower_rank(count: int) -> int:
-    """Largest rank r, from 1, such that at most 2.5 % of the time r or more samples lie above the median's place."""
+    """Return the largest rank r >= 1 such that fewer than r samples lie below the median with probability <= 2.5 %."""
     if count > _EXACT_RUNS:
         return max(1, math.floor((count - 1.959964 * math.sqrt(count)) / 2))
-    tail, rank = 1, 0  # tail: number of the 2**count coin rows with at most `rank` heads
+    tail, rank = 1, 0  # tail: number of the 2**count sequences of coin tosses with at most `rank` heads
     while 40 * tail <= 2**count:
         rank += 1
         tail += math.comb(count, rank)
@@ -92,7 +93,7 @@ def _resampled_medians(samples: Samples, generator: np.random.Generator) -> Samp
     blocks = math.ceil(samples.size / block)
     offsets = np.arange(block)
     medians = np.empty(_RESAMPLES)
-    for index in range(_RESAMPLES):  # one at a time: all at once would take gigabytes for a long record
+    for index in range(_RESAMPLES):  # one at a time: all resamples of a long record take gigabytes
         starts = generator.integers(0, samples.size - block + 1, size=(blocks, 1))
         medians[index] = np.median(samples[(starts + offsets).ravel()[: samples.size]])
     return medians

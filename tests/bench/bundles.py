@@ -1,4 +1,4 @@
-"""A tiny bundle that ONNX Runtime really opens, with a golden clip where wanted."""
+"""Make a tiny bundle with a golden clip, which ONNX Runtime opens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.runtime.making import CLIP, LABELS, coloured, make_bundle
 
 
 def make_golden_bundle(path: Path) -> Bundle:
-    """The runtime's tiny bundle with a golden clip of green frames, true label 'green'."""
+    """Write the tiny bundle of the runtime tests with a golden clip of green frames, true label 'green'."""
     bundle = make_bundle(path)
     video = path.with_suffix(".mp4")
     write_video(video, coloured(1), CLIP.fps)

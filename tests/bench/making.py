@@ -1,4 +1,4 @@
-"""Records as `edgeact bench` writes them, with latencies drawn from a model of a real machine's."""
+"""Make records as `edgeact bench` writes them, with latencies drawn from a model of a real machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgeact.records import LatencyRecord, Machine
 
 
 def noisy_latencies_ms(p50_ms: float, runs: int, seed: int, noise: float = 0.03) -> list[float]:
-    """Latencies with slow and fast spells (an AR(1) walk) and a tail of rare slow runs, median near `p50_ms`."""
+    """Draw correlated latencies (an AR(1) process) with a tail of rare slow runs, median near `p50_ms`."""
     generator = np.random.default_rng(seed)
     level, samples = 0.0, []
     for _ in range(runs):
@@ -22,7 +22,7 @@ def noisy_latencies_ms(p50_ms: float, runs: int, seed: int, noise: float = 0.03)
 def make_record(
     p50_ms: float = 10.0, *, runs: int = 200, seed: int = 0, threads: int = 2, **changes: object
 ) -> LatencyRecord:
-    """A latency record; `changes` replace fields of the record or of its machine."""
+    """Make a latency record; `changes` replace fields of the record or of its machine."""
     machine = Machine(
         processor="Test CPU",
         architecture="x86_64",

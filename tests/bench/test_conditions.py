@@ -15,7 +15,7 @@ def _write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def test_sensors_are_read_in_their_units(tmp_path: Path) -> None:
+def test_take_sensors_converts_units(tmp_path: Path) -> None:
     cpu = "sys/devices/system/cpu"
     root = _write(
         tmp_path,
@@ -34,19 +34,19 @@ def test_sensors_are_read_in_their_units(tmp_path: Path) -> None:
     assert take_sensors(root) == expected
 
 
-def test_a_machine_without_sensors_gives_none(tmp_path: Path) -> None:
+def test_take_sensors_of_a_machine_without_sensors_is_empty(tmp_path: Path) -> None:
     assert take_sensors(tmp_path) == Sensors()
     assert notable_changes(Sensors(), Sensors()) == ()
 
 
-def test_this_machine_can_be_asked() -> None:
+def test_take_sensors_of_this_machine() -> None:
     assert isinstance(take_sensors(), Sensors)
 
 
-@pytest.mark.parametrize(("after_mhz", "is_told"), [(3000, False), (2941, False), (2939, True), (3061, True)])
-def test_a_clock_that_moved_by_more_than_two_percent_is_told(after_mhz: float, is_told: bool) -> None:
+@pytest.mark.parametrize(("after_mhz", "is_noted"), [(3000, False), (2941, False), (2939, True), (3061, True)])
+def test_notable_changes_names_a_clock_that_changed_by_more_than_two_percent(after_mhz: float, is_noted: bool) -> None:
     notes = notable_changes(Sensors(cpu_clock_mhz=3000), Sensors(cpu_clock_mhz=after_mhz))
-    assert bool(notes) == is_told
+    assert bool(notes) == is_noted
     assert all(f"from 3000 to {after_mhz} MHz" in note for note in notes)
 
 
@@ -57,10 +57,10 @@ def test_a_clock_that_moved_by_more_than_two_percent_is_told(after_mhz: float, i
         (Sensors(is_throttling=False), Sensors(is_throttling=True)),
     ],
 )
-def test_throttling_is_told(before: Sensors, after: Sensors) -> None:
+def test_notable_changes_names_throttling(before: Sensors, after: Sensors) -> None:
     (note,) = notable_changes(before, after)
     assert "throttled" in note
 
 
-def test_a_count_that_stands_still_is_not_told() -> None:
+def test_notable_changes_ignores_a_constant_count_of_throttle_events() -> None:
     assert notable_changes(Sensors(throttle_events=4), Sensors(throttle_events=4, is_throttling=False)) == ()

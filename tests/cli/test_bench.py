@@ -118,16 +118,16 @@ def test_a_pass_that_proves_nothing_is_told(
     )
     captured = capsys.readouterr()
     told = json.loads(captured.out)["comparison"]["inconclusive"]
-    assert told.startswith("inconclusive: 5 runs prove nothing")
+    assert told.startswith("inconclusive: 5 runs are too few")
     assert f"warning: {told}" in captured.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("--max-regression", "nan"), 2, "switch the gate off"),
-        (("--max-regression", "-5%"), 2, "switch the gate off"),
-        (("--max-regression", "much"), 2, "expected a limit"),
+        (("--max-regression", "nan"), 2, "disable the gate"),
+        (("--max-regression", "-5%"), 2, "disable the gate"),
+        (("--max-regression", "much"), 2, "limit: expected"),
         (("--junit", "x.xml"), 2, "give --baseline FILE"),
         (("--runs", "0"), 2, "expected 1 or more"),
         (("--threads", "0"), 2, "Invalid value for '--threads'"),
