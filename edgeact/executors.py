@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from edgeact.errors import DeviceError, UsageError
 from edgeact.extras import require
 
-__all__ = ["LOCAL", "TIMING", "Executors", "SerialExecutor", "open_executors"]
+__all__ = ["LOCAL", "TIMING", "Executors", "SerialExecutor", "open_executors", "workers_died"]
 
 _Result = TypeVar("_Result")
 
@@ -74,6 +75,12 @@ def open_executors(spec: str = LOCAL, *, timing: bool = False) -> Iterator[Execu
         ) from error
     with client:
         yield _of_cluster(client, spec, timing)
+
+
+def workers_died(error: BaseException) -> bool:
+    """Return whether a task failed because it killed the workers of a Dask cluster, several in a row."""
+    distributed = sys.modules.get("distributed")  # not a dependency here: loaded if a cluster is in use
+    return distributed is not None and isinstance(error, distributed.KilledWorker)
 
 
 def _of_cluster(client: Any, spec: str, timing: bool) -> Executors:

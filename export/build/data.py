@@ -1,4 +1,4 @@
-"""The videos an export works with: clips to calibrate on, clips to compare on, videos to measure accuracy on."""
+"""Data of a build: clips for calibration, clips for parity, videos for accuracy."""
 
 from __future__ import annotations
 
@@ -26,43 +26,42 @@ __all__ = [
     "DataPlan",
     "ExportData",
     "ExportSplit",
-    "evaluation_digest",
     "gather",
     "gather_calibration",
     "split_for_export",
 ]
 
-# Rendered into the user's cache on first use; its persons are split as those of the shipped weights' training were.
+# Rendered into the user's cache on first use; persons are split as in the training of the shipped weights.
 DEFAULT_DATA = "stick-actions?train=192&val=24&test=480&seed=0"
 RANDOM_DATA = "random"
 _PARITY_CLIPS = 24
-_CARVED = 3  # one group of so many calibrates where a data set has one split only
+_CARVED = 3  # one group in three calibrates if a data set has only one split
 
 
 @dataclass(frozen=True)
 class DataPlan:
-    """Which data set, how much of it, and how ranges are taken from it."""
+    """Data set, amounts, and the calibration method."""
 
     spec: str | None
-    """None: the project's own stick-actions; 'random': random clips to calibrate on, the rest from stick-actions."""
+    """Data set; None: the project's stick-actions; 'random': random calibration clips, the rest from stick-actions."""
     calibration_clips: int = 64
     evaluation_videos: int = 240
     accept_poor: bool = False
-    """Go on with random clips, or with too few."""
+    """Whether to continue with random clips, or with too few."""
     seed: int = 0
     method: MethodName = "minmax"
 
 
 @dataclass(frozen=True)
 class ExportData:
-    """What the plan came to; no video, and no group of videos, serves both calibration and evaluation."""
+    """The data of a plan; no video and no group of videos is in both calibration and evaluation."""
 
     calibration: ClipSample
     provenance: Calibration
     parity: ClipSample
     evaluation: tuple[VideoItem, ...]
     labels: tuple[str, ...]
-    """What the items' label numbers mean: the model's labels, or the data set's own where those are unknown to it."""
+    """Labels of the items' label numbers: the model's, or the data set's if the data set lacks the model's."""
     source: DataSource | None
     """None: the labels are not the model's, so accuracy cannot be measured."""
     note: str | None = None
@@ -71,7 +70,7 @@ class ExportData:
 
 @dataclass(frozen=True)
 class ExportSplit:
-    """Items to calibrate on and to evaluate on, with what to call them."""
+    """Items for calibration and for evaluation, and the names of these parts."""
 
     calibration: tuple[VideoItem, ...]
     calibration_name: str
@@ -80,9 +79,9 @@ class ExportSplit:
 
 
 def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnStep | None = None) -> ExportData:
-    """Load, sample and split the data; `on_step(title, done, total)` tells what is made and read.
+    """Load, split and sample the data; `on_step(title, done, total)` reports progress.
 
-    Raises DatasetError or CalibrationError naming what is missing.
+    Raises DatasetError or CalibrationError, naming what is missing.
     """
     if plan.spec == RANDOM_DATA:
         return _random(plan, labels, clip, on_step)
@@ -101,26 +100,20 @@ def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSte
 def gather_calibration(
     plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnStep | None = None
 ) -> tuple[ClipSample, Calibration, tuple[str, ...]]:
-    """The calibration clips that `gather` would find and their provenance alone, and the labels of their data set."""
+    """Return only the calibration clips of `gather`, their provenance and the labels of their data set."""
     if plan.spec == RANDOM_DATA:
         return *_random_calibration(plan, clip), tuple(labels)
     loaded = _load(plan, labels, on_step)
     return *_calibration(loaded, plan, clip, on_step), loaded.dataset.labels
 
 
-def evaluation_digest(plan: DataPlan, labels: Sequence[str]) -> str:
-    """Of the videos that `gather` would count accuracy on; empty where the labels are not the model's."""
-    loaded = _load(plan, labels, None)
-    return "" if loaded.foreign else _digest(loaded.dataset, _chosen(loaded.split, plan))
-
-
 @dataclass(frozen=True)
 class _Loaded:
     dataset: Dataset
-    """In the model's labels, where it has them."""
+    """With the model's labels, if the data set has them."""
     split: ExportSplit
     foreign: str | None
-    """Why its labels are not the model's; None where they are."""
+    """Why its labels are not the model's; None if they are."""
 
 
 def _chosen(split: ExportSplit, plan: DataPlan) -> tuple[VideoItem, ...]:
@@ -157,7 +150,7 @@ def _calibration(
 
 
 def split_for_export(dataset: Dataset) -> ExportSplit:
-    """'train' to calibrate on and 'test', else 'val', to evaluate on; a lone split is carved by whole groups."""
+    """Return 'train' for calibration and 'test', otherwise 'val', for evaluation; divide a lone split by groups."""
     there = [name for name in ("train", "val", "test") if dataset.splits.get(name)]
     if len(there) > 1:
         first, last = there[0], there[-1]
@@ -180,7 +173,7 @@ def split_for_export(dataset: Dataset) -> ExportSplit:
 
 
 def _untested(dataset: Dataset, split: ExportSplit) -> str | None:
-    """Which classes of the data set have no video to measure accuracy on; None where all have."""
+    """Return a note of the classes without a video to measure accuracy on; None if there is none."""
     there = {item.label for items in dataset.splits.values() for item in items}
     missing = sorted(there - {item.label for item in split.evaluation})
     if not missing:

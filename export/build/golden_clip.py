@@ -1,4 +1,4 @@
-"""The golden clip: one short video with what every stage makes of it, so that a device can find where it differs."""
+"""The golden clip: a short video with the result of each stage, so that a device can find where it differs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ _LARGEST_SIDE = 320
 
 
 def make_golden(module: nn.Module, clip: ClipSpec, item: VideoItem, label: str | None) -> tuple[Golden, bytes]:
-    """The first clip of a video as an mp4 of its own, decoded again, preprocessed and run through PyTorch FP32.
+    """Return the golden record of the first clip of a video, and the clip as mp4.
 
-    Frames larger than 320 pixels are cut to their centre, so that the bundle stays small.
-    Raises VideoError where the video cannot be read.
+    The clip is decoded again, preprocessed and run through PyTorch FP32.
+
+    Frames larger than 320 pixels are cropped to their center, so that the bundle stays small.
+    Raises VideoError if the video cannot be read.
     """
     (frames,) = read_clips(item.path, clip, (0.0,))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        write_video(path, list(_centre(frames)), max(clip.fps, 1.0))
+        write_video(path, list(_center(frames)), max(clip.fps, 1.0))
         data = path.read_bytes()
         (decoded,) = read_clips(path, clip, (0.0,))
     inputs = preprocess(decoded, clip)
@@ -49,12 +51,12 @@ def make_golden(module: nn.Module, clip: ClipSpec, item: VideoItem, label: str |
     return golden, data
 
 
-def _centre(frames: np.ndarray) -> np.ndarray:
+def _center(frames: np.ndarray) -> np.ndarray:
     height, width = (min(side, _LARGEST_SIDE) // 2 * 2 for side in frames.shape[1:3])
     top, left = (frames.shape[1] - height) // 2, (frames.shape[2] - width) // 2
     return frames[:, top : top + height, left : left + width]
 
 
 def _short(value: float) -> float:
-    """Six decimals: enough to compare by, and the same text wherever the last bit of a sum may differ."""
+    """Round to six decimals: enough to compare, and the same text if the last bit of a sum differs."""
     return round(float(value), 6)

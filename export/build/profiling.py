@@ -1,4 +1,4 @@
-"""What a library does with a graph on this CPU, node by node, by its own profiler."""
+"""Latency of a graph's nodes on this CPU, by the profiler of the library that runs it."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _RUNS = 5
 
 @dataclass(frozen=True)
 class NodeTime:
-    """One node of what a library has compiled."""
+    """A node of a compiled graph."""
 
     name: str
     kind: str
-    """Of operation, by the library's name: 'Convolution', 'QLinearConv', 'Reorder'."""
+    """Operator by the library's name, e.g. 'Convolution', 'QLinearConv', 'Reorder'."""
     precision: str
-    """That it computes in: 'i8', 'bf16', 'f32'; empty where the library does not say."""
+    """Precision of the computation: 'i8', 'bf16', 'f32'; empty if the library does not report it."""
     ms: float
 
 
 def profile_nodes(candidate: Candidate, clip: Clip, threads: int) -> list[NodeTime]:
-    """Median times of the nodes that run; empty where the candidate's library has no profiler."""
+    """Return the median latencies of the nodes that run; empty if the candidate's backend has no profiler."""
     profiler = _PROFILERS.get(str(candidate.checked_by))
     return profiler(candidate, clip, threads) if profiler else []
 
 
 def openvino_request(graph: bytes, weights: bytes, precision: Precision, threads: int) -> Any:
-    """An infer request that keeps its `profiling_info`, set up as the backend sets it up."""
+    """Return an OpenVINO infer request that records `profiling_info`, configured like the backend's."""
     core = require("openvino", "export").Core()
     settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
     settings["INFERENCE_NUM_THREADS"] = threads
@@ -55,7 +55,7 @@ def openvino_request(graph: bytes, weights: bytes, precision: Precision, threads
 
 
 def median_times(infos: Iterable[Any]) -> list[NodeTime]:
-    """Of OpenVINO's profiles of several runs."""
+    """Return the median latency of each node over OpenVINO's profiles of several runs."""
     times: dict[str, list[float]] = defaultdict(list)
     last: dict[str, Any] = {}
     for info in infos:
@@ -97,7 +97,7 @@ def _onnxruntime(candidate: Candidate, clip: Clip, threads: int) -> list[NodeTim
 
 
 def _kind(facts: Mapping[str, Any]) -> tuple[str, str]:
-    """Operation and precision, the first input's: ONNX Runtime says 'float', 'uint8'."""
+    """Return operator and precision of an ONNX Runtime event; the precision is the first input's type."""
     inputs = facts.get("input_type_shape") or [{}]
     first = next(iter(inputs[0]), "")
     return str(facts["op_name"]), {"float": "f32", "uint8": "u8", "int8": "i8"}.get(first, first)

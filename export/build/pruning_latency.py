@@ -1,7 +1,7 @@
-"""What a plan gains in time, layer by layer: measured where the target is at hand, else estimated and called so.
+"""Latency gain of a pruning plan by layer: measured if the target is at hand, otherwise estimated and marked as such.
 
-Multiply-accumulates do not tell: a layer of half the channels takes half the time only where its kernels like the
-width, and copies, splits and sums take what they take.
+Multiply-accumulates do not predict it: a layer with half the channels takes half the time only if its kernels suit the
+width, and copies, splits and additions do not shrink with the products.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _PRECISION: Precision = "fp16"  # of the artifact whose settings are taken: a CP
 def plan_latency(
     module: nn.Module, plan: PruningPlan, clip: ClipSpec, profile: DeviceProfile, on_step: OnStep | None = None
 ) -> PlanLatency | None:
-    """Before and after `plan` on the target: measured on a CPU at hand, else estimated from the profile's peak rates.
+    """Return the latency before and after `plan` on the target: measured on a CPU at hand, otherwise estimated.
 
-    `module` is only looked at. None where the profile does not have the rates. ConversionError where the model does
-    not become a graph; `on_step(title, done, total)` is not called while something is timed.
+    `module` is not changed. None if the profile lacks the peak rates. Raises ConversionError if the module cannot be
+    converted. `on_step(title, done, total)` is not called while a clip is timed.
     """
     if profile.family == "cpu" and is_at_hand(profile):
         return measured_latency(module, plan, clip, on_step)
@@ -52,7 +52,7 @@ def plan_latency(
 
 
 def estimated_latency(plan: PruningPlan, profile: DeviceProfile) -> PlanLatency | None:
-    """The roofline of every layer and of the whole, in the lowest precision the device has; never measured."""
+    """Return the roofline of each layer and of the network, in the lowest precision of the device; never measured."""
     precision: Precision = "int8" if profile.supports_int8 else "fp16" if profile.fp16_tflops_dense else "fp32"
 
     def estimate(macs: tuple[int, int], moved: tuple[int, int]) -> tuple[float, float] | None:
@@ -74,7 +74,7 @@ def estimated_latency(plan: PruningPlan, profile: DeviceProfile) -> PlanLatency 
 def measured_latency(
     module: nn.Module, plan: PruningPlan, clip: ClipSpec, on_step: OnStep | None = None, threads: int | None = None
 ) -> PlanLatency:
-    """OpenVINO's profile of both float graphs, and both networks timed in turns without profiling.
+    """Return OpenVINO's profile of both float graphs, and the latency of both networks timed in turns.
 
     `threads` None: as many as PyTorch uses here.
     """
@@ -108,14 +108,14 @@ def measured_latency(
 @dataclass(frozen=True)
 class _Profile:
     layers: Mapping[str, float]
-    """Milliseconds of a layer with whatever the library fused into it."""
+    """Latency of a layer including what the library fused into it, ms."""
     total: float
     precisions: frozenset[str]
-    """That convolutions and products were computed in."""
+    """Precision that convolutions and matrix products were computed in."""
 
 
 def _profiled(graphs: Sequence[onnx.ModelProto], clip: np.ndarray, threads: int) -> list[_Profile]:
-    """Medians over several runs, in turns, of what every node of the compiled graphs takes."""
+    """Return the median latency of each node of the compiled graphs over several runs, taken in turns."""
     requests = [openvino_request(graph.SerializeToString(), b"", _PRECISION, threads) for graph in graphs]
     taken: list[list[Any]] = [[] for _ in graphs]
     for run in range(_WARMUP_RUNS + _PROFILED_RUNS):
@@ -137,7 +137,7 @@ def _profile(owners: Mapping[str, str], infos: Sequence[Any]) -> _Profile:
 
 
 def _owners(graph: onnx.ModelProto) -> dict[str, str]:
-    """Node name, and what it gives, -> the layer whose weight it multiplies with."""
+    """Return the layer whose weight a node multiplies with, by the names of the node and of its output."""
     owners: dict[str, str] = {}
     for node in graph.graph.node:
         layer, _, kind = (node.input[1] if len(node.input) > 1 else "").rpartition(".")

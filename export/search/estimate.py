@@ -1,4 +1,4 @@
-"""What a configuration would take on a board that is not at hand: an estimate, and called one wherever it is shown."""
+"""Latency estimate of a configuration on a target that is not at hand; always shown as an estimate."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 def estimate_ms(
     module: nn.Module, input_shape: Sequence[int], profile: DeviceProfile, precision_of: Callable[[str], Precision]
 ) -> float:
-    """The sum of the rooflines of all layers, each in the precision of its name, and of what is in no layer, as fp16.
+    """Return the sum of the rooflines of all layers, each in its precision, in ms.
 
-    Layers that share weights or run into each other are not looked at, nor what a kernel makes of a width.
-    UsageError where the profile does not have the peak rates.
+    Operations outside layers count as FP16. Ignores fusion, weight sharing and width-dependent kernel efficiency.
+    Raises UsageError if the profile lacks the peak rates.
     """
     cost = measure_cost(module, input_shape)
     rest = cost.macs - sum(layer.macs for layer in cost.layers)

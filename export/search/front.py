@@ -1,4 +1,4 @@
-"""The front of a search: what no other configuration beats in both latency and accuracy, and how it meets budgets."""
+"""Pareto front of a search over latency and accuracy drop, and how it meets the budgets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["fastest_within", "front_of", "shortfall"]
 
 
 def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (to be made small, both) that no other one is better than or equal to in both.
+    """Return the indices of the points on the Pareto front; both coordinates are minimized.
 
-    By the first number upwards, and so by the second downwards. Of equal points the first stands for all.
+    The order is ascending in the first coordinate and so descending in the second. Of equal points the first is kept.
     """
     best: list[int] = []
     for index in sorted(range(len(points)), key=lambda index: (*points[index], index)):
@@ -23,37 +23,37 @@ def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def fastest_within(front: Sequence[SearchTrial]) -> SearchTrial | None:
-    """The first of a front that keeps both budgets."""
+    """Return the fastest trial of a front within both budgets; None if there is none."""
     return next((trial for trial in front if trial.within_budgets), None)
 
 
 def shortfall(front: Sequence[SearchTrial], max_ms: float | None, max_drop_points: float) -> str:
-    """How close the front came to budgets that none of it keeps, and what would keep each of them."""
+    """Describe how close a front comes to budgets that none of its trials meets, and which budgets would be met."""
     known = [(trial, trial.latency_ms, trial.drop.drop_points) for trial in front if trial.latency_ms and trial.drop]
     if not known:
-        return "no trial could be measured; the record tells why each of them failed"
-    told = []
+        return "no trial could be measured; the record has the reason of each failure"
+    texts = []
     accurate = [(trial, ms) for trial, ms, drop in known if drop <= max_drop_points]
     if accurate and max_ms is not None:
-        trial, ms = min(accurate, key=lambda one: one[1])
-        told.append(
+        trial, ms = min(accurate, key=lambda entry: entry[1])
+        texts.append(
             f"within --max-drop {max_drop_points:g} the fastest is trial {trial.number} with {ms:.3g} ms, "
-            f"{ms / max_ms:.2f} times the budget: --max-ms {_above(ms)} would be kept"
+            f"{ms / max_ms:.2f} times the budget: --max-ms {_above(ms)} would be met"
         )
     fast = [(trial, drop) for trial, ms, drop in known if max_ms is None or ms <= max_ms]
     if fast:
-        trial, drop = min(fast, key=lambda one: one[1])
-        limit = "of all" if max_ms is None else f"within --max-ms {max_ms:g}"
-        told.append(
+        trial, drop = min(fast, key=lambda entry: entry[1])
+        limit = "of all trials" if max_ms is None else f"within --max-ms {max_ms:g}"
+        texts.append(
             f"{limit} the most accurate is trial {trial.number}, which loses {drop:.2f} points: "
-            f"--max-drop {_above(drop)} would be kept"
+            f"--max-drop {_above(drop)} would be met"
         )
     if not fast and max_ms is not None:
-        trial, ms, drop = min(known, key=lambda one: one[1])
-        told.append(f"the fastest of all is trial {trial.number} with {ms:.3g} ms, at {drop:.2f} points")
-    return "; ".join(told)
+        trial, ms, drop = min(known, key=lambda entry: entry[1])
+        texts.append(f"the fastest trial of all is {trial.number} with {ms:.3g} ms, at {drop:.2f} points")
+    return "; ".join(texts)
 
 
 def _above(value: float) -> str:
-    """A budget that `value` keeps, to two decimals."""
+    """Return the smallest budget of two decimals that `value` meets."""
     return f"{math.ceil(100 * value) / 100:g}"

@@ -1,16 +1,18 @@
-"""Locks between processes that the kernel gives back when their holder dies, however it dies.
+"""Locks between processes; the kernel releases them when their holder dies, also by `kill -9`.
 
-`flock` and no lock file with a process number in it: after `kill -9` nothing is left to find out about or to clean up.
+`filelock.FileLock` is flock underneath and `filelock.ReadWriteLock` uses SQLite's file locks: a kill leaves nothing to
+detect or to clean up.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, ReadWriteLock, Timeout
 
 from edgeact.errors import StorageError
 
@@ -18,48 +20,35 @@ __all__ = ["MachineLock", "is_held", "locked"]
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of `path`, alone or with others who share it; waits as long as it takes.
+def locked(path: Path) -> Iterator[None]:
+    """Hold the exclusive lock of `path`; wait as long as it takes.
 
-    The file is made where it is not there and stays. StorageError where it cannot be.
+    The file is created if it does not exist. Raises StorageError if it cannot be.
     """
-    descriptor = _open(path)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        with _storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(path))
         yield
-    finally:
-        os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody who is alive holds the lock of `path`; a file that is not there is held by nobody."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    """Whether a live process holds the exclusive lock of `path`; False if the file does not exist."""
+    if not path.exists():
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
         return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _open(path: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StorageError(f"cannot lock '{path}': {error.strerror or error}; choose another place") from error
 
 
 class MachineLock:
-    """Who works on this machine and who times on it: many may work at once, who times is alone.
+    """Shared lock to work on this machine, exclusive lock to time on it.
 
-    One that waits to time goes before those who come to work, or a busy machine would never be timed on. The lock is
-    one of this user's and of this machine's memory: network drives, which several machines share, hold none of it.
-    It lies in the folder for temporary files: processes with another TMPDIR do not see it.
+    A process that waits to time goes before those that come to work, or a busy machine would never be timed on. The
+    lock lies in the folder for temporary files and so belongs to this user and this machine: network drives, which
+    machines share, do not hold it, and processes with another TMPDIR do not see it.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -67,17 +56,25 @@ class MachineLock:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """While it lasts nobody times here."""
-        with locked(self._queue):  # left at once: it only keeps the order
+        """Work: no process times on this machine until the block ends."""
+        with locked(self._queue):  # released at once: it only keeps the order
             pass
-        with locked(self._machine, shared=True):
+        with contextlib.ExitStack() as held:
+            with _storing(self._machine):
+                held.enter_context(self._read_write().read_lock())
             yield
 
     @contextlib.contextmanager
     def timing(self) -> Iterator[None]:
-        """While it lasts nobody else works or times here; returns when all others are through."""
-        with locked(self._queue), locked(self._machine):
+        """Time: no other process or thread works or times on this machine until the block ends."""
+        with locked(self._queue), contextlib.ExitStack() as held:
+            with _storing(self._machine):
+                held.enter_context(self._read_write().write_lock())
             yield
+
+    def _read_write(self) -> ReadWriteLock:
+        """Return an instance of its own for each holder: one instance does not make threads wait for each other."""
+        return ReadWriteLock(self._machine, is_singleton=False)
 
     @property
     def _queue(self) -> Path:
@@ -85,4 +82,14 @@ class MachineLock:
 
     @property
     def _machine(self) -> Path:
-        return self._folder / "machine.lock"
+        return self._folder / "machine.db"
+
+
+@contextlib.contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot lock '{path}': {error.strerror or error}; expected a folder on a local drive that is writable"
+        ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from edgeact.calibration.datasets import LOADING_STEP, absolute_spec, load_dataset
 from edgeact.devices import load_profile, probe_machine
 from edgeact.errors import DatasetError, DeviceError, EdgeactError, UsageError
-from edgeact.executors import Executors
+from edgeact.executors import Executors, workers_died
 from edgeact.export.build import Build, Recipe
 from edgeact.export.build.data import DEFAULT_DATA
 from edgeact.export.quantize.qdq import check_clips
@@ -83,7 +83,7 @@ def search(request: SearchRequest, executors: Executors, callbacks: Callbacks | 
     target, clips = base.inputs.profile.id, [clip.name for clip in space.clips]
     binding = {**shared.model_dump(mode="json", exclude={"weights"}), "target": target, "clips": clips}
     with open_study(request.study, binding, space) as study:
-        reference = tuple(study.note("reference", lambda: _reference(base.recipe, callbacks)))
+        reference = tuple(map(bool, study.note("reference", lambda: _reference(base.recipe, callbacks))))
         judge = Judge(shared, space, base, reference, request.budgets, request.trials)
         run = _Run(request, target, study, judge, callbacks)
         if base.can_time and executors.is_local:
@@ -261,7 +261,7 @@ def _result(future: _Future) -> Prepared | Outcome:
         raise DeviceError(
             f"the executor broke down ({type(error).__name__}); finished trials are kept: start the search again"
         ) from error
-    except Exception as error:  # Dask's, which is no dependency here, has no base to know it by
-        if type(error).__name__ != "KilledWorker":
+    except Exception as error:
+        if not workers_died(error):
             raise
-        return Outcome(failure=f"the workers that ran it died, several in a row: {error}")
+        return Outcome(failure=f"the workers that ran the trial died, several in a row: {error}")

@@ -1,9 +1,9 @@
-"""The study on disk: which configurations were asked for, what came of them, and whose search it is.
+"""The study on disk: asked configurations, their outcomes, and the search that the file belongs to.
 
-SQLite, by Optuna's own storage: a write is there whole or not at all whenever the process is killed, and the kernel
-gives its locks back. A trial under way belongs to the process that holds its owner's lock; where nobody does, that
-process is dead, and the trial is asked for again. So nothing waits for a time-out, and nobody who is merely slow loses
-his trials. The file must lie on a local drive; other machines take part through an executor.
+The file is SQLite, by Optuna's own storage: a write is complete or absent whenever the process is killed, and the
+kernel releases its locks. A running trial belongs to the process that holds its owner's lock; if no process holds the
+lock, the owner is dead and the trial is asked for again. So nothing waits for a time-out, and a slow process loses no
+trials. The file must lie on a local drive; other machines take part through an executor.
 """
 
 from __future__ import annotations
@@ -12,18 +12,24 @@ import contextlib
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import JsonValue
 
 from edgeact.errors import StorageError, UsageError
 from edgeact.export.search.locks import is_held, locked
 from edgeact.export.search.outcome import Outcome
 from edgeact.export.search.space import RATIO_STEP, Params, Space
 from edgeact.extras import require
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
 
 __all__ = ["Asked", "Binding", "Budgets", "Study", "open_study"]
 
@@ -34,8 +40,8 @@ _SQLITE = b"SQLite format 3\0"
 _DRAWS = 200
 _OBJECTIVES = ("minimize", "minimize")  # latency, drop
 
-Binding = Mapping[str, Any]
-"""What a study belongs to, as JSON: a file of which any of it differs is not continued."""
+Binding = Mapping[str, JsonValue]
+"""Identity of the search that a study belongs to, as JSON; a file with another binding is not continued."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +54,26 @@ class Asked:
 
 @dataclass(frozen=True)
 class Budgets:
-    """What a configuration may cost; None: whatever it takes."""
+    """Latency budget and accuracy budget of a search."""
 
     max_ms: float | None = None
+    """Latency budget of one clip, ms; None: no limit."""
     max_drop_points: float = 1.0
+    """Accuracy budget: largest accuracy drop, points of top-1."""
 
     def excess(self, outcome: Outcome) -> tuple[float, float]:
-        """What share of its budget the latency, and how many points the drop, is too much; 0 or less: within."""
+        """Return by which share of its budget the latency, and by how many points the drop, exceeds its budget.
+
+        0 or less is within the budget.
+        """
         over = 0.0 if self.max_ms is None else outcome.latency_ms / self.max_ms - 1
         return over, outcome.drop_points - self.max_drop_points
 
 
 class Study:
-    """One open study; several processes may have the same file open."""
+    """An open study; several processes may have the same file open."""
 
-    def __init__(self, path: Path, study: Any, space: Space, seed: int) -> None:
+    def __init__(self, path: Path, study: optuna.Study, space: Space, seed: int) -> None:
         self._path = path
         self._study = study
         self._space = space
@@ -70,29 +81,29 @@ class Study:
         self._rng = np.random.default_rng(seed)
 
     def ask(self, trials: int) -> Asked | None:
-        """The next configuration to try, which is this process's from now on.
+        """Return the next configuration to try, which then belongs to this process.
 
-        None where `trials` are finished or under way somewhere, or every configuration has been tried. What a dead
-        process left behind is put in order first.
+        None if `trials` are finished or running somewhere, or every configuration has been tried. Trials of dead
+        processes are finished or queued again first.
         """
-        with self._alone():
+        with self._exclusive():
             self._reap()
-            done = [trial for trial in self._trials() if _is_done(trial)]
+            done = self._done()
             running = [trial for trial in self._trials() if trial.state.name == "RUNNING"]
             if len(done) + len(running) >= min(trials, self._space.size):
                 return None
             return self._ask([*done, *running])
 
-    def _ask(self, known: list[Any]) -> Asked:
-        """The sampler's proposal, or one drawn by lot where that has been tried already."""
+    def _ask(self, known: Sequence[FrozenTrial]) -> Asked:
+        """Return the sampler's proposal, or a random configuration if that has been tried already."""
         tried = {_key(trial.params) for trial in known}
         while True:
             trial = self._study.ask(self._distributions())
             trial.set_user_attr(_OWNER, self._owner)
             if _key(trial.params) not in tried:
                 return Asked(trial.number, dict(trial.params))
-            self._study.tell(trial, state=_states().FAIL)
-            self._study.enqueue_trial(self._fresh(tried))
+            self._fail(trial.number)
+            self._study.enqueue_trial(dict(self._fresh(tried)))
 
     def _fresh(self, tried: set[str]) -> Params:
         for _ in range(_DRAWS):
@@ -102,9 +113,9 @@ class Study:
         return next(params for params in self._space.all() if _key(params) not in tried)
 
     def finish(self, asked: Asked, outcome: Outcome, budgets: Budgets) -> None:
-        """Store what came of a trial; a second call for the same trial changes nothing."""
-        with self._alone():
-            trial = self._frozen(asked.number)
+        """Store the outcome of a trial; a second call for the same trial changes nothing."""
+        with self._exclusive():
+            trial = self._trials()[asked.number]
             if trial.state.is_finished():
                 return
             live = _optuna().trial.Trial(self._study, trial._trial_id)
@@ -115,32 +126,32 @@ class Study:
             self._tell(asked.number, outcome)
 
     def outcomes(self) -> dict[int, Outcome]:
-        """Trial number -> what came of it, of all that are finished."""
-        with self._alone():
+        """Return the outcomes of all finished trials by trial number."""
+        with self._exclusive():
             return {trial.number: Outcome.model_validate(trial.user_attrs[_OUTCOME]) for trial in self._done()}
 
     def params(self, number: int) -> Params:
-        """The configuration of a trial."""
-        with self._alone():
-            return dict(self._frozen(number).params)
+        """Return the configuration of a trial."""
+        with self._exclusive():
+            return dict(self._trials()[number].params)
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether a trial is under way in a process that is alive."""
-        with self._alone():
+        """Whether a trial is running in a live process."""
+        with self._exclusive():
             self._reap()
             return any(trial.state.name == "RUNNING" for trial in self._trials())
 
-    def note(self, name: str, make: Any) -> Any:
-        """A fact of the whole study as JSON; the first process makes it by `make()`, all others get the same."""
+    def note(self, name: str, make: Callable[[], Sequence[JsonValue]]) -> list[JsonValue]:
+        """Return a fact of the whole study; the first process makes it with `make()`, all others read the same."""
         key = f"note {name}"
-        with self._alone():
+        with self._exclusive():
             if key not in self._study.user_attrs:
-                self._study.set_user_attr(key, make())
-            return self._study.user_attrs[key]
+                self._study.set_user_attr(key, list(make()))
+            return list(self._study.user_attrs[key])
 
     def _reap(self) -> None:
-        """Finish what dead processes had an outcome of, and ask again for what they had not."""
+        """Finish the trials of dead processes that have an outcome, and queue the others again."""
         for trial in self._trials():
             if trial.state.name != "RUNNING" or self._is_alive(trial.user_attrs.get(_OWNER)):
                 continue
@@ -152,32 +163,32 @@ class Study:
             if not is_held(file):
                 file.unlink(missing_ok=True)
 
-    def _repeat(self, trial: Any) -> None:
-        """In this order: a process killed in between leaves a repetition too many, which `ask` finds out."""
+    def _repeat(self, trial: FrozenTrial) -> None:
+        """Queue a trial again, then fail it: a kill in between leaves one repetition too many, which `ask` detects."""
         params = trial.system_attrs.get("fixed_params") or trial.params
-        if params.keys() == self._space.choices.keys():  # else it died while it was choosing
+        if params.keys() == self._space.choices.keys():  # else the process died while it was choosing
             self._study.enqueue_trial(dict(params), user_attrs={_REPEATS: trial.number})
-        self._study.tell(trial.number, state=_states().FAIL)
+        self._fail(trial.number)
 
     def _tell(self, number: int, outcome: Outcome) -> None:
         if outcome.failure:
-            self._study.tell(number, state=_states().FAIL)
+            self._fail(number)
         else:
             self._study.tell(number, [outcome.latency_ms, outcome.drop_points])
 
-    def _done(self) -> list[Any]:
-        return [trial for trial in self._trials() if _is_done(trial)]
+    def _fail(self, number: int) -> None:
+        self._study.tell(number, state=_optuna().trial.TrialState.FAIL)
 
-    def _trials(self) -> list[Any]:
+    def _done(self) -> list[FrozenTrial]:
+        return [trial for trial in self._trials() if trial.state.is_finished() and _OUTCOME in trial.user_attrs]
+
+    def _trials(self) -> list[FrozenTrial]:
         return list(self._study.get_trials(deepcopy=False))
-
-    def _frozen(self, number: int) -> Any:
-        return self._trials()[number]
 
     def _is_alive(self, owner: str | None) -> bool:
         return owner is not None and is_held(_owner_file(self._path, owner))
 
-    def _distributions(self) -> dict[str, Any]:
+    def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         distributions = _optuna().distributions
         return {
             name: distributions.CategoricalDistribution(values)
@@ -187,13 +198,13 @@ class Study:
         }
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         with locked(_lock_file(self._path)), _storing(self._path):
             yield
 
     @contextlib.contextmanager
     def owning(self) -> Iterator[None]:
-        """Own trials until the block ends. Entered while nobody else looks: a file not yet held is a dead owner's."""
+        """Own trials until the block ends; enter it under the study's lock: an unheld file is a dead owner's."""
         file = _owner_file(self._path, self._owner)
         try:
             with locked(file):
@@ -204,9 +215,9 @@ class Study:
 
 @contextlib.contextmanager
 def open_study(path: Path, binding: Binding, space: Space) -> Iterator[Study]:
-    """Make the study, or go on with it; StorageError where it cannot be written, UsageError where it is another's.
+    """Create or continue the study in `path`; proposals depend on the binding's seed and the number of trials.
 
-    What is proposed follows the binding's seed and the number of trials there are.
+    Raises StorageError if the file cannot be written, UsageError if it belongs to another search or is no study.
     """
     optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -220,7 +231,7 @@ def open_study(path: Path, binding: Binding, space: Space) -> Iterator[Study]:
                 _begin(study, binding, space)
             else:
                 _check_binding(path, study.user_attrs[_BINDING], binding)
-            seed = int(binding.get("seed", 0)) + len(study.get_trials(deepcopy=False))
+            seed = int(str(binding.get("seed", 0))) + len(study.get_trials(deepcopy=False))
             study.sampler = optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
             opened = Study(path, study, space, seed)
             held.enter_context(opened.owning())
@@ -229,7 +240,7 @@ def open_study(path: Path, binding: Binding, space: Space) -> Iterator[Study]:
 
 @contextlib.contextmanager
 def _storing(path: Path) -> Iterator[None]:
-    """What is wrong with the file as StorageError: Optuna's and SQLAlchemy's errors have no base in common."""
+    """Translate errors of the file to StorageError: those of Optuna and SQLAlchemy have no base class in common."""
     try:
         yield
     except (_optuna().exceptions.StorageInternalError, require("sqlalchemy", "search").exc.SQLAlchemyError) as error:
@@ -240,14 +251,14 @@ def _storing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _storage(path: Path) -> Any:
-    """Optuna's own; UsageError where something else lies there, before anything is written to it."""
-    optuna = _optuna()
+def _storage(path: Path) -> optuna.storages.RDBStorage:
+    """Return Optuna's storage. Raises UsageError, before anything is written, if the file is something else."""
     if path.exists():
         _check_file(path)
-    return optuna.storages.RDBStorage(
+    storage: optuna.storages.RDBStorage = _optuna().storages.RDBStorage(
         f"sqlite:///{path.absolute()}", engine_kwargs={"connect_args": {"timeout": _BUSY_S}}
     )
+    return storage
 
 
 def _check_file(path: Path) -> None:
@@ -263,31 +274,28 @@ def _check_file(path: Path) -> None:
         raise other
 
 
-def _begin(study: Any, binding: Binding, space: Space) -> None:
+def _begin(study: optuna.Study, binding: Binding, space: Space) -> None:
     for params in space.first():
-        study.enqueue_trial(params, skip_if_exists=True)
+        study.enqueue_trial(dict(params), skip_if_exists=True)
     study.set_user_attr(_BINDING, dict(binding))
 
 
-def _check_binding(path: Path, there: Mapping[str, Any], wanted: Binding) -> None:
+def _check_binding(path: Path, stored: Mapping[str, JsonValue], wanted: Binding) -> None:
     wanted = json.loads(json.dumps(wanted))
-    different = [name for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
+    different = [name for name in {**stored, **wanted} if stored.get(name) != wanted.get(name)]
     if different:
-        told = "; ".join(
-            f"{name}: {_short(there.get(name))} there, {_short(wanted.get(name))} here" for name in different
+        changes = "; ".join(
+            f"{name}: {_short(stored.get(name))} there, {_short(wanted.get(name))} here" for name in different
         )
         raise UsageError(
-            f"'{path}' is the study of another search ({told}); repeat what it was begun with, or give another --study"
+            f"'{path}' is the study of another search ({changes}); repeat the command that began the study, or give "
+            "another --study"
         )
 
 
-def _short(value: Any) -> str:
+def _short(value: JsonValue) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _is_done(trial: Any) -> bool:
-    return trial.state.is_finished() and _OUTCOME in trial.user_attrs
 
 
 def _key(params: Mapping[str, float | str]) -> str:
@@ -302,9 +310,5 @@ def _owner_file(path: Path, owner: str) -> Path:
     return path.with_name(f".{path.name}.{owner}.owner")
 
 
-def _optuna() -> Any:
+def _optuna() -> ModuleType:
     return require("optuna", "search")
-
-
-def _states() -> Any:
-    return _optuna().trial.TrialState

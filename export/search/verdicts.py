@@ -1,4 +1,4 @@
-"""What lies in a study, judged by the budgets at hand: the record that is written, shown and reported."""
+"""The record of a search: the outcomes in a study, judged by the budgets."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from edgeact.records import PairedDrop, SearchRecipe, SearchRecord, SearchTrial
 __all__ = ["Judge", "recipe_of"]
 
 _OPTIMISTIC = (
-    "the front was chosen by these very videos, so its accuracies are a little too good: "
-    "measure the one you take on others (edgeact evaluate)"
+    "the Pareto front was chosen by these videos, so its accuracies are slightly optimistic: measure the trial you "
+    "export on other videos (edgeact evaluate)"
 )
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Makes records of outcomes; each call of a search has its own, with budgets of its own."""
+    """Makes the record of a search from outcomes; the budgets are those of the call, not of the study."""
 
     recipe: SearchRecipe
     space: Space
@@ -40,7 +40,7 @@ class Judge:
     trials: int
 
     def record(self, outcomes: Mapping[int, Outcome], configs: Mapping[int, Config]) -> SearchRecord:
-        """The record of all that is finished by now."""
+        """Return the record of all finished trials."""
         trials = tuple(self.trial(number, configs[number], outcomes[number]) for number in sorted(outcomes))
         good = [trial for trial in trials if trial.latency_ms is not None and trial.drop]
         points = [(trial.latency_ms or 0.0, trial.drop.drop_points) for trial in good if trial.drop]
@@ -52,7 +52,7 @@ class Judge:
             model=self.base.inputs.model.name,
             target=self.base.inputs.profile.id,
             recipe=self.recipe,
-            machine=next((one.machine for one in outcomes.values() if one.machine), None) or probe_machine(),
+            machine=next((each.machine for each in outcomes.values() if each.machine), None) or probe_machine(),
             is_estimate=not self.base.can_time,
             dataset=source.dataset if source else "",
             split=source.split if source else "",
@@ -68,7 +68,7 @@ class Judge:
         )
 
     def trial(self, number: int, config: Config, outcome: Outcome) -> SearchTrial:
-        """One trial as the record has it."""
+        """Return one trial as the record has it."""
         choices = {
             "number": number,
             "ratios": config.ratios,
@@ -92,20 +92,20 @@ class Judge:
         )
 
     def drop(self, outcome: Outcome) -> PairedDrop:
-        """Against the unpruned model; UsageError where other videos could be read than for that."""
+        """Return the accuracy drop against the unpruned model. Raises UsageError if the readable videos differ."""
         if len(outcome.right) != len(self.reference):
             raise UsageError(
                 f"accuracy was counted on {len(self.reference)} videos for the unpruned model, now on "
-                f"{len(outcome.right)}: videos have gone or come; restore them, or begin another --study"
+                f"{len(outcome.right)}: videos were removed or added; restore them, or begin another --study"
             )
         return compare_paired(np.array(self.reference), np.array(outcome.right), self.budgets.max_drop_points)
 
 
 def _notes(front: Iterable[SearchTrial], base: Build, max_drop_points: float) -> Iterable[str]:
     drops = [trial.drop for trial in front if trial.drop]
-    open_ones = [drop for drop in drops if drop.verdict == "undecided"]
-    if open_ones:
-        yield _undecided(open_ones, max_drop_points)
+    undecided = [drop for drop in drops if drop.verdict == "undecided"]
+    if undecided:
+        yield _undecided(undecided, max_drop_points)
     if drops:
         yield _OPTIMISTIC
     if not base.can_time:
@@ -113,17 +113,17 @@ def _notes(front: Iterable[SearchTrial], base: Build, max_drop_points: float) ->
 
 
 def _undecided(drops: Sequence[PairedDrop], max_drop_points: float) -> str:
-    """How many videos would tell a loss as large as the one that is allowed from none; for none allowed, one point."""
+    """Describe how many videos would distinguish the allowed accuracy drop (if 0: one point) from none."""
     points, count = max_drop_points or 1.0, drops[0].count
     shares = [(drop.lost + drop.gained + 1) / (drop.count + 2) for drop in drops]
     needed = round(statistics.median(count_needed(share, min(points / 100, 1.0)) for share in shares))
-    stay = f"{len(drops)} of the front stay undecided"
+    undecided = f"{len(drops)} trials of the front are undecided"
     if needed > count:
         return (
-            f"{count} videos are too few to tell a loss of {points:g} points from none, {stay}: models that differ as "
-            f"these do take about {needed} (--videos)"
+            f"{count} videos are too few to distinguish a drop of {points:g} points from none, {undecided}: models "
+            f"that differ this much take about {needed} videos (--videos)"
         )
-    return f"{stay}: their loss is about what --max-drop allows, {max_drop_points:g} points"
+    return f"{undecided}: their drop is about what --max-drop allows, {max_drop_points:g} points"
 
 
 def recipe_of(base: Build, space: Space, finetune_epochs: int) -> SearchRecipe:

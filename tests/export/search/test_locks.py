@@ -8,6 +8,10 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+from filelock import ReadWriteLock, Timeout
+
+from edgeact.errors import StorageError
 from edgeact.export.search.locks import MachineLock, is_held, locked
 
 _HOLDER = """
@@ -62,7 +66,21 @@ def test_work_is_shared_and_timing_is_alone(tmp_path: Path) -> None:
 
 def test_two_can_work_at_once(tmp_path: Path) -> None:
     with MachineLock(tmp_path).working(), MachineLock(tmp_path).working():
-        assert is_held(tmp_path / "machine.lock")
+        timing = ReadWriteLock(tmp_path / "machine.db", is_singleton=False)
+        with pytest.raises(Timeout):
+            timing.acquire_write(timeout=0.1)
+
+
+def test_errors_inside_the_block_are_not_taken_for_errors_of_the_lock(tmp_path: Path) -> None:
+    for block in (MachineLock(tmp_path).working, MachineLock(tmp_path).timing, lambda: locked(tmp_path / "a.lock")):
+        with pytest.raises(FileNotFoundError), block():
+            (tmp_path / "missing").read_bytes()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot lock"), MachineLock(tmp_path / "file").working():
+        pass
 
 
 def test_who_waits_to_time_goes_before_those_who_come_to_work(tmp_path: Path) -> None:
