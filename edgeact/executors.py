@@ -1,4 +1,4 @@
-"""Where long work runs: in this process, or on the workers of a Dask cluster; any executor serves as well."""
+"""Executors for long work: this process, or the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ _Result = TypeVar("_Result")
 
 LOCAL = "local"
 TIMING = "timing"
-"""The Dask resource of workers that may time: one a machine, on machines that are alike."""
+"""The Dask resource of workers for timing: one worker per machine, on identical machines."""
 
 _ADDRESS = re.compile(r"dask://([\w.-]+|\[[0-9a-fA-F:]+\]):\d+")
 _CONNECT_S = 10
 
 
 class SerialExecutor(Executor):
-    """Runs every task when it is submitted, in the caller's thread; its futures are done."""
+    """Executor that runs each task on submission, in the thread of the caller; its futures are done."""
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:
-        """Run `fn` now; what it raises is the future's exception, an interruption is passed on."""
+        """Run `fn` now; its exception becomes that of the future, a KeyboardInterrupt propagates."""
         future: Future[_Result] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # whatever it raises belongs to whoever asks for the result
+        except Exception as error:  # raised again by `Future.result`
             future.set_exception(error)
         return future
 
 
 @dataclass(frozen=True)
 class Executors:
-    """Who does the work and who times; the same where one does both."""
+    """Executors for work and for timing; they may be the same."""
 
     work: Executor
     timing: Executor
     slots: int = 1
-    """How many tasks run at once."""
+    """Number of tasks that run at the same time."""
 
     @property
     def is_local(self) -> bool:
-        """Whether timing happens in this very process."""
+        """Whether timing runs in this process."""
         return isinstance(self.timing, SerialExecutor)
 
 
 @contextlib.contextmanager
 def open_executors(spec: str = LOCAL, *, timing: bool = False) -> Iterator[Executors]:
-    """'local' or 'dask://HOST:PORT'; with `timing` at least one worker of a cluster must have the resource for it.
+    """Open the executors of `spec`: 'local' or 'dask://HOST:PORT'; with `timing`, a worker needs the resource TIMING.
 
-    Raises UsageError for another spec and for a cluster without such a worker, MissingExtraError without distributed,
-    DeviceError where there is no scheduler or it has no worker.
+    Raises UsageError for another spec or for a cluster without such a worker, MissingExtraError if distributed is not
+    installed, DeviceError if no scheduler answers or if it has no worker.
     """
     if spec == LOCAL:
         serial = SerialExecutor()
@@ -74,7 +74,7 @@ def open_executors(spec: str = LOCAL, *, timing: bool = False) -> Iterator[Execu
             f"no Dask scheduler answers at '{spec}'; start one with: dask scheduler --port {spec.rpartition(':')[2]}"
         ) from error
     with client:
-        yield _of_cluster(client, spec, timing)
+        yield _cluster_executors(client, spec, timing)
 
 
 def workers_died(error: BaseException) -> bool:
@@ -83,8 +83,8 @@ def workers_died(error: BaseException) -> bool:
     return distributed is not None and isinstance(error, distributed.KilledWorker)
 
 
-def _of_cluster(client: Any, spec: str, timing: bool) -> Executors:
-    """A task of a worker that is lost goes to another one by itself; results come once."""
+def _cluster_executors(client: Any, spec: str, timing: bool) -> Executors:
+    """Return executors of a Dask client; Dask itself moves the task of a lost worker to another worker."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     if not workers:
         raise DeviceError(f"the Dask scheduler at '{spec}' has no worker; start one with: dask worker HOST:PORT")
@@ -94,7 +94,7 @@ def _of_cluster(client: Any, spec: str, timing: bool) -> Executors:
         return Executors(work, work, slots)
     if not any(worker["resources"].get(TIMING) for worker in workers):
         raise UsageError(
-            f"no worker at '{spec}' may time: on every machine of the target's kind start one with: "
+            f"the cluster at '{spec}' has no worker for timing; on each machine of the target's kind start one with: "
             f"dask worker HOST:PORT --nthreads 1 --resources '{TIMING}=1'"
         )
     return Executors(work, client.get_executor(pure=False, retries=0, resources={TIMING: 1}), slots)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from edgeact.bench.bench import BenchOptions
 from edgeact.bench.statistics import median_ratio
@@ -27,6 +27,7 @@ from edgeact.bundle import Bundle
 from edgeact.devices import probe_machine
 from edgeact.errors import BaselineError, MissingBaselineError, RegressionError, UsageError
 from edgeact.records import SCHEMA_VERSION, Interval, Latency, LatencyRecord, Machine
+from edgeact.schema import StrictModel
 
 __all__ = ["Comparison", "check_comparable", "compare", "junit_xml", "parse_limit", "read_record"]
 
@@ -36,10 +37,8 @@ _SAME = ("model", "artifact", "precision", "backend", "device", "input_shape", "
 _SAME_MACHINE = ("processor", "architecture", "cores", "memory_bytes", "isa", "board", "accelerator", "power_mode")
 
 
-class Comparison(BaseModel):
+class Comparison(StrictModel):
     """The latency of a candidate compared with its baseline."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     outcome: Literal["pass", "unproven", "regression"]
     model: str
