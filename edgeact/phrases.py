@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from edgeact import reasons as r
+from edgeact.native_requirements import NativeRequirement, UnsupportedLayer
 
 __all__ = ["phrase"]
 
@@ -30,6 +31,48 @@ _REFERENCES = {
     "accuracy": "unpruned model; the accuracy drop counts from it",
     "unpruned": "model before pruning",
 }
+
+_OTHER_BACKENDS = "the OpenVINO and ONNX Runtime artifacts run this layer"
+_QUANTIZE = "let INT8 quantize this layer, or use the OpenVINO artifact"
+_NATIVE_REQUIREMENTS: dict[NativeRequirement, tuple[str, str]] = {
+    "operator": ("an operator that the engine implements", _OTHER_BACKENDS),
+    "static-shape": ("a static shape", "export the model with a fixed clip size"),
+    "tensor-shape": ("shape (1, C, T, H, W), (1, C) or (C,)", _OTHER_BACKENDS),
+    "readable-input": ("a quantized clip, and inputs that an earlier layer computes", _OTHER_BACKENDS),
+    "per-tensor-scale": ("one quantization scale for all channels and a stored zero point of 0", _OTHER_BACKENDS),
+    "quantized-input": ("a quantized input", _OTHER_BACKENDS),
+    "constant-weights": ("constant weights", "fold the weights into constants before the export"),
+    "constant-bias": ("a constant float32 bias", "fold the bias into a constant before the export"),
+    "plain-conv": ("a convolution without groups and dilation", _OTHER_BACKENDS),
+    "conv-3d": ("a 3-D convolution with explicit padding", _OTHER_BACKENDS),
+    "one-clip-reader": ("one reader of the quantized clip", _OTHER_BACKENDS),
+    "int8-pool": ("a pool on INT8 activations", _QUANTIZE),
+    "plain-pool": ("a pool without dilation and without indices", _OTHER_BACKENDS),
+    "int8-channel-split": ("a split of INT8 activations along channels (axis 1)", _QUANTIZE),
+    "channel-concat": ("a concatenation along channels (axis 1)", _OTHER_BACKENDS),
+    "single-channel-concat": ("INT8 inputs, or float inputs of one channel each", _QUANTIZE),
+    "same-order": ("a reshape that keeps the (T, H, W, C) order: vectors only", _OTHER_BACKENDS),
+    "space-to-depth": ("space-to-depth of the clip, perm [0, 1, 4, 6, 2, 3, 5]", _OTHER_BACKENDS),
+    "two-inputs": ("2 inputs", _OTHER_BACKENDS),
+    "reduced-activation": ("a reduction of (1, C, T, H, W) over constant axes", _OTHER_BACKENDS),
+    "reduced-shape": ("a reduction that leaves (1, C, T, H, W) or (1, C)", _OTHER_BACKENDS),
+    "transposed-gemm": ("transB=1, transA=0, alpha=1 and beta=1", _OTHER_BACKENDS),
+    "vector-input": ("an input of shape (1, C)", _OTHER_BACKENDS),
+    "small-float-layer": ("at most 4,000,000 multiply-accumulates in float", _QUANTIZE),
+    "same-size-float-conv": ("a float convolution with stride 1 and same-size output", _QUANTIZE),
+    "fused-add-inputs": (
+        "an addition of at most 3 inputs, at most 1 of them an unquantized convolution",
+        _OTHER_BACKENDS,
+    ),
+    "unshared-conv": ("an unquantized convolution output with no other reader than this addition", _OTHER_BACKENDS),
+    "conv-before-add": (
+        "an input that a convolution computes after all other inputs, to fuse the addition into",
+        _OTHER_BACKENDS,
+    ),
+    "aligned-channels": ("the same channels of the convolution's output in every input", _OTHER_BACKENDS),
+    "whole-tensor": ("readers of all channels together: only convolutions store channels separately", _OTHER_BACKENDS),
+}
+"""Requirement -> what the engine expects, and what to do if a layer does not meet the requirement."""
 
 
 @functools.singledispatch
@@ -170,8 +213,14 @@ def _(decision: r.Int8Omitted) -> str:
 
 
 @phrase.register
+def _(reason: UnsupportedLayer) -> str:
+    expected, advice = _NATIVE_REQUIREMENTS[reason.requirement]
+    return f"native engine: {reason.operator} '{reason.layer}': expected {expected}, got {reason.got}; {advice}"
+
+
+@phrase.register
 def _(decision: r.NotLowered) -> str:
-    return f"no {decision.artifact}: {decision.detail}"
+    return f"no {decision.artifact}: {phrase(decision.layer) if decision.layer else decision.unavailable}"
 
 
 @phrase.register

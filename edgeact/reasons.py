@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from edgeact.native_requirements import UnsupportedLayer
+from edgeact.schema import StrictModel
 
 __all__ = [
     "AccuracyDropTooLarge",
@@ -48,14 +51,10 @@ UnknownAccuracy = Literal["not-measured", "random-weights", "int8-not-preferred"
 """Why a verdict rests on no accuracy; 'int8-not-preferred': INT8 was left behind for lack of a measured accuracy."""
 
 
-class _Typed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 # Causes of a candidate's latency, by its backend's profile.
 
 
-class KernelsMissing(_Typed):
+class KernelsMissing(StrictModel):
     """Convolutions and matrix products that the backend does not compute in the candidate's precision."""
 
     kind: Literal["kernels-missing"] = "kernels-missing"
@@ -65,13 +64,13 @@ class KernelsMissing(_Typed):
     computed_in: tuple[str, ...]
 
 
-class Float32Kernels(_Typed):
+class Float32Kernels(StrictModel):
     """The candidate computes in FP32."""
 
     kind: Literal["float32-kernels"] = "float32-kernels"
 
 
-class LayoutCopies(_Typed):
+class LayoutCopies(StrictModel):
     """Share of the latency that is copies and changes of layout or precision."""
 
     kind: Literal["layout-copies"] = "layout-copies"
@@ -79,7 +78,7 @@ class LayoutCopies(_Typed):
     operators: tuple[str, ...]
 
 
-class ChannelsOffMultiple(_Typed):
+class ChannelsOffMultiple(StrictModel):
     """Convolutions whose channel counts are no multiple of what the target's kernels compute at once."""
 
     kind: Literal["channels-off-multiple"] = "channels-off-multiple"
@@ -88,7 +87,7 @@ class ChannelsOffMultiple(_Typed):
     multiple: int
 
 
-class InstructionSet(_Typed):
+class InstructionSet(StrictModel):
     """The native engine runs on a slower instruction set than it has kernels for."""
 
     kind: Literal["instruction-set"] = "instruction-set"
@@ -96,7 +95,7 @@ class InstructionSet(_Typed):
     fastest: str
 
 
-class ProfileFailed(_Typed):
+class ProfileFailed(StrictModel):
     """The candidate ran, but could not be profiled."""
 
     kind: Literal["profile-failed"] = "profile-failed"
@@ -112,7 +111,7 @@ LatencyCause = Annotated[
 # Reasons of a verdict.
 
 
-class ParityReference(_Typed):
+class ParityReference(StrictModel):
     """A PyTorch model that candidates are compared with."""
 
     kind: Literal["parity-reference"] = "parity-reference"
@@ -121,20 +120,20 @@ class ParityReference(_Typed):
     the unpruned model, for comparison."""
 
 
-class RunFailed(_Typed):
+class RunFailed(StrictModel):
     """The candidate cannot be opened or run."""
 
     kind: Literal["run-failed"] = "run-failed"
     error: str
 
 
-class NotCompared(_Typed):
+class NotCompared(StrictModel):
     """No backend of this machine executes the candidate's graph, so its parity is unknown."""
 
     kind: Literal["not-compared"] = "not-compared"
 
 
-class ParityTooLow(_Typed):
+class ParityTooLow(StrictModel):
     """The candidate's logits do not agree with PyTorch within the limits of its precision."""
 
     kind: Literal["parity-too-low"] = "parity-too-low"
@@ -147,7 +146,7 @@ class ParityTooLow(_Typed):
     max_abs_limit: float | None
 
 
-class AccuracyDropTooLarge(_Typed):
+class AccuracyDropTooLarge(StrictModel):
     """The candidate loses more top-1 than the accuracy budget allows."""
 
     kind: Literal["accuracy-drop"] = "accuracy-drop"
@@ -155,13 +154,13 @@ class AccuracyDropTooLarge(_Typed):
     allowed: float
 
 
-class AccuracyUnknown(_Typed):
+class AccuracyUnknown(StrictModel):
     """INT8 whose accuracy could not be measured: a device that selects by latency alone would prefer it."""
 
     kind: Literal["accuracy-unknown"] = "accuracy-unknown"
 
 
-class ChosenFastest(_Typed):
+class ChosenFastest(StrictModel):
     """The fastest candidate within the accuracy budget on this machine."""
 
     kind: Literal["chosen-fastest"] = "chosen-fastest"
@@ -171,7 +170,7 @@ class ChosenFastest(_Typed):
     """Candidates whose latency is not significantly different: the confidence intervals overlap."""
 
 
-class SlowerThanChosen(_Typed):
+class SlowerThanChosen(StrictModel):
     """A candidate compared with the chosen candidate's latency; `ratio` below 1 is faster."""
 
     kind: Literal["slower-than-chosen"] = "slower-than-chosen"
@@ -185,7 +184,7 @@ class SlowerThanChosen(_Typed):
     """Whether it is INT8 whose accuracy could not be measured."""
 
 
-class DecidedOnDevice(_Typed):
+class DecidedOnDevice(StrictModel):
     """The target was not timed here: the device times the candidates itself."""
 
     kind: Literal["decided-on-device"] = "decided-on-device"
@@ -209,21 +208,21 @@ Reason = Annotated[
 # Decisions of a build.
 
 
-class Note(_Typed):
+class Note(StrictModel):
     """A sentence about the model or the data, e.g. what was assumed of a clip."""
 
     kind: Literal["note"] = "note"
     text: str
 
 
-class VideosSkipped(_Typed):
+class VideosSkipped(StrictModel):
     """Calibration videos that could not be read."""
 
     kind: Literal["videos-skipped"] = "videos-skipped"
     count: int
 
 
-class PassResult(_Typed):
+class PassResult(StrictModel):
     """Outcome of one exact graph rewrite."""
 
     kind: Literal["pass-result"] = "pass-result"
@@ -232,7 +231,7 @@ class PassResult(_Typed):
     detail: str
 
 
-class Int8Omitted(_Typed):
+class Int8Omitted(StrictModel):
     """Why there is no INT8 candidate."""
 
     kind: Literal["int8-omitted"] = "int8-omitted"
@@ -242,18 +241,17 @@ class Int8Omitted(_Typed):
     """Why the layers are kept in float; empty if there is no layer to quantize."""
 
 
-class NotLowered(_Typed):
-    """Why a candidate was not made: the native compiler or engine does not take the graph."""
+class NotLowered(StrictModel):
+    """Why a candidate for the native engine was not made."""
 
     kind: Literal["not-lowered"] = "not-lowered"
     artifact: str
-    detail: str
-    layer: str = ""
-    """Layer that the native engine cannot run; empty if the engine itself is not available."""
-    operator: str = ""
+    layer: UnsupportedLayer | None = None
+    unavailable: str = ""
+    """Why the engine is not available on this machine."""
 
 
-class RangesCollected(_Typed):
+class RangesCollected(StrictModel):
     """Calibration method, and whether the ranges settled on the clips given."""
 
     kind: Literal["ranges-collected"] = "ranges-collected"
@@ -261,7 +259,7 @@ class RangesCollected(_Typed):
     summary: str
 
 
-class BiasCorrection(_Typed):
+class BiasCorrection(StrictModel):
     """Bias correction of an INT8 graph, kept only if held-back clips gain."""
 
     kind: Literal["bias-correction"] = "bias-correction"
@@ -274,7 +272,7 @@ class BiasCorrection(_Typed):
     after_db: float | None = None
 
 
-class MixedPrecision(_Typed):
+class MixedPrecision(StrictModel):
     """Layers that mixed precision keeps in float, and how close the network comes to its goal on calibration clips."""
 
     kind: Literal["mixed-precision"] = "mixed-precision"
@@ -293,21 +291,21 @@ class MixedPrecision(_Typed):
     needed_share: float | None = None
 
 
-class MixedPrecisionFailed(_Typed):
+class MixedPrecisionFailed(StrictModel):
     """Why no mixed-precision candidate could be made."""
 
     kind: Literal["mixed-precision-failed"] = "mixed-precision-failed"
     error: str
 
 
-class EngineNotBuilt(_Typed):
+class EngineNotBuilt(StrictModel):
     """No engine ahead of time: TensorRT for RTX does not build for the target's compute capability."""
 
     kind: Literal["engine-not-built"] = "engine-not-built"
     sm: str
 
 
-class Pruned(_Typed):
+class Pruned(StrictModel):
     """What pruning removed."""
 
     kind: Literal["pruned"] = "pruned"
@@ -322,7 +320,7 @@ class Pruned(_Typed):
     """Layers that keep all output channels; the plan says why."""
 
 
-class FineTuned(_Typed):
+class FineTuned(StrictModel):
     """How the pruned model was fine-tuned."""
 
     kind: Literal["fine-tuned"] = "fine-tuned"
@@ -333,7 +331,7 @@ class FineTuned(_Typed):
     validation_top1: str
 
 
-class AfterPruning(_Typed):
+class AfterPruning(StrictModel):
     """Which model parity and accuracy drop count from after pruning."""
 
     kind: Literal["after-pruning"] = "after-pruning"

@@ -111,12 +111,11 @@ def _native_candidate(graph: TargetGraph) -> Candidate | NotLowered:
     """Return the program of the graph, or why the engine does not take a layer or cannot run here."""
     name = f"native-{graph.label}"
     if unavailable := get_backend("native").why_unavailable():
-        return NotLowered(artifact=name, detail=unavailable)
+        return NotLowered(artifact=name, unavailable=unavailable)
     try:
         program, tensors = compile_model(ir.to_proto(graph.model))
     except NotLoweredError as error:
-        reason = error.reason
-        return NotLowered(artifact=name, detail=str(reason), layer=reason.layer, operator=reason.operator)
+        return NotLowered(artifact=name, layer=error.reason)
     paths = (f"native/{name}.json", f"native/{name}.bin")
     artifact = Artifact(
         name=name,

@@ -25,7 +25,7 @@ from edgeact.export.cpu.native.ir import (
     merge_slices,
     single_channels,
 )
-from edgeact.export.cpu.native.refusals import NotLoweredError, Requirement, Unsupported
+from edgeact.export.cpu.native.refusals import NotLoweredError
 from edgeact.runtime.native.program import Buffer
 
 __all__ = ["Allocation", "Placement", "allocate"]
@@ -149,4 +149,4 @@ def _allocate_other_reads(allocation: Allocation, op: Op) -> None:
 
 def _not_whole(tensor: QuantizedTensor) -> NotLoweredError:
     got = "a reader of some of its channels, or of its channels beside those of another layer"
-    return NotLoweredError(Unsupported(*tensor.layer, Requirement.WHOLE_TENSOR, got))
+    return NotLoweredError(tensor.layer, "whole-tensor", got)

@@ -29,7 +29,7 @@ from edgeact.export.cpu.native.ir import (
     UnaryOp,
 )
 from edgeact.export.cpu.native.lower import Lowered
-from edgeact.export.cpu.native.refusals import NotLoweredError, Requirement, Unsupported
+from edgeact.export.cpu.native.refusals import NotLoweredError
 from edgeact.runtime.native.program import (
     Binary,
     Conv,
@@ -145,7 +145,7 @@ class _Generator:
         buffers = {placement.buffer for placement in placements}
         if len(placements) > 1 or self._allocation.buffers[placements[0].buffer].channels != op.to.channels:
             got = f"readers of its channels in {len(buffers)} buffers"
-            raise NotLoweredError(Unsupported(*op.to.layer, Requirement.WHOLE_TENSOR, got))
+            raise NotLoweredError(op.to.layer, "whole-tensor", got)
         return Input(to=placements[0].buffer, channels=op.channels, size=op.size, block=op.block, scale=op.to.scale)
 
     def _conv(self, op: ConvOp) -> Conv:

@@ -11,7 +11,7 @@ from onnx import NodeProto
 from edgeact.export.cpu.native.ir import BinaryOp, DenseOp, FloatConvOp, FloatTensor, ReduceOp, UnaryOp
 from edgeact.export.cpu.native.lowering_state import LoweringState
 from edgeact.export.cpu.native.onnx_nodes import bias, float_weights, pads, triple
-from edgeact.export.cpu.native.refusals import Requirement, UnmetRequirement
+from edgeact.export.cpu.native.refusals import UnmetRequirement
 from edgeact.export.graph.view import attribute
 from edgeact.runtime.native.program import BinaryOperator, Reduction, Size4, UnaryOperator
 
@@ -38,7 +38,7 @@ _MAX_FLOAT_MACS = 4_000_000
 def lower_binary(state: LoweringState, node: NodeProto) -> None:
     """Lower elementwise arithmetic on two tensors."""
     if len(node.input) != 2:
-        raise UnmetRequirement(Requirement.TWO_INPUTS, str(len(node.input)))
+        raise UnmetRequirement("two-inputs", str(len(node.input)))
     a, b = (state.float_tensor(name) for name in node.input)
     to = FloatTensor(state.size(node.output[0]))
     state.compute(node.output[0], BinaryOp(_BINARY[node.op_type], a, b, to))
@@ -56,7 +56,7 @@ def lower_float_conv(state: LoweringState, node: NodeProto) -> None:
     stride = attribute(node, "strides", [1])
     if set(stride) != {1} or to.size[:3] != source.size[:3]:
         got = f"strides {list(stride)}, (T, H, W) {source.size[:3]} to {to.size[:3]}"
-        raise UnmetRequirement(Requirement.SAME_SIZE_FLOAT_CONV, got)
+        raise UnmetRequirement("same-size-float-conv", got)
     weights = np.ascontiguousarray(float_weights(state.graph, node).transpose(0, 2, 3, 4, 1))
     _require_small(int(np.prod(to.size)) * weights[0].size)
     padding = triple(pads(node)[:3])
@@ -68,7 +68,7 @@ def lower_float_concat(state: LoweringState, node: NodeProto) -> None:
     sources = [state.float_tensor(name) for name in node.input]
     channels = [source.size[3] for source in sources]
     if set(channels) != {1}:
-        raise UnmetRequirement(Requirement.SINGLE_CHANNEL_CONCAT, f"float inputs of {channels} channels")
+        raise UnmetRequirement("single-channel-concat", f"float inputs of {channels} channels")
     unit_vectors = np.eye(len(sources), dtype=np.float32)
     total: FloatTensor | None = None
     for source, vector in zip(sources, unit_vectors, strict=True):
@@ -90,13 +90,13 @@ def _lower_reduction(state: LoweringState, node: NodeProto) -> None:
     axes = _reduced_axes(state, node)
     if len(shape) != 5 or axes is None:
         got = f"shape {shape}" if axes is not None else "axes that are not constant"
-        raise UnmetRequirement(Requirement.REDUCED_ACTIVATION, got)
+        raise UnmetRequirement("reduced-activation", got)
     reduced = {axis % len(shape) for axis in axes}
     is_reduced = (2 in reduced, 3 in reduced, 4 in reduced, 1 in reduced)
     size = tuple(1 if reduces else extent for reduces, extent in zip(is_reduced, source.size, strict=True))
     to = FloatTensor(state.size(node.output[0]))
     if size != to.size:
-        raise UnmetRequirement(Requirement.REDUCED_SHAPE, f"{state.graph.shapes[node.output[0]]} over axes {axes}")
+        raise UnmetRequirement("reduced-shape", f"{state.graph.shapes[node.output[0]]} over axes {axes}")
     state.compute(node.output[0], ReduceOp(_REDUCTIONS[node.op_type], source, is_reduced, to))
 
 
@@ -113,12 +113,12 @@ def _lower_gemm(state: LoweringState, node: NodeProto) -> None:
     got = {name: attribute(node, name, default) for name, default in _GEMM_DEFAULTS.items()}
     if got != {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}:
         stated = ", ".join(f"{name}={value:g}" for name, value in got.items())
-        raise UnmetRequirement(Requirement.TRANSPOSED_GEMM, stated)
+        raise UnmetRequirement("transposed-gemm", stated)
     weights = float_weights(state.graph, node)
     _require_small(weights.size)
     source, to = state.float_tensor(node.input[0]), FloatTensor(state.size(node.output[0]))
     if source.size[:3] != (1, 1, 1):
-        raise UnmetRequirement(Requirement.VECTOR_INPUT, f"(T, H, W, C) {source.size}")
+        raise UnmetRequirement("vector-input", f"(T, H, W, C) {source.size}")
     state.compute(node.output[0], DenseOp(source, weights, bias(state.graph, node, len(weights)), to))
 
 
@@ -127,7 +127,7 @@ _GEMM_DEFAULTS = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}
 
 def _require_small(macs: int) -> None:
     if macs > _MAX_FLOAT_MACS:
-        raise UnmetRequirement(Requirement.SMALL_FLOAT_LAYER, f"{macs:,}")
+        raise UnmetRequirement("small-float-layer", f"{macs:,}")
 
 
 FLOAT_LOWERINGS: Mapping[str, Callable[[LoweringState, NodeProto], None]] = MappingProxyType(

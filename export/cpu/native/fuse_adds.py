@@ -16,7 +16,7 @@ from edgeact.export.cpu.native.ir import (
     merge_slices,
     single_channels,
 )
-from edgeact.export.cpu.native.refusals import Requirement, UnmetRequirement
+from edgeact.export.cpu.native.refusals import UnmetRequirement
 from edgeact.export.cpu.native.schedule import Schedule
 
 __all__ = ["fuse_add"]
@@ -33,11 +33,11 @@ def fuse_add(schedule: Schedule, convs: Sequence[ConvOp], addends: Sequence[Slic
     """
     if len(convs) > 1 or len(convs) + len(addends) > _MAX_ADDENDS:
         got = f"{len(convs) + len(addends)} inputs, {len(convs)} of them unquantized convolutions"
-        raise UnmetRequirement(Requirement.FUSED_ADD_INPUTS, got)
+        raise UnmetRequirement("fused-add-inputs", got)
     conv = convs[0] if convs else None
     if conv is not None:
         if conv.is_stored:
-            raise UnmetRequirement(Requirement.UNSHARED_CONV, f"another reader of '{conv.layer.name}'")
+            raise UnmetRequirement("unshared-conv", f"another reader of '{conv.layer.name}'")
         schedule.move_to_end(conv)
     channels = to.channels if isinstance(to, QuantizedTensor) else to.size[3]
     channel_lists = [single_channels(slices) for slices in addends]
@@ -63,7 +63,7 @@ def _contiguous_runs(channels: int, channel_lists: Sequence[Sequence[ChannelSlic
 def _fuse_into_last_conv(schedule: Schedule, slices: Sequence[ChannelSlice], add: FusedAdd) -> None:
     convs = _producers(schedule, slices)
     if not convs:
-        raise UnmetRequirement(Requirement.CONV_BEFORE_ADD, "no input that a convolution computes")
+        raise UnmetRequirement("conv-before-add", "no input that a convolution computes")
     _host_outputs(schedule, convs[-1], slices, add)
 
 
@@ -109,7 +109,7 @@ def _host_outputs(schedule: Schedule, conv: ConvOp, slices: Sequence[ChannelSlic
     rest = tuple(part for part in slices if part.tensor is not conv.quantized)
     _require_stored(schedule, conv, rest)
     if not _has_equal_slices(conv, slices):
-        raise UnmetRequirement(Requirement.ALIGNED_CHANNELS, f"different channels of '{conv.layer.name}'")
+        raise UnmetRequirement("aligned-channels", f"different channels of '{conv.layer.name}'")
     first, last = outputs[0].first, outputs[0].last
     fused = replace(add, first=first, last=last, addends=rest, multiplicity=len(outputs))
     schedule.add_fused(conv, fused)
@@ -124,4 +124,4 @@ def _require_stored(schedule: Schedule, conv: ConvOp, addends: Slices) -> None:
     for part in addends:
         if not schedule.is_written_before(part.tensor, conv):
             got = f"input '{part.tensor.layer.name}', computed after '{conv.layer.name}'"
-            raise UnmetRequirement(Requirement.CONV_BEFORE_ADD, got)
+            raise UnmetRequirement("conv-before-add", got)

@@ -31,7 +31,7 @@ from edgeact.export.cpu.native.ir import (
 )
 from edgeact.export.cpu.native.lowering_state import LoweringState, PendingAdd
 from edgeact.export.cpu.native.onnx_nodes import bias, pads, strides, triple, weight_scale, weights
-from edgeact.export.cpu.native.refusals import Layer, NotLoweredError, Requirement, UnmetRequirement, Unsupported
+from edgeact.export.cpu.native.refusals import Layer, NotLoweredError, UnmetRequirement
 from edgeact.export.graph.view import attribute, node_label, view
 from edgeact.runtime.native.packing import conv_out_size
 from edgeact.runtime.native.program import ZeroPoint
@@ -59,10 +59,10 @@ def lower(model: onnx.ModelProto) -> Lowered:
         layer = Layer(node_label(node), node.op_type)
         try:
             if node.op_type not in _LOWERINGS:
-                raise UnmetRequirement(Requirement.OPERATOR, node.op_type)
+                raise UnmetRequirement("operator", node.op_type)
             _LOWERINGS[node.op_type](state, node)
         except UnmetRequirement as error:
-            raise NotLoweredError(Unsupported(*(error.layer or layer), error.requirement, error.got)) from error
+            raise NotLoweredError(error.layer or layer, error.requirement, error.got) from error
     logits = state.float_tensor(model.graph.output[0].name)
     return Lowered(tuple(state.schedule.ops()), logits)
 
@@ -93,10 +93,10 @@ def _lower_quantize(state: LoweringState, node: NodeProto) -> None:
 def _quantized_tensor(state: LoweringState, node: NodeProto) -> QuantizedTensor:
     scale, zero_point = (state.graph.constant(name) for name in node.input[1:3])
     if scale is None or zero_point is None:
-        raise UnmetRequirement(Requirement.PER_TENSOR_SCALE, "a computed scale or zero point")
+        raise UnmetRequirement("per-tensor-scale", "a computed scale or zero point")
     if scale.size != 1 or zero_point.any():
         got = f"{scale.size} scales and zero point {zero_point.reshape(-1)[0]}"
-        raise UnmetRequirement(Requirement.PER_TENSOR_SCALE, got)
+        raise UnmetRequirement("per-tensor-scale", got)
     time, height, width, channels = state.size(node.input[0])
     layer = Layer(node_label(node), node.op_type)
     # The engine stores int8 as uint8 with zero point 128.
@@ -120,7 +120,7 @@ def _lower_dequantize(state: LoweringState, node: NodeProto) -> None:
     elif name in state.adds:
         state.adds[out] = state.adds[name]
     elif state.graph.constant(name) is None:
-        raise UnmetRequirement(Requirement.QUANTIZED_INPUT, f"'{name}', which nothing quantizes")
+        raise UnmetRequirement("quantized-input", f"'{name}', which nothing quantizes")
 
 
 def _quantize_conv(state: LoweringState, name: str, tensor: QuantizedTensor) -> Slices:
@@ -186,20 +186,20 @@ def _lower_conv(state: LoweringState, node: NodeProto) -> None:
 def _require_supported_conv(node: NodeProto, weight_rank: int) -> None:
     groups, dilations = attribute(node, "group", 1), attribute(node, "dilations", [1])
     if groups != 1 or set(dilations) != {1}:
-        raise UnmetRequirement(Requirement.PLAIN_CONV, f"group={groups}, dilations={list(dilations)}")
+        raise UnmetRequirement("plain-conv", f"group={groups}, dilations={list(dilations)}")
     auto_pad = attribute(node, "auto_pad", "NOTSET")
     auto_pad = auto_pad.decode() if isinstance(auto_pad, bytes) else auto_pad
     if weight_rank != 5 or auto_pad != "NOTSET":
-        raise UnmetRequirement(Requirement.CONV_3D, f"{weight_rank - 2}-D weights, auto_pad={auto_pad}")
+        raise UnmetRequirement("conv-3d", f"{weight_rank - 2}-D weights, auto_pad={auto_pad}")
 
 
 def _lower_pool(state: LoweringState, node: NodeProto) -> None:
     dilations, outputs = attribute(node, "dilations", [1]), len(node.output)
     if set(dilations) != {1} or outputs > 1:
-        raise UnmetRequirement(Requirement.PLAIN_POOL, f"dilations={list(dilations)}, outputs={outputs}")
+        raise UnmetRequirement("plain-pool", f"dilations={list(dilations)}, outputs={outputs}")
     slices = state.read_slices(node.input[0])
     if slices is None:
-        raise UnmetRequirement(Requirement.INT8_POOL, "a float input")
+        raise UnmetRequirement("int8-pool", "a float input")
     source, channels = slices[0].tensor, sum(part.count for part in slices)
     size = state.size(node.output[0])[:3]
     layer = Layer(node_label(node), node.op_type)
@@ -214,7 +214,7 @@ def _lower_split(state: LoweringState, node: NodeProto) -> None:
     slices = state.read_slices(node.input[0])
     if slices is None or axis != 1:
         got = f"axis {axis}" if axis != 1 else "a float input"
-        raise UnmetRequirement(Requirement.INT8_CHANNEL_SPLIT, got)
+        raise UnmetRequirement("int8-channel-split", got)
     channels, first = single_channels(slices), 0
     for name in node.output:
         last = first + state.size(name)[3]
@@ -225,7 +225,7 @@ def _lower_split(state: LoweringState, node: NodeProto) -> None:
 def _lower_concat(state: LoweringState, node: NodeProto) -> None:
     axis = attribute(node, "axis", 0)
     if axis != 1:
-        raise UnmetRequirement(Requirement.CHANNEL_CONCAT, f"axis {axis}")
+        raise UnmetRequirement("channel-concat", f"axis {axis}")
     if not all(name in state.slices for name in node.input):
         lower_float_concat(state, node)
         return
@@ -240,7 +240,7 @@ def _lower_reshape(state: LoweringState, node: NodeProto) -> None:
         return
     source, size = state.float_tensor(name), state.size(out)
     if source.size != size:
-        raise UnmetRequirement(Requirement.SAME_ORDER, f"(T, H, W, C) {source.size} to {size}")
+        raise UnmetRequirement("same-order", f"(T, H, W, C) {source.size} to {size}")
     state.floats[out] = source
 
 
@@ -263,7 +263,7 @@ def _lower_transpose(state: LoweringState, node: NodeProto) -> None:
     permutation = list(attribute(node, "perm", []))
     if name not in state.clip_blocks or permutation != [0, 1, 4, 6, 2, 3, 5]:
         subject = "the clip" if name in state.clip_blocks else f"'{name}'"
-        raise UnmetRequirement(Requirement.SPACE_TO_DEPTH, f"perm {permutation} of {subject}")
+        raise UnmetRequirement("space-to-depth", f"perm {permutation} of {subject}")
     shape = state.graph.shapes[name]
     state.clip_blocks[out] = (1, int(shape[4] or 0), int(shape[6] or 0))
     state.slices[out] = state.slices[name]

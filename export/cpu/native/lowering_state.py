@@ -19,7 +19,7 @@ from edgeact.export.cpu.native.ir import (
     Tensor,
 )
 from edgeact.export.cpu.native.onnx_nodes import channels_last, size4, triple
-from edgeact.export.cpu.native.refusals import Layer, Requirement, UnmetRequirement
+from edgeact.export.cpu.native.refusals import Layer, UnmetRequirement
 from edgeact.export.cpu.native.schedule import Schedule
 from edgeact.export.graph.view import GraphView
 from edgeact.runtime.native.program import Size3, Size4
@@ -72,10 +72,10 @@ class LoweringState:
         """Return the shape of a tensor as (T, H, W, C)."""
         shape = self.graph.shapes.get(name)
         if shape is None:
-            raise UnmetRequirement(Requirement.STATIC_SHAPE, f"no shape of '{name}'")
+            raise UnmetRequirement("static-shape", f"no shape of '{name}'")
         static = [extent for extent in shape if extent is not None]
         if len(static) < len(shape):
-            raise UnmetRequirement(Requirement.STATIC_SHAPE, f"{shape} of '{name}'")
+            raise UnmetRequirement("static-shape", f"{shape} of '{name}'")
         return size4(name, static)
 
     def read_slices(self, name: str) -> Slices | None:
@@ -91,7 +91,7 @@ class LoweringState:
     def _append_input(self, name: str, tensor: QuantizedTensor) -> None:
         block = self.clip_blocks.pop(name)
         if self._reads_clip:
-            raise UnmetRequirement(Requirement.ONE_CLIP_READER, f"a second one through '{name}'")
+            raise UnmetRequirement("one-clip-reader", f"a second one through '{name}'")
         self._reads_clip = True
         _, channels, *size = self.graph.shapes[self.clip]
         self.schedule.append(InputOp(tensor, int(channels or 0), triple(size), block))
@@ -122,7 +122,7 @@ class LoweringState:
             self.fuse_add(name, to)
             return to
         got = f"the clip '{name}' in float" if name == self.clip else f"'{name}'"
-        raise UnmetRequirement(Requirement.READABLE_INPUT, got)
+        raise UnmetRequirement("readable-input", got)
 
     def compute(self, name: str, op: FloatOp) -> None:
         """Append a float operation whose result is the ONNX tensor `name`."""

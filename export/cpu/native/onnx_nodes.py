@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto
 
-from edgeact.export.cpu.native.refusals import Requirement, UnmetRequirement
+from edgeact.export.cpu.native.refusals import UnmetRequirement
 from edgeact.export.graph.view import GraphView, attribute
 from edgeact.runtime.native.program import Size3, Size4
 
@@ -22,7 +22,7 @@ def weights(graph: GraphView, node: NodeProto) -> npt.NDArray[np.generic]:
     name = producer.input[0] if producer is not None and is_quantized else node.input[1]
     values = graph.constant(name)
     if values is None:
-        raise UnmetRequirement(Requirement.CONSTANT_WEIGHTS, f"the computed tensor '{name}'")
+        raise UnmetRequirement("constant-weights", f"the computed tensor '{name}'")
     return values
 
 
@@ -31,7 +31,7 @@ def weight_scale(graph: GraphView, node: NodeProto, outputs: int) -> npt.NDArray
     name = graph.producers[node.input[1]].input[1]
     scale = graph.constant(name)
     if scale is None:
-        raise UnmetRequirement(Requirement.CONSTANT_WEIGHTS, f"the computed scale '{name}'")
+        raise UnmetRequirement("constant-weights", f"the computed scale '{name}'")
     return np.broadcast_to(scale.reshape(-1), (outputs,)).astype(np.float32)
 
 
@@ -42,7 +42,7 @@ def bias(graph: GraphView, node: NodeProto, outputs: int) -> npt.NDArray[np.floa
     values = graph.constant(node.input[2])
     if values is None or values.dtype != np.float32:
         got = f"the computed tensor '{node.input[2]}'" if values is None else str(values.dtype)
-        raise UnmetRequirement(Requirement.CONSTANT_BIAS, got)
+        raise UnmetRequirement("constant-bias", got)
     return values
 
 
@@ -63,7 +63,7 @@ def size4(name: str, shape: Sequence[int]) -> Size4:
         return 1, 1, 1, shape[0] if shape else 1
     if shape[0] == 1 and set(shape[2:]) <= {1}:
         return 1, 1, 1, shape[1]
-    raise UnmetRequirement(Requirement.TENSOR_SHAPE, f"{tuple(shape)} of '{name}'")
+    raise UnmetRequirement("tensor-shape", f"{tuple(shape)} of '{name}'")
 
 
 def channels_last(constant: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

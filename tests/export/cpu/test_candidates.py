@@ -54,7 +54,7 @@ def test_every_candidate_agrees_with_pytorch(
     applied = {decision.name for decision in decisions if isinstance(decision, PassResult) and decision.applied}
     assert "convert_stem_to_space_to_depth" in applied
     refused = [decision for decision in decisions if isinstance(decision, NotLowered)]
-    expected = [NotLowered(artifact="native-int8", detail=WHY_NO_ENGINE)] if WHY_NO_ENGINE else []
+    expected = [NotLowered(artifact="native-int8", unavailable=WHY_NO_ENGINE)] if WHY_NO_ENGINE else []
     assert refused == (expected if "onnx-int8" in NAMES[precision] else [])
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from edgeact.export.cpu.native.fuse_adds import fuse_add
 from edgeact.export.cpu.native.ir import ChannelSlice, ConvOp, FloatTensor, PoolOp, QuantizedTensor, Slices
-from edgeact.export.cpu.native.refusals import Layer, Requirement, UnmetRequirement
+from edgeact.export.cpu.native.refusals import Layer, UnmetRequirement
 from edgeact.export.cpu.native.schedule import Schedule
+from edgeact.native_requirements import NativeRequirement
 from edgeact.runtime.native.program import ZeroPoint
 
 SIZE, ONES, ZEROS = (2, 3, 3), (1, 1, 1), (0, 0, 0)
@@ -48,7 +49,7 @@ def _pooled(schedule: Schedule, source: QuantizedTensor, name: str) -> Quantized
     return to
 
 
-def _unmet(schedule: Schedule, convs: list[ConvOp], addends: list[Slices]) -> Requirement:
+def _unmet(schedule: Schedule, convs: list[ConvOp], addends: list[Slices]) -> NativeRequirement:
     with pytest.raises(UnmetRequirement) as caught:
         fuse_add(schedule, convs, addends, _tensor("sum"), relu=False)
     return caught.value.requirement
@@ -114,31 +115,31 @@ def test_channels_are_fused_in_contiguous_runs() -> None:
 def test_more_than_three_inputs_are_refused() -> None:
     schedule, clip = Schedule(), _tensor("clip")
     outputs = [_whole(_output(_stored_conv(schedule, clip, str(index)))) for index in range(4)]
-    assert _unmet(schedule, [], outputs) is Requirement.FUSED_ADD_INPUTS
+    assert _unmet(schedule, [], outputs) == "fused-add-inputs"
 
 
 def test_an_unquantized_convolution_with_another_reader_is_refused() -> None:
     schedule, clip = Schedule(), _tensor("clip")
     conv = _conv(schedule, clip, "conv")
     conv.unquantized = FloatTensor((*SIZE, CHANNELS))
-    assert _unmet(schedule, [conv], [_whole(_pooled(schedule, clip, "pooled"))]) is Requirement.UNSHARED_CONV
+    assert _unmet(schedule, [conv], [_whole(_pooled(schedule, clip, "pooled"))]) == "unshared-conv"
 
 
 def test_an_addition_without_a_convolution_is_refused() -> None:
     schedule, clip = Schedule(), _tensor("clip")
     inputs = [_whole(_pooled(schedule, clip, name)) for name in ("a", "b")]
-    assert _unmet(schedule, [], inputs) is Requirement.CONV_BEFORE_ADD
+    assert _unmet(schedule, [], inputs) == "conv-before-add"
 
 
 def test_an_addend_that_is_computed_after_every_convolution_is_refused() -> None:
     schedule, clip = Schedule(), _tensor("clip")
     conv = _stored_conv(schedule, clip, "conv")
     pooled = _pooled(schedule, _output(conv), "pooled")
-    assert _unmet(schedule, [], [_whole(_output(conv)), _whole(pooled)]) is Requirement.CONV_BEFORE_ADD
+    assert _unmet(schedule, [], [_whole(_output(conv)), _whole(pooled)]) == "conv-before-add"
 
 
 def test_different_channels_of_one_convolution_are_refused() -> None:
     schedule, clip = Schedule(), _tensor("clip")
     output = _output(_stored_conv(schedule, clip, "conv"))
     rotated = (ChannelSlice(output, 4, 8), ChannelSlice(output, 0, 4))
-    assert _unmet(schedule, [], [_whole(output), rotated]) is Requirement.ALIGNED_CHANNELS
+    assert _unmet(schedule, [], [_whole(output), rotated]) == "aligned-channels"
