@@ -99,7 +99,7 @@ class Golden(StrictModel):
     input_mean: tuple[float, float, float] = Field(description="per channel of the float32 network input")
     input_std: tuple[float, float, float]
     logits: tuple[float, ...] = Field(description="logits of PyTorch FP32")
-    label: str | None = Field(default=None, description="the true label, where known")
+    label: str | None = Field(default=None, description="the true label, if known")
 
 
 class BundleDraft(StrictModel):

@@ -1,4 +1,4 @@
-"""Video: frame sources, frames chosen by time stamp, the one preprocessing."""
+"""Video: frame sources, sampling of clips by time stamp, and the preprocessing that all of edgeact shares."""
 
 from edgeact.video.buffer import ClipBuffer
 from edgeact.video.frame import Frame, Image, frames_digest

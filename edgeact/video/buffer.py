@@ -1,4 +1,4 @@
-"""Cutting a stream of frames into windows at the trained rate, whatever the source's rate."""
+"""Sampling of windows from a stream of frames at the rate of training, for any rate of the source."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SLOW = 0.95
 
 
 class ClipBuffer:
-    """Takes frames with their time stamps and gives a window every `hop_s` (the clip's own duration by default).
+    """Converts frames with time stamps to windows, one every `hop_s` (by default the duration of the clip).
 
-    Window times count from the first frame; each gets the frame nearest to it, so a source slower than `clip.fps`
-    repeats frames, which is told once through `on_note`. A pause longer than `max_gap_s` (half a clip, at least
-    1 s) drops the windows under way and starts anew at the next frame: a window never mixes two sides of a pause.
-    Frames whose stamp is not later than the one before are left out. Only the windows under way are held.
-    `restarts` and `ignored_frames` count both. Raises UsageError for a hop or gap that is not positive.
+    Sampling times count from the first frame; each gets the nearest frame, so a source slower than `clip.fps` repeats
+    frames, which `on_note` reports once. A pause longer than `max_gap_s` (half a clip, at least 1 s) drops incomplete
+    windows and restarts at the next frame: a window never spans a pause. Frames whose stamp is not later than the
+    previous one are ignored. Only incomplete windows are in memory. `restarts` and `ignored_frames` count these events.
+    Raises UsageError for a hop or gap that is not positive.
     """
 
     def __init__(
@@ -43,52 +43,52 @@ class ClipBuffer:
         self._hop_s = checked_hop(clip, hop_s)
         self._max_gap_s = max(1.0, clip.duration_s / 2) if max_gap_s is None else max_gap_s
         self._on_note = on_note
-        self._told_slow = False
-        self._given_before = 0
+        self._reported_slow = False
+        self._earlier_windows = 0
         self._segment: _Segment | None = None
 
     def push(self, frame: Frame) -> list[Window]:
-        """Take the next frame; the windows it completes, oldest first. Raises InputError for a stamp not finite."""
+        """Add a frame; return the windows that it completes, oldest first. Raises InputError for a stamp not finite."""
         if not math.isfinite(frame.time_s):
             raise InputError(f"expected a frame's time stamp in seconds, got {frame.time_s}")
         segment = self._segment
         if segment is not None:
-            step_s = frame.time_s - segment.last_s
-            if abs(step_s) > self._max_gap_s:
-                self._restart(segment, step_s)
+            interval_s = frame.time_s - segment.last_s
+            if abs(interval_s) > self._max_gap_s:
+                self._restart(segment, interval_s)
                 segment = None
-            elif step_s <= 0:
+            elif interval_s <= 0:
                 self.ignored_frames += 1
                 return []
         if segment is None:
             segment = self._segment = _Segment(self._clip, self._hop_s, frame.time_s)
         windows = segment.push(frame)
         if windows:
-            self._tell_slow(segment)
+            self._report_slow(segment)
         return windows
 
     def finish(self) -> list[Window]:
-        """End of the source: the windows that `window_starts` counts and that lack only the video's last moment.
+        """Return the windows at the end of the source that lack at most half a clip frame, as `window_starts` counts.
 
-        A source too short for any window gives one whose last frame repeats; a source without a frame gives none.
+        A source too short for any window has one whose last frame repeats; a source without frames has none.
         """
         if self._segment is None:
             return []
-        windows = self._segment.finish(at_least=0 if self._given_before else 1)
-        self._given_before += self._segment.given
+        windows = self._segment.finish(at_least=0 if self._earlier_windows else 1)
+        self._earlier_windows += self._segment.window_count
         self._segment = None
         return windows
 
-    def _restart(self, segment: _Segment, step_s: float) -> None:
+    def _restart(self, segment: _Segment, interval_s: float) -> None:
         self.restarts += 1
-        self._given_before += segment.given
-        self._note(f"time jumped by {step_s:+.2f} s between two frames; the window under way starts anew")
+        self._earlier_windows += segment.window_count
+        self._note(f"time stamps jump by {interval_s:+.2f} s between two frames; the incomplete windows are dropped")
 
-    def _tell_slow(self, segment: _Segment) -> None:
-        if not self._told_slow and segment.fps < _SLOW * self._clip.fps:
-            self._told_slow = True
+    def _report_slow(self, segment: _Segment) -> None:
+        if not self._reported_slow and segment.fps < _SLOW * self._clip.fps:
+            self._reported_slow = True
             self._note(
-                f"the source gives {segment.fps:.1f} frames/s, the model was trained at {self._clip.fps:g}: "
+                f"the source delivers {segment.fps:.1f} frames/s, the model was trained at {self._clip.fps:g}: "
                 "frames repeat and accuracy may drop; raise the camera's rate"
             )
 
@@ -102,7 +102,7 @@ class _Segment:
 
     def __init__(self, clip: ClipSpec, hop_s: float, origin_s: float) -> None:
         self.last_s = origin_s
-        self.given = 0
+        self.window_count = 0
         self._clip = clip
         self._hop_s = hop_s
         self._origin_s = origin_s
@@ -119,16 +119,16 @@ class _Segment:
         self.last_s = frame.time_s
         self._frames += 1
         windows = self._cutter.push(frame)
-        self.given += len(windows)
+        self.window_count += len(windows)
         return windows
 
     def finish(self, at_least: int) -> list[Window]:
         duration_s = duration_of(self._frames, self.last_s - self._origin_s)
         count = max(at_least, window_count(duration_s, self._clip, self._hop_s))
-        if count <= self.given:
+        if count <= self.window_count:
             return []
         windows = self._cutter.finish(self._start(count - 1))
-        self.given += len(windows)
+        self.window_count += len(windows)
         return windows
 
     def _starts(self) -> Iterator[float]:

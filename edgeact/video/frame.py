@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,14 +20,14 @@ _CONVERSIONS = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2R
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame: `image` RGB uint8 (H, W, 3), the receiver's; `time_s` seconds since the source's first frame."""
+    """One frame: `image` RGB uint8 (H, W, 3), owned by the receiver; `time_s` seconds since the first frame."""
 
     image: Image
     time_s: float
 
 
-def bgr_to_rgb(image: NDArray[np.integer[Any] | np.floating[Any]]) -> Image:
-    """Convert what OpenCV delivers, uint8 gray (H, W), (H, W, 1), BGR or BGRA, into a new RGB uint8 (H, W, 3).
+def bgr_to_rgb(image: NDArray[np.generic]) -> Image:
+    """Convert a frame of OpenCV, uint8 gray (H, W), (H, W, 1), BGR or BGRA, to a new RGB uint8 (H, W, 3).
 
     Raises VideoError for any other shape or dtype.
     """
@@ -38,16 +37,16 @@ def bgr_to_rgb(image: NDArray[np.integer[Any] | np.floating[Any]]) -> Image:
             f"expected uint8 frames of 1, 3 or 4 channels, got {image.dtype} of shape {image.shape}; "
             "set the camera or pipeline to 8-bit BGR"
         )
-    return np.asarray(cv2.cvtColor(image, _CONVERSIONS[channels]), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(np.asarray(image, dtype=np.uint8), _CONVERSIONS[channels]), dtype=np.uint8)
 
 
 def frames_digest(frames: Image) -> str:
-    """SHA-256 (hex) over the shape and the bytes of a uint8 array, whatever its memory layout.
+    """Return the SHA-256 (hex) of shape and bytes of a uint8 array, independent of its memory layout.
 
     Raises InputError for another dtype.
     """
     if frames.dtype != np.uint8:
-        raise InputError(f"the digest of frames is defined for uint8, got {frames.dtype}")
+        raise InputError(f"expected frames uint8, got {frames.dtype}")
     digest = hashlib.sha256(repr(tuple(int(size) for size in frames.shape)).encode())
     digest.update(np.ascontiguousarray(frames).data)
     return digest.hexdigest()

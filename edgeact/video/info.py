@@ -1,4 +1,4 @@
-"""What a video really holds, found by decoding it once."""
+"""Facts about a video, measured by decoding it once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from edgeact.video.recorded import no_frame_message, open_recorded
 
 __all__ = ["VideoInfo", "duration_of", "probe_video"]
 
-_VARIABLE = 1.5  # beyond what rounding a stamp to milliseconds makes of a constant rate
+_VARIABLE = 1.5  # more than stamps rounded to milliseconds cause at a constant rate
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Facts about a video, counted while decoding it, not read from its header.
+    """Facts about a video, measured while decoding it, not read from its header.
 
-    `duration_s` includes the last frame's own time; `fps` is the mean rate; `width` and `height` are pixels after
-    rotation by `rotation_degrees`. `frames` were decoded, where the header promised `header_frames` (0: nothing);
-    `repaired_stamps` of them had a missing or impossible time stamp. `variable_rate` says that the longest interval
-    between two frames is over 1.5 times the shortest.
+    `duration_s` includes the duration of the last frame; `fps` is the mean rate; `width` and `height` are pixels after
+    rotation by `rotation_degrees`. `frames` is the number of decoded frames, `header_frames` what the header states
+    (0: nothing); `repaired_stamps` frames had a missing or implausible time stamp. `variable_rate`: the longest
+    interval between two frames is over 1.5 times the shortest.
     """
 
     duration_s: float
@@ -36,9 +36,9 @@ class VideoInfo:
 
 
 def probe_video(path: str | Path) -> VideoInfo:
-    """Decode the video at `path` once and say what it holds.
+    """Decode the video at `path` once and return its facts.
 
-    Raises VideoError where it cannot be opened or holds no frame.
+    Raises VideoError if the file cannot be opened or contains no frame.
     """
     with open_recorded(path) as source:
         size: tuple[int, int] | None = None
@@ -66,8 +66,8 @@ def probe_video(path: str | Path) -> VideoInfo:
 
 
 def duration_of(frames: int, span_s: float) -> float:
-    """Seconds that `frames` frames last whose first and last are `span_s` apart: the last one gets the mean interval.
+    """Return the duration of `frames` frames whose first and last are `span_s` seconds apart.
 
-    0 for a single frame, of which no interval is known.
+    The last frame gets the mean interval; a single frame has duration 0, because its interval is unknown.
     """
     return span_s * frames / (frames - 1) if frames > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Live sources: cameras and network streams, read on their own thread so that every frame is stamped as it comes."""
+"""Live sources: cameras and network streams, read on a thread of their own that stamps every frame on arrival."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from edgeact.video.recorded import fit
 
 __all__ = ["LiveOptions", "LiveSource"]
 
-_LONGEST_WAIT_S = 30.0
+_MAX_BACKOFF_S = 30.0
 
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """How patient a live source is.
+    """Reconnection, queue and timeout of a live source.
 
-    After a loss it reconnects up to `reconnects` times in a row, waiting `backoff_s` seconds first and twice as long
-    each time (30 s at most). `queue_frames` frames wait at most; then the oldest is dropped. `timeout_s` seconds
-    without an answer from a network stream count as a loss. Raises UsageError for numbers that make no sense.
+    After a lost connection the source reconnects up to `reconnects` times in a row, with exponential backoff from
+    `backoff_s` seconds (30 s at most). The queue holds `queue_frames` frames; then the oldest is dropped. `timeout_s`
+    seconds without an answer from a network stream count as a loss. Raises UsageError for values out of range.
     """
 
     reconnects: int = 5
@@ -37,17 +37,17 @@ class LiveOptions:
     def __post_init__(self) -> None:
         if self.reconnects < 0 or self.queue_frames < 1 or not (self.backoff_s >= 0 and self.timeout_s > 0):
             raise UsageError(
-                f"expected reconnects and backoff_s from 0, queue_frames from 1, timeout_s > 0; got {self}"
+                f"expected reconnects and backoff_s from 0, queue_frames from 1, timeout_s above 0; got {self}"
             )
 
 
 class LiveSource:
-    """Frames of a camera or network stream, endless. Use it as a context manager or call `close`.
+    """Endless frames of a camera or network stream. Use it as a context manager or call `close`.
 
-    `time_s` is a monotonic clock read when the frame arrived, 0 at the first one, so a slow reader does not shift
-    it, and it runs on through a loss. Losses are told through `on_note`, on the reader's own thread; when
-    reconnecting is given up, the iteration raises VideoError. `dropped_frames` counts frames that the reader was
-    too slow for, `losses` how often the source went away.
+    `time_s` is the arrival time by a monotonic clock, 0 at the first frame: a slow reader does not shift it, and it
+    continues during a loss. `on_note` reports lost connections, on the thread that iterates; after the last
+    reconnection fails, the iteration raises VideoError. `dropped_frames` counts frames that the reader was too slow
+    for, `losses` counts lost connections.
     """
 
     live = True
@@ -61,7 +61,9 @@ class LiveSource:
     ) -> None:
         capture = open_capture()
         if not capture.isOpened():
-            raise VideoError(f"cannot open '{name}': check that it is connected, permitted and not in use elsewhere")
+            raise VideoError(
+                f"cannot open '{name}': check connection and permissions, and that no other program uses the source"
+            )
         self.name = name
         self.dropped_frames = 0
         self.losses = 0
@@ -101,7 +103,7 @@ class LiveSource:
                 raise StopIteration
 
     def close(self) -> None:
-        """Stop reading and release the source; waits for the read under way. Calling it again does nothing."""
+        """Stop reading and release the source after the read in progress; another call does nothing."""
         self._closing.set()
         self._thread.join(timeout=self._options.timeout_s + 1.0)
 
@@ -114,27 +116,27 @@ class LiveSource:
         self.close()
 
     def _run(self, capture: cv2.VideoCapture) -> None:
-        """Body of the thread, the only one that touches the capture: releasing it during a read would crash."""
+        """Body of the thread, the only user of the capture: releasing a capture during a read would crash."""
         try:
             self._read_until_closed(capture)
-        except Exception as error:  # raised again in __next__, on the reader's thread
+        except Exception as error:  # raised again in __next__, on the thread that iterates
             self._failure = error
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def _read_until_closed(self, capture: cv2.VideoCapture) -> None:
-        lost = 0
+        failed = 0
         try:
             while not self._closing.is_set():
                 frame = self._read(capture)
                 if frame is not None:
-                    lost = 0
+                    failed = 0
                     self._put(frame)
                     continue
                 capture.release()
-                lost += 1
-                if not self._wait_before_attempt(lost):
+                failed += 1
+                if not self._back_off(failed):
                     return
                 capture = self._open_capture()
         finally:
@@ -160,14 +162,16 @@ class LiveSource:
             self._frames.append(frame)
             self._changed.notify()
 
-    def _wait_before_attempt(self, attempt: int) -> bool:
-        """Back off before reconnecting; False where the source is being closed. Raises VideoError after the last."""
-        most = self._options.reconnects
-        if attempt > most:
-            raise VideoError(f"'{self.name}' went away and did not come back: reconnected {most} times, got no frame")
-        wait_s = min(_LONGEST_WAIT_S, self._options.backoff_s * 2 ** (attempt - 1))
+    def _back_off(self, attempt: int) -> bool:
+        """Wait before a reconnection; return False if the source is being closed. Raises VideoError after the last."""
+        limit = self._options.reconnects
+        if attempt > limit:
+            raise VideoError(
+                f"'{self.name}': connection lost, no frame after {limit} reconnections; check the camera or the network"
+            )
+        wait_s = min(_MAX_BACKOFF_S, self._options.backoff_s * 2 ** (attempt - 1))
         with self._changed:
             self.losses += attempt == 1
-            self._notes.append(f"'{self.name}' gives no frames; reconnecting in {wait_s:g} s ({attempt} of {most})")
+            self._notes.append(f"'{self.name}': no frames; reconnecting in {wait_s:g} s ({attempt} of {limit})")
             self._changed.notify()
         return not self._closing.wait(wait_s)

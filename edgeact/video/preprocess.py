@@ -1,4 +1,4 @@
-"""The one preprocessing: from decoded frames to the network's input, by the clip contract."""
+"""Preprocessing: from decoded frames to the network's input, by the clip contract."""
 
 from __future__ import annotations
 
@@ -28,72 +28,72 @@ def preprocess(
     *,
     order: Literal["rgb", "bgr"] = "rgb",
 ) -> NDArray[np.float32]:
-    """T frames, uint8 (H, W, 3) with channels in `order`, as the network takes them: float32 (1, 3, T, h, w).
+    """Convert T frames, uint8 (H, W, 3) with channels in `order`, to the network input float32 (1, 3, T, h, w).
 
-    Stretch to `clip.resize`, centre crop, `(pixel / 255 - mean) / std` in the model's channel order. The resized
-    pixels are uint8; their normalisation is the float64 formula rounded once. Writes into `out`, which the caller
-    owns and may reuse, and returns it; without `out` a new array. Raises InputError where the frames or `out` are
-    not of the shape and dtype stated.
+    Resize to `clip.resize`, center crop, `(pixel / 255 - mean) / std` in the model's channel order. The resized pixels
+    are uint8; their normalization is the float64 formula, rounded once. Writes into `out`, which the caller owns and
+    may reuse, and returns it; without `out` into a new array. Raises InputError for frames or `out` of another shape
+    or dtype.
     """
     return Preprocessor(clip, out)(frames, order=order)
 
 
 class Preprocessor:
-    """`preprocess` for one clip contract, again and again into one buffer; one call at a time.
+    """`preprocess` for one clip contract and one output buffer; only one call at a time.
 
-    All views are made once, and the frames are halved between two threads: beside a model that fills the caches, each
-    object that Python touches anew costs time, and each byte that one core writes and another one reads.
+    All views are made once, and two threads process half of the frames each: beside a model that fills the caches,
+    new Python objects cost time, and so do bytes that one core writes and another one reads.
     """
 
     def __init__(self, clip: ClipSpec, out: NDArray[np.float32] | None = None, *, threads: int = 1) -> None:
-        """Into `out`, float32 of the clip's shape, which the caller owns; InputError where it is another.
+        """Write to `out`, float32 of the clip's shape, which the caller owns; raises InputError for another array.
 
-        Of `threads` at most two are used, the caller's among them.
+        At most two of `threads` are used, including the caller's.
         """
         self._clip = clip
         self.out = np.empty(clip.input_shape, np.float32) if out is None else _checked_out(out, clip)
         planes, half = _planes((clip.clip_frames, *clip.crop)), (clip.clip_frames + 1) // 2
         cuts = (half,) if threads > 1 and clip.clip_frames > 1 else ()
         edges = (0, *cuts, clip.clip_frames)
-        self._parts = [_Part(clip, planes, self.out, slice(*edge)) for edge in itertools.pairwise(edges)]
+        self._ranges = [_FrameRange(clip, planes, self.out, slice(*edge)) for edge in itertools.pairwise(edges)]
         self._pool = ThreadPoolExecutor(1, "edgeact-preprocess") if cuts else None
 
     def __call__(self, frames: Image | Sequence[Image], *, order: Literal["rgb", "bgr"] = "rgb") -> NDArray[np.float32]:
-        """Frames as `preprocess` takes them; the result is `out`, good until the next call."""
+        """Preprocess frames as `preprocess` does; returns `out`, which the next call overwrites."""
         _check_frames(frames, self._clip)
-        first, *rest = self._parts
-        others = [self._pool.submit(part.fill, frames, order) for part in rest] if self._pool else []
+        first, *rest = self._ranges
+        futures = [self._pool.submit(each.fill, frames, order) for each in rest] if self._pool else []
         try:
             first.fill(frames, order)
-        finally:  # nobody writes to the buffer any more when this returns, or raises
-            for other in others:
-                other.result()
+        finally:  # no thread writes to the buffer after this returns or raises
+            for future in futures:
+                future.result()
         return self.out
 
     def close(self) -> None:
-        """End the second thread; a preprocessor of one needs no end."""
+        """End the second thread, if there is one."""
         if self._pool:
             self._pool.shutdown()
 
 
-class _Part:
-    """Frames `when` of a clip, with the memory that one thread works in."""
+class _FrameRange:
+    """A range of a clip's frames, with the memory that one thread works in."""
 
-    def __init__(self, clip: ClipSpec, planes: Sequence[Image], out: NDArray[np.float32], when: slice) -> None:
-        self._clip, self._when, width = clip, when, clip.crop[1]
+    def __init__(self, clip: ClipSpec, planes: Sequence[Image], out: NDArray[np.float32], span: slice) -> None:
+        self._clip, self._span, width = clip, span, clip.crop[1]
         self._resized: Image = np.empty((*clip.resize, 3), np.uint8)
         self._cropped = _cropped(self._resized, clip)
-        as_given = [[plane[index] for plane in planes] for index in range(when.start, when.stop)]
-        self._channels = {clip.channel_order: as_given}
-        self._channels["bgr" if clip.channel_order == "rgb" else "rgb"] = [each[::-1] for each in as_given]
+        in_model_order = [[plane[index] for plane in planes] for index in range(span.start, span.stop)]
+        self._channels = {clip.channel_order: in_model_order}
+        self._channels["bgr" if clip.channel_order == "rgb" else "rgb"] = [each[::-1] for each in in_model_order]
         self._levels = [
-            (plane[when].reshape(-1, width), table, channel[when].reshape(-1, width))
+            (plane[span].reshape(-1, width), table, channel[span].reshape(-1, width))
             for plane, table, channel in zip(planes, _tables(clip.mean, clip.std), out[0], strict=True)
         ]
 
     def fill(self, frames: Image | Sequence[Image], order: Literal["rgb", "bgr"]) -> None:
-        """Write its frames, of all of a clip, to the output."""
-        for index, channels in enumerate(self._channels[order], start=self._when.start):
+        """Write this range of the clip's frames to the output."""
+        for index, channels in enumerate(self._channels[order], start=self._span.start):
             frame = frames[index]
             is_resized = resize_frame(frame, self._clip, self._resized) is not frame
             cv2.split(self._cropped if is_resized else _cropped(frame, self._clip), channels)
@@ -103,9 +103,9 @@ class _Part:
 
 
 def resize_frame(frame: Image, clip: ClipSpec, out: Image | None = None) -> Image:
-    """A frame uint8 (H, W, 3) stretched to `clip.resize`, not yet cropped; the frame itself where it has that size.
+    """Resize a frame uint8 (H, W, 3) to `clip.resize`, without crop; return the frame itself if it has that size.
 
-    Written into `out` of that size, where given.
+    Writes into `out`, of that size, if given.
     """
     height, width = clip.resize
     if frame.shape[:2] == clip.resize:
@@ -121,9 +121,9 @@ def _cropped(frame: Image, clip: ClipSpec) -> Image:
 
 
 def _planes(size: tuple[int, int, int]) -> list[Image]:
-    """Three uint8 (T, H, W) at addresses that differ modulo 64.
+    """Allocate three uint8 (T, H, W) at addresses that differ modulo 64.
 
-    Into planes aligned alike OpenCV's split writes past the cache, and the look-up behind it waits for the memory.
+    Into planes of equal alignment OpenCV's split writes past the cache, and the following LUT waits for memory.
     """
     volume = size[0] * size[1] * size[2]
     stride = volume + (1 - volume) % 64
@@ -133,7 +133,7 @@ def _planes(size: tuple[int, int, int]) -> list[Image]:
 
 @functools.lru_cache(maxsize=16)
 def _tables(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    """The normalised value of every pixel value, float32 (3, 256)."""
+    """Return the normalized value of every pixel value, float32 (3, 256)."""
     levels = np.arange(256, dtype=np.float64) / 255.0
     tables: NDArray[np.float64] = (levels - np.array(mean)[:, None]) / np.array(std)[:, None]
     return tables.astype(np.float32)
@@ -155,9 +155,9 @@ def _check_frames(frames: Image | Sequence[Image], clip: ClipSpec) -> None:
 
 def _checked_out(out: NDArray[np.float32], clip: ClipSpec) -> NDArray[np.float32]:
     if out.shape != clip.input_shape or out.dtype != np.float32:
-        raise InputError(
-            f"expected an output buffer float32 of shape {clip.input_shape}, got {out.dtype} of shape {out.shape}"
-        )
+        raise InputError(f"out: expected float32 of shape {clip.input_shape}, got {out.dtype} of shape {out.shape}")
     if not (out.flags.c_contiguous and out.flags.writeable):
-        raise InputError("the output buffer must be writeable and contiguous; make one with numpy.empty(shape)")
+        raise InputError(
+            "out: expected a writeable C-contiguous array; make one with numpy.empty(shape, numpy.float32)"
+        )
     return out

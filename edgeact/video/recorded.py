@@ -1,4 +1,4 @@
-"""Recorded videos: every frame once, in order, with a time stamp that can be relied on."""
+"""Recorded videos: every frame once, in order, with a reliable time stamp."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _MAX_FRAMES = 1 << 31
 
 
 class StampClock:
-    """Turns a container's time stamps into strictly increasing seconds since the first frame.
+    """Converts a container's time stamps to strictly increasing seconds since the first frame.
 
-    A stamp that is missing, not later than the one before, or more than ten minutes ahead is replaced by the time
-    of the frame before plus one frame interval of the header's rate (25 fps where the header states no sane one).
-    `repaired` counts those frames.
+    A stamp that is missing, not later than the previous one, or more than ten minutes ahead is replaced by the
+    previous time plus one frame interval of the header's rate (25 fps if the header states no plausible rate).
+    `repaired` counts these frames.
     """
 
     def __init__(self, header_fps: float) -> None:
-        sane = math.isfinite(header_fps) and 1.0 <= header_fps <= 240.0
-        self.interval_s = 1.0 / (header_fps if sane else _FALLBACK_FPS)
+        is_plausible = math.isfinite(header_fps) and 1.0 <= header_fps <= 240.0
+        self.interval_s = 1.0 / (header_fps if is_plausible else _FALLBACK_FPS)
         self.repaired = 0
         self._origin_s: float | None = None
         self._last_s = 0.0
 
     def tick(self, stamp_ms: float) -> float:
-        """The time in seconds of the next frame, whose container stamp is `stamp_ms`."""
+        """Return the time in seconds of the next frame, whose container stamp is `stamp_ms`."""
         if self._origin_s is None:
             self._origin_s = stamp_ms / 1e3 if math.isfinite(stamp_ms) else 0.0
             return 0.0
@@ -49,9 +49,9 @@ class StampClock:
 
 
 class RecordedSource:
-    """Frames of a finite video. Iterate it once, and use it as a context manager or call `close`.
+    """Frames of a finite video. Iterate it only once, and use it as a context manager or call `close`.
 
-    Every frame has the size of the first one: a stream that changes its size is stretched back to it.
+    Every frame has the size of the first one: if a stream changes its size, later frames are resized.
     """
 
     live = False
@@ -64,33 +64,33 @@ class RecordedSource:
 
     @property
     def repaired_stamps(self) -> int:
-        """How many frames so far had a missing or impossible time stamp."""
+        """Number of frames so far with a missing or implausible time stamp."""
         return self._clock.repaired
 
     @property
     def rotation_degrees(self) -> int:
-        """How far the container asks to turn the frames; already done to what `image` returns."""
+        """Rotation that the container requests; `image` applies it already."""
         return int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360
 
     @property
     def header_frames(self) -> int:
-        """How many frames the header promises; 0 where it promises nothing sane."""
+        """Number of frames that the header states; 0 if it states no plausible number."""
         stated = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         return int(stated) if 0 < stated < _MAX_FRAMES else 0
 
     @property
     def header_interval_s(self) -> float:
-        """Seconds between two frames as the header states it; 1/25 s where it states nothing sane."""
+        """Seconds between two frames by the header; 1/25 s if it states no plausible rate."""
         return self._clock.interval_s
 
     def advance(self) -> float | None:
-        """Decode the next frame without converting it; its time in seconds, or None at the end."""
+        """Decode the next frame without conversion; return its time in seconds, or None at the end."""
         if not self._capture.grab():
             return None
         return self._clock.tick(self._capture.get(cv2.CAP_PROP_POS_MSEC))
 
     def image(self) -> Image | None:
-        """The frame that `advance` decoded as a new RGB uint8 (H, W, 3); None where it cannot be converted."""
+        """Return the frame that `advance` decoded as a new RGB uint8 (H, W, 3), or None if it cannot be converted."""
         retrieved, image = self._capture.retrieve()
         if not retrieved or image is None:
             return None
@@ -112,7 +112,7 @@ class RecordedSource:
         raise StopIteration
 
     def close(self) -> None:
-        """Release the decoder; calling it again does nothing."""
+        """Release the decoder; another call does nothing."""
         self._capture.release()
 
     def __enter__(self) -> RecordedSource:
@@ -125,10 +125,10 @@ class RecordedSource:
 
 
 def open_recorded(path: str | Path) -> RecordedSource:
-    """Open a video file. The rotation its container asks for is applied.
+    """Open a video file; the rotation that its container requests is applied.
 
-    Raises VideoError where the file is missing, empty or no video that OpenCV can decode. A file that opens but
-    holds no decodable frame raises it on the first frame.
+    Raises VideoError if the file is missing, empty or not a video that OpenCV can decode. For a file that opens but
+    contains no decodable frame, the first `next` raises it.
     """
     file = Path(path)
     if not file.is_file():
@@ -139,7 +139,7 @@ def open_recorded(path: str | Path) -> RecordedSource:
     capture = cv2.VideoCapture(str(file), _file_backend())
     if not capture.isOpened():
         raise VideoError(
-            f"cannot open '{file}': expected a video that OpenCV can decode, got {size_bytes} bytes that it cannot; "
+            f"cannot open '{file}': expected a video that OpenCV can decode, got {size_bytes} bytes of another kind; "
             f"check the file, or re-encode it: ffmpeg -i '{file}' -c:v libx264 fixed.mp4"
         )
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
@@ -147,18 +147,18 @@ def open_recorded(path: str | Path) -> RecordedSource:
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:
-    """`image` itself where its (height, width) is `size` already, else stretched to it."""
+    """Return `image` resized to (height, width) `size`, or `image` itself if it has that size."""
     if image.shape[:2] == size:
         return image
     return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def no_frame_message(name: str) -> str:
-    """What to tell about a video that opened but gave nothing."""
-    return f"'{name}' holds no frame that can be decoded: expected at least 1, got 0; leave it out or re-encode it"
+    """Return the message for a video that opened but has no frame."""
+    return f"'{name}': expected at least 1 frame that can be decoded, got 0; remove the video or encode it again"
 
 
 def _file_backend() -> int:
-    """FFmpeg where this OpenCV has it: the other backends guess image sequences from a file's name."""
+    """Return FFmpeg if this OpenCV has it: other backends take some file names for image sequences."""
     has_ffmpeg = cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG)
     return int(cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)

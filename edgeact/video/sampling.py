@@ -1,4 +1,4 @@
-"""Cutting clips out of frames by time stamp: the one law for files and streams."""
+"""Sampling of clips by time stamp, the same for files and streams."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from edgeact.video.recorded import open_recorded
 
 __all__ = ["Window", "WindowCutter", "read_clips", "window_count", "window_starts"]
 
-_SHORTEST_HOP_S = 0.001
+_MIN_HOP_S = 0.001
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One clip cut out of a video: `frames` are T RGB uint8 images (H, W, 3), possibly shared with other windows.
+    """One clip of a video: `frames` are T RGB uint8 images (H, W, 3), possibly shared with other windows.
 
-    It covers `start_s` to `end_s` of the source's time; `times_s` are the stamps of the frames chosen.
+    A window covers `start_s` to `end_s` of the source's time; `times_s` are the stamps of its frames.
     """
 
     start_s: float
@@ -35,10 +35,10 @@ class Window:
 
 
 def window_starts(duration_s: float, clip: ClipSpec, hop_s: float | None = None) -> tuple[float, ...]:
-    """Start times in seconds of the windows that fit into a video of `duration_s`, one every `hop_s`.
+    """Return the start times in seconds of the windows that fit into a video of `duration_s`, one every `hop_s`.
 
-    Windows do not overlap unless `hop_s` says so. A window may end up to half a clip frame after the video, and a
-    video shorter than the clip gives one window at 0. Raises UsageError for a duration or hop that is not positive.
+    By default windows follow each other without overlap. A window may end up to half a clip frame after the video,
+    and a video shorter than the clip has one window at 0. Raises UsageError for a duration or hop that is not positive.
     """
     hop_s = checked_hop(clip, hop_s)
     if not (math.isfinite(duration_s) and duration_s > 0):
@@ -47,26 +47,26 @@ def window_starts(duration_s: float, clip: ClipSpec, hop_s: float | None = None)
 
 
 def window_count(duration_s: float, clip: ClipSpec, hop_s: float) -> int:
-    """How many windows, one every `hop_s`, end at most half a clip frame after `duration_s`."""
+    """Return how many windows, one every `hop_s`, end at most half a clip frame after `duration_s`."""
     slack_s = 0.5 / clip.fps
     return max(0, math.floor((duration_s + slack_s - clip.duration_s) / hop_s + 1e-9) + 1)
 
 
 def checked_hop(clip: ClipSpec, hop_s: float | None) -> float:
-    """`hop_s`, or the clip's own duration for None. Raises UsageError where it is below a millisecond."""
+    """Return `hop_s`, or the clip's duration for None; raises UsageError for less than a millisecond."""
     if hop_s is None:
         return clip.duration_s
-    if not (math.isfinite(hop_s) and hop_s >= _SHORTEST_HOP_S):
-        raise UsageError(f"expected a hop of at least {_SHORTEST_HOP_S} s between windows, got {hop_s}")
+    if not (math.isfinite(hop_s) and hop_s >= _MIN_HOP_S):
+        raise UsageError(f"expected a hop of at least {_MIN_HOP_S} s between windows, got {hop_s}")
     return hop_s
 
 
 def read_clips(path: str | Path, clip: ClipSpec, starts_s: Sequence[float]) -> Iterator[Image]:
-    """One RGB uint8 array (T, h, w, 3) per start time, at the video's own size; each array is the receiver's.
+    """Yield one RGB uint8 array (T, h, w, 3) per start time, in the size of the video and owned by the receiver.
 
-    The video is decoded once, up to the last frame needed; what is held is the open windows, not the video. Frames
-    are the nearest to `start + i / fps` by time stamp; past the end the last frame repeats. `starts_s` must ascend.
-    Raises UsageError for starts that do not, VideoError where the video cannot be opened or holds no frame.
+    The video is decoded once, up to the last frame needed; only incomplete windows are in memory. Each frame is the
+    nearest to `start + i / fps` by time stamp; after the end the last frame repeats. `starts_s` must ascend.
+    Raises UsageError for other starts, VideoError if the video cannot be opened or contains no frame.
     """
     for earlier, later in itertools.pairwise(starts_s):
         if not earlier <= later:
@@ -93,10 +93,10 @@ class _OpenWindow:
 
 
 class WindowCutter:
-    """Assigns frames to windows as they come: each window time gets the frame nearest to it.
+    """Assigns arriving frames to windows: each sampling time of a window gets the nearest frame.
 
-    A window time is decided as soon as a frame at or after it has come, so a window is complete without waiting
-    for a frame more. `starts_s` ascends and may be endless; only the windows under way are held.
+    A sampling time is decided by the first frame at or after it, so a window is complete without another frame.
+    `starts_s` ascends and may be endless; only incomplete windows are in memory.
     """
 
     def __init__(self, clip: ClipSpec, starts_s: Iterable[float]) -> None:
@@ -108,11 +108,11 @@ class WindowCutter:
 
     @property
     def done(self) -> bool:
-        """Whether every window has been completed."""
+        """Whether every window is complete."""
         return self._next_start is None and not self._open
 
     def push(self, frame: Frame) -> list[Window]:
-        """Take the next frame, later than those before; the windows it completes, in order of their start."""
+        """Add a frame, later than all before; return the windows that it completes, in order of their start."""
         self._open_until(frame.time_s)
         for window in self._open:
             self._fill(window, frame)
@@ -120,9 +120,9 @@ class WindowCutter:
         return self._completed()
 
     def finish(self, last_start_s: float = math.inf) -> list[Window]:
-        """End of the video: complete the windows that start up to `last_start_s` with the last frame.
+        """Complete the windows that start up to `last_start_s` with the last frame, at the end of the video.
 
-        Endless `starts_s` need a finite `last_start_s`.
+        Endless `starts_s` require a finite `last_start_s`.
         """
         if self._last is None:
             return []
@@ -140,13 +140,13 @@ class WindowCutter:
 
     def _fill(self, window: _OpenWindow, frame: Frame) -> None:
         while len(window.frames) < self._clip.clip_frames:
-            wanted_s = window.start_s + len(window.frames) / self._clip.fps
-            if wanted_s > frame.time_s:
+            sample_s = window.start_s + len(window.frames) / self._clip.fps
+            if sample_s > frame.time_s:
                 return
-            window.frames.append(self._nearer(wanted_s, frame))
+            window.frames.append(self._nearest(sample_s, frame))
 
-    def _nearer(self, wanted_s: float, frame: Frame) -> Frame:
-        if self._last is not None and wanted_s - self._last.time_s <= frame.time_s - wanted_s:
+    def _nearest(self, time_s: float, frame: Frame) -> Frame:
+        if self._last is not None and time_s - self._last.time_s <= frame.time_s - time_s:
             return self._last
         return frame
 

@@ -1,4 +1,4 @@
-"""Opening whatever a user calls a video: a file, a camera, a network address, a GStreamer pipeline."""
+"""Opening a video source: a file, a camera, a network address or a GStreamer pipeline."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _Note: TypeAlias = Callable[[str], None]
 def open_source(
     source: str | int | Path, *, options: LiveOptions | None = None, on_note: _Note | None = None
 ) -> FrameSource:
-    """An iterator of Frames and a context manager, for any of:
+    """Open a video source: an iterator of Frames and a context manager.
 
-    a file (str or Path), a camera (index, digits, or a device such as /dev/video0), an address (rtsp://, http://, ...),
-    a GStreamer pipeline (a str with '!', ending in appsink). An address or pipeline of known length is read like a
-    file, with its own time stamps; the others are live (see LiveSource). Raises VideoError where it cannot be opened,
-    UsageError for a negative index.
+    `source` is a file (str or Path), a camera (index, digits, or a device such as /dev/video0), an address (rtsp://,
+    http://, ...), or a GStreamer pipeline (a str with '!', ending in appsink). An address or pipeline of known length
+    is read like a file, with its time stamps; the others are live (see LiveSource). Raises VideoError if the source
+    cannot be opened, UsageError for a negative index.
     """
     options = options or LiveOptions()
     if isinstance(source, Path):
@@ -52,7 +52,7 @@ def _open_camera(index: int, options: LiveOptions, on_note: _Note | None) -> Liv
 def _open_stream(
     opener: Callable[[], cv2.VideoCapture], name: str, options: LiveOptions, on_note: _Note | None
 ) -> FrameSource:
-    """A source of known length is a recording: reconnecting to it would play it again."""
+    """Open a stream; one of known length is a recording, because reconnecting would play it again."""
     capture = opener()
     if capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
         return RecordedSource(capture, name)
@@ -72,11 +72,11 @@ def _pipeline_opener(pipeline: str) -> Callable[[], cv2.VideoCapture]:
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise VideoError(
             f"cannot open the GStreamer pipeline '{pipeline}': this OpenCV is built without GStreamer; "
-            "use the OpenCV of JetPack or of the distribution (python3-opencv) in place of the wheel"
+            "use the OpenCV of JetPack or of the distribution (python3-opencv) instead of the wheel"
         )
     return lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
 
 
 def _without_password(address: str) -> str:
-    """The address as it may appear in messages and logs."""
+    """Return the address without user and password, for messages and logs."""
     return re.sub(r"(?<=://)[^/@]*@", "***@", address)

@@ -1,4 +1,4 @@
-"""Writing frames as a video file."""
+"""Encoding frames as a video file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["write_video"]
 
 
 def write_video(path: str | Path, frames: Iterable[Image], fps: float) -> None:
-    """Write RGB uint8 frames (H, W, 3), all of one size, as an MPEG-4 video (`.mp4`) of `fps` frames per second.
+    """Write RGB uint8 frames (H, W, 3) of equal size as an MPEG-4 video (`.mp4`) of `fps` frames per second.
 
-    The file appears in one step, whole or not at all. The encoder needs even sizes: an odd height or width loses its
-    last row or column. Raises UsageError for another suffix or rate, InputError for
-    frames of another kind or none, StorageError where the disk does not take it.
+    The file appears atomically, complete or not at all. The encoder requires even sizes: an odd height or width loses
+    its last row or column. Raises UsageError for another suffix or rate, InputError for no frames or frames of another
+    kind, StorageError if the file cannot be written.
     """
     target = Path(path)
     if target.suffix.lower() != ".mp4":
-        raise UsageError(f"write_video writes .mp4 files, got '{target.name}'")
+        raise UsageError(f"'{target.name}': write_video writes .mp4 files; choose that suffix")
     if not (math.isfinite(fps) and 1.0 <= fps <= 1000.0):
         raise UsageError(f"expected a rate of 1 to 1000 frames per second, got {fps}")
     try:
@@ -58,7 +58,7 @@ def _encode(encoded: Path, frames: Iterable[Image], fps: float, target: Path) ->
     finally:
         writer.release()
     if count == 0:
-        raise InputError(f"no frame to write to '{target}': expected at least 1, got 0")
+        raise InputError(f"cannot write '{target}': expected at least 1 frame, got 0")
     written = int(cv2.VideoCapture(str(encoded), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FRAME_COUNT))
     if written != count:  # OpenCV's writer does not report a full disk
         raise StorageError(f"cannot write '{target}': expected {count} frames on disk, got {written}; free some space")

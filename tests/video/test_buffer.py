@@ -42,7 +42,7 @@ def test_a_camera_of_variable_rate_gets_the_nearest_frames(gaps: list[float], ho
     assert buffer.restarts == buffer.ignored_frames == 0
 
 
-def test_a_pause_starts_anew_and_is_told() -> None:
+def test_a_pause_restarts_and_is_reported() -> None:
     notes: list[str] = []
     buffer = ClipBuffer(make_clip(), on_note=notes.append)
     before = [index / 25 for index in range(40)]
@@ -52,16 +52,16 @@ def test_a_pause_starts_anew_and_is_told() -> None:
     assert min(windows[1].times_s) == 10.0
     assert buffer.restarts == 1
     assert len(notes) == 1
-    assert "jumped by +8.44 s" in notes[0]
+    assert "jump by +8.44 s" in notes[0]
 
 
-def test_a_clock_that_was_set_back_starts_anew() -> None:
+def test_a_clock_that_was_set_back_restarts() -> None:
     buffer = ClipBuffer(make_clip())
     windows = cut(buffer, [100 + index / 25 for index in range(30)] + [index / 25 for index in range(30)])
     assert [window.start_s for window in windows] == [100.0, 0.0]
 
 
-def test_frames_that_do_not_move_on_are_left_out() -> None:
+def test_frames_without_a_later_stamp_are_ignored() -> None:
     buffer = ClipBuffer(make_clip())
     times = [index / 25 for index in range(30)]
     (clean,) = cut(ClipBuffer(make_clip()), times)
@@ -85,7 +85,7 @@ def test_the_end_of_a_longer_source_adds_no_padded_window() -> None:
     assert buffer.finish() == []
 
 
-def test_an_endless_stream_holds_only_the_windows_under_way() -> None:
+def test_an_endless_stream_keeps_only_incomplete_windows() -> None:
     cutter = WindowCutter(make_clip(), (index * 0.25 for index in range(10**9)))
     for index in range(25 * 120):
         cutter.push(Frame(np.zeros((2, 2, 3), np.uint8), index / 25))
@@ -98,7 +98,7 @@ def test_a_frame_without_a_time(time_s: float) -> None:
         cut(ClipBuffer(make_clip()), [time_s])
 
 
-def test_a_hop_or_gap_that_is_none() -> None:
+def test_a_hop_or_gap_that_is_not_positive() -> None:
     with pytest.raises(UsageError, match="expected a hop"):
         ClipBuffer(make_clip(), 0.0)
     with pytest.raises(UsageError, match="expected max_gap_s above 0"):

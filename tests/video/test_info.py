@@ -22,7 +22,7 @@ from edgeact.video import probe_video
         ("mmaction2__demo.mp4", "variable_rate", False),
     ],
 )
-def test_oddities_of_real_files_are_told(shared_data: Path, name: str, field: str, value: object) -> None:
+def test_oddities_of_real_files_are_reported(shared_data: Path, name: str, field: str, value: object) -> None:
     assert getattr(probe_video(shared_data / "real_clips" / name), field) == value
 
 

@@ -45,7 +45,7 @@ sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
     interpolation=st.sampled_from(["linear", "area"]),
     seed=st.integers(0, 99),
 )
-def test_law_in_float64(
+def test_preprocessing_is_the_float64_formula(
     source: tuple[int, int],
     resize: tuple[int, int],
     shrink: tuple[int, int],
@@ -97,7 +97,7 @@ def test_area_resize_is_the_block_mean_within_a_level() -> None:
 
 @pytest.mark.parametrize("channel_order", ["rgb", "bgr"])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
-def test_order_of_the_frames_is_the_callers(channel_order: str, order: Literal["rgb", "bgr"]) -> None:
+def test_order_of_channels_is_the_callers(channel_order: str, order: Literal["rgb", "bgr"]) -> None:
     clip = make_clip(channel_order=channel_order)
     rgb = random_frames(8, 30, 50)
     given_frames = rgb if order == "rgb" else rgb[..., ::-1]
@@ -140,7 +140,7 @@ def test_two_threads_and_kept_memory_change_nothing(
     reused.close()
 
 
-def test_one_wrong_frame_leaves_a_preprocessor_as_good_as_before() -> None:
+def test_a_preprocessor_works_after_a_wrong_frame() -> None:
     clip, frames = make_clip(), random_frames(8, 36, 40)
     reused = Preprocessor(clip, threads=2)
     with pytest.raises(InputError, match="frame 7"):

@@ -34,7 +34,7 @@ def test_stamps(stamps_ms: list[float], expected_s: list[float], repaired: int) 
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=2, max_size=30), st.floats())
-def test_time_always_moves_on_and_starts_at_zero(stamps_ms: list[float], header_fps: float) -> None:
+def test_time_starts_at_zero_and_increases_strictly(stamps_ms: list[float], header_fps: float) -> None:
     clock = StampClock(header_fps)
     times = [clock.tick(stamp) for stamp in stamps_ms]
     assert times[0] == 0.0
@@ -55,7 +55,7 @@ def test_frames_come_in_order_with_the_times_written(tmp_path: Path, fps: float)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video at all" * 50])
-def test_a_file_that_is_no_video(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_video(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.mp4"
     path.write_bytes(content)
     with pytest.raises(VideoError, match=rf"cannot open .*bad\.mp4.*expected a video.*got {len(content)} bytes"):
@@ -78,13 +78,16 @@ def test_a_video_whose_frames_are_all_damaged(tmp_path: Path) -> None:
     start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
     data[start:end] = bytes(end - start)
     path.write_bytes(data)
-    with pytest.raises(VideoError, match="expected at least 1, got 0"):
+    with pytest.raises(VideoError, match="expected at least 1 frame that can be decoded, got 0"):
         probe_video(path)
-    with open_source(path) as source, pytest.raises(VideoError, match="expected at least 1, got 0"):
+    with (
+        open_source(path) as source,
+        pytest.raises(VideoError, match="expected at least 1 frame that can be decoded, got 0"),
+    ):
         next(source)
 
 
 @pytest.mark.parametrize(("name", "got"), [("none.mp4", "nothing"), (".", "a folder")])
-def test_a_path_that_is_no_file(tmp_path: Path, name: str, got: str) -> None:
+def test_a_path_that_is_not_a_file(tmp_path: Path, name: str, got: str) -> None:
     with pytest.raises(VideoError, match=f"expected a file, got {got}"):
         open_source(tmp_path / name)

@@ -30,7 +30,7 @@ def test_window_starts(duration_s: float, hop_s: float | None, expected: tuple[f
 
 
 @pytest.mark.parametrize("number", [0.0, -1.0, float("nan"), float("inf")])
-def test_numbers_that_are_no_duration_or_hop(number: float) -> None:
+def test_a_duration_or_hop_that_is_not_positive(number: float) -> None:
     with pytest.raises(UsageError, match="expected a duration above 0"):
         window_starts(number, make_clip())
     with pytest.raises(UsageError, match="expected a hop"):
@@ -44,7 +44,7 @@ def test_numbers_that_are_no_duration_or_hop(number: float) -> None:
     jitter=st.floats(0.0, 0.45),
     seed=st.integers(0, 999),
 )
-def test_chosen_frames_are_within_half_a_frame_interval(fps: float, start_s: float, jitter: float, seed: int) -> None:
+def test_sampled_frames_are_within_half_a_frame_interval(fps: float, start_s: float, jitter: float, seed: int) -> None:
     """For any rate at or above the clip's and any jitter, no chosen frame is further off than half the local gap."""
     clip = make_clip()
     noise = np.random.default_rng(seed).uniform(-jitter, jitter, round(4 * fps))

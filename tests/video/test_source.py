@@ -82,12 +82,12 @@ def camera() -> Iterator[Camera]:
         thread.join()
 
 
-def test_a_camera_that_hangs_up_is_visited_again_a_bounded_number_of_times(camera: Camera) -> None:
+def test_a_lost_camera_is_reconnected_a_limited_number_of_times(camera: Camera) -> None:
     notes: list[str] = []
     frames: list[Frame] = []
     with open_source(camera.address, options=QUICK, on_note=notes.append) as source:
         assert isinstance(source, LiveSource)
-        with pytest.raises(VideoError, match="went away and did not come back: reconnected 3 times"):
+        with pytest.raises(VideoError, match="connection lost, no frame after 3 reconnections"):
             frames.extend(source)
     assert {frame.image.shape for frame in frames} == {(48, 96, 3)}
     times = [frame.time_s for frame in frames]
@@ -138,13 +138,13 @@ def test_an_address_that_does_not_answer_is_named_without_its_password() -> None
 
 
 @pytest.mark.parametrize("source", [77, "77"])
-def test_a_camera_that_is_not_there(source: int | str) -> None:
+def test_a_camera_that_does_not_exist(source: int | str) -> None:
     with pytest.raises(VideoError, match="cannot open 'camera 77'"):
         open_source(source)
 
 
 @pytest.mark.parametrize("field", ["reconnects", "backoff_s", "queue_frames", "timeout_s"])
-def test_options_that_make_no_sense(field: str) -> None:
+def test_options_out_of_range(field: str) -> None:
     with pytest.raises(UsageError, match=f"{field}=-1"):
         LiveOptions(**{field: -1})
 

@@ -33,7 +33,7 @@ def broken() -> Iterator[Image]:
 @pytest.mark.parametrize(
     ("frames", "fps", "error", "message"),
     [
-        ([], 25.0, InputError, "expected at least 1, got 0"),
+        ([], 25.0, InputError, "expected at least 1 frame, got 0"),
         ([np.zeros((8, 8, 3), np.float32)], 25.0, InputError, "got float32"),
         ([np.zeros((8, 8), np.uint8)], 25.0, InputError, r"got uint8 of shape \(8, 8\)"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 10, 3), np.uint8)], 25.0, InputError, r"shape \(8, 8, 3\), got"),
@@ -41,7 +41,7 @@ def broken() -> Iterator[Image]:
         (broken(), 25.0, RuntimeError, "fell down"),
     ],
 )
-def test_a_failure_leaves_what_was_there(
+def test_a_failure_leaves_the_file_unchanged(
     tmp_path: Path, frames: Any, fps: float, error: type[Exception], message: str
 ) -> None:
     path = tmp_path / "video.mp4"
@@ -53,7 +53,7 @@ def test_a_failure_leaves_what_was_there(
 
 
 def test_another_suffix_and_a_folder_that_is_a_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"writes \.mp4 files, got 'video\.avi'"):
+    with pytest.raises(UsageError, match=r"'video\.avi': write_video writes \.mp4 files"):
         write_video(tmp_path / "video.avi", motion(25, 0.2), 25)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot write"):

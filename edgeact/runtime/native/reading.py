@@ -87,8 +87,8 @@ def _check_program(program: Program, tensors: Tensors) -> None:
         _require(_fits(program, tensors, instruction), f"instruction {number}, {instruction.kind},")
 
 
-def _require(holds: object, subject: str) -> None:
-    if not holds:
+def _require(condition: bool, subject: str) -> None:
+    if not condition:
         raise ValueError(subject)
 
 

@@ -49,16 +49,16 @@ static int find_runs(const ea_conv *conv, const line_plan *p, int first, int beg
         runs[1] = (ea_pixel_run){first + 1, begin, conv->out_size[2], EA_TILE_PIXELS};
         return p->paired && first + 1 < conv->out_size[1] ? 2 : 1;
     }
-    int found = 0;
+    int run_count = 0;
     for (int position = begin; position < begin + count;) {
         int row = position / p->pitch, pixel = position % p->pitch, end = begin + count;
         int next = (row + 1) * p->pitch < end ? (row + 1) * p->pitch : end;
         int last = pixel + next - position < conv->out_size[2] ? pixel + next - position : conv->out_size[2];
         if (pixel < last)
-            runs[found++] = (ea_pixel_run){row, pixel, last - pixel, position - begin};
+            runs[run_count++] = (ea_pixel_run){row, pixel, last - pixel, position - begin};
         position = next;
     }
-    return found;
+    return run_count;
 }
 
 enum { MAX_TILE_PAIRS = 8 };
