@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test bench matrix proof lint wheel clean
+.PHONY: help demo docs test bench matrix proof lint wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -24,6 +24,9 @@ matrix: $(STAMP) ## every model exported to every target at full size, what is m
 proof: $(STAMP) ## train a narrow model of every paper, quantize, compare: docs/measured/proof.md; hours
 	$(BIN)/python -m tests.proof
 
+docs: $(STAMP) ## the documentation with the API reference, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -39,5 +42,5 @@ clean: ## remove what the other targets made; the data in ~/.cache/edgeact stays
 $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard edgeact/runtime/native/csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
-		-e '.[video,onnxruntime,openvino,tensorrt-rtx,evaluate,export,search,cluster,report,dev]'
+		-e '.[video,onnxruntime,openvino,tensorrt-rtx,evaluate,export,search,cluster,report,docs,dev]'
 	touch $@

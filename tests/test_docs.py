@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import typer
 
+import edgeact
 from edgeact import runtime
 from edgeact.cli.main import app
 from edgeact.devices import ALIASES, list_profiles
@@ -20,9 +23,8 @@ from edgeact.video import write_video
 from tests.runtime.making import CLIP, make_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").glob("*.md")
-)
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
+DOCUMENTS += sorted(path for path in (ROOT / "docs").rglob("*.md") if "measured" not in path.parts)
 SCRIPTS = [ROOT / "scripts" / "demo.sh"]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -136,7 +138,8 @@ def test_the_device_app_of_the_readme_runs_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On a real bundle with ONNX Runtime and a real mp4 file, whose second half is of another colour."""
-    program = _blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")[0]
+    blocks = _blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
+    program = next(block for block in blocks if "from edgeact import runtime" in block)
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
     monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -149,6 +152,19 @@ def test_the_device_app_of_the_readme_runs_as_printed(
     told, *windows = capsys.readouterr().out.splitlines()
     assert told.startswith("onnxruntime ")
     assert [line.split()[2] for line in windows] == ["red", "blue"]
+
+
+def test_the_quickstart_calls_functions_with_parameters_that_they_have() -> None:
+    """Ten lines; the examples run the same calls."""
+    block = _blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")[0]
+    assert len(block.splitlines()) <= 10
+    calls = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+    front_door = [call for call in calls if ast.unparse(call.func).startswith("edgeact.")]
+    assert {ast.unparse(call.func) for call in front_door} == {"edgeact.export", "edgeact.load", "edgeact.report"}
+    for call in front_door:
+        function = getattr(edgeact, ast.unparse(call.func).removeprefix("edgeact."))
+        names = {word.arg: None for word in call.keywords if word.arg}
+        inspect.signature(function).bind(*([None] * len(call.args)), **names)
 
 
 def test_what_the_readme_says_of_your_own_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
