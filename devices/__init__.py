@@ -1,9 +1,9 @@
-"""Board profiles, the probe of the machine at hand, its sensors, and roofline estimates."""
+"""Board profiles, the probe of this machine, its sensors, and roofline estimates."""
 
 from edgeact.devices.probe import is_at_hand, probe_board, probe_machine, profiles_at_hand, usable_cores
 from edgeact.devices.profile import DeviceProfile, PowerMode, Provenance, TensorRtDialect
 from edgeact.devices.registry import ALIASES, list_profiles, load_profile, parse_profile
-from edgeact.devices.roofline import DENSE, GROUPED, Estimate, Utilisation, estimate_latency_ms
+from edgeact.devices.roofline import DENSE, GROUPED, Estimate, Utilization, estimate_latency_ms
 from edgeact.devices.sensors import SensorReading, read_sensors
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "Provenance",
     "SensorReading",
     "TensorRtDialect",
-    "Utilisation",
+    "Utilization",
     "estimate_latency_ms",
     "is_at_hand",
     "list_profiles",

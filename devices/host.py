@@ -1,4 +1,4 @@
-"""Reading files and running commands of the machine at hand, or of a recorded copy of another one."""
+"""Files and commands of this machine, or of a recorded copy of another machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TIMEOUT_S = 10.0
 
 
 def run_command(command: Sequence[str]) -> str | None:
-    """Standard output of `command`; None where it is absent, fails, or takes longer than ten seconds."""
+    """Return the standard output of `command`, or None if it is missing, fails, or takes longer than ten seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -23,7 +23,7 @@ def run_command(command: Sequence[str]) -> str | None:
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """What the file holds; None where it cannot be read."""
+    """Return the content of the file, or None if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError:
@@ -31,13 +31,13 @@ def read_bytes(path: Path) -> bytes | None:
 
 
 def read_text(path: Path) -> str | None:
-    """The file's text without the white space and NUL bytes around it; None where it cannot be read."""
+    """Return the text of the file without surrounding white space and NUL bytes, or None if it cannot be read."""
     data = read_bytes(path)
     return None if data is None else data.decode("utf-8", "replace").strip().strip("\0").strip()
 
 
 def read_int(path: Path) -> int | None:
-    """The integer that the file holds; None where it cannot be read or holds none."""
+    """Return the integer in the file, or None if it cannot be read or contains none."""
     try:
         return int(read_text(path) or "")
     except ValueError:

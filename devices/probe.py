@@ -1,4 +1,4 @@
-"""What the machine at hand is. Nothing is imported to find a version, and nothing is changed."""
+"""Probe of this machine, without imports of the probed packages and without changes."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class _Gpu:
 def probe_machine(
     package_names: Iterable[str] = PACKAGES, *, root: Path = _ROOT, run: Command = run_command
 ) -> Machine:
-    """Describe the machine below `root`, with the versions of those of `package_names` that are installed.
+    """Describe the machine below `root`, with the versions of the installed packages of `package_names`.
 
-    `root` and `run` (which runs a command) serve recorded copies of other machines; the core count, the architecture
-    and the package versions are always those of this process.
+    `root` and `run` (which runs a command) allow recorded copies of other machines; core count, architecture and
+    package versions are always those of this process.
     """
     tegra = _tegra(root)
     gpu = None if tegra else _nvidia_gpu(run)
@@ -85,19 +85,19 @@ def probe_machine(
 
 
 def probe_board(*, root: Path = _ROOT, run: Command = run_command) -> str | None:
-    """The id of the profile of the Jetson module or the NVIDIA card at hand; None where none of them is."""
+    """Return the profile id of this machine's Jetson module or NVIDIA GPU, or None without a known one."""
     tegra = _tegra(root)
     board = _board_profile(tegra, None if tegra else _nvidia_gpu(run))
     return board.id if board else None
 
 
 def is_at_hand(profile: DeviceProfile, *, root: Path = _ROOT, run: Command = run_command) -> bool:
-    """Whether what runs here may be taken for that target: its board, or for a CPU target any CPU of its kind."""
+    """Return whether this machine is the target: its board, or for a CPU target any CPU of that architecture."""
     return profile.id in profiles_at_hand(root=root, run=run)
 
 
 def profiles_at_hand(*, root: Path = _ROOT, run: Command = run_command) -> frozenset[str]:
-    """The ids of all targets that what runs here may be taken for."""
+    """Return the ids of all targets that this machine is."""
     cpus = (load_profile(name) for name in list_profiles() if load_profile(name).family == "cpu")
     board = probe_board(root=root, run=run)
     return frozenset(cpu.id for cpu in cpus if cpu.architecture == _architecture()) | ({board} if board else set())
@@ -115,7 +115,7 @@ def _tegra(root: Path) -> _Tegra | None:
 
 
 def _nvidia_gpu(run: Command) -> _Gpu | None:
-    """The first NVIDIA GPU that the driver lists."""
+    """Return the first NVIDIA GPU that the driver lists."""
     for line in (run(_GPU_QUERY) or "").splitlines():
         fields = [part.strip() for part in line.split(",")]
         if len(fields) == 3 and re.fullmatch(r"\d+\.\d", fields[2]):
@@ -137,16 +137,16 @@ def _holds_part(profile: DeviceProfile, part_numbers: Iterable[str]) -> bool:
 
 
 def _l4t(root: Path, run: Command) -> str | None:
-    """'36.4.3'; a container may lack the file and still know the package, or know neither."""
-    if found := _L4T.search(read_text(root / "etc/nv_tegra_release") or ""):
-        return ".".join(found.groups())
+    """Return the L4T release, e.g. '36.4.3'; a container may lack the file, the package, or both."""
+    if match := _L4T.search(read_text(root / "etc/nv_tegra_release") or ""):
+        return ".".join(match.groups())
     package = run(("dpkg-query", "-W", "-f=${Version}", "nvidia-l4t-core")) or ""
     return package.partition("-")[0].strip() or None
 
 
 def _power_mode(run: Command) -> str | None:
-    found = re.search(r"NV Power Mode:\s*(\S+)", run(("nvpmodel", "-q")) or "")
-    return found.group(1) if found else None
+    match = re.search(r"NV Power Mode:\s*(\S+)", run(("nvpmodel", "-q")) or "")
+    return match.group(1) if match else None
 
 
 def _accelerator(tegra: _Tegra | None, gpu: _Gpu | None, board: DeviceProfile | None) -> str | None:
@@ -163,7 +163,7 @@ def _architecture() -> str:
 
 
 def usable_cores() -> int:
-    """CPUs that this process may run on."""
+    """Return the number of CPUs that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -178,9 +178,9 @@ def _cpuinfo(root: Path, *keys: str) -> str:
 
 
 def _processor(root: Path) -> str:
-    """An x86 CPU names itself; most ARM CPUs do not, then the board's name stands for it."""
-    named = _cpuinfo(root, "model name") or read_text(root / "proc/device-tree/model")
-    return named or platform.processor() or platform.machine()
+    """Return the CPU model; most ARM CPUs do not state one, then the board's name."""
+    name = _cpuinfo(root, "model name") or read_text(root / "proc/device-tree/model")
+    return name or platform.processor() or platform.machine()
 
 
 def _isa(root: Path) -> tuple[str, ...]:
@@ -189,9 +189,9 @@ def _isa(root: Path) -> tuple[str, ...]:
 
 
 def _memory_bytes(root: Path) -> int:
-    found = re.search(r"^MemTotal:\s*(\d+) kB", read_text(root / "proc/meminfo") or "", re.MULTILINE)
-    if found:
-        return int(found.group(1)) * 1024
+    match = re.search(r"^MemTotal:\s*(\d+) kB", read_text(root / "proc/meminfo") or "", re.MULTILINE)
+    if match:
+        return int(match.group(1)) * 1024
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not a POSIX system
@@ -200,8 +200,8 @@ def _memory_bytes(root: Path) -> int:
 
 def _operating_system(root: Path, l4t: str | None) -> str:
     release = read_text(root / "etc/os-release") or ""
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', release, re.MULTILINE)
-    name = found.group(1) if found else f"{platform.system()} {platform.release()}"
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)', release, re.MULTILINE)
+    name = match.group(1) if match else f"{platform.system()} {platform.release()}"
     if l4t is None:
         return name
     jetpack = jetpack_of_l4t(l4t)

@@ -1,11 +1,13 @@
-"""What a board profile holds: the capabilities that decide how a model is exported, run and estimated."""
+"""Schema of a board profile: the capabilities that decide how a model is exported, run and estimated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from edgeact.schema import StrictModel
 
 __all__ = ["DeviceProfile", "PowerMode", "Provenance", "TensorRtDialect"]
 
@@ -13,24 +15,18 @@ Count = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
 BackendName = Literal["tensorrt", "tensorrt-rtx", "native", "openvino", "onnxruntime"]
 
-_NAMED_BY_US = frozenset({"id", "title", "family"})
+_WITHOUT_PROVENANCE = frozenset({"id", "title", "family"})  # names that edgeact chooses
 
 
-class _Part(BaseModel):
-    """Common behaviour: immutable, and unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
-
-
-class Provenance(_Part):
-    """Where a value comes from: stated by `source` ('seen'), or derived as `source` tells ('inferred')."""
+class Provenance(StrictModel):
+    """Origin of a value: stated by `source` ('seen'), or derived as `source` describes ('inferred')."""
 
     mark: Literal["seen", "inferred"]
     source: str = Field(min_length=8)
 
 
-class PowerMode(_Part):
-    """One power mode of a board; figures nobody published are None."""
+class PowerMode(StrictModel):
+    """One power mode of a board; unpublished values are None."""
 
     name: str
     watts: Rate | None = None
@@ -38,29 +34,29 @@ class PowerMode(_Part):
     emc_mhz: Rate | None = None
 
 
-class TensorRtDialect(_Part):
-    """One TensorRT release a board can have, and the ONNX graphs it takes."""
+class TensorRtDialect(StrictModel):
+    """One TensorRT release that a board can have, and the ONNX graphs that it accepts."""
 
     name: str = Field(description="'jetpack-6.2', 'tensorrt-11.4'")
     product: Literal["tensorrt", "tensorrt-rtx"]
     version: str = Field(description="'10.3.0'")
-    jetpack: str | None = Field(default=None, description="first JetPack that brings it; None off Jetson")
+    jetpack: str | None = Field(default=None, description="first JetPack with this release; None if not for Jetson")
     l4t: dict[str, str] = Field(default_factory=dict, description="L4T release -> JetPack release")
     cuda: str | None = None
-    python: str | None = Field(default=None, description="the system Python, which its bindings are built for")
-    max_opset: Count | None = Field(default=None, description="newest ONNX opset it parses; None: not published")
-    opset: Count = Field(description="opset to export with")
+    python: str | None = Field(default=None, description="the system Python, which the bindings are built for")
+    max_opset: Count | None = Field(default=None, description="newest ONNX opset of the parser; None: not published")
+    opset: Count = Field(description="ONNX opset of the export")
     typing: Literal["weak", "strong", "either"] = Field(
-        description="weak: precision by builder flags; strong: precision is in the graph"
+        description="weak: precision by builder flags; strong: precision in the graph"
     )
-    qdq: bool = Field(description="a graph with Q/DQ pairs builds: the release takes them and the GPU has INT8")
+    qdq: bool = Field(description="graphs with Q/DQ pairs build: the release accepts them and the GPU has INT8")
 
 
-class DeviceProfile(_Part):
-    """One board, GPU or CPU family; what is not known is None, and every stated value has a provenance.
+class DeviceProfile(StrictModel):
+    """One board, GPU or CPU family; unknown values are None, and every stated value has a provenance.
 
-    Peak rates are dense (no sparsity), GPU only (no DLA), at `gpu_mhz_max`; operations count a multiply-accumulate
-    as two. `provenance` is keyed by field path, e.g. `bandwidth_gb_per_s`, `modes.25W.watts`,
+    Peak rates are dense (no sparsity), GPU only (no DLA), at `gpu_mhz_max`; a multiply-accumulate counts as two
+    operations. Keys of `provenance` are field paths, e.g. `bandwidth_gb_per_s`, `modes.25W.watts`,
     `tensorrt.jetpack-6.2.version`.
     """
 
@@ -68,7 +64,7 @@ class DeviceProfile(_Part):
     title: str
     family: Literal["jetson", "desktop", "cpu"]
     architecture: Literal["x86_64", "aarch64"]
-    soc: str | None = Field(default=None, description="as the device tree names it, 'tegra234'")
+    soc: str | None = Field(default=None, description="name in the device tree, 'tegra234'")
     sm: Annotated[str, Field(pattern=r"^\d+\.\d$")] | None = Field(default=None, description="CUDA compute capability")
     part_numbers: tuple[str, ...] = Field(default=(), description="module part numbers, or prefixes of them")
     gpu_names: tuple[str, ...] = Field(default=(), description="exactly as nvidia-smi prints them")
@@ -80,15 +76,21 @@ class DeviceProfile(_Part):
     memory_shared: bool = Field(description="CPU and GPU share one memory")
     bandwidth_gb_per_s: Rate | None = None
     fp32_tflops: Rate | None = None
-    fp16_tflops_dense: Rate | None = Field(default=None, description="with FP32 accumulation where the rates differ")
+    fp16_tflops_dense: Rate | None = Field(default=None, description="with FP32 accumulation if the rates differ")
     int8_tops_dense: Rate | None = None
     supports_int8: bool
-    dla: bool = Field(default=False, description="has a DLA; it takes 2-D convolution only, so 3-D CNNs do not use it")
-    channel_multiple_int8: Count | None = Field(default=None, description="channel counts that fill INT8 kernels")
-    channel_multiple_fp16: Count | None = Field(default=None, description="channel counts that fill FP16 kernels")
+    dla: bool = Field(
+        default=False, description="has a DLA; it supports 2-D convolution only, so 3-D CNNs do not use it"
+    )
+    channel_multiple_int8: Count | None = Field(
+        default=None, description="multiple of channels that fills INT8 kernels"
+    )
+    channel_multiple_fp16: Count | None = Field(
+        default=None, description="multiple of channels that fills FP16 kernels"
+    )
     tensorrt: tuple[TensorRtDialect, ...] = Field(default=(), description="newest first")
     backends: tuple[BackendName, ...] = Field(min_length=1, description="in order of preference")
-    notes: dict[str, str] = Field(default_factory=dict, description="topic -> a trap to know before deploying")
+    notes: dict[str, str] = Field(default_factory=dict, description="topic -> pitfall of deployments")
     provenance: dict[str, Provenance]
 
     @model_validator(mode="after")
@@ -102,17 +104,17 @@ class DeviceProfile(_Part):
             raise ValueError(f"profile '{self.id}': states int8_tops_dense, but supports_int8 is false")
         return self
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """`(field path, value)` of every stated value; each path has its entry in `provenance`."""
-        fields = self.model_dump(exclude_unset=True, exclude={"provenance", *_NAMED_BY_US})
+    def values(self) -> Iterator[tuple[str, object]]:
+        """Yield `(field path, value)` of every stated value; each path is a key of `provenance`."""
+        fields = self.model_dump(exclude_unset=True, exclude={"provenance", *_WITHOUT_PROVENANCE})
         for name in ("modes", "tensorrt"):
             fields[name] = {part.pop("name"): part for part in fields.get(name, ())}
         for path, value in leaves(fields):
             yield ".".join(path), value
 
 
-def leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """`(path, value)` of everything in nested mappings that is not itself a mapping."""
+def leaves(tree: Mapping[str, object], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Yield `(path, value)` of every value in nested mappings that is not a mapping."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from leaves(value, (*prefix, key))

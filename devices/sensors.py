@@ -1,4 +1,4 @@
-"""Clocks, power and temperatures from /sys; nothing is written, and nothing needs root but the EMC clock."""
+"""Clocks, power and temperatures from /sys, read only; only the EMC clock requires root."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _GPU_NODES = frozenset({"gpu", "gp10b", "gv11b", "ga10b", "gb10b"})
 _TOTAL_RAILS = ("VDD_IN", "POM_5V_IN", "VIN")
 _AGX_RAILS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
 _INA3221_SUM_CHANNEL = 7
-_COOLING_STEPS = ("throttle", "processor")
+_COOLING_DEVICES = ("throttle", "processor")
 
 
 @dataclass(frozen=True)
 class SensorReading:
-    """One reading; None or an empty mapping where the machine has no such sensor, or does not let it be read."""
+    """One reading of all sensors; None or an empty mapping if a sensor does not exist or is not readable."""
 
     gpu_mhz: float | None = None
     emc_mhz: float | None = None
@@ -27,12 +27,12 @@ class SensorReading:
     power_w: float | None = None  # of the whole board
     rails_w: dict[str, float] = field(default_factory=dict)
     temperatures_c: dict[str, float] = field(default_factory=dict)
-    throttling: bool | None = None  # a thermal governor is holding a clock down right now
-    throttle_events: int | None = None  # counted by an x86 processor over its cores since it was started
+    throttling: bool | None = None  # a thermal governor reduces a clock at present
+    throttle_events: int | None = None  # counted by an x86 processor over all cores since boot
 
 
 def read_sensors(root: Path = Path("/")) -> SensorReading:
-    """Read every sensor below `root`, the file system's own or a recorded copy's."""
+    """Read every sensor below `root`, the root of the file system or of a recorded copy."""
     rails = dict(_ina3221_hwmon(root)) or dict(_ina3221_iio(root))
     return SensorReading(
         gpu_mhz=_gpu_mhz(root),
@@ -65,7 +65,7 @@ def _cpu_mhz(root: Path) -> float | None:
 
 
 def _ina3221_hwmon(root: Path) -> Iterator[tuple[str, float]]:
-    """Rails as JetPack 5 and later show them: millivolts and milliamperes by channel."""
+    """Yield the power rails of JetPack 5 and later: millivolts and milliamperes by channel."""
     for chip in sorted((root / "sys/bus/i2c/devices").glob("*/hwmon/hwmon*")):
         if "ina3221" not in (read_text(chip.parents[1] / "name") or ""):
             continue
@@ -79,7 +79,7 @@ def _ina3221_hwmon(root: Path) -> Iterator[tuple[str, float]]:
 
 
 def _ina3221_iio(root: Path) -> Iterator[tuple[str, float]]:
-    """Rails as JetPack 4 shows them: milliwatts by channel."""
+    """Yield the power rails of JetPack 4: milliwatts by channel."""
     for path in sorted((root / "sys/bus/i2c/devices").glob("*/iio:device*/rail_name_*")):
         label = read_text(path)
         watts = _scaled(path.parent / f"in_power{path.name.rpartition('_')[2]}_input", 1e-3)
@@ -97,20 +97,20 @@ def _board_power_w(rails_w: dict[str, float]) -> float | None:
 
 
 def _temperatures_c(root: Path) -> dict[str, float]:
-    found: dict[str, float] = {}
+    temperatures: dict[str, float] = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         celsius = _scaled(zone / "temp", 1e-3)
-        if celsius is not None and celsius > 0:  # a zone that is powered down reads -256, or nothing at all
+        if celsius is not None and celsius > 0:  # a zone that is powered down reads -256 or nothing
             name = read_text(zone / "type") or zone.name
-            found[name if name not in found else f"{name} ({zone.name})"] = celsius
-    return found
+            temperatures[name if name not in temperatures else f"{name} ({zone.name})"] = celsius
+    return temperatures
 
 
 def _throttling(root: Path) -> bool | None:
     states = [
         read_int(device / "cur_state")
         for device in (root / "sys/class/thermal").glob("cooling_device*")
-        if any(step in (read_text(device / "type") or "").lower() for step in _COOLING_STEPS)
+        if any(name in (read_text(device / "type") or "").lower() for name in _COOLING_DEVICES)
     ]
     known = [state for state in states if state is not None]
     return any(state > 0 for state in known) if known else None

@@ -47,7 +47,7 @@ def test_the_anchor_is_reproduced() -> None:
 
     assert estimate is not None
     assert estimate.bound == "compute"
-    assert estimate.utilisation == DENSE.fp32
+    assert estimate.utilization == DENSE.fp32
     assert estimate.latency_ms == pytest.approx(1000 / 17, rel=0.02)
 
 
@@ -55,7 +55,7 @@ def test_memory_bounds_a_net_that_only_moves_bytes() -> None:
     estimate = estimate_latency_ms(load_profile("orin-nano-8gb"), 0, 51_000_000, "int8")
 
     assert estimate is not None
-    assert (estimate.bound, estimate.utilisation) == ("memory", 0.5)
+    assert (estimate.bound, estimate.utilization) == ("memory", 0.5)
     assert estimate.latency_ms == pytest.approx(1.0)
 
 
@@ -79,5 +79,5 @@ def test_there_is_no_estimate_without_the_peaks(name: str, precision: Precision)
 
 @pytest.mark.parametrize(("macs", "moved"), [(-1, 0), (0, -1)])
 def test_negative_counts_are_refused(macs: int, moved: int) -> None:
-    with pytest.raises(UsageError, match="must be 0 or more"):
+    with pytest.raises(UsageError, match="expected 0 or more"):
         estimate_latency_ms(load_profile("nano"), macs, moved, "fp32")
