@@ -1,6 +1,6 @@
 """Board profiles, the probe of this machine, its sensors, and roofline estimates."""
 
-from edgeact.devices.probe import is_at_hand, probe_board, probe_machine, profiles_at_hand, usable_cores
+from edgeact.devices.probe import is_this_machine, matching_profiles, probe_board, probe_machine, usable_cores
 from edgeact.devices.profile import DeviceProfile, PowerMode, Provenance, TensorRtDialect
 from edgeact.devices.registry import ALIASES, list_profiles, load_profile, parse_profile
 from edgeact.devices.roofline import DENSE, GROUPED, Estimate, Utilization, estimate_latency_ms
@@ -18,13 +18,13 @@ __all__ = [
     "TensorRtDialect",
     "Utilization",
     "estimate_latency_ms",
-    "is_at_hand",
+    "is_this_machine",
     "list_profiles",
     "load_profile",
+    "matching_profiles",
     "parse_profile",
     "probe_board",
     "probe_machine",
-    "profiles_at_hand",
     "read_sensors",
     "usable_cores",
 ]

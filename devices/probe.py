@@ -16,7 +16,7 @@ from edgeact.devices.registry import jetpack_of_l4t, list_profiles, load_profile
 from edgeact.devices.sensors import read_sensors
 from edgeact.records import Machine
 
-__all__ = ["PACKAGES", "is_at_hand", "probe_board", "probe_machine", "profiles_at_hand", "usable_cores"]
+__all__ = ["PACKAGES", "is_this_machine", "matching_profiles", "probe_board", "probe_machine", "usable_cores"]
 
 PACKAGES = (
     "edgeact",
@@ -91,12 +91,12 @@ def probe_board(*, root: Path = _ROOT, run: Command = run_command) -> str | None
     return board.id if board else None
 
 
-def is_at_hand(profile: DeviceProfile, *, root: Path = _ROOT, run: Command = run_command) -> bool:
+def is_this_machine(profile: DeviceProfile, *, root: Path = _ROOT, run: Command = run_command) -> bool:
     """Return whether this machine is the target: its board, or for a CPU target any CPU of that architecture."""
-    return profile.id in profiles_at_hand(root=root, run=run)
+    return profile.id in matching_profiles(root=root, run=run)
 
 
-def profiles_at_hand(*, root: Path = _ROOT, run: Command = run_command) -> frozenset[str]:
+def matching_profiles(*, root: Path = _ROOT, run: Command = run_command) -> frozenset[str]:
     """Return the ids of all targets that this machine is."""
     cpus = (load_profile(name) for name in list_profiles() if load_profile(name).family == "cpu")
     board = probe_board(root=root, run=run)

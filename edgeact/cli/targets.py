@@ -35,10 +35,10 @@ def command(
 
 
 def _list(json: bool) -> None:
-    from edgeact.devices import ALIASES, list_profiles, load_profile, profiles_at_hand
+    from edgeact.devices import ALIASES, list_profiles, load_profile, matching_profiles
 
     profiles = [load_profile(profile_id) for profile_id in list_profiles()]
-    at_hand = profiles_at_hand()
+    at_hand = matching_profiles()
     aliases = {profile_id: alias for alias, profile_id in ALIASES.items()}
     if json:
         entries = [_summary(profile) | {"at_hand": profile.id in at_hand} for profile in profiles]

@@ -20,7 +20,7 @@ from torch import nn
 
 from edgeact.bench import interleave
 from edgeact.clip import ClipSpec
-from edgeact.devices import DeviceProfile, estimate_latency_ms, is_at_hand
+from edgeact.devices import DeviceProfile, estimate_latency_ms, is_this_machine
 from edgeact.export.build.profiling import median_times, openvino_request
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.cost import Cost
@@ -46,7 +46,7 @@ def plan_latency(
     `module` is not changed. None if the profile lacks the peak rates. Raises ConversionError if the module cannot be
     converted. `on_step(title, done, total)` is not called while a clip is timed.
     """
-    if profile.family == "cpu" and is_at_hand(profile):
+    if profile.family == "cpu" and is_this_machine(profile):
         return measured_latency(module, plan, clip, on_step)
     return estimated_latency(plan, profile)
 

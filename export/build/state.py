@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from torch import nn
 
 from edgeact.bundle import Bundle
-from edgeact.devices import DeviceProfile, is_at_hand
+from edgeact.devices import DeviceProfile, is_this_machine
 from edgeact.export.build.data import ExportData
 from edgeact.export.build.recipe import Recipe
 from edgeact.export.candidates.candidate import BuildInputs, Candidate, TargetGraph
@@ -156,7 +156,7 @@ class Build:
     @property
     def can_time(self) -> bool:
         """Whether this machine is the target: only a CPU is timed here, a GPU times the candidates on the device."""
-        return self.inputs.profile.family == "cpu" and is_at_hand(self.inputs.profile)
+        return self.inputs.profile.family == "cpu" and is_this_machine(self.inputs.profile)
 
 
 StageFunction = Callable[[Build, Context], Build]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeact.devices import is_at_hand, load_profile, probe_machine
+from edgeact.devices import is_this_machine, load_profile, probe_machine
 from edgeact.errors import CalibrationError, ConversionError, DeviceError, ModelError
 from edgeact.export.build import Build, Recipe, build, through
 from edgeact.export.build.measure import Meter, open_candidate, time_candidates
@@ -74,7 +74,7 @@ def time_trial(recipe: Recipe, prepared: Prepared) -> Outcome:
     """
     if not prepared.candidates or prepared.clip is None:
         return prepared.outcome
-    if not is_at_hand(profile := load_profile(recipe.target)):
+    if not is_this_machine(profile := load_profile(recipe.target)):
         raise DeviceError(f"this machine is no {profile.title}: time trials for it on one")
     threads = _threads(recipe)
     open_session = functools.partial(

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeact.cli.main import app, main
-from edgeact.devices import ALIASES, list_profiles, load_profile, profiles_at_hand
+from edgeact.devices import ALIASES, list_profiles, load_profile, matching_profiles
 
 _WIDE = {"COLUMNS": "200"}
 
@@ -38,7 +38,7 @@ def test_the_list_as_json() -> None:
 
     assert document["aliases"] == ALIASES
     assert [entry["id"] for entry in document["targets"]] == list(list_profiles())
-    assert {entry["id"] for entry in document["targets"] if entry["at_hand"]} == profiles_at_hand()
+    assert {entry["id"] for entry in document["targets"] if entry["at_hand"]} == matching_profiles()
 
 
 @pytest.mark.parametrize("name", list_profiles())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeact.devices import is_at_hand, load_profile, probe_board, probe_machine, profiles_at_hand
+from edgeact.devices import is_this_machine, load_profile, matching_profiles, probe_board, probe_machine
 from edgeact.devices.host import run_command
 from tests.devices import trees
 from tests.devices.trees import Recorded
@@ -24,7 +24,7 @@ _JETSONS = {
 
 
 @pytest.mark.parametrize("board", _JETSONS)
-def test_a_jetson_is_recognised(board: str, tmp_path: Path) -> None:
+def test_a_jetson_is_recognized(board: str, tmp_path: Path) -> None:
     recorded, l4t, jetpack, power_mode, clock_mhz, sm = _JETSONS[board]
     root = recorded.write(tmp_path)
 
@@ -40,8 +40,8 @@ def test_a_jetson_is_recognised(board: str, tmp_path: Path) -> None:
     assert machine.accelerator is not None
     assert sm in machine.accelerator
     assert "asimddp" in machine.isa
-    assert is_at_hand(load_profile(board), root=root, run=recorded.run)
-    assert not is_at_hand(load_profile("rtx-4090"), root=root, run=recorded.run)
+    assert is_this_machine(load_profile(board), root=root, run=recorded.run)
+    assert not is_this_machine(load_profile("rtx-4090"), root=root, run=recorded.run)
 
 
 def test_a_plain_x86_machine_has_no_board(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_plain_x86_machine_has_no_board(tmp_path: Path) -> None:
     assert machine.versions == {}
 
 
-def test_a_desktop_gpu_is_recognised_by_its_exact_name(tmp_path: Path) -> None:
+def test_a_desktop_gpu_is_recognized_by_its_exact_name(tmp_path: Path) -> None:
     root = trees.X86_RTX4090.write(tmp_path)
     machine = probe_machine((), root=root, run=trees.X86_RTX4090.run)
     laptop = Recorded({}, {"nvidia-smi": "NVIDIA GeForce RTX 4090 Laptop GPU, 570.86.10, 8.9\n"})
@@ -96,7 +96,7 @@ def test_an_unknown_module_of_a_known_soc_is_no_board(tmp_path: Path) -> None:
     assert machine.accelerator == "tegra234 GPU"
 
 
-def test_l4t_comes_from_the_package_where_a_container_lacks_the_file(tmp_path: Path) -> None:
+def test_l4t_comes_from_the_package_if_a_container_lacks_the_file(tmp_path: Path) -> None:
     root = trees.ORIN_NANO_JP62.write(tmp_path)
     (root / "etc/nv_tegra_release").unlink()
     packaged = Recorded({}, {"dpkg-query": "36.4.4-20250616085344"})
@@ -126,7 +126,7 @@ def test_this_machine() -> None:
     assert machine.cores == len(os.sched_getaffinity(0))
     assert machine.memory_bytes > 0
     assert machine.versions["numpy"] == importlib.metadata.version("numpy")
-    assert ("intel-cpu" in profiles_at_hand()) == (platform.machine() in ("x86_64", "AMD64"))
+    assert ("intel-cpu" in matching_profiles()) == (platform.machine() in ("x86_64", "AMD64"))
     assert machine.fingerprint == probe_machine(()).fingerprint
 
 

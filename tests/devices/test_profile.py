@@ -99,7 +99,7 @@ def test_backends_fit_the_board(profile: DeviceProfile) -> None:
     assert ("openvino" in profile.backends) == (profile.family == "cpu")
 
 
-def test_jetsons_share_their_memory_and_are_recognised_by_soc(profile: DeviceProfile) -> None:
+def test_jetsons_share_their_memory_and_are_recognized_by_soc(profile: DeviceProfile) -> None:
     jetson = profile.family == "jetson"
 
     assert (profile.soc is not None) == jetson

@@ -27,7 +27,7 @@ backends = ["onnxruntime"]
 """
 
 
-def test_the_promised_boards_are_there() -> None:
+def test_the_documented_boards_exist() -> None:
     assert set(_PROMISED) <= set(list_profiles())
     assert list_profiles() == tuple(sorted(list_profiles()))
 
@@ -85,14 +85,14 @@ def test_an_unknown_release_is_refused() -> None:
         parse_profile("mine", _MINIMAL + 'tensorrt = ["jetpack-9"]\n')
 
 
-def test_a_board_without_int8_says_why_it_takes_no_qdq() -> None:
+def test_a_board_without_int8_has_the_reason_for_no_qdq() -> None:
     nano = load_profile("nano")
 
     assert not nano.tensorrt[0].qdq
     assert nano.provenance["tensorrt.jetpack-4.6.1.qdq"] == nano.provenance["supports_int8"]
 
 
-def test_modes_may_be_told_by_two_sources() -> None:
+def test_modes_may_have_two_sources() -> None:
     stated = "[facts.modes]\n15W = { watts = 15 }\n"
     guessed = '[[facts]]\nmark = "inferred"\nsource = "a guess of mine"\n[facts.modes]\n15W = { gpu_mhz = 600 }\n'
     profile = parse_profile("mine", _MINIMAL + stated + guessed)
@@ -117,7 +117,7 @@ def test_l4t_names_its_jetpack(l4t: str, jetpack: str | None) -> None:
     assert jetpack_of_l4t(l4t) == jetpack
 
 
-def test_no_profile_is_left_out_of_the_list() -> None:
+def test_every_profile_is_listed() -> None:
     folder = Path(edgeact.devices.__file__).parent
 
     assert {f"{name}.toml" for name in list_profiles()} | {"_releases.toml"} == {p.name for p in folder.glob("*.toml")}

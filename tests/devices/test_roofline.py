@@ -59,7 +59,7 @@ def test_memory_bounds_a_net_that_only_moves_bytes() -> None:
     assert estimate.latency_ms == pytest.approx(1.0)
 
 
-def test_grouped_networks_are_taken_to_be_far_slower() -> None:
+def test_grouped_networks_are_estimated_far_slower() -> None:
     profile = load_profile("tx2")
     dense = estimate_latency_ms(profile, 10**9, 0, "fp32")
     grouped = estimate_latency_ms(profile, 10**9, 0, "fp32", GROUPED)
@@ -73,7 +73,7 @@ def test_grouped_networks_are_taken_to_be_far_slower() -> None:
     ("name", "precision"),
     [("nano", "int8"), ("tx2", "int8"), ("intel-cpu", "fp32"), ("thor-t4000", "fp32"), ("h100-pcie", "fp16")],
 )
-def test_there_is_no_estimate_without_the_peaks(name: str, precision: Precision) -> None:
+def test_no_estimate_without_the_peaks(name: str, precision: Precision) -> None:
     assert estimate_latency_ms(load_profile(name), 10**9, 10**6, precision) is None
 
 

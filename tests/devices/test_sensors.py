@@ -58,11 +58,11 @@ def test_a_cpu_machine_shows_what_it_has(tmp_path: Path) -> None:
     )
 
 
-def test_a_machine_without_sensors_gives_nothing(tmp_path: Path) -> None:
+def test_a_machine_without_sensors_has_no_readings(tmp_path: Path) -> None:
     assert read_sensors(tmp_path) == SensorReading()
 
 
-def test_unreadable_numbers_are_left_out(tmp_path: Path) -> None:
+def test_unreadable_numbers_are_omitted(tmp_path: Path) -> None:
     root = trees.ORIN_NANO_JP62.write(tmp_path)
     (root / "sys/class/devfreq/17000000.gpu/cur_freq").write_text("busy\n")
     (root / "sys/class/thermal/thermal_zone0/temp").write_text("\n")

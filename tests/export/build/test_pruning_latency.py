@@ -86,6 +86,6 @@ def test_a_board_that_is_elsewhere_is_estimated(module: torch.nn.Module) -> None
 
 def test_without_rates_nothing_is_said_of_time(module: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_pruning(module, CLIP.input_shape, PruneRequest(0.5))
-    monkeypatch.setattr(latency_module, "is_at_hand", lambda _profile: False)
+    monkeypatch.setattr(latency_module, "is_this_machine", lambda _profile: False)
     assert plan_latency(module, plan, CLIP, load_profile("cpu")) is None  # no CPU's peak rates are in its profile
     assert "ms" not in _text(plan_table(plan)).splitlines()[1].split()
