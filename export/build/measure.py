@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from edgeact.bench import BenchPlan, interleave, measure_latency
-from edgeact.calibration.accuracy import Scores, collect_scores, summarize
+from edgeact.calibration.accuracy import BatchRun, Scores, collect_scores, summarize
 from edgeact.calibration.paired_test import compare_paired
 from edgeact.calibration.parity import compare_logits
 from edgeact.errors import DeviceError, ModelError
@@ -122,8 +122,8 @@ class Meter:
         """Return the scores of all models on the same clips, by name; none if the labels are not the model's."""
         if self.data.source is None or not (candidates or references):
             return {}
-        runs: dict[str, Run] = {
-            reference.name: functools.partial(_run_module, reference.model.module) for reference in references
+        runs: dict[str, Run | BatchRun] = {
+            reference.name: BatchRun(functools.partial(_run_module, reference.model.module)) for reference in references
         }
         with contextlib.ExitStack() as stack:
             for candidate in candidates:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeact.calibration.accuracy import Scores, collect_scores
+from edgeact.calibration.accuracy import BatchRun, Scores, collect_scores
 from edgeact.calibration.clips import sample_clips
 from edgeact.calibration.datasets import VideoItem, load_dataset
 from edgeact.calibration.evaluation import match_labels
@@ -72,7 +72,7 @@ def _right(scores: Scores) -> NDArray[np.bool_]:
 
 
 def _right_in_pytorch(shop: Workshop, items: tuple[VideoItem, ...]) -> NDArray[np.bool_]:
-    """Ten minutes on two cores, so it is kept: the weights and the videos decide it."""
+    """Minutes on two cores, so it is kept: the weights and the videos decide it."""
     key = hashlib.sha256(f"{shop.model.weights_sha256} {DATA} {len(items)}".encode()).hexdigest()[:32]
     path = cache_folder() / "bench" / f"right-{key}.npy"
     if not path.is_file():
@@ -84,12 +84,12 @@ def _right_in_pytorch(shop: Workshop, items: tuple[VideoItem, ...]) -> NDArray[n
     return np.asarray(np.load(path), dtype=bool)
 
 
-def _in_pytorch(shop: Workshop) -> Run:
+def _in_pytorch(shop: Workshop) -> BatchRun:
     def run(clip: Array) -> Array:
         with torch.inference_mode():
             return np.asarray(shop.model.module(torch.from_numpy(clip)).numpy())
 
-    return run
+    return BatchRun(run)
 
 
 def claims(drops: Mapping[str, PairedDrop], *, applies: bool) -> list[BenchRow]:
@@ -129,7 +129,7 @@ def _on_real_clips(shop: Workshop, runs: Mapping[str, Run]) -> list[BenchRow]:
     items = tuple(item for split in load_dataset(f"folder:{_REAL}").splits.values() for item in split)
     shop.on_step(f"comparing with PyTorch on {len(items)} real videos")
     clips = sample_clips(items, shop.model.clip, len(items)).inputs
-    reference = np.array([_in_pytorch(shop)(clip).argmax() for clip in clips])
+    reference = np.array([_in_pytorch(shop).run(clip).argmax() for clip in clips])
     how = f"{len(clips)} clips of UT-Interaction, one a video, by the model of stick figures"
     rows = []
     for name, run in runs.items():

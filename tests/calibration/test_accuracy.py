@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeact.calibration.accuracy import DataSource, Scores, collect_scores, summarize
+from edgeact.calibration.accuracy import BatchRun, DataSource, Scores, collect_scores, summarize
 from edgeact.calibration.datasets import VideoItem
 from edgeact.calibration.intervals import proportion_interval
 from edgeact.errors import DatasetError
@@ -91,6 +91,21 @@ def test_collect_scores_runs_all_models_on_the_same_clips_and_skips_broken_video
 def test_collect_scores_refuses_data_without_a_readable_video(items: list[VideoItem]) -> None:
     with pytest.raises(DatasetError):
         collect_scores({"a": lambda clip: np.zeros(3, np.float32)}, items[1:2], make_clip())
+
+
+def test_a_batch_run_gives_the_scores_of_single_clips(items: list[VideoItem]) -> None:
+    batches: list[int] = []
+
+    def run(clips: np.ndarray) -> np.ndarray:
+        batches.append(len(clips))
+        means: np.ndarray = clips.mean(axis=(2, 3, 4))
+        return means
+
+    scores = collect_scores({"single": run, "batch": BatchRun(run, 3)}, items, make_clip())
+    assert batches == [1, 1, 1, 1, 3, 1]
+    for single, batch in zip(scores["single"].clips(), scores["batch"].clips(), strict=True):
+        np.testing.assert_array_equal(single, batch)
+    assert scores["batch"].clip_video == scores["single"].clip_video
 
 
 def test_collect_scores_counts_irregular_videos(tmp_path: Path) -> None:

@@ -26,9 +26,13 @@ class Exported:
     graph: onnx.ModelProto
 
 
-@functools.cache
 def trial(name: str, width: int = 8) -> Trial:
     """The model `name`, a row of the registry or a formula, of 5 classes for clips of 4 frames of 32x32 pixels."""
+    return _trial(name, width)
+
+
+@functools.cache  # by position: with defaults filled in, or one model would be converted once for each way to call
+def _trial(name: str, width: int) -> Trial:
     return prepare(name, Size(width=width, clip_frames=4, size=32, classes=5), threads=2)
 
 
