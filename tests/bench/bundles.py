@@ -7,14 +7,14 @@ from pathlib import Path
 from edgeact.bundle import Bundle, BundleDraft, Golden, write_bundle
 from edgeact.bundle.manifest import Role
 from edgeact.video import frames_digest, preprocess, read_clips, write_video
-from tests.runtime.making import CLIP, LABELS, coloured, make_bundle
+from tests.runtime.making import CLIP, LABELS, colored, make_bundle
 
 
 def make_golden_bundle(path: Path) -> Bundle:
     """Write the tiny bundle of the runtime tests with a golden clip of green frames, true label 'green'."""
     bundle = make_bundle(path)
     video = path.with_suffix(".mp4")
-    write_video(video, coloured(1), CLIP.fps)
+    write_video(video, colored(1), CLIP.fps)
     (frames,) = read_clips(video, CLIP, [0.0])
     channels = preprocess(frames, CLIP)[0].reshape(3, -1)
     red, green, blue = channels.mean(axis=1).tolist()

@@ -10,7 +10,7 @@ from edgeact.errors import BundleTruncatedError, UnknownNameError
 from edgeact.progress import TIMED_STEP
 from edgeact.records import LatencyRecord
 from tests.bench.bundles import make_golden_bundle
-from tests.runtime.making import CLIP, Way, make_bundle
+from tests.runtime.making import CLIP, ArtifactSpec, make_bundle
 
 PLAN = BenchPlan(warmup_runs=2, warmup_s=0.0, min_runs=70, min_s=0.0)
 OPTIONS = BenchOptions(threads=1, plan=PLAN)
@@ -60,7 +60,7 @@ def test_bench_bundle_without_opencv_times_the_session_only(tmp_path: Path, monk
 
 
 def test_bench_bundle_notes_a_fallback(tmp_path: Path) -> None:
-    ways = (Way("engine", ("tensorrt-rtx",), requires={"sm": "99.9"}), Way("fp32", ("onnxruntime",)))
+    ways = (ArtifactSpec("engine", ("tensorrt-rtx",), requires={"sm": "99.9"}), ArtifactSpec("fp32", ("onnxruntime",)))
     record = bench_bundle(make_bundle(tmp_path / "tiny.edgeact", ways).path, OPTIONS)
     assert record.artifact == "fp32"
     assert any("a fallback" in note and "engine on tensorrt-rtx" in note for note in record.notes)

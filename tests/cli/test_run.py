@@ -15,7 +15,7 @@ from edgeact.cli.main import app
 from edgeact.errors import UnknownNameError, VideoError
 from edgeact.runtime import Recognizer
 from edgeact.video import write_video
-from tests.runtime.making import LABELS, Way, coloured, make_bundle
+from tests.runtime.making import LABELS, ArtifactSpec, colored, make_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def bundle(tmp_path: Path) -> str:
 def video(tmp_path: Path) -> str:
     """Two windows of red, one of green."""
     path = tmp_path / "colours.mp4"
-    frames = np.concatenate([coloured(channel, 12, (48, 64)) for channel in (0, 0, 1)])
+    frames = np.concatenate([colored(channel, 12, (48, 64)) for channel in (0, 0, 1)])
     write_video(path, frames, 24.0)
     return str(path)
 
@@ -69,7 +69,7 @@ def test_it_stops_after_so_many_windows(bundle: str, video: str) -> None:
 
 
 def test_a_fallback_is_told_on_standard_error(tmp_path: Path, video: str) -> None:
-    ways = [Way("jetson", ("tensorrt",)), Way("cpu", ("onnxruntime",))]
+    ways = [ArtifactSpec("jetson", ("tensorrt",)), ArtifactSpec("cpu", ("onnxruntime",))]
     path = make_bundle(tmp_path / "two.edgeact", ways).path
     result = CliRunner().invoke(app, ["run", str(path), video, "--json"], env={"COLUMNS": "500"})
     assert result.exit_code == 0
@@ -122,7 +122,7 @@ def test_the_live_view_shows_bars(bundle: str, video: str) -> None:
 
 
 def test_what_the_source_tells_goes_to_standard_error(bundle: str, tmp_path: Path) -> None:
-    write_video(tmp_path / "slow.mp4", coloured(0, 12, (48, 64)), 4.0)
+    write_video(tmp_path / "slow.mp4", colored(0, 12, (48, 64)), 4.0)
     result = CliRunner().invoke(app, ["run", bundle, str(tmp_path / "slow.mp4")], env={"COLUMNS": "500"})
     assert result.stderr.count("the model was trained at 8") == 1
 

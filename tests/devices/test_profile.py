@@ -49,7 +49,7 @@ def test_a_profile_cannot_be_changed(profile: DeviceProfile) -> None:
 
 
 def test_rates_agree_with_each_other(profile: DeviceProfile) -> None:
-    """A slip of the pen in cores, clock or a rate breaks one of these."""
+    """A typing error in cores, clock or a rate violates one of these relations."""
     if profile.cuda_cores and profile.gpu_mhz_max and profile.fp32_tflops:
         assert profile.fp32_tflops == pytest.approx(2 * profile.cuda_cores * profile.gpu_mhz_max / 1e6, rel=0.02)
     if profile.fp16_tflops_dense and profile.int8_tops_dense:

@@ -1,4 +1,4 @@
-"""Every test has a cache folder of its own."""
+"""Every test has a separate cache folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny models and bundles that the runtime's tests open with the real libraries."""
+"""Tiny models and bundles that tests open with the real libraries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIP = ClipSpec(clip_frames=4, fps=8.0, resize=(18, 20), crop=(16, 16), mean=(0.
 
 
 def tiny_onnx(seed: int = 0, bad_node: bool = False) -> bytes:
-    """A Conv3d classifier of colours: the mean of each input channel decides, with a little noise by `seed`."""
+    """Return a Conv3d classifier of colors: the mean of each input channel decides, with slight noise by `seed`."""
     noise = np.random.default_rng(seed).standard_normal((8, 3, 3, 3, 3)).astype(np.float32) * 1e-3
     for channel in range(3):
         noise[channel, channel, 1, 1, 1] += 1.0
@@ -51,7 +51,7 @@ def tiny_onnx(seed: int = 0, bad_node: bool = False) -> bytes:
 
 
 def reference(graph: bytes, clip: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What ONNX's own evaluator says."""
+    """Return the logits of ONNX's reference evaluator."""
     outputs: Any = ReferenceEvaluator(onnx.load_from_string(graph)).run(None, {"clip": clip})
     return np.asarray(outputs[0], np.float32)
 
@@ -73,29 +73,30 @@ def request(graph: bytes | None = None, **changes: Any) -> OpenRequest:
 
 
 def tiny_native(seed: int = 0) -> tuple[bytes, bytes]:
-    """The network of `tiny_onnx` as a native program and its tensors: 8-bit weights and features."""
+    """Return the network of `tiny_onnx` as a native program and its tensors: 8-bit weights and activations."""
     initializers = {
-        one.name: numpy_helper.to_array(one) for one in onnx.load_from_string(tiny_onnx(seed)).graph.initializer
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in onnx.load_from_string(tiny_onnx(seed)).graph.initializer
     }
-    kernel, step = initializers["kernel"].transpose(0, 2, 3, 4, 1), 0.04
+    kernel, input_scale = initializers["kernel"].transpose(0, 2, 3, 4, 1), 0.04
     scale = np.abs(kernel).reshape(len(kernel), -1).max(1) / 127
     tensors = [
         np.round(kernel / scale.reshape(-1, 1, 1, 1, 1)).astype(np.int8),
-        scale.astype(np.float32) * np.float32(step),
+        scale.astype(np.float32) * np.float32(input_scale),
         np.zeros(len(kernel), np.float32),
         np.ascontiguousarray(initializers["head"].T),
         np.zeros(len(LABELS), np.float32),
     ]
     refs, data = join_tensors(tensors)
     size = (CLIP.clip_frames, *CLIP.crop)
-    store = Epilogue(first=0, last=8, to=0, channel=0, is_float=True, relu=True, scale=1, bias=2)
+    epilogue = Epilogue(first=0, last=8, to=0, channel=0, is_float=True, relu=True, scale=1, bias=2)
     program = Program(
         buffers=(Buffer(size=size, channels=3, zero_point=128),),
         arrays=((*size, 8), (1, 1, 1, 8), (1, 1, 1, len(LABELS))),
         tensors=refs,
         instructions=(
-            Input(to=0, channels=3, size=size, block=(1, 1, 1), scale=step),
-            Conv(buffer=0, weights=0, stride=(1, 1, 1), padding=(1, 1, 1), out_size=size, epilogues=(store,)),
+            Input(to=0, channels=3, size=size, block=(1, 1, 1), scale=input_scale),
+            Conv(buffer=0, weights=0, stride=(1, 1, 1), padding=(1, 1, 1), out_size=size, epilogues=(epilogue,)),
             Reduce(op="mean", array=0, axes=(True, True, True, False), to=1),
             Dense(array=1, weights=3, bias=4, to=2),
         ),
@@ -105,7 +106,7 @@ def tiny_native(seed: int = 0) -> tuple[bytes, bytes]:
 
 
 def tiny_request(backend: str, seed: int = 0) -> OpenRequest:
-    """The network of `tiny_onnx` in a form that `backend` opens."""
+    """Return a request for the network of `tiny_onnx` in a form that `backend` opens."""
     if backend == "native":
         graph, weights = tiny_native(seed)
         return request(graph, kind="native-program", precision="int8", weights=weights)
@@ -113,7 +114,7 @@ def tiny_request(backend: str, seed: int = 0) -> OpenRequest:
 
 
 @dataclass(frozen=True)
-class Way:
+class ArtifactSpec:
     """An artifact of a test bundle."""
 
     name: str
@@ -123,22 +124,24 @@ class Way:
     requires: Mapping[str, str] = field(default_factory=dict)
 
 
-def make_bundle(path: Path, ways: Sequence[Way] = (Way("fp32", ("onnxruntime",)),), decide: bool = False) -> Bundle:
-    """A bundle with one artifact for each way, preferred in that order."""
+def make_bundle(
+    path: Path, specs: Sequence[ArtifactSpec] = (ArtifactSpec("fp32", ("onnxruntime",)),), decide: bool = False
+) -> Bundle:
+    """Write a bundle with these artifacts, preferred in this order."""
     members: dict[str, tuple[Role, bytes]] = {}
     artifacts = []
-    for way in ways:
-        own = dict(way.members) or {f"{way.name}.onnx": ("graph", tiny_onnx())}
-        members.update(own)
+    for spec in specs:
+        contents = dict(spec.members) or {f"{spec.name}.onnx": ("graph", tiny_onnx())}
+        members.update(contents)
         artifacts.append(
             Artifact.model_validate(
                 {
-                    "name": way.name,
-                    "kind": way.kind,
+                    "name": spec.name,
+                    "kind": spec.kind,
                     "precision": "fp32",
-                    "backends": way.backends,
-                    "members": tuple(own),
-                    "requires": dict(way.requires),
+                    "backends": spec.backends,
+                    "members": tuple(contents),
+                    "requires": dict(spec.requires),
                 }
             )
         )
@@ -148,15 +151,15 @@ def make_bundle(path: Path, ways: Sequence[Way] = (Way("fp32", ("onnxruntime",))
         clip=CLIP,
         target="intel-cpu",
         artifacts=tuple(artifacts),
-        preferred=tuple(way.name for way in ways),
+        preferred=tuple(spec.name for spec in specs),
         decide_on_device=decide,
         tools={},
     )
     return write_bundle(path, draft, members)
 
 
-def coloured(channel: int, count: int = CLIP.clip_frames, size: tuple[int, int] = (30, 40)) -> NDArray[np.uint8]:
-    """`count` RGB frames of one colour: class `channel + 1`."""
+def colored(channel: int, count: int = CLIP.clip_frames, size: tuple[int, int] = (30, 40)) -> NDArray[np.uint8]:
+    """Return `count` RGB frames of the color of class `channel + 1`."""
     frames = np.zeros((count, *size, 3), np.uint8)
     frames[..., channel] = 255
     return frames

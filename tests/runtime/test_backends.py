@@ -85,8 +85,8 @@ def test_results_belong_to_the_caller(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUN_HERE)
 def test_two_sessions_do_not_disturb_each_other(name: str) -> None:
-    one, other, clip = tiny_request(name, 0), tiny_request(name, 1), random_clip()
-    with Session(get_backend(name), one) as first, Session(get_backend(name), other) as second:
+    requests, clip = [tiny_request(name, seed) for seed in (0, 1)], random_clip()
+    with Session(get_backend(name), requests[0]) as first, Session(get_backend(name), requests[1]) as second:
         before = first.run(clip).logits
         assert not np.array_equal(second.run(clip).logits, before)
         np.testing.assert_array_equal(first.run(clip).logits, before)
@@ -131,7 +131,7 @@ def test_all_of_onnxruntimes_errors_are_mapped() -> None:
 
 
 def test_onnxruntimes_tensorrt_cache_is_keyed_by_the_graph(tmp_path: Path) -> None:
-    """The provider's own key does not see weights: two models of one structure got each other's engine."""
+    """The provider's key ignores weights: two models of the same structure got each other's engine."""
     from edgeact.runtime.backends.onnxruntime import _tensorrt_options
 
     paths = {

@@ -18,14 +18,15 @@ from edgeact.errors import (
 )
 from edgeact.runtime import FakeBackend, FallbackWarning
 from edgeact.runtime.choice import Mismatch, find_mismatch
-from tests.runtime.making import Way, make_bundle, tiny_onnx
+from tests.runtime.making import ArtifactSpec, make_bundle, tiny_onnx
 
-ENGINE = Way("engine", ("tensorrt-rtx",), "tensorrt-rtx-engine", {"tiny.engine": ("engine", b"machine code")})
+ENGINE = ArtifactSpec("engine", ("tensorrt-rtx",), "tensorrt-rtx-engine", {"tiny.engine": ("engine", b"machine code")})
 
 
 def test_the_first_artifact_that_runs_is_chosen_without_warning(tmp_path: Path) -> None:
     path = make_bundle(
-        tmp_path / "b.edgeact", [Way("first", ("openvino", "onnxruntime")), Way("second", ("openvino",))]
+        tmp_path / "b.edgeact",
+        [ArtifactSpec("first", ("openvino", "onnxruntime")), ArtifactSpec("second", ("openvino",))],
     ).path
     with warnings.catch_warnings(), runtime.load(path, threads=1) as recognizer:
         warnings.simplefilter("error")
@@ -34,7 +35,9 @@ def test_the_first_artifact_that_runs_is_chosen_without_warning(tmp_path: Path) 
 
 
 def test_a_fallback_is_reported_with_its_reason(tmp_path: Path) -> None:
-    path = make_bundle(tmp_path / "b.edgeact", [Way("jetson", ("tensorrt",)), Way("cpu", ("openvino",))]).path
+    path = make_bundle(
+        tmp_path / "b.edgeact", [ArtifactSpec("jetson", ("tensorrt",)), ArtifactSpec("cpu", ("openvino",))]
+    ).path
     with pytest.warns(
         FallbackWarning, match=r"running cpu on openvino \(CPU\) instead of jetson on tensorrt: .*JetPack"
     ):
@@ -45,14 +48,19 @@ def test_a_fallback_is_reported_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_the_warning_points_at_the_callers_line(tmp_path: Path) -> None:
-    path = make_bundle(tmp_path / "b.edgeact", [Way("a", ("tensorrt",)), Way("b", ("openvino",))]).path
+    path = make_bundle(
+        tmp_path / "b.edgeact", [ArtifactSpec("a", ("tensorrt",)), ArtifactSpec("b", ("openvino",))]
+    ).path
     with pytest.warns(FallbackWarning) as caught:
         runtime.load(path).close()
     assert caught[0].filename == __file__
 
 
 def test_a_backend_that_fails_to_open_is_skipped_and_reported(tmp_path: Path) -> None:
-    ways = [Way("broken", ("openvino",), members={"bad.onnx": ("graph", b"not a graph")}), Way("good", ("openvino",))]
+    ways = [
+        ArtifactSpec("broken", ("openvino",), members={"bad.onnx": ("graph", b"not a graph")}),
+        ArtifactSpec("good", ("openvino",)),
+    ]
     path = make_bundle(tmp_path / "b.edgeact", ways).path
     with pytest.warns(FallbackWarning, match="broken on openvino: openvino failed while opening"):
         runtime.load(path).close()
@@ -60,7 +68,7 @@ def test_a_backend_that_fails_to_open_is_skipped_and_reported(tmp_path: Path) ->
 
 def test_the_users_choice_is_kept(tmp_path: Path) -> None:
     path = make_bundle(
-        tmp_path / "b.edgeact", [Way("one", ("openvino", "onnxruntime")), Way("two", ("openvino",))]
+        tmp_path / "b.edgeact", [ArtifactSpec("one", ("openvino", "onnxruntime")), ArtifactSpec("two", ("openvino",))]
     ).path
     with runtime.load(path, backend="onnxruntime") as recognizer:
         assert (recognizer.choice.artifact, recognizer.choice.backend) == ("one", "onnxruntime")
@@ -70,7 +78,7 @@ def test_the_users_choice_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_reason_is_stated_once_for_all_that_it_rejects(tmp_path: Path) -> None:
-    ways = [Way("one", ("abacus",)), Way("two", ("abacus",))]
+    ways = [ArtifactSpec("one", ("abacus",)), ArtifactSpec("two", ("abacus",))]
     with pytest.raises(BackendUnavailableError) as caught:
         runtime.load(make_bundle(tmp_path / "b.edgeact", ways).path)
     assert "one on abacus, two on abacus: " in str(caught.value)
@@ -79,9 +87,9 @@ def test_a_reason_is_stated_once_for_all_that_it_rejects(tmp_path: Path) -> None
 
 def test_nothing_that_runs_lists_every_reason(tmp_path: Path) -> None:
     ways = [
-        Way("jetson", ("tensorrt",)),
-        Way("future", ("abacus",)),
-        Way("cpu", ("openvino",), requires={"openvino": ">=3000"}),
+        ArtifactSpec("jetson", ("tensorrt",)),
+        ArtifactSpec("future", ("abacus",)),
+        ArtifactSpec("cpu", ("openvino",), requires={"openvino": ">=3000"}),
     ]
     path = make_bundle(tmp_path / "b.edgeact", ways).path
     with pytest.raises(BackendUnavailableError) as caught:
@@ -131,7 +139,7 @@ def test_an_engine_opens_when_trusted_or_vouched_for(tmp_path: Path) -> None:
 
 
 def test_without_trust_the_engine_is_rebuilt_from_the_graph(tmp_path: Path) -> None:
-    ways = [ENGINE, Way("graph", ("tensorrt-rtx",), members={"tiny.onnx": ("graph", tiny_onnx())})]
+    ways = [ENGINE, ArtifactSpec("graph", ("tensorrt-rtx",), members={"tiny.onnx": ("graph", tiny_onnx())})]
     backend = FakeBackend()
     with pytest.warns(FallbackWarning, match="executable code"):
         runtime.load(make_bundle(tmp_path / "b.edgeact", ways).path, backend=backend).close()
@@ -139,7 +147,7 @@ def test_without_trust_the_engine_is_rebuilt_from_the_graph(tmp_path: Path) -> N
 
 
 def test_requirements_are_compared_with_the_backends_facts(tmp_path: Path) -> None:
-    needs = Way("engine", ("fake",), requires={"sm": "8.9", "tensorrt-rtx": "1.7.1"})
+    needs = ArtifactSpec("engine", ("fake",), requires={"sm": "8.9", "tensorrt-rtx": "1.7.1"})
     path = make_bundle(tmp_path / "b.edgeact", [needs]).path
     runtime.load(path, backend=FakeBackend(properties={"sm": "8.9", "tensorrt-rtx": "1.7.1.116"})).close()
     with pytest.raises(BackendUnavailableError, match=r"'engine' requires sm 8\.9, got 8\.6"):
@@ -147,8 +155,8 @@ def test_requirements_are_compared_with_the_backends_facts(tmp_path: Path) -> No
 
 
 def test_a_request_has_members_by_role(tmp_path: Path) -> None:
-    recipe = Way("trt", ("fake",), "tensorrt-recipe", {"g.onnx": ("graph", b"G"), "r.json": ("recipe", b"R")})
-    ir = Way("ir", ("fake",), "openvino-ir", {"m.xml": ("graph", b"X"), "m.bin": ("weights", b"W")})
+    recipe = ArtifactSpec("trt", ("fake",), "tensorrt-recipe", {"g.onnx": ("graph", b"G"), "r.json": ("recipe", b"R")})
+    ir = ArtifactSpec("ir", ("fake",), "openvino-ir", {"m.xml": ("graph", b"X"), "m.bin": ("weights", b"W")})
     path = make_bundle(tmp_path / "b.edgeact", [recipe, ir]).path
     backend = FakeBackend()
     for name in ("trt", "ir"):

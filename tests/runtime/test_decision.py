@@ -15,7 +15,7 @@ from edgeact.bundle import Bundle
 from edgeact.runtime import FakeBackend, OpenOptions, Session, open_artifact
 from edgeact.runtime.choice import Candidate
 from edgeact.runtime.decision import decide
-from tests.runtime.making import LABELS, Way, make_bundle
+from tests.runtime.making import LABELS, ArtifactSpec, make_bundle
 
 
 def _slow(milliseconds: float) -> FakeBackend:
@@ -28,7 +28,9 @@ def _slow(milliseconds: float) -> FakeBackend:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    return make_bundle(tmp_path / "b.edgeact", [Way("int8", ("fake",)), Way("fp16", ("fake",))], decide=True)
+    return make_bundle(
+        tmp_path / "b.edgeact", [ArtifactSpec("int8", ("fake",)), ArtifactSpec("fp16", ("fake",))], decide=True
+    )
 
 
 def _candidates(bundle: Bundle, *backends: FakeBackend) -> list[Candidate]:
@@ -68,7 +70,7 @@ def test_an_unreadable_file_is_measured_again(bundle: Bundle, cache: Path) -> No
 
 
 def test_one_artifact_leaves_nothing_to_decide(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "b.edgeact", [Way("only", ("fake",))], decide=True)
+    bundle = make_bundle(tmp_path / "b.edgeact", [ArtifactSpec("only", ("fake",))], decide=True)
     backend = FakeBackend()
     assert _decide(bundle, _candidates(bundle, backend)) == (["only"], "")
     assert not backend.opened
@@ -76,7 +78,7 @@ def test_one_artifact_leaves_nothing_to_decide(tmp_path: Path) -> None:
 
 def test_load_states_and_announces_the_decision(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "edgeact.runtime")
-    ways = [Way("one", ("onnxruntime",)), Way("two", ("onnxruntime",))]
+    ways = [ArtifactSpec("one", ("onnxruntime",)), ArtifactSpec("two", ("onnxruntime",))]
     with runtime.load(make_bundle(tmp_path / "b.edgeact", ways, decide=True).path, threads=1) as recognizer:
         assert recognizer.choice.reason.startswith("decided on this device")
         assert not recognizer.choice.is_fallback

@@ -16,7 +16,7 @@ from edgeact.errors import UsageError, VideoError
 from edgeact.runtime import Prediction, Recognizer, StageTimes, WindowResult
 from edgeact.runtime.stream import live_results
 from edgeact.video import ClipBuffer, Frame, write_video
-from tests.runtime.making import CLIP, LABELS, coloured
+from tests.runtime.making import CLIP, LABELS, colored
 
 SECOND = CLIP.duration_s  # 0.5 s: four frames at 8 frames/s
 
@@ -24,7 +24,7 @@ SECOND = CLIP.duration_s  # 0.5 s: four frames at 8 frames/s
 def _colour_video(path: Path, fps: float) -> Path:
     """Half a second of red, then green, then blue."""
     count = round(SECOND * fps)
-    write_video(path, np.concatenate([coloured(channel, count, (48, 64)) for channel in range(3)]), fps)
+    write_video(path, np.concatenate([colored(channel, count, (48, 64)) for channel in range(3)]), fps)
     return path
 
 
@@ -44,7 +44,7 @@ def test_the_windows_do_not_depend_on_the_rate(recognizer: Recognizer, tmp_path:
 
 
 def test_a_slow_source_is_told(recognizer: Recognizer, tmp_path: Path) -> None:
-    write_video(tmp_path / "slow.mp4", coloured(0, 12, (48, 64)), 4.0)
+    write_video(tmp_path / "slow.mp4", colored(0, 12, (48, 64)), 4.0)
     notes = [note for result in recognizer.stream(tmp_path / "slow.mp4") for note in result.notes]
     assert len(notes) == 1
     assert "4.0 frames/s, the model was trained at 8" in notes[0]
@@ -56,7 +56,7 @@ def test_windows_overlap_when_asked_to(recognizer: Recognizer, tmp_path: Path) -
 
 
 def test_a_short_video_gives_one_window(recognizer: Recognizer, tmp_path: Path) -> None:
-    write_video(tmp_path / "short.mp4", coloured(2, 2, (48, 64)), 24.0)
+    write_video(tmp_path / "short.mp4", colored(2, 2, (48, 64)), 24.0)
     assert [result.prediction.label for result in recognizer.stream(str(tmp_path / "short.mp4"))] == ["blue"]
 
 
@@ -92,7 +92,7 @@ class Camera:
             if self.closed.wait(self._interval_s):
                 return
             self.given += 1
-            yield Frame(coloured(0, 1)[0], index * self._interval_s)
+            yield Frame(colored(0, 1)[0], index * self._interval_s)
         if self._failure is not None:
             raise self._failure
 

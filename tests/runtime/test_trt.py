@@ -258,7 +258,7 @@ def test_network_flags_by_release() -> None:
 
 
 class StandInCuda:
-    """The CUDA runtime's calls over host memory: what was made must be freed, and copies must be where they belong."""
+    """The CUDA runtime's calls on host memory: all allocations must be freed, and copies stay within them."""
 
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyDefault=4)
 

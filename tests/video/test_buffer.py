@@ -23,8 +23,8 @@ def test_a_window_every_hop_at_any_rate(fps: int) -> None:
     windows = cut(ClipBuffer(make_clip(), 0.5, on_note=notes.append), [index / fps for index in range(4 * fps + 1)])
     assert [window.start_s for window in windows] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
     for window in windows:
-        wanted = window.start_s + np.arange(8) / 8
-        assert np.abs(np.array(window.times_s) - wanted).max() <= 0.5 / fps + 1e-9
+        expected = window.start_s + np.arange(8) / 8
+        assert np.abs(np.array(window.times_s) - expected).max() <= 0.5 / fps + 1e-9
         assert window.end_s - window.start_s == pytest.approx(1.0)
     assert [note for note in notes if f"{fps:.1f} frames/s" in note] == notes
     assert len(notes) == (1 if fps < 8 else 0)
@@ -36,9 +36,9 @@ def test_a_camera_of_variable_rate_gets_the_nearest_frames(gaps: list[float], ho
     times = np.cumsum(gaps)
     buffer = ClipBuffer(make_clip(), hop_s)
     for window in cut(buffer, times.tolist()):
-        wanted = window.start_s + np.arange(8) / 8
-        nearest = np.abs(times[:, None] - wanted).min(axis=0)
-        np.testing.assert_allclose(np.abs(np.array(window.times_s) - wanted), nearest, atol=1e-9)
+        expected = window.start_s + np.arange(8) / 8
+        nearest = np.abs(times[:, None] - expected).min(axis=0)
+        np.testing.assert_allclose(np.abs(np.array(window.times_s) - expected), nearest, atol=1e-9)
     assert buffer.restarts == buffer.ignored_frames == 0
 
 

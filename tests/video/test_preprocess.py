@@ -134,9 +134,9 @@ def test_two_threads_and_kept_memory_change_nothing(
     for seed in range(2):
         frames = random_frames(count, *size, seed)
         given_frames = deque(frames) if is_buffer else frames  # a deque has no slices
-        found = reused(given_frames, order=order)
-        assert found is reused.out
-        np.testing.assert_array_equal(found, preprocess(frames, clip, order=order))
+        result = reused(given_frames, order=order)
+        assert result is reused.out
+        np.testing.assert_array_equal(result, preprocess(frames, clip, order=order))
     reused.close()
 
 

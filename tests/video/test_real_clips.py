@@ -63,7 +63,7 @@ def test_no_file_is_missing_from_the_table(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotation_is_applied(shared_data: Path, degrees: int) -> None:
-    """The frame is the stored one, decoded with rotation off, turned by what the container asks for."""
+    """The frame equals the stored frame, decoded without rotation, rotated as the container requests."""
     path = shared_data / f"real_clips/decord__video_{degrees}.mov"
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     assert capture.get(cv2.CAP_PROP_ORIENTATION_META) == degrees

@@ -52,11 +52,11 @@ def test_sampled_frames_are_within_half_a_frame_interval(fps: float, start_s: fl
     cutter = WindowCutter(clip, [start_s])
     windows = [window for frame in stamped(times) for window in cutter.push(frame)]
     assert len(windows) == 1
-    wanted = start_s + np.arange(8) / clip.fps
-    off_by = np.abs(np.array(windows[0].times_s) - wanted)
-    nearest = np.abs(np.array(times)[:, None] - wanted).min(axis=0)
+    expected = start_s + np.arange(8) / clip.fps
+    off_by = np.abs(np.array(windows[0].times_s) - expected)
+    nearest = np.abs(np.array(times)[:, None] - expected).min(axis=0)
     np.testing.assert_allclose(off_by, nearest, atol=1e-12)
-    inside = wanted >= times[0]
+    inside = expected >= times[0]
     assert off_by[inside].max(initial=0.0) <= 0.5 * np.diff(times).max() + 1e-9
 
 
@@ -67,10 +67,10 @@ def test_motion_is_where_it_should_be_at_any_frame_rate(tmp_path: Path, fps: int
     write_video(path, motion(fps, 3.0), fps)
     clip = make_clip()
     frames = next(read_clips(path, clip, [1.0]))
-    wanted = 8 + SPEED * (1.0 + np.arange(8) / clip.fps)
+    expected = 8 + SPEED * (1.0 + np.arange(8) / clip.fps)
     weights = np.clip(frames[..., 0].astype(float) - 60, 0, None).sum(axis=1)
-    found = (weights * np.arange(96)).sum(axis=1) / weights.sum(axis=1)
-    assert np.abs(found - wanted).max() <= SPEED * 0.5 / fps + 0.3
+    position = (weights * np.arange(96)).sum(axis=1) / weights.sum(axis=1)
+    assert np.abs(position - expected).max() <= SPEED * 0.5 / fps + 0.3
 
 
 def test_a_short_video_repeats_its_last_frame(tmp_path: Path) -> None:

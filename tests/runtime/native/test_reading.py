@@ -53,8 +53,8 @@ def test_the_program_that_is_changed_has_every_instruction() -> None:
 
 ONE_VALUE: dict[str, tuple[Path, Any]] = {
     "another version": (("format_version",), "2"),
-    "an unknown field": (("colour",), 1),
-    "an unknown field of an instruction": (("steps", CONV, "colour"), 1),
+    "an unknown field": (("color",), 1),
+    "an unknown field of an instruction": (("steps", CONV, "color"), 1),
     "an unknown kind": (("steps", CONV, "kind"), "spiral"),
     "no instructions": (("steps",), []),
     "a buffer beyond": (("steps", CONV, "features"), 99),
