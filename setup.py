@@ -1,7 +1,7 @@
-"""The part of the build that pyproject.toml cannot say: the native engine, compiled from C for Linux on x86-64.
+"""The part of the build that pyproject.toml cannot express: the native engine, compiled from C for Linux on x86-64.
 
-The compiler is a Python package (zig's clang), pinned in pyproject.toml: nobody needs one of their own, and the same
-sources give the same bytes everywhere. Elsewhere, and where EDGEACT_NO_NATIVE is set, the wheel is pure Python.
+The compiler is a Python package (zig's clang), pinned in pyproject.toml: a build needs no other compiler, and the same
+sources give the same bytes everywhere. On other platforms, or if EDGEACT_NO_NATIVE is set, the wheel is pure Python.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
-# Relative, as a build always runs here: no path of this machine gets into the bytes.
+# Relative, because builds run in this folder: no path of the machine becomes part of the bytes.
 PACKAGE = Path("edgeact/runtime/native")
-# The oldest C library the engine runs with: the compiler and the wheel's tag are told the same.
+# The oldest C library that the engine supports, for the compiler and for the wheel's tag.
 GLIBC = (2, 28)
-# x86_64_v4 has AVX-512, the least it computes with; what the CPU has it asks at run time, and AMX by function.
+# x86_64_v4 has AVX-512, the minimum of the engine, which checks the CPU at run time; AMX is enabled by function.
 FLAGS = (
     *("-target", f"x86_64-linux-gnu.{GLIBC[0]}.{GLIBC[1]}", "-std=gnu11", "-fPIC", "-shared", "-pthread"),
     *("-mcpu=x86_64_v4", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off"),
@@ -32,8 +32,8 @@ FLAGS = (
 )
 
 
-def wanted() -> bool:
-    """Whether this machine could load the engine: one that cannot would not install its wheel either."""
+def is_supported() -> bool:
+    """Return whether this machine can load the engine; a machine that cannot would not install its wheel either."""
     if os.environ.get("EDGEACT_NO_NATIVE") or (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return False
     library, version = platform.libc_ver()
@@ -41,7 +41,7 @@ def wanted() -> bool:
 
 
 class BuildNative(build_ext):
-    """Compile a plain shared library: loaded by ctypes, it depends on no version of Python."""
+    """Compile a plain shared library, which ctypes loads: it depends on no version of Python."""
 
     def get_ext_filename(self, fullname: str) -> str:
         return f"{fullname.replace('.', '/')}.so"
@@ -50,17 +50,17 @@ class BuildNative(build_ext):
         output = Path(self.get_ext_fullpath(ext.name))
         output.parent.mkdir(parents=True, exist_ok=True)
         in_tree = PACKAGE / output.name
-        if self.editable_mode and in_tree.exists():  # its build folder is always new: go on from what the last one left
+        if self.editable_mode and in_tree.exists():  # its build folder is always new: reuse the last result
             shutil.copy2(in_tree, output)
         if self.force or newer_group([*ext.sources, *ext.depends], str(output)):
-            with tempfile.TemporaryDirectory() as cache:  # zig would leave its own in the home folder
+            with tempfile.TemporaryDirectory() as cache:  # zig would leave caches in the home folder
                 zig = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
                 command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *ext.sources, "-lm", "-o", str(output)]
                 subprocess.run(command, env={**os.environ, **zig}, check=True)
 
 
 class Wheel(bdist_wheel):
-    """One wheel for every Python 3: only the machine matters."""
+    """One wheel for every Python 3: only the platform matters."""
 
     def get_tag(self) -> tuple[str, str, str]:
         return super().get_tag() if self.root_is_pure else ("py3", "none", f"manylinux_{GLIBC[0]}_{GLIBC[1]}_x86_64")
@@ -71,4 +71,4 @@ NATIVE = Extension(
     sources=sorted(map(str, PACKAGE.glob("csrc/*.c"))),
     depends=[*sorted(map(str, PACKAGE.glob("csrc/*.h"))), "setup.py", "pyproject.toml"],
 )
-setup(cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel}, ext_modules=[NATIVE] if wanted() else [])
+setup(cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel}, ext_modules=[NATIVE] if is_supported() else [])
