@@ -112,6 +112,11 @@ class ClassAccuracy(Record):
     count: int = Field(ge=0)
     correct: int = Field(ge=0)
 
+    @property
+    def top1(self) -> float | None:
+        """Fraction of the samples that are classified correctly; None if there are none."""
+        return self.correct / self.count if self.count else None
+
 
 class Accuracy(Record):
     """Top-1 and top-5 on a labelled data set, by clip or by video (mean over the non-overlapping clips of a video)."""

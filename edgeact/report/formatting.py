@@ -1,11 +1,12 @@
-"""Numbers of the records as short text; the page and the Markdown say the same because both say it through here."""
+"""Format values of records as short text; page, Markdown and command line share it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from edgeact.phrases import phrase
 from edgeact.records import (
     Accuracy,
     AccuracyRecord,
@@ -22,6 +23,7 @@ from edgeact.records import (
 
 __all__ = [
     "DROP_HEAD",
+    "NONE",
     "Text",
     "accuracy_facts",
     "accuracy_key",
@@ -33,23 +35,29 @@ __all__ = [
     "latency_text",
     "machine_facts",
     "machine_name",
-    "mistakes",
     "ms",
     "p50_text",
     "parity_text",
     "percent",
+    "reason_text",
+    "share_text",
     "snr_text",
     "stages_text",
     "tail_text",
     "threads_text",
     "top1_text",
+    "trial_latency_text",
 ]
 
 NONE = "n/a"
+"""Text of a missing value."""
+
+DROP_HEAD = "accuracy drop, points (95 %); McNemar"
+"""Column head of `drop_text`."""
 
 
 class Text(NamedTuple):
-    """A short text and what belongs to it, which a page may set smaller."""
+    """A short text, and a detail that a page may show smaller."""
 
     main: str
     detail: str = ""
@@ -59,23 +67,28 @@ class Text(NamedTuple):
 
 
 def ms(value: float) -> str:
-    """Milliseconds with three significant digits, without the unit."""
+    """Format milliseconds with three significant digits, without the unit."""
     digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:.{min(max(digits, 0), 4)}f}"
 
 
 def percent(fraction: float) -> str:
-    """A fraction as percent with one decimal, without the sign."""
+    """Format a fraction as a percentage with one decimal, without the sign."""
     return f"{100 * fraction:.1f}"
 
 
+def share_text(share: float) -> str:
+    """Format a fraction for a custom property of the style sheet."""
+    return f"{share:.3f}"
+
+
 def snr_text(snr_db: float | None) -> str:
-    """A signal-to-noise ratio with one decimal; None stands for equal signals."""
+    """Format a signal-to-noise ratio with one decimal; None stands for equal signals."""
     return "no error" if snr_db is None else f"{snr_db:.1f} dB"
 
 
 def bytes_text(size_bytes: int) -> str:
-    """A size in the largest decimal unit that leaves at least one before the point."""
+    """Format a size in the largest decimal unit in which it is at least 1."""
     size = float(size_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
@@ -85,7 +98,7 @@ def bytes_text(size_bytes: int) -> str:
 
 
 def parity_text(parity: Parity | None) -> Text:
-    """Whether it agrees with PyTorch; then top-1 agreement, signal to noise, largest error, number of clips."""
+    """Format whether parity passed; the detail has top-1 agreement, SNR, largest error and number of clips."""
     if parity is None:
         return Text(NONE)
     return Text(
@@ -96,12 +109,12 @@ def parity_text(parity: Parity | None) -> Text:
 
 
 def accuracy_key(accuracy: Accuracy) -> str:
-    """What an accuracy is of, as a column head: two accuracies are comparable when it is equal."""
+    """Return data set, split and level as a column head; accuracies with equal heads are comparable."""
     return f"{accuracy.dataset} {accuracy.split}, {accuracy.level}s"
 
 
 def top1_text(accuracy: Accuracy | None) -> Text:
-    """Top-1; then its 95 % interval and what it was counted over."""
+    """Format top-1; the detail has the 95 % confidence interval and the number of samples."""
     if accuracy is None:
         return Text(NONE)
     interval = _interval(accuracy.top1_interval, percent)
@@ -109,31 +122,43 @@ def top1_text(accuracy: Accuracy | None) -> Text:
 
 
 def latency_text(row: Row) -> Text:
-    """Measured p50; then its 95 % interval. Where there is none, the estimate, called one."""
-    if row.latency is None:
-        return (
-            Text(NONE) if row.latency_estimate_ms is None else Text(f"≈ {ms(row.latency_estimate_ms)} ms", "estimate")
-        )
-    return p50_text(row.latency)
+    """Format the measured p50 with its 95 % confidence interval, else the estimate, labeled as such."""
+    if row.latency is not None:
+        return p50_text(row.latency)
+    if row.latency_estimate_ms is None:
+        return Text(NONE)
+    return Text(f"≈ {ms(row.latency_estimate_ms)} ms", "estimate")
 
 
 def p50_text(latency: Latency) -> Text:
-    """The measured median; then its 95 % interval."""
+    """Format the measured median; the detail is its 95 % confidence interval."""
     return Text(f"{ms(latency.p50_ms)} ms", _interval(latency.p50_interval, ms))
 
 
 def tail_text(value_ms: float | None) -> str:
-    """A high percentile, or the dash of one that too few runs were made for."""
+    """Format a high percentile; None stands for too few runs."""
     return NONE if value_ms is None else f"{ms(value_ms)} ms"
 
 
+def trial_latency_text(trial: SearchTrial) -> str:
+    """Format the latency of a trial, labeled if it is an estimate."""
+    if trial.latency_ms is None:
+        return NONE
+    return f"{ms(trial.latency_ms)} ms" if trial.latency else f"≈ {ms(trial.latency_ms)} ms estimate"
+
+
+def reason_text(row: Row) -> str:
+    """Return the reason of a verdict in English."""
+    return row.reason if row.typed_reason is None else phrase(row.typed_reason)
+
+
 def machine_name(machine: Machine) -> str:
-    """A machine in a few words."""
+    """Return the board, if known, and the processor."""
     return f"{machine.board} ({machine.processor})" if machine.board else machine.processor
 
 
 def machine_facts(machine: Machine) -> dict[str, str]:
-    """What is known about a machine, in the order a reader asks for it."""
+    """Return the known properties of a machine by name, the most important first."""
     clock = None if machine.clock_mhz is None else f"{machine.clock_mhz:.0f} MHz"
     facts = {
         "board": machine.board,
@@ -150,7 +175,7 @@ def machine_facts(machine: Machine) -> dict[str, str]:
 
 
 def latency_facts(record: LatencyRecord) -> dict[str, str]:
-    """One latency record as the cells of a table row."""
+    """Return the cells of a latency record's table row by column head."""
     latency = record.latency
     return {
         "artifact": f"{record.model} / {record.artifact}",
@@ -167,7 +192,7 @@ def latency_facts(record: LatencyRecord) -> dict[str, str]:
 
 
 def accuracy_facts(record: AccuracyRecord) -> list[dict[str, str]]:
-    """One accuracy record as the cells of table rows, one row for every level it was counted at."""
+    """Return the cells of an accuracy record's table rows by column head, a row for each level."""
     return [
         {
             "artifact": f"{record.model} / {record.artifact}",
@@ -177,50 +202,34 @@ def accuracy_facts(record: AccuracyRecord) -> list[dict[str, str]]:
             "level": accuracy.level,
             "top-1": f"{percent(accuracy.top1)} % {_interval(accuracy.top1_interval, percent)}",
             "count": str(accuracy.count),
-            "videos left out": counts_text(accuracy.skipped) or "none",
-            "odd videos used": counts_text(accuracy.handled) or "none",
+            "videos skipped": counts_text(accuracy.skipped) or "none",
+            "irregular videos used": counts_text(accuracy.handled) or "none",
             "machine": machine_name(record.machine),
-            "counted": record.created_utc,
+            "measured": record.created_utc,
         }
         for accuracy in record.accuracy
     ]
 
 
-def counts_text(counts: dict[str, int]) -> str:
-    """Reasons and how many videos each is of; empty where there are none."""
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Format numbers of videos by reason; empty if there are none."""
     return "; ".join(f"{reason}: {number}" for reason, number in counts.items())
 
 
 def threads_text(latency: Latency) -> str:
-    """How many threads a session had."""
+    """Format the number of threads of the session."""
     if latency.threads is None:
-        return "the backend's own threads"
+        return "default threads of the backend"
     return f"{latency.threads} thread{'s' if latency.threads != 1 else ''}"
 
 
-def class_text(own: ClassAccuracy | None) -> str:
-    """Top-1 of one class, without an interval: the classes are small."""
-    return f"{percent(own.correct / own.count)} %" if own and own.count else NONE
-
-
-def mistakes(
-    labels: tuple[str, ...], confusion: tuple[tuple[int, ...], ...], limit: int = 25
-) -> list[tuple[str, str, int, int]]:
-    """The most frequent mistakes: true label, predicted label, how often, of how many."""
-    found = [
-        (labels[true], labels[predicted], count, sum(row))
-        for true, row in enumerate(confusion)
-        for predicted, count in enumerate(row)
-        if true != predicted and count
-    ]
-    return sorted(found, key=lambda mistake: (-mistake[2], mistake[0], mistake[1]))[:limit]
-
-
-DROP_HEAD = "points lost, 95 %; McNemar"
+def class_text(part: ClassAccuracy | None) -> str:
+    """Format top-1 of a class, without an interval: classes have few samples."""
+    return NONE if part is None or part.top1 is None else f"{percent(part.top1)} %"
 
 
 def drop_text(drop: PairedDrop | None) -> str:
-    """Points of top-1 lost on the same videos; then the 95 % interval, the verdict and McNemar's p."""
+    """Format the accuracy drop on the same videos: points, 95 % confidence interval, verdict, McNemar's p-value."""
     if drop is None:
         return NONE
     interval = _interval(drop.interval, lambda points: f"{points:.1f}")
@@ -228,13 +237,13 @@ def drop_text(drop: PairedDrop | None) -> str:
 
 
 def stages_text(trial: SearchTrial) -> str:
-    """What a trial of a search chose: channels taken out by stage, stages in INT8, the clip."""
-    shares = set(trial.ratios.values())
-    gone = ", ".join(f"{stage} {percent(ratio)} %" for stage, ratio in trial.ratios.items() if ratio > 0)
-    if len(trial.ratios) > 1 and len(shares) == 1 and gone:
-        gone = f"{percent(shares.pop())} % of all"
+    """Format the choices of a search trial: pruning ratio by stage, stages in INT8, clip."""
+    ratios = set(trial.ratios.values())
+    pruned = ", ".join(f"{stage} {percent(ratio)} %" for stage, ratio in trial.ratios.items() if ratio > 0)
+    if len(trial.ratios) > 1 and len(ratios) == 1 and pruned:
+        pruned = f"{percent(ratios.pop())} % of all"
     int8 = ", ".join(trial.int8)
-    return f"{gone or 'nothing'}; {int8 or 'none'}; {trial.clip_frames}x{trial.size}"
+    return f"{pruned or 'nothing'}; {int8 or 'none'}; {trial.clip_frames}x{trial.size}"
 
 
 def _interval(interval: Interval, text: Callable[[float], str]) -> str:

@@ -1,4 +1,4 @@
-"""A report as one HTML page: style and charts inside, no script, nothing fetched from anywhere."""
+"""Render a report as one HTML page with its style and charts, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import resources
 
 from edgeact.extras import require
 from edgeact.records import Sensitivity
-from edgeact.report import formatting, search, sensitivity, summary
+from edgeact.report import formatting, search, sensitivity, summary, view
 from edgeact.report.scatter_chart import ScatterChart, draw_scatter
 from edgeact.report.sensitivity_chart import draw_sensitivity
 from edgeact.report.view import Report, Scatter
@@ -14,13 +14,13 @@ from edgeact.report.view import Report, Scatter
 __all__ = ["render_html"]
 
 _SIZES_PX = {"wide": (760, 420), "narrow": (340, 440)}
-"""Width and height of each chart by its CSS class; the style sheet shows one of the two."""
+"""Width and height of a chart by CSS class; the style sheet shows one of the two."""
 
 _CONFUSION_CLASSES = 30  # the most frequent mistakes are more legible than a larger table
 
 
 def render_html(report: Report) -> str:
-    """Return the page, a document that works without a network and without JavaScript.
+    """Return the page, which needs neither a network nor JavaScript.
 
     Raises MissingExtraError if jinja2, or for a chart matplotlib or textalloc, is not installed.
     """
@@ -32,8 +32,15 @@ def render_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(formatting=formatting, sensitivity=sensitivity, summary=summary, search=search)
-    environment.globals.update(draw_scatter=_draw_scatter, draw_sensitivity=_draw_sensitivity)
+    environment.globals.update(
+        formatting=formatting,
+        search=search,
+        sensitivity=sensitivity,
+        summary=summary,
+        view=view,
+        draw_scatter=_draw_scatter,
+        draw_sensitivity=_draw_sensitivity,
+    )
     style = resources.files("edgeact.report").joinpath("style.css").read_text(encoding="utf-8")
     accuracy = [facts for record in report.accuracy_records for facts in formatting.accuracy_facts(record)]
     records = {

@@ -1,32 +1,32 @@
-"""A report as Markdown: the same view as the page, for a pull request or a terminal."""
+"""Render a report as Markdown, for a pull request or a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from edgeact.report import formatting, search, summary
 from edgeact.report.sensitivity import LAYER_HEADS, layer_cells, summarize_sensitivity, worst_first
-from edgeact.report.view import BundleView, Report
+from edgeact.report.view import BundleView, Report, frequent_mistakes
 
 __all__ = ["render_markdown"]
 
 
 def render_markdown(report: Report) -> str:
-    """The report as GitHub-flavoured Markdown, one document."""
+    """Return the report as GitHub-flavored Markdown."""
     parts = [f"# edgeact report: {_cell(report.title)}"]
-    for found in report.searches:
-        parts += [f"## {_cell(search.search_title(found.record))}", _list(search.summarize_search(found.record))]
-        parts += _rows("### Front", search.front_rows(found))
-        parts += _rows("### All trials", search.trial_rows(found.record))
+    for view in report.searches:
+        parts += [f"## {_cell(search.search_title(view.record))}", _list(search.summarize_search(view.record))]
+        parts += _section("### Pareto front", search.front_rows(view))
+        parts += _section("### All trials", search.trial_rows(view.record))
     for bundle in report.bundles:
         parts += _bundle(bundle)
-    parts += _rows("## Latency records", [formatting.latency_facts(record) for record in report.latency_records])
-    of_levels = [facts for record in report.accuracy_records for facts in formatting.accuracy_facts(record)]
-    parts += _rows("## Accuracy records", of_levels)
+    accuracy = [facts for record in report.accuracy_records for facts in formatting.accuracy_facts(record)]
+    parts += _section("## Latency records", [formatting.latency_facts(record) for record in report.latency_records])
+    parts += _section("## Accuracy records", accuracy)
     return "\n\n".join(parts) + "\n"
 
 
-def _rows(heading: str, rows: list[dict[str, str]]) -> list[str]:
+def _section(heading: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
     return [heading, _table(list(rows[0]), ([*row.values()] for row in rows))] if rows else []
 
 
@@ -38,26 +38,26 @@ def _bundle(bundle: BundleView) -> list[str]:
         _list(summary.summarize_bundle(bundle)),
     ]
     if bundle.rows:
-        parts += ["### Variants", _variants(bundle)]
+        parts += ["### Candidates", _candidates(bundle)]
     for key in bundle.accuracy_keys:
         parts += _classes(bundle, key)
     for layers in bundle.measurements.sensitivity if bundle.measurements else ():
-        rows = (layer_cells(layer) for layer in worst_first(layers))
+        cells = (layer_cells(layer) for layer in worst_first(layers))
         heading = f"### INT8 sensitivity by layer: {_cell(layers.artifact)}"
-        parts += [heading, _list(summarize_sensitivity(layers)), _table(LAYER_HEADS, rows)]
-    parts += ["### What was measured where, and what is an estimate", _list(summary.measured_where(bundle))]
+        parts += [heading, _list(summarize_sensitivity(layers)), _table(LAYER_HEADS, cells)]
+    parts += ["### Measured values and estimates", _list(summary.measured_where(bundle))]
     if bundle.measurements:
         parts.append(_facts(formatting.machine_facts(bundle.measurements.machine)))
-    parts += ["### How it was made", _facts(summary.provenance(bundle))]
-    if manifest.decisions:
-        parts += ["### Decisions", _list(manifest.decisions)]
+    parts += ["### Provenance", _facts(summary.provenance(bundle))]
+    if bundle.decisions:
+        parts += ["### Decisions", _list(bundle.decisions)]
     for artifact in manifest.artifacts:
         if artifact.float_layers:
-            parts += [f"### {artifact.name}: layers that stay in float", _facts(artifact.float_layers)]
+            parts += [f"### {artifact.name}: layers kept in float", _facts(artifact.float_layers)]
     return parts
 
 
-def _variants(bundle: BundleView) -> str:
+def _candidates(bundle: BundleView) -> str:
     heads = ["artifact", "runs on", "precision", "size", "parity with PyTorch"]
     heads += [f"top-1, {key}" for key in bundle.accuracy_keys]
     heads += [formatting.DROP_HEAD] if bundle.has_drops else []
@@ -74,7 +74,7 @@ def _variants(bundle: BundleView) -> str:
             str(formatting.latency_text(row)),
             formatting.tail_text(row.latency.p90_ms if row.latency else None),
             row.verdict,
-            row.reason,
+            formatting.reason_text(row),
         ]
         for row in bundle.rows
     )
@@ -82,21 +82,21 @@ def _variants(bundle: BundleView) -> str:
 
 
 def _classes(bundle: BundleView, key: str) -> list[str]:
-    classed = bundle.classed(key)
-    if not classed:
+    candidates = bundle.with_classes(key)
+    if not candidates:
         return []
-    heads = ["class", "n", *(f"{row.artifact} ({row.backend})" for row, _ in classed)]
+    heads = ["class", "n", *(f"{row.artifact} ({row.backend})" for row, _ in candidates)]
     rows = []
-    for first in classed[0][1].per_class:
-        counts = [bundle.class_accuracy(accuracy, first.label) for _, accuracy in classed]
-        rows.append([first.label, str(first.count), *(formatting.class_text(count) for count in counts)])
+    for first in candidates[0][1].per_class:
+        parts_of_class = [bundle.class_accuracy(accuracy, first.label) for _, accuracy in candidates]
+        rows.append([first.label, str(first.count), *map(formatting.class_text, parts_of_class)])
     parts = [f"### Per class: {key}", _table(heads, rows)]
-    for row, accuracy in bundle.confused(key)[:1]:
-        found = formatting.mistakes(bundle.manifest.labels, accuracy.confusion)
-        cells = ([true, predicted, f"{count} of {total}"] for true, predicted, count, total in found)
+    for row, accuracy in bundle.with_confusion(key)[:1]:
+        mistakes = frequent_mistakes(bundle.manifest.labels, accuracy.confusion)
+        cells = ([mistake.label, mistake.predicted, f"{mistake.count} of {mistake.total}"] for mistake in mistakes)
         parts += [
             f"### Most frequent mistakes of {row.artifact}: {key}",
-            _table(["true class", "taken for", "how often"], cells),
+            _table(["true class", "predicted class", "count"], cells),
         ]
     return parts
 
@@ -106,16 +106,16 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 
 
-def _facts(facts: dict[str, str]) -> str:
-    return _list([f"**{_cell(name)}**: {_cell(fact)}" for name, fact in facts.items()], is_raw=True)
+def _facts(facts: Mapping[str, str]) -> str:
+    return _list([f"**{_cell(name)}**: {_cell(fact)}" for name, fact in facts.items()], is_markup=True)
 
 
-def _list(items: Iterable[str], *, is_raw: bool = False) -> str:
-    return "\n".join(f"- {item if is_raw else _cell(item)}" for item in items)
+def _list(items: Iterable[str], *, is_markup: bool = False) -> str:
+    return "\n".join(f"- {item if is_markup else _cell(item)}" for item in items)
 
 
 def _cell(text: str) -> str:
-    """Text that cannot leave its table cell or become markup."""
+    """Escape text, so that it neither leaves its table cell nor becomes markup."""
     for character in "\\`*_|<[":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())

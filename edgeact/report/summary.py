@@ -1,4 +1,4 @@
-"""A bundle in a few plain sentences: what was chosen and why, how fast, how right, and what is not known."""
+"""A bundle as sentences: the choice and its reason, latency, accuracy, provenance, and what is not measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from edgeact.devices import load_profile
 from edgeact.errors import UnknownNameError
 from edgeact.records import Accuracy, Machine, Row
-from edgeact.report.formatting import counts_text, machine_name, ms, p50_text, percent, threads_text
+from edgeact.report.formatting import counts_text, machine_name, ms, p50_text, percent, reason_text, threads_text
 from edgeact.report.view import BundleView, Point, Scatter
 
 __all__ = [
@@ -23,17 +23,17 @@ __all__ = [
 
 
 def summarize_bundle(bundle: BundleView) -> tuple[str, ...]:
-    """The sentences a reader in a hurry needs."""
+    """Summarize choice, latency and accuracy in sentences."""
     manifest = bundle.manifest
     sentences = [_choice(bundle)]
     if manifest.decide_on_device:
         order = ", ".join(manifest.preferred)
         sentences.append(
-            f"The target {manifest.target} was not at hand: the device times the candidates ({order}) and decides."
+            f"The target {manifest.target} was not available: the device times the candidates ({order}) and chooses."
         )
     row = bundle.chosen
     if row:
-        return (*sentences, *_speed(row), *_accuracy(row, "Top-1"))
+        return (*sentences, _latency(row), *_accuracy(row, "Top-1"))
     for candidate in bundle.rows:
         if candidate.verdict == "candidate":
             sentences += _accuracy(candidate, f"Top-1 of {candidate.artifact} ({candidate.precision})")
@@ -41,21 +41,21 @@ def summarize_bundle(bundle: BundleView) -> tuple[str, ...]:
 
 
 def scatter_title(scatter: Scatter) -> str:
-    """What a picture shows, and whether its latencies are estimates."""
+    """Return the title of a scatter, which says whether its latencies are estimates."""
     if scatter.estimated_for is None:
         return "Accuracy against latency"
-    return f"Accuracy against latency estimates for {_board_name(scatter.estimated_for)}, never measured"
+    return f"Accuracy against latency estimates for {_board_name(scatter.estimated_for)}, not measured"
 
 
 def scatter_note(scatter: Scatter) -> str:
-    """Which data and machines a picture's numbers belong to, and how to read it."""
-    where = machine_name(scatter.machine)
+    """Name data and machine of a scatter, and explain how to read it."""
+    machine = machine_name(scatter.machine)
     if scatter.estimated_for is None:
-        return f"{scatter.data}, on {where}. Up and to the left is better; bars are 95 % intervals."
+        return f"{scatter.data}, on {machine}. Up and to the left is better; bars are 95 % confidence intervals."
     return (
-        f"{scatter.data}, counted on {where}. Every latency is a roofline estimate for "
-        f"{_board_name(scatter.estimated_for)} and was never measured, so it has no error bar. Up and to the left is "
-        "better; the vertical bars are 95 % intervals of the accuracy."
+        f"{scatter.data}, measured on {machine}. Every latency is a roofline estimate for "
+        f"{_board_name(scatter.estimated_for)}, not measured, and has no error bar. Up and to the left is better; the "
+        "vertical bars are 95 % confidence intervals of the accuracy."
     )
 
 
@@ -65,36 +65,37 @@ def unnamed_note(count: int) -> str:
 
 
 def point_latency(point: Point) -> str:
-    """A point's latency, called an estimate where it is one."""
+    """Format the latency of a point, labeled if it is an estimate."""
     return f"{ms(point.latency_ms)} ms{' (estimate)' if point.is_estimate else ''}"
 
 
 def measured_where(bundle: BundleView) -> tuple[str, ...]:
-    """Which numbers were measured, on what, and which are estimates."""
+    """Say which values were measured, on which machine, and which are estimates."""
     measurements, rows = bundle.measurements, bundle.rows
     if measurements is None:
-        return ("Nothing was measured: the bundle holds no measurements.",)
-    where = machine_name(measurements.machine)
+        return ("The bundle has no measurements.",)
+    machine = machine_name(measurements.machine)
     unknown = [row for row in rows if not row.latency and row.latency_estimate_ms is None]
-    told = [
-        (f"Latency was measured on {where}", [row for row in rows if row.latency]),
-        ("Latency is only an estimate, a roofline of the target that was never measured,", list(bundle.estimated)),
-        ("No latency is known", unknown),
+    statements = [
+        (f"Latency was measured on {machine}", [row for row in rows if row.latency]),
+        ("Latency is a roofline estimate of the target, not measured,", list(bundle.estimated)),
+        ("Latency is unknown", unknown),
     ]
     for key in bundle.accuracy_keys:
-        told.append((f"Accuracy over {key} was counted on {where}", [r for r in rows if bundle.accuracy(r, key)]))
-    sentences = [f"{what} for {_named(some, rows)}." for what, some in told if some]
+        evaluated = [row for row in rows if bundle.accuracy(row, key)]
+        statements.append((f"Accuracy on {key} was measured on {machine}", evaluated))
+    sentences = [f"{statement} for {_names(some, rows)}." for statement, some in statements if some]
     if skipped := bundle.skipped:
-        sentences.append(f"Videos left out ({sum(skipped.values())}): {counts_text(skipped)}.")
+        sentences.append(f"Videos skipped ({sum(skipped.values())}): {counts_text(skipped)}.")
     if handled := bundle.handled:
-        sentences.append(f"Odd videos that are counted all the same: {counts_text(handled)}.")
-    if not _may_stand_for(measurements.machine, measurements.target):
-        sentences.append(f"The target is {measurements.target}; the measured numbers are not from it.")
-    return (*sentences, f"The record was made at {measurements.created_utc}.")
+        sentences.append(f"Irregular videos used: {counts_text(handled)}.")
+    if not _represents(measurements.machine, measurements.target):
+        sentences.append(f"The target is {measurements.target}; the measured values are from another machine.")
+    return (*sentences, f"Recorded at {measurements.created_utc}.")
 
 
 def provenance(bundle: BundleView) -> dict[str, str]:
-    """Where the model, the INT8 ranges and the golden clip came from."""
+    """Return the origin of the model, the INT8 ranges and the golden clip by name."""
     manifest = bundle.manifest
     model, clip, calibration, golden = manifest.model, manifest.clip, manifest.calibration, manifest.golden
     source = "" if model.source == model.name else f" from {model.source}"
@@ -116,9 +117,10 @@ def provenance(bundle: BundleView) -> dict[str, str]:
             f"data {calibration.data_digest[:16]}{synthetic}"
         )
     if golden:
-        top = manifest.labels[max(range(len(golden.logits)), key=golden.logits.__getitem__)]
-        truth = f", truly {golden.label}" if golden.label else ""
-        facts["golden clip"] = f"{golden.video}, PyTorch says {top}{truth}, frames {golden.frames_sha256[:16]}"
+        label = f", true class {golden.label}" if golden.label else ""
+        facts["golden clip"] = (
+            f"{golden.video}, PyTorch predicts {bundle.golden_prediction}{label}, frames {golden.frames_sha256[:16]}"
+        )
     facts["tools"] = ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))
     return {name: fact for name, fact in facts.items() if fact}
 
@@ -130,8 +132,8 @@ def _board_name(target: str) -> str:
         return target
 
 
-def _may_stand_for(machine: Machine, target: str) -> bool:
-    """Whether numbers of `machine` are the target's own: it is that board, or any CPU of a CPU target's kind."""
+def _represents(machine: Machine, target: str) -> bool:
+    """Return whether `machine` is the target board, or a CPU of the target's architecture for a CPU target."""
     if machine.board == target:
         return True
     try:
@@ -144,34 +146,38 @@ def _may_stand_for(machine: Machine, target: str) -> bool:
 def _choice(bundle: BundleView) -> str:
     row = bundle.chosen
     if row is None:
-        return f"No variant was chosen here; the device tries {', then '.join(bundle.manifest.preferred)}."
-    return f"{row.artifact} ({row.precision}, {row.backend} on {row.device}) was chosen: {row.reason.rstrip('.')}."
+        order = ", then ".join(bundle.manifest.preferred)
+        return f"No candidate was chosen on this machine; the device tries {order}."
+    return (
+        f"{row.artifact} ({row.precision}, {row.backend} on {row.device}) was chosen: {reason_text(row).rstrip('.')}."
+    )
 
 
-def _speed(row: Row) -> list[str]:
+def _latency(row: Row) -> str:
     if row.latency:
         latency = row.latency
-        return [f"One clip takes {p50_text(latency)}: the median of {latency.runs} runs, {threads_text(latency)}."]
+        return f"One clip takes {p50_text(latency)}: the median of {latency.runs} runs, {threads_text(latency)}."
     if row.latency_estimate_ms is not None:
-        return [f"One clip is estimated to take {ms(row.latency_estimate_ms)} ms; that was not measured."]
-    return ["Its latency is not known."]
+        return f"One clip takes an estimated {ms(row.latency_estimate_ms)} ms, not measured."
+    return "The latency is unknown."
 
 
-def _accuracy(row: Row, what: str) -> list[str]:
-    """A sentence for every data set and split, with all levels that were counted, videos first."""
+def _accuracy(row: Row, subject: str) -> list[str]:
+    """Return a sentence for each data set and split, with all levels, videos first."""
     by_data: dict[str, list[Accuracy]] = {}
     for accuracy in sorted(row.accuracy, key=lambda accuracy: accuracy.level != "video"):
         by_data.setdefault(f"{accuracy.dataset} {accuracy.split}", []).append(accuracy)
     return [
-        f"{what} on {data}: {', '.join(f'{percent(own.top1)} % of {own.count} {own.level}s' for own in levels)}."
+        f"{subject} on {data}: "
+        f"{', '.join(f'{percent(level.top1)} % of {level.count} {level.level}s' for level in levels)}."
         for data, levels in by_data.items()
     ]
 
 
-def _named(some: Sequence[Row], rows: Sequence[Row]) -> str:
-    """Variants by their artifact, and by their backend where an artifact ran on several."""
+def _names(some: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Name candidates by artifact, and by backend if an artifact runs on several."""
     if len(some) == len(rows):
-        return "all variants"
+        return "all candidates"
     artifacts = Counter(row.artifact for row in rows)
     return ", ".join(
         row.artifact if artifacts[row.artifact] == 1 else f"{row.artifact} ({row.backend})" for row in some

@@ -70,7 +70,7 @@ def test_it_goes_on_with_the_same_study(edgeact: Edgeact, capsys: pytest.Capture
 def test_the_report_shows_the_front(edgeact: Edgeact) -> None:
     assert edgeact("report", "colour_net-cpu.search.json", "--markdown", "report.md") == 0
     assert "edgeact export --trial colour\\_net-cpu.search.json:" in Path("report.md").read_text()
-    assert "<h3>Front</h3>" in Path("report.html").read_text()
+    assert "<h3>Pareto front</h3>" in Path("report.html").read_text()
 
 
 def test_a_point_of_it_is_exported_by_one_command(edgeact: Edgeact, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Bundles and measurements as an export leaves them, made by hand with known numbers."""
+"""Make bundles and measurements with known numbers, as an export writes them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ LABELS = (
 
 
 def make_latency(p50_ms: float, runs: int = 200) -> Latency:
-    """A latency whose median is `p50_ms`, spread by some percent."""
+    """Make a latency whose median is `p50_ms`, with a range of some percent."""
     return summarize([p50_ms * (0.97 + 0.06 * i / (runs - 1)) for i in range(runs)], warmup_runs=5, threads=2)
 
 
 def make_accuracy(
     top1: float, *, level: str = "clip", per_class: int = 40, labels: tuple[str, ...] = LABELS
 ) -> Accuracy:
-    """An accuracy of about `top1`, whose mistakes all go to the next class."""
+    """Make an accuracy of about `top1`, whose mistakes are all in favor of the next class."""
     wrong = [round((1 - top1) * per_class * (2 if index % 2 else 0.5)) for index in range(len(labels))]
     confusion = [[0] * len(labels) for _ in labels]
     for true, mistakes in enumerate(wrong):
@@ -77,13 +77,13 @@ def make_accuracy(
 
 
 def make_parity(*, passed: bool = True) -> Parity:
-    """A parity record that passed, or one that did not."""
+    """Make a parity record."""
     limits = ParityLimits(max_abs_error=None, snr_db=15, top1_agreement=0.97)
     return Parity(clips=64, max_abs_error=0.31, snr_db=24.6, top1_agreement=0.984, limits=limits, passed=passed)
 
 
 def make_drop(points: float) -> PairedDrop:
-    """A loss against the unpruned model of which 200 videos decide nothing."""
+    """Make an accuracy drop against the unpruned model that is undecided on 200 videos."""
     return PairedDrop(
         count=200,
         reference_correct=180,
@@ -99,7 +99,7 @@ def make_drop(points: float) -> PairedDrop:
 
 
 def make_rows(labels: tuple[str, ...] = LABELS) -> tuple[Row, ...]:
-    """Six variants: the reference, four measured ones of which one is chosen and one rejected, one only estimated."""
+    """Make six candidates: the reference, four measured (one chosen, one rejected), one with an estimate only."""
 
     def row(artifact: str, precision: str, backend: str, p50_ms: float | None, top1: float, **others: object) -> Row:
         fields: dict[str, object] = {
@@ -150,13 +150,13 @@ def make_rows(labels: tuple[str, ...] = LABELS) -> tuple[Row, ...]:
             parity=None,
             device="SM 8.7",
             latency_estimate_ms=1.83,
-            reason="not at hand; the device decides",
+            reason="the target was not timed here",
         ),
     )
 
 
 def make_estimated_rows() -> tuple[Row, ...]:
-    """What an export for a board that is not at hand leaves: accuracies, and estimates but no measured latency."""
+    """Make the rows of an export for a board that is not available: accuracies and latency estimates."""
     reference, fp32, *_, tensorrt = make_rows()
     fields = {"latency": None, "verdict": "candidate", "accuracy": (make_accuracy(0.95),)}
     return (
@@ -168,7 +168,7 @@ def make_estimated_rows() -> tuple[Row, ...]:
 
 
 def make_sensitivity(count: int = 45) -> Sensitivity:
-    """The sensitivity of `count` layers, two of them kept in float, one without any error."""
+    """Make the sensitivity of `count` layers, two of them kept in float, one without error."""
     layers = [
         LayerSensitivity(
             layer=f"node_Conv_{index}",
@@ -192,7 +192,7 @@ def make_sensitivity(count: int = 45) -> Sensitivity:
 
 
 def make_accuracy_record() -> AccuracyRecord:
-    """A record as `edgeact evaluate` writes it, counted over clips and over videos."""
+    """Make a record as `edgeact evaluate` writes it, by clip and by video."""
     return AccuracyRecord(
         created_utc="2026-01-03T00:00:00Z",
         bundle_digest="5" * 64,
@@ -207,7 +207,7 @@ def make_accuracy_record() -> AccuracyRecord:
 
 
 def make_machine() -> Machine:
-    """A CPU server."""
+    """Make a CPU server."""
     return Machine(
         processor="Intel Xeon Platinum 8481C",
         architecture="x86_64",
@@ -221,7 +221,7 @@ def make_machine() -> Machine:
 
 
 def make_manifest(labels: tuple[str, ...] = LABELS) -> Manifest:
-    """The manifest of a bundle with two artifacts, calibrated, with a golden clip."""
+    """Make the manifest of a calibrated bundle with two artifacts and a golden clip."""
     paths = ("graphs/master.onnx", "graphs/openvino.xml", "golden/clip.mp4")
     return Manifest(
         model=ModelInfo(
@@ -283,7 +283,7 @@ def make_view(
     labels: tuple[str, ...] = LABELS,
     target: str = "intel-cpu",
 ) -> BundleView:
-    """A bundle as the report sees it."""
+    """Make a bundle as the report shows it."""
     measurements = Measurements(
         created_utc="2026-01-02T03:04:05Z",
         model="msf-r3d-fsam",

@@ -1,4 +1,4 @@
-"""The page in a real browser: what a reader sees is what the records say."""
+"""Tests of the page in a real browser."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ SIZES = [(360, 740), (768, 1024), (1280, 900)]
 def make_report() -> Report:
     rows = list(make_rows())
     rows[0] = rows[0].model_copy(update={"reason": "<script>document.title = 'broken'</script> & \"quotes\""})
-    return build_report([make_view(rows=tuple(rows))], [make_record(notes=("the CPU clock moved",))])
+    return build_report([make_view(rows=tuple(rows))], [make_record(notes=("the CPU clock changed",))])
 
 
 def make_board_report() -> Report:
-    """Measured here and estimated for a board: two scatters; and both kinds of records."""
+    """Make a report of two scatters, measured and estimated, and of both kinds of records."""
     board = make_view("board.edgeact", rows=make_estimated_rows(), target="orin-nano-8gb")
     return build_report([make_view(), board], [make_record(), make_accuracy_record()])
 
 
 def make_dozens_report() -> Report:
-    """Scatters of a dozen points each, which lie in clusters."""
+    """Make a report of scatters with a dozen clustered points each."""
     return Report(bundles=(), scatters=tuple(make_scatter(make_dozen(seed)) for seed in range(5)))
 
 
@@ -79,15 +79,15 @@ def _resize(page: Any, width: int, height: int) -> None:
 
 
 def _texts(page: Any, selector: str) -> list[str]:
-    found: list[str] = page.execute_script(
+    texts: list[str] = page.execute_script(
         "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent.replace(/\\s+/g, ' ').trim())",
         selector,
     )
-    return found
+    return texts
 
 
 @pytest.mark.browser
-def test_the_console_is_silent_and_nothing_is_fetched(page: Any) -> None:
+def test_page_has_no_console_messages_and_fetches_nothing(page: Any) -> None:
     assert page.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     urls = [each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"]
@@ -102,7 +102,7 @@ def test_the_console_is_silent_and_nothing_is_fetched(page: Any) -> None:
     "report",
     [make_report(), make_board_report(), build_report([make_view("a.edgeact"), make_view("b.edgeact")])],
 )
-def test_nothing_sticks_out_of_the_page(browser: Any, tmp_path: Path, report: Report, size: tuple[int, int]) -> None:
+def test_page_fits_the_width_of_the_screen(browser: Any, tmp_path: Path, report: Report, size: tuple[int, int]) -> None:
     page = _open(browser, tmp_path, report)
     _resize(page, *size)
     assert page.execute_script("return document.documentElement.scrollWidth") <= size[0]
@@ -110,7 +110,7 @@ def test_nothing_sticks_out_of_the_page(browser: Any, tmp_path: Path, report: Re
 
 @pytest.mark.browser
 @pytest.mark.parametrize("size", SIZES)
-def test_one_scatter_is_seen_with_one_point_for_every_measured_row(page: Any, size: tuple[int, int]) -> None:
+def test_page_shows_one_scatter_with_all_measured_candidates(page: Any, size: tuple[int, int]) -> None:
     _resize(page, *size)
     shown = [each for each in page.find_elements("css selector", "figure > svg") if each.is_displayed()]
     measured = [row for row in make_rows() if row.latency and row.accuracy]
@@ -122,11 +122,11 @@ def test_one_scatter_is_seen_with_one_point_for_every_measured_row(page: Any, si
 
 @pytest.mark.browser
 @pytest.mark.parametrize("size", SIZES)
-def test_estimates_are_drawn_apart_from_what_was_measured(browser: Any, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_page_draws_estimates_in_a_scatter_of_their_own(browser: Any, tmp_path: Path, size: tuple[int, int]) -> None:
     page = _open(browser, tmp_path, make_board_report())
     _resize(page, *size)
     shown = [each for each in page.find_elements("css selector", "figure > svg") if each.is_displayed()]
-    found = [
+    dashes = [
         page.execute_script(
             "return [...arguments[0].querySelectorAll('g.point > :last-child')]"
             ".map(e => getComputedStyle(e).strokeDasharray)",
@@ -134,7 +134,7 @@ def test_estimates_are_drawn_apart_from_what_was_measured(browser: Any, tmp_path
         )
         for each in shown
     ]
-    measured, estimated = found
+    measured, estimated = dashes
     assert (len(measured), len(estimated)) == (5, 3)
     assert set(measured) == {"none"}
     assert "none" not in estimated
@@ -148,14 +148,14 @@ def test_estimates_are_drawn_apart_from_what_was_measured(browser: Any, tmp_path
     assert ["latency estimate, ms per clip" in each.text for each in shown] == [False, True]
     assert ["dashed: estimate" in each.text for each in shown] == [False, True]
     assert _texts(page, ".scatter h2") == _texts(page, "figure > svg.wide > title")
-    assert _texts(page, ".scatter h2")[1].endswith("estimates for Jetson Orin Nano 8GB, never measured")
+    assert _texts(page, ".scatter h2")[1].endswith("estimates for Jetson Orin Nano 8GB, not measured")
     assert "tensorrt-int8: 1.83 ms (estimate), 93.8 %." in _texts(page, "figure > svg.wide > desc")[1]
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("report", [make_report(), make_board_report(), make_dozens_report()])
 @pytest.mark.parametrize("size", SIZES)
-def test_names_as_drawn_do_not_overlap_and_can_be_read(
+def test_page_names_of_points_do_not_overlap(
     browser: Any, tmp_path: Path, report: Report, size: tuple[int, int]
 ) -> None:
     page = _open(browser, tmp_path, report)
@@ -174,9 +174,9 @@ def test_names_as_drawn_do_not_overlap_and_can_be_read(
 
 
 @pytest.mark.browser
-def test_the_table_says_what_the_records_say(page: Any) -> None:
+def test_page_table_of_candidates_equals_the_records(page: Any) -> None:
     rows = make_report().bundles[0].rows
-    cells = _texts(page, ".bundle .variants tbody tr > *")
+    cells = _texts(page, ".bundle .candidates tbody tr > *")
     width = len(cells) // len(rows)
     for index, row in enumerate(rows):
         line = cells[index * width : (index + 1) * width]
@@ -192,12 +192,12 @@ def test_the_table_says_what_the_records_say(page: Any) -> None:
             f"{row.verdict} {row.reason}",
         ]
     assert _texts(page, ".records tbody tr > *") == [
-        *formatting.latency_facts(make_record(notes=("the CPU clock moved",))).values()
+        *formatting.latency_facts(make_record(notes=("the CPU clock changed",))).values()
     ]
 
 
 @pytest.mark.browser
-def test_accuracy_records_have_a_table_of_their_own(browser: Any, tmp_path: Path) -> None:
+def test_page_table_of_accuracy_records_equals_the_records(browser: Any, tmp_path: Path) -> None:
     page = _open(browser, tmp_path, build_report([], [make_accuracy_record()]))
     assert _texts(page, ".records h2") == ["Accuracy records"]
     facts = formatting.accuracy_facts(make_accuracy_record())
@@ -206,7 +206,7 @@ def test_accuracy_records_have_a_table_of_their_own(browser: Any, tmp_path: Path
 
 
 @pytest.mark.browser
-def test_classes_and_confusion_say_what_the_records_say(page: Any) -> None:
+def test_page_classes_and_confusion_matrix_equal_the_records(page: Any) -> None:
     accuracy = make_rows()[3].accuracy[0]
     assert _texts(page, ".classes tbody tr > th") == [each.label for each in accuracy.per_class]
     shares = [f"{100 * each.correct / each.count:.1f} %" for each in accuracy.per_class]
@@ -216,7 +216,7 @@ def test_classes_and_confusion_say_what_the_records_say(page: Any) -> None:
 
 
 @pytest.mark.browser
-def test_many_classes_get_a_list_of_mistakes_and_a_light_page(browser: Any, tmp_path: Path) -> None:
+def test_page_of_many_classes_lists_mistakes_and_is_small(browser: Any, tmp_path: Path) -> None:
     labels = tuple(f"action {index}" for index in range(101))
     report = build_report([make_view(rows=make_rows(labels), labels=labels)])
     page = _open(browser, tmp_path, report)
@@ -226,7 +226,7 @@ def test_many_classes_get_a_list_of_mistakes_and_a_light_page(browser: Any, tmp_
 
 
 @pytest.mark.browser
-def test_print_opens_what_is_folded_and_is_never_dark(page: Any) -> None:
+def test_page_in_print_is_light_and_unfolded(page: Any) -> None:
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     colour = "return getComputedStyle(document.body).backgroundColor"
     folded = "return [...document.querySelectorAll('details:not([open]) table')].map(e => e.checkVisibility())"
@@ -239,7 +239,7 @@ def test_print_opens_what_is_folded_and_is_never_dark(page: Any) -> None:
 
 
 @pytest.mark.browser
-def test_every_scatter_can_be_read_out_aloud(page: Any) -> None:
+def test_page_describes_each_scatter_for_screen_readers(page: Any) -> None:
     text = _texts(page, "figure > svg.wide > desc")[0]
     for row in make_rows():
         if row.latency and row.accuracy:
@@ -248,7 +248,7 @@ def test_every_scatter_can_be_read_out_aloud(page: Any) -> None:
             )
 
 
-def test_the_same_records_give_the_same_page_without_scripts_or_addresses() -> None:
+def test_render_html_is_deterministic_without_scripts_or_addresses() -> None:
     text = render_html(make_report())
     assert text == render_html(make_report())
     assert "<script" not in text
@@ -258,14 +258,14 @@ def test_the_same_records_give_the_same_page_without_scripts_or_addresses() -> N
     assert len(text) < 300_000
 
 
-def test_a_bundle_without_measurements_is_shown_all_the_same() -> None:
+def test_render_html_of_a_bundle_without_measurements() -> None:
     text = render_html(build_report([make_view().model_copy(update={"measurements": None})]))
-    assert "Nothing was measured" in text
+    assert "The bundle has no measurements" in text
     assert "<figure>" not in text
-    assert "no variant has both an accuracy and a latency" in text
+    assert "no candidate has both an accuracy and a latency" in text
 
 
-def test_clips_and_videos_have_columns_of_their_own() -> None:
+def test_render_html_has_columns_for_clips_and_for_videos() -> None:
     both = (make_accuracy(0.9), make_accuracy(0.96, level="video"))
     rows = tuple(row.model_copy(update={"accuracy": both}) for row in make_rows()[:2])
     text = render_html(build_report([make_view(rows=rows)]))

@@ -1,5 +1,3 @@
-"""A search in the report: the front with its commands, what was measured, and what is an estimate."""
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -39,7 +37,7 @@ def _record(*, estimated: bool = False) -> SearchRecord:
         _trial(0, 9.0, 0.0, estimated=estimated),
         _trial(1, 4.0, 0.5, estimated=estimated),
         _trial(2, 8.0, 2.0, estimated=estimated),
-        SearchTrial(number=3, ratios={}, int8=(), clip_frames=4, size=32, failure="it does not convert"),
+        SearchTrial(number=3, ratios={}, int8=(), clip_frames=4, size=32, failure="conversion failed"),
     )
     recipe = SearchRecipe(
         source="m",
@@ -78,20 +76,20 @@ def _record(*, estimated: bool = False) -> SearchRecord:
         trials=trials,
         front=(1, 0),
         chosen=1,
-        notes=("200 videos are too few to tell one point of accuracy",),
+        notes=("200 videos are too few to detect a drop of one point",),
     )
 
 
 @pytest.fixture(params=[False, True], ids=["measured", "estimated"])
 def pages(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[bool, str, str]:
-    """Whether latencies are estimates; HTML; Markdown."""
+    """Return whether latencies are estimates, the HTML and the Markdown."""
     path = tmp_path / "m.search.json"
     path.write_text(_record(estimated=request.param).model_dump_json())
     report = read_inputs([path])
     return request.param, render_html(report), render_markdown(report)
 
 
-def test_every_point_of_the_front_has_its_command(pages: tuple[bool, str, str], tmp_path: Path) -> None:
+def test_front_rows_have_export_commands(pages: tuple[bool, str, str], tmp_path: Path) -> None:
     _, html, markdown = pages
     for number in (0, 1):
         command = f"edgeact export --trial {tmp_path}/m.search.json:{number}"
@@ -100,32 +98,32 @@ def test_every_point_of_the_front_has_its_command(pages: tuple[bool, str, str], 
     assert f"m.search.json:{2}" not in html
 
 
-def test_estimates_are_called_that_wherever_a_latency_stands(pages: tuple[bool, str, str]) -> None:
+def test_search_labels_estimated_latencies_everywhere(pages: tuple[bool, str, str]) -> None:
     estimated, html, markdown = pages
     for page in (html, markdown):
         assert ("≈ 4.00 ms estimate" in page) == estimated
-        assert ("none was measured" in page) == estimated
-        assert ("nothing else of the search running beside it" in page) != estimated
+        assert ("not measured" in page) == estimated
+        assert ("no other work of the search at the same time" in page) != estimated
     assert ("latency estimates for" in html) == estimated
     assert "p50, ms per clip" in html or estimated
 
 
-def test_what_was_found_what_failed_and_what_is_not_sure(pages: tuple[bool, str, str]) -> None:
+def test_search_shows_progress_choice_failures_and_notes(pages: tuple[bool, str, str]) -> None:
     _, html, markdown = pages
     for page in (html, markdown):
         assert "4 of 5 trials are finished; 1 of them failed" in page
-        assert "The fastest within both is trial 1" in page
-        assert "failed: it does not convert" in page
+        assert "The fastest trial within both budgets is trial 1" in page
+        assert "failed: conversion failed" in page
         assert "200 videos are too few" in page
         assert "undecided, p = 0.75" in page
     assert html.count('<g class="point">') == 3 * 2  # wide and narrow
 
 
-def test_a_search_without_a_measured_trial_has_no_picture(tmp_path: Path) -> None:
+def test_search_without_a_finished_trial_has_no_scatter(tmp_path: Path) -> None:
     record = _record()
     bare = record.model_copy(update={"trials": record.trials[3:], "front": (), "chosen": None})
     path = tmp_path / "m.search.json"
     path.write_text(bare.model_dump_json())
     report = read_inputs([path])
     assert report.scatters == ()
-    assert "No trial keeps both budgets." in render_html(report)
+    assert "No trial meets both budgets." in render_html(report)
