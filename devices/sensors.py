@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +25,8 @@ class SensorReading:
     emc_mhz: float | None = None
     cpu_mhz: float | None = None  # of the fastest core
     power_w: float | None = None  # of the whole board
-    rails_w: dict[str, float] = field(default_factory=dict)
-    temperatures_c: dict[str, float] = field(default_factory=dict)
+    rails_w: Mapping[str, float] = field(default_factory=dict)
+    temperatures_c: Mapping[str, float] = field(default_factory=dict)
     throttling: bool | None = None  # a thermal governor reduces a clock at present
     throttle_events: int | None = None  # counted by an x86 processor over all cores since boot
 
@@ -87,7 +87,7 @@ def _ina3221_iio(root: Path) -> Iterator[tuple[str, float]]:
             yield label, watts
 
 
-def _board_power_w(rails_w: dict[str, float]) -> float | None:
+def _board_power_w(rails_w: Mapping[str, float]) -> float | None:
     for rail in _TOTAL_RAILS:
         if rail in rails_w:
             return rails_w[rail]

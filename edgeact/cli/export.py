@@ -16,8 +16,8 @@ from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.panels import MODEL, OUTPUT, PRECISION
 from edgeact.cli.pruning import PruneOptions, show_plan
+from edgeact.cli.replay import bundle_of_recipe, bundle_of_trial
 from edgeact.cli.steps import STARTING, callbacks_of, steps
-from edgeact.cli.trial import bundle_of_trial
 from edgeact.devices import load_profile
 
 if TYPE_CHECKING:
@@ -47,6 +47,14 @@ def command(
         typer.Option(
             metavar="FILE:N",
             help="Export trial N of the record FILE that 'edgeact search' wrote; accepts no other option but --out.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Recipe to build again: JSON, or the bundle that was built by it; accepts no other option but --out.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -84,6 +92,9 @@ def command(
     if trial is not None:
         _finish(bundle_of_trial(context, trial, out), json)
         return
+    if recipe is not None:
+        _finish(bundle_of_recipe(context, recipe, out), json)
+        return
     with steps() as shown:
         shown.begin(STARTING)
         load_profile(build.target)  # refuses a mistyped name before the slow imports
@@ -92,7 +103,7 @@ def command(
         from edgeact.export.models.loading import DEFAULT_MODEL
 
         name = (model.model or DEFAULT_MODEL).rpartition(":")[2]
-        recipe = Recipe(
+        wanted = Recipe(
             target=build.target,
             source=model.model,
             load=load_request(model, size, clip, random_weights, data.seed),
@@ -104,7 +115,7 @@ def command(
             compression=pruning.compression(typed_options(context), data.seed),
         )
         file = out or Path(f"{name}-{build.target}.edgeact")
-        bundle = run_build(recipe, callbacks=callbacks_of(shown, show_plan), out=file).bundle
+        bundle = run_build(wanted, callbacks=callbacks_of(shown, show_plan), out=file).bundle
     _finish(bundle, json)
 
 

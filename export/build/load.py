@@ -69,7 +69,7 @@ def _load_model(recipe: Recipe, context: Context) -> LoadedModel:
     if recipe.is_module_object and context.module is None:
         raise UsageError(
             f"this recipe was built from a module object of class '{recipe.source}', which the recipe does not hold; "
-            "pass the module, or give --model package.module:factory"
+            "pass the module object, or write its package.module:factory into the recipe's source"
         )
     model = load_model(context.module if context.module is not None else recipe.source, recipe.load)
     if recipe.weights_sha256 and model.weights_sha256 != recipe.weights_sha256:

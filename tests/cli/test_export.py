@@ -98,6 +98,8 @@ REFUSALS = [
     ((*GOOD, "--data", "/no/such/folder"), 4, ["there is no folder '/no/such/folder'"]),
     ((*GOOD, "--data", "nothing"), 4, ["one folder of videos per class"]),
     ((*GOOD, "--data", "unreadable"), 4, ["could be read"]),
+    (("--recipe", "absent.json"), 2, ["cannot read the recipe 'absent.json'"]),
+    (("--recipe", "labels.txt"), 2, ["'labels.txt' is no recipe"]),
     ((*GOOD, "--data", "random"), 4, ["random clips", "--accept-poor-calibration"]),
     ((SOURCE, "--labels", "three.txt", *SIZES), 6, ["4", "3 labels"]),
     ((*GOOD, "--weights", "absent.pt"), 6, ["'absent.pt' do not exist"]),
@@ -150,6 +152,19 @@ def test_the_table_and_the_files(export: Export, videos: Path, capsys: pytest.Ca
     assert "edgeact bench colour_net-orin-nano-8gb.edgeact" in " ".join(told.err.split())
     for step in ("loading the model", "calibration clips", "parity with PyTorch", "accuracy", "writing the bundle"):
         assert step in told.err
+
+
+def test_a_bundle_is_rebuilt_from_its_recipe(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint of the user's own, in FP16 so that latency selects nothing; all members but the recipe are equal."""
+    options = ("--target", "nano", "--precision", "fp16", "--data", str(videos), "--out", "first.edgeact")
+    assert export(*GOOD, *options) == 0
+    assert export("--recipe", "first.edgeact") == 0
+    first, again = open_bundle("first.edgeact"), open_bundle("first-rebuilt.edgeact")
+    assert again.manifest.artifacts == first.manifest.artifacts
+    assert [one.sha256 for one in again.manifest.members] == [one.sha256 for one in first.manifest.members]
+    capsys.readouterr()
+    assert export("--recipe", "first.edgeact", "--precision", "int8") == 2
+    assert "the recipe decides --precision" in " ".join(capsys.readouterr().err.split())
 
 
 def test_json_is_one_document(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:

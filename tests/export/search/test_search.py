@@ -106,7 +106,7 @@ def test_the_record_has_what_was_measured_and_how_sure_that_is(searched: tuple[S
     front = record.on_front
     assert front
     assert record.chosen in record.front
-    assert any("are too few to tell a loss of 1 points from none" in text for text in record.notes)
+    assert any("are too few to distinguish a drop of 1 points from none" in text for text in record.notes)
 
 
 def test_other_budgets_are_judged_anew_on_the_same_trials(searched: tuple[SearchRequest, SearchRecord]) -> None:
