@@ -136,7 +136,7 @@ def test_mypy_looks_at_every_file() -> None:
     sources, options = process_options(["--config-file", str(ROOT / "pyproject.toml"), "--no-incremental"])
     assert options.strict_equality
     seen = {Path(source.path).resolve() for source in sources if source.path}
-    there = {*_modules(), *(ROOT / "tests").rglob("*.py")}
+    there = {*_modules(), *(ROOT / "examples").glob("*.py"), *(ROOT / "tests").rglob("*.py")}
     assert len(there) > 200
     assert {path.relative_to(ROOT) for path in there - seen} == set()
 
