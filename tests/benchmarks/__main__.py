@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: measure, judge, write the record, print the table."""
+"""`python -m tests.benchmarks`: measure, check the limits, write the record, print the table."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from edgeact.storage import write_text
 from tests.benchmarks.measure import BENCHMARKS
 from tests.benchmarks.records import BenchFailure, BenchReport, BenchRow, BenchSettings
 from tests.benchmarks.tables import console_table, markdown
-from tests.benchmarks.workshop import Workshop
+from tests.benchmarks.workspace import Workspace
 
 Name = Enum("Name", {name: name for name in BENCHMARKS}, type=str)  # type: ignore[misc]
 
 
 def command(  # noqa: PLR0913  # as many parameters as options
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A narrow model, few rounds; the limits do not apply.")
-    ] = False,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Default: 40; with --quick 5.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads and cores.")] = 2,
-    only: Annotated[list[Name] | None, typer.Option(help="May be repeated; default: all but demo.")] = None,
-    demo: Annotated[bool, typer.Option("--demo", help="Time 'make demo', too.")] = False,
-    out: Annotated[Path, typer.Option(help="The JSON record.")] = Path("docs/measured/bench.json"),
-    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="The table as Markdown.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Narrow model, few rounds; the limits do not apply.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of timing. Default: 40; with --quick 5.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads and cores.")] = 2,
+    only: Annotated[
+        list[Name] | None, typer.Option(help="Benchmark to run; repeatable. Default: all except demo.")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Also time 'make demo'.")] = False,
+    out: Annotated[Path, typer.Option(help="File for the JSON record.")] = Path("docs/measured/bench.json"),
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="File for the table as Markdown.")] = None,
 ) -> None:
-    """Measure speed and memory against the project's limits; exit code 1 where one is missed."""
+    """Measure speed and memory and compare them with the limits of the project; exit code 1 if a limit is missed."""
     make = BenchSettings.quick if quick else BenchSettings.full
     settings = make(**({"rounds": rounds} if rounds else {}), threads=threads)
     names = [name.value for name in only or []] or [name for name in BENCHMARKS if name != "demo"]
@@ -50,16 +50,16 @@ def command(  # noqa: PLR0913  # as many parameters as options
 
 
 def run_benchmarks(settings: BenchSettings, names: list[str]) -> BenchReport:
-    """Take the named benchmarks one after the other; one that fails is told and does not cost the others."""
+    """Run the named benchmarks one after the other; a failure is recorded and does not stop the others."""
     load_average = os.getloadavg()[0]
     rows: list[BenchRow] = []
     failures: list[BenchFailure] = []
     with tempfile.TemporaryDirectory() as folder:
-        shop = Workshop(settings, Path(folder), note)
+        workspace = Workspace(settings, Path(folder), note)
         for name in names:
             try:
-                rows += BENCHMARKS[name](shop)
-            except Exception as error:  # of any library; as in a test runner, the others are still taken
+                rows += BENCHMARKS[name](workspace)
+            except Exception as error:  # of any library; as in a test runner, the others still run
                 Console(stderr=True).print(f"{name} failed:\n{traceback.format_exc()}", style="red", markup=False)
                 failures.append(BenchFailure(benchmark=name, reason=f"{type(error).__name__}: {error}"))
     return BenchReport(

@@ -1,4 +1,4 @@
-"""What the trained bundles lose: against PyTorch and the peer on held-out clips, and on real video of other people."""
+"""Accuracy drop of the trained bundles against PyTorch and the peer on held-out videos; agreement on real video."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.benchmarks.processes import ROOT
 from tests.benchmarks.records import BenchRow
 from tests.benchmarks.subjects import nncf_default_int8
 from tests.benchmarks.weights import DATA
-from tests.benchmarks.workshop import Workshop
+from tests.benchmarks.workspace import Workspace
 
 __all__ = ["NAMES", "OURS", "PEER", "PRUNED", "accuracy", "claims"]
 
@@ -34,102 +34,102 @@ _SAME_POINTS, _DROP_POINTS, _DROP_HIGH_POINTS = 0.5, 1.0, 2.0
 NAMES = PEER, OURS, PRUNED = "OpenVINO INT8 by NNCF defaults", "bundle", "pruned bundle"
 
 
-def accuracy(shop: Workshop) -> list[BenchRow]:
-    """Rows of the trained bundles on the test split; none with random weights."""
-    if not shop.settings.trained:
-        shop.on_step("no accuracy: the weights are random; python -m tests.benchmarks.weights trains them")
+def accuracy(workspace: Workspace) -> list[BenchRow]:
+    """Return the rows of the trained bundles on the test split; none with random weights."""
+    if not workspace.settings.trained:
+        workspace.on_step("no accuracy: the weights are random; python -m tests.benchmarks.weights trains them")
         return []
-    threads = shop.settings.threads
-    graph = to_onnx(shop.model.module, shop.model.clip).SerializeToString()
+    threads = workspace.settings.threads
+    graph = to_onnx(workspace.model.module, workspace.model.clip).SerializeToString()
     with (
-        load(str(shop.export("cpu").path), threads=threads) as ours,
-        load(str(shop.export("cpu", pruned=True).path), threads=threads) as pruned,
+        load(str(workspace.export("cpu").path), threads=threads) as ours,
+        load(str(workspace.export("cpu", pruned=True).path), threads=threads) as pruned,
     ):
-        peer = nncf_default_int8(graph, shop.data.calibration.inputs, threads)
+        peer = nncf_default_int8(graph, workspace.data.calibration.inputs, threads)
         runs = {PEER: peer.run, OURS: _runner(ours), PRUNED: _runner(pruned)}
-        drops = _drops(shop, runs)
-        rows = claims(drops, applies=shop.settings.limits_apply)
-        return [*rows, *_on_real_clips(shop, {OURS: runs[OURS], PRUNED: runs[PRUNED]})]
+        drops = _drops(workspace, runs)
+        rows = claims(drops, applies=workspace.settings.limits_apply)
+        return [*rows, *_on_real_clips(workspace, {OURS: runs[OURS], PRUNED: runs[PRUNED]})]
 
 
 def _runner(recognizer: Recognizer) -> Run:
     return lambda clip: recognizer.session.run(clip).logits
 
 
-def _drops(shop: Workshop, runs: Mapping[str, Run]) -> dict[str, PairedDrop]:
-    """What each loses against PyTorch, and under 'peer' what the bundle loses against the peer."""
-    items = match_labels(load_dataset(DATA), shop.model.labels).split("test")
-    shop.on_step(f"recognising {len(items)} held-out videos")
-    right = {name: _right(score) for name, score in collect_scores(runs, items, shop.model.clip).items()}
-    reference = _right_in_pytorch(shop, items)
-    drops = {name: compare_paired(reference, own, _DROP_POINTS) for name, own in right.items()}
-    return {**drops, "peer": compare_paired(right[PEER], right[OURS], _SAME_POINTS)}
+def _drops(workspace: Workspace, runs: Mapping[str, Run]) -> dict[str, PairedDrop]:
+    """Return the drop of each against PyTorch and, as 'peer', that of the bundle against the peer."""
+    items = match_labels(load_dataset(DATA), workspace.model.labels).split("test")
+    workspace.on_step(f"classifying {len(items)} held-out videos")
+    correct = {name: _correct(score) for name, score in collect_scores(runs, items, workspace.model.clip).items()}
+    reference = _correct_in_pytorch(workspace, items)
+    drops = {name: compare_paired(reference, candidate, _DROP_POINTS) for name, candidate in correct.items()}
+    return {**drops, "peer": compare_paired(correct[PEER], correct[OURS], _SAME_POINTS)}
 
 
-def _right(scores: Scores) -> NDArray[np.bool_]:
+def _correct(scores: Scores) -> NDArray[np.bool_]:
     probabilities, labels = scores.videos()
     return np.asarray(probabilities.argmax(axis=1) == labels)
 
 
-def _right_in_pytorch(shop: Workshop, items: tuple[VideoItem, ...]) -> NDArray[np.bool_]:
-    """Minutes on two cores, so it is kept: the weights and the videos decide it."""
-    key = hashlib.sha256(f"{shop.model.weights_sha256} {DATA} {len(items)}".encode()).hexdigest()[:32]
+def _correct_in_pytorch(workspace: Workspace, items: tuple[VideoItem, ...]) -> NDArray[np.bool_]:
+    """Return which videos PyTorch classifies correctly; cached by weights and videos, as it takes minutes."""
+    key = hashlib.sha256(f"{workspace.model.weights_sha256} {DATA} {len(items)}".encode()).hexdigest()[:32]
     path = cache_folder() / "bench" / f"right-{key}.npy"
     if not path.is_file():
-        shop.on_step("recognising them in PyTorch")
-        torch.set_num_threads(shop.settings.threads)
-        scores = collect_scores({"pytorch": _in_pytorch(shop)}, items, shop.model.clip)["pytorch"]
+        workspace.on_step("classifying them in PyTorch")
+        torch.set_num_threads(workspace.settings.threads)
+        scores = collect_scores({"pytorch": _in_pytorch(workspace)}, items, workspace.model.clip)["pytorch"]
         with atomic_write(path) as file:
-            np.save(file, _right(scores))
+            np.save(file, _correct(scores))
     return np.asarray(np.load(path), dtype=bool)
 
 
-def _in_pytorch(shop: Workshop) -> BatchRun:
+def _in_pytorch(workspace: Workspace) -> BatchRun:
     def run(clip: Array) -> Array:
         with torch.inference_mode():
-            return np.asarray(shop.model.module(torch.from_numpy(clip)).numpy())
+            return np.asarray(workspace.model.module(torch.from_numpy(clip)).numpy())
 
     return BatchRun(run)
 
 
 def claims(drops: Mapping[str, PairedDrop], *, applies: bool) -> list[BenchRow]:
-    """What is judged, three rows, then what every subject of NAMES loses; `drops` has 'peer' beside them."""
+    """Return three rows with limits, then the drop of each subject of NAMES; `drops` also has 'peer'."""
     same, pruned = drops["peer"], drops[PRUNED]
     high = pruned.interval.high
-    claims = (
-        ("top-1 that the bundle loses against the peer", same.drop_points, _told(same), _SAME_POINTS),
-        ("top-1 that the pruned bundle loses", pruned.drop_points, _told(pruned), _DROP_POINTS),
+    limits = (
+        ("top-1 that the bundle loses against the peer", same.drop_points, _counts(same), _SAME_POINTS),
+        ("top-1 that the pruned bundle loses", pruned.drop_points, _counts(pruned), _DROP_POINTS),
         ("the most that it loses, 95 %", high, "upper bound of the paired bootstrap", _DROP_HIGH_POINTS),
     )
     rows = [
         BenchRow(name=name, value=value, unit="points", how=how).judged(limit, applies=applies)
-        for name, value, how, limit in claims
+        for name, value, how, limit in limits
     ]
     for name in NAMES:
         drop, title = drops[name], f"top-1 lost against PyTorch, {name}"
         rows.append(
-            BenchRow(name=title, value=drop.drop_points, unit="points", interval=drop.interval, how=_told(drop))
+            BenchRow(name=title, value=drop.drop_points, unit="points", interval=drop.interval, how=_counts(drop))
         )
     return rows
 
 
-def _told(drop: PairedDrop) -> str:
-    own = drop.reference_correct - drop.lost + drop.gained
+def _counts(drop: PairedDrop) -> str:
+    correct = drop.reference_correct - drop.lost + drop.gained
     return (
-        f"{own} against {drop.reference_correct} of {drop.count} held-out videos right, {drop.lost} lost and "
+        f"{correct} against {drop.reference_correct} of {drop.count} held-out videos right, {drop.lost} lost and "
         f"{drop.gained} won, McNemar's p {drop.p_value:.2g}"
     )
 
 
-def _on_real_clips(shop: Workshop, runs: Mapping[str, Run]) -> list[BenchRow]:
-    """How often they name the same class as PyTorch on real video, whose classes are others."""
+def _on_real_clips(workspace: Workspace, runs: Mapping[str, Run]) -> list[BenchRow]:
+    """Return the top-1 agreement with PyTorch on real video, whose classes differ from those of the model."""
     if not (_REAL / "splits.csv").is_file():
-        shop.on_step(f"no agreement on real clips: there are none in {_REAL}")
+        workspace.on_step(f"no agreement on real clips: there are none in {_REAL}")
         return []
     items = tuple(item for split in load_dataset(f"folder:{_REAL}").splits.values() for item in split)
-    shop.on_step(f"comparing with PyTorch on {len(items)} real videos")
-    clips = sample_clips(items, shop.model.clip, len(items)).inputs
-    reference = np.array([_in_pytorch(shop).run(clip).argmax() for clip in clips])
+    workspace.on_step(f"comparing with PyTorch on {len(items)} real videos")
+    clips = sample_clips(items, workspace.model.clip, len(items)).inputs
+    reference = np.array([_in_pytorch(workspace).run(clip).argmax() for clip in clips])
     how = f"{len(clips)} clips of UT-Interaction, one a video, by the model of stick figures"
     rows = []
     for name, run in runs.items():

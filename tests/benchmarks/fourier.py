@@ -1,7 +1,7 @@
-"""`python -m tests.benchmarks.fourier`: what the transforms of a Fourier unit take, fast ones and as matrix products.
+"""`python -m tests.benchmarks.fourier`: latency of the transforms of a Fourier unit, as FFT and as matrix products.
 
-There and back again over 192 maps, one thread, FP32, in turns. PyTorch runs one module as it is and lowered; OpenVINO
-its own RDFT and IRDFT, and that module as the exporter converts it.
+Forward and inverse transform of 192 maps, one thread, FP32, in turns. PyTorch runs a module and its lowered form;
+OpenVINO runs its RDFT and IRDFT, and the module as the exporter converts it.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ Form = Callable[[Array], Array]
 
 
 class Cycle(nn.Module):
-    """The transforms of a Fourier unit with nothing between them."""
+    """The transforms of a Fourier unit without the layers between them."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape out as in."""
+        """Return `x`, transformed forward and back."""
         spectrum = torch.fft.rfft2(x, norm="ortho")
         result: Tensor = torch.fft.irfft2(spectrum, s=x.shape[-2:], norm="ortho")
         return result
 
 
 def forms(clip: ClipSpec) -> dict[str, Form]:
-    """The same function of float32 `clip.input_shape` four times over, by name."""
+    """Return four implementations of the same function of float32 `clip.input_shape`, by name."""
     module, example = Cycle().eval(), torch.zeros(clip.input_shape)
     lowered = lower_transforms(module, example)
     core = openvino.Core()
@@ -57,16 +57,18 @@ def forms(clip: ClipSpec) -> dict[str, Form]:
 
 
 def table(rounds: int = _ROUNDS, edges: tuple[int, ...] = EDGES) -> str:
-    """Multiply-accumulates a map and median milliseconds of all maps, as Markdown."""
+    """Return multiply-accumulates per map and median milliseconds for all maps, as a Markdown table."""
     torch.set_num_threads(1)
     lines: list[str] = []
     for edge in edges:
-        found = _medians_ms(_clip(edge), rounds)
+        medians_ms = _medians_ms(_clip(edge), rounds)
         if not lines:
-            titles = ["map", "kMACs, FFT", "kMACs, matrices", *found]
+            titles = ["map", "kMACs, FFT", "kMACs, matrices", *medians_ms]
             lines += [f"| {' | '.join(titles)} |", f"| {' | '.join('---' for _ in titles)} |"]
         counts = [f"{2 * count((edge, edge)) / 1e3:.1f}" for count in (fft_macs, matrix_macs)]
-        lines.append(f"| {' | '.join([f'{edge}x{edge}', *counts, *(f'{each:.2f} ms' for each in found.values())])} |")
+        lines.append(
+            f"| {' | '.join([f'{edge}x{edge}', *counts, *(f'{value:.2f} ms' for value in medians_ms.values())])} |"
+        )
     machine = probe_machine(("openvino", "torch"))
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return "\n".join([*lines, "", f"{machine.processor}, one thread; {versions}."])

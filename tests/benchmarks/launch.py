@@ -1,8 +1,8 @@
-"""Run one command and write down its wall time and peak memory: `launch.py RESULT.json CORES COMMAND...`.
+"""Run a command and record its wall time and peak memory: `launch.py RESULT.json CORES COMMAND...`.
 
-A program of its own, small on purpose: on Linux a process inherits, as the floor of its peak memory, what its parent
-held when it was started. Started by a parent of 12 MB it tells its own peak; started by a benchmark that has PyTorch
-loaded it would tell the benchmark's.
+A separate small program: on Linux the peak memory of a process starts with the memory of its parent. With a parent of
+12 MB the recorded peak is that of the command; with a benchmark process as the parent, which has PyTorch loaded, the
+peak would be that of the benchmark.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 
 
 def main() -> int:
-    """Run the command on at most CORES of the cores this process may use; the exit code is the command's."""
+    """Run the command on at most CORES of the cores of this process; return its exit code."""
     result, cores, *command = sys.argv[1:]
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     start = time.perf_counter()

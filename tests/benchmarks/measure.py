@@ -1,4 +1,4 @@
-"""The benchmarks: each takes the workshop and returns its rows."""
+"""The benchmarks: each returns the rows of its measurements."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from tests.benchmarks.subjects import (
     nncf_default_int8,
     onnxruntime_subject,
     openvino_subject,
-    require_sane,
+    require_agreement,
     torch_subject,
 )
 from tests.benchmarks.weights import PRUNING
-from tests.benchmarks.workshop import Workshop
+from tests.benchmarks.workspace import Workspace
 
 __all__ = ["BENCHMARKS", "time_in_turns"]
 
@@ -46,47 +46,47 @@ _PREDICT_OVERHEAD_PERCENT = 3.0
 _EXPORT_S, _EXPORT_GB = 90.0, 4.0
 _IMPORT_S, _IMPORT_RUNS = 0.3, 7
 _DEMO_S = 240.0
-_CAMERA_SIZE, _CAMERA_FPS = (240, 320), 25.0  # those of UCF-101
-_PREDICT_ROUNDS_EACH = 5  # its two sides differ by a few tenths of a millisecond, so their medians need more runs
+_CAMERA_SIZE, _CAMERA_FPS = (240, 320), 25.0  # as in UCF-101
+_PREDICT_ROUNDS_FACTOR = 5  # the two medians differ by a few tenths of a millisecond, and need more runs
 _SANITY_CLIPS = 4
 
 
-def latency(shop: Workshop) -> list[BenchRow]:
-    """The CPU bundle and a pruned one against OpenVINO INT8 by NNCF's defaults, and against what else there is."""
-    bundle, pruned = shop.export("cpu").path, shop.export("cpu", pruned=True).path
-    shop.on_step("quantizing the peer with NNCF's defaults")
-    clips = shop.data.parity.inputs[:_SANITY_CLIPS]
-    with _load(bundle, shop.settings.threads) as recognizer, _load(pruned, shop.settings.threads) as smaller:
-        subjects = [*_peers(shop), bundle_subject(recognizer)]
+def latency(workspace: Workspace) -> list[BenchRow]:
+    """Compare the CPU bundle and a pruned bundle with OpenVINO INT8 by NNCF defaults and with other runtimes."""
+    bundle, pruned = workspace.export("cpu").path, workspace.export("cpu", pruned=True).path
+    workspace.on_step("quantizing the peer with NNCF's defaults")
+    clips = workspace.data.parity.inputs[:_SANITY_CLIPS]
+    with _load(bundle, workspace.settings.threads) as recognizer, _load(pruned, workspace.settings.threads) as smaller:
+        subjects = [*_peers(workspace), bundle_subject(recognizer)]
         agreement = {
-            one.name: f"{require_sane(one, subjects[0], clips):.1f} dB against PyTorch" for one in subjects[1:]
+            peer.name: f"{require_agreement(peer, subjects[0], clips):.1f} dB against PyTorch" for peer in subjects[1:]
         }
         agreement |= {subjects[0].name: "the reference", _PRUNED: "its accuracy is measured by itself"}
-        # Another function than PyTorch's unpruned one: its own export has held it against its own module.
+        # The pruned function differs from that of the unpruned module; its export checked its parity.
         subjects.append(replace(bundle_subject(smaller), name=_PRUNED))
-        shop.on_step(f"timing {len(subjects)} subjects in turns")
-        taken = time_in_turns(subjects, clips[0], shop.settings.rounds)
+        workspace.on_step(f"timing {len(subjects)} subjects in turns")
+        latencies = time_in_turns(subjects, clips[0], workspace.settings.rounds)
     return [
-        *_claims(taken, subjects, shop),
-        *(_context_row(one, taken[one.name], agreement[one.name]) for one in subjects),
+        *_claims(latencies, subjects, workspace),
+        *(_context_row(subject, latencies[subject.name], agreement[subject.name]) for subject in subjects),
     ]
 
 
-def _claims(taken: Mapping[str, Latency], subjects: Sequence[Subject], shop: Workshop) -> list[BenchRow]:
+def _claims(latencies: Mapping[str, Latency], subjects: Sequence[Subject], workspace: Workspace) -> list[BenchRow]:
     peer, ours, pruned = "OpenVINO INT8 by NNCF defaults", "bundle", subjects[-1].name
-    applies = shop.settings.limits_apply
-    weights = " ".join(PRUNING) + ("" if shop.settings.trained else "; random weights: accuracy not measured")
+    applies = workspace.settings.limits_apply
+    weights = " ".join(PRUNING) + ("" if workspace.settings.trained else "; random weights: accuracy not measured")
     claims = (
         (peer, ours, _TIMES_FASTER, subjects[-2].how),
         (peer, pruned, _TIMES_FASTER_PRUNED, weights),
         (subjects[0].name, pruned, _TIMES_FASTER_THAN_PYTORCH, weights),
     )
-    return [_speedup(taken, slow, fast, how).judged(limit, applies=applies) for slow, fast, limit, how in claims]
+    return [_speedup(latencies, slow, fast, how).judged(limit, applies=applies) for slow, fast, limit, how in claims]
 
 
-def _speedup(taken: Mapping[str, Latency], slow: str, fast: str, how: str) -> BenchRow:
-    """How many times faster, median over median, with the bounds of a block bootstrap."""
-    ours, theirs = taken[fast], taken[slow]
+def _speedup(latencies: Mapping[str, Latency], slow: str, fast: str, how: str) -> BenchRow:
+    """Return the ratio of medians, with the bounds of a block bootstrap."""
+    ours, theirs = latencies[fast], latencies[slow]
     return BenchRow(
         name=f"{fast}: times faster than {slow}",
         value=theirs.p50_ms / ours.p50_ms,
@@ -97,44 +97,44 @@ def _speedup(taken: Mapping[str, Latency], slow: str, fast: str, how: str) -> Be
     )
 
 
-def _peers(shop: Workshop) -> list[Subject]:
-    """PyTorch first: it is the reference. All others get the graph as PyTorch exports it, without any rewrite."""
+def _peers(workspace: Workspace) -> list[Subject]:
+    """Return PyTorch, the reference, and the peers, which run the graph as PyTorch exports it, without rewrites."""
     import openvino
 
-    threads = shop.settings.threads
-    graph = to_onnx(shop.model.module, shop.model.clip).SerializeToString()
+    threads = workspace.settings.threads
+    graph = to_onnx(workspace.model.module, workspace.model.clip).SerializeToString()
     model = openvino.Core().read_model(graph)
     return [
-        torch_subject(shop.model.module, threads),
+        torch_subject(workspace.model.module, threads),
         onnxruntime_subject(graph, threads),
         openvino_subject("OpenVINO FP32", "fp32", model, threads),
         openvino_subject("OpenVINO of the FP32 graph, default precision", "bf16", model, threads),
-        nncf_default_int8(graph, shop.data.calibration.inputs, threads),
+        nncf_default_int8(graph, workspace.data.calibration.inputs, threads),
     ]
 
 
 def time_in_turns(subjects: Sequence[Subject], clip: Array, rounds: int) -> dict[str, Latency]:
-    """Time all subjects in turns; each runs once untimed before its timed run.
+    """Time all subjects in turns; each has an untimed run before its timed run.
 
-    Without that, the threads of the library before (they spin for a while) and cold caches would be charged to it.
+    Otherwise its latency would include cold caches and the threads of the previous library, which spin for a while.
     """
     runs: dict[str, Callable[[], object]] = {}
     for subject in subjects:
         runs[f"{subject.name}, settling"] = lambda run=subject.run: run(clip)  # type: ignore[misc]
         runs[subject.name] = lambda run=subject.run: run(clip)  # type: ignore[misc]
-    taken = interleave(runs, rounds)
-    return {subject.name: taken[subject.name] for subject in subjects}
+    latencies = interleave(runs, rounds)
+    return {subject.name: latencies[subject.name] for subject in subjects}
 
 
-def predict(shop: Workshop) -> list[BenchRow]:
-    """What `Recognizer.predict` adds to decoding a clip, resizing its frames and calling the backend."""
-    path = shop.export("cpu").path
-    shop.on_step("timing predict against the raw backend")
-    with _load(path, shop.settings.threads) as recognizer:
+def predict(workspace: Workspace) -> list[BenchRow]:
+    """Measure the overhead of `Recognizer.predict` over decoding, resizing and the call of the backend."""
+    path = workspace.export("cpu").path
+    workspace.on_step("timing predict against the raw backend")
+    with _load(path, workspace.settings.threads) as recognizer:
         clip = recognizer.clip
-        video = _camera_video(shop.folder / "camera.mp4", clip)
+        video = _camera_video(workspace.folder / "camera.mp4", clip)
         frames = next(read_clips(video, clip, (0.0,)))
-        raw = recognizer.session._inner  # one more would lie elsewhere in memory, and differ by a percent
+        raw = recognizer.session._inner  # another session has other memory addresses, and differs by a percent
         assert raw is not None
         array = _preprocessed(recognizer, frames)
         size = clip.resize[::-1]
@@ -145,10 +145,12 @@ def predict(shop: Workshop) -> list[BenchRow]:
             return raw.run(array)
 
         if not np.allclose(softmax(bare()[0]), recognizer.predict(frames).scores, atol=1e-5):
-            raise ParityError("the raw backend and predict give other scores; they would be two models")
+            raise ParityError(
+                "expected equal scores of the raw backend and of predict, got others; they run two models"
+            )
         runs = {"bare": bare, "predict": lambda: recognizer.predict(next(read_clips(video, clip, (0.0,))))}
-        taken = interleave(runs, shop.settings.rounds * _PREDICT_ROUNDS_EACH)
-    bare_ms, ours = taken["bare"], taken["predict"]
+        latencies = interleave(runs, workspace.settings.rounds * _PREDICT_ROUNDS_FACTOR)
+    bare_ms, ours = latencies["bare"], latencies["predict"]
     ratio = _ratio("predict over backend call + decoding + resizing", bare_ms, ours, "")
     percent = BenchRow(
         name=ratio.name,
@@ -157,62 +159,62 @@ def predict(shop: Workshop) -> list[BenchRow]:
         how=f"{ours.p50_ms:.2f} ms against {bare_ms.p50_ms:.2f} ms, medians of {ours.runs} runs in turns; "
         f"both decode {clip.duration_s:.2f} s of {_CAMERA_SIZE[1]}x{_CAMERA_SIZE[0]} at {_CAMERA_FPS:.0f} fps",
     )
-    return [percent.judged(_PREDICT_OVERHEAD_PERCENT, applies=shop.settings.limits_apply)]
+    return [percent.judged(_PREDICT_OVERHEAD_PERCENT, applies=workspace.settings.limits_apply)]
 
 
 def _camera_video(path: Path, clip: ClipSpec) -> Path:
-    """An mp4 of one clip's length at a camera's rate, of which the clip takes every so-many-th frame."""
+    """Write an mp4 of one clip's length at the frame rate of a camera, from which the clip is sampled."""
     count = round(clip.duration_s * _CAMERA_FPS)
     frames = np.random.default_rng(0).integers(0, 256, (count, *_CAMERA_SIZE, 3), np.uint8)
     write_video(path, [cv2.GaussianBlur(frame, (0, 0), 8) for frame in frames], _CAMERA_FPS)
     return path
 
 
-def export(shop: Workshop) -> list[BenchRow]:
-    """Wall time and peak memory of a whole export: calibration, checks, engines."""
+def export(workspace: Workspace) -> list[BenchRow]:
+    """Measure wall time and peak memory of a whole export: calibration, checks, engines."""
     rows = []
     for target in EXPORT_TARGETS:
-        made = shop.export(target, trained=False)  # accuracy on videos takes as long as whoever asks for them likes
-        how = f"a fresh process on {shop.settings.threads} cores, data rendered before: {made.command}"
-        seconds = BenchRow(name=f"export for {target}", value=made.child.wall_s, unit="s", how=how)
+        exported = workspace.export(target, trained=False)  # the time for accuracy depends on the number of videos only
+        how = f"a fresh process on {workspace.settings.threads} cores, data rendered before: {exported.command}"
+        seconds = BenchRow(name=f"export for {target}", value=exported.child.wall_s, unit="s", how=how)
         memory = BenchRow(
             name=f"peak memory of the export for {target}",
-            value=made.child.peak_bytes / 1e9,
+            value=exported.child.peak_bytes / 1e9,
             unit="GB",
             how="largest resident set of that process, as the kernel counts it",
         )
-        applies = shop.settings.limits_apply
+        applies = workspace.settings.limits_apply
         rows += [seconds.judged(_EXPORT_S, applies=applies), memory.judged(_EXPORT_GB, applies=applies)]
     return rows
 
 
-def import_time(shop: Workshop) -> list[BenchRow]:
-    """`import edgeact.runtime` in fresh processes, in turns with the two packages it cannot do without."""
-    shop.on_step("timing imports")
-    what = ("import edgeact.runtime", "import numpy; from pydantic import BaseModel")
-    seconds: dict[str, list[float]] = {statement: [] for statement in what}
-    for _ in range(_IMPORT_RUNS + 1):  # the first one only fills the disk cache
-        for statement in what:
+def import_time(workspace: Workspace) -> list[BenchRow]:
+    """Time `import edgeact.runtime` in fresh processes, in turns with its two required packages."""
+    workspace.on_step("timing imports")
+    statements = ("import edgeact.runtime", "import numpy; from pydantic import BaseModel")
+    seconds: dict[str, list[float]] = {statement: [] for statement in statements}
+    for _ in range(_IMPORT_RUNS + 1):  # the first run only fills the disk cache
+        for statement in statements:
             program = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
-            child = run_child([sys.executable, "-c", program], cores=shop.settings.threads)
+            child = run_child([sys.executable, "-c", program], cores=workspace.settings.threads)
             seconds[statement].append(float(child.output))
-    ours, base = (statistics.median(seconds[statement][1:]) for statement in what)
+    ours, base = (statistics.median(seconds[statement][1:]) for statement in statements)
     how = f"median of {_IMPORT_RUNS} fresh processes, the interpreter's own start left out"
-    row = BenchRow(name=what[0], value=ours, unit="s", how=how)
+    row = BenchRow(name=statements[0], value=ours, unit="s", how=how)
     return [
-        row.judged(_IMPORT_S, applies=True),  # it does not depend on the model's size
+        row.judged(_IMPORT_S, applies=True),  # independent of the size of the model
         BenchRow(name="of it numpy and pydantic", value=100 * base / ours, unit="%", how=f"{base:.3f} s by themselves"),
     ]
 
 
-def memory(shop: Workshop) -> list[BenchRow]:
-    """Peak memory of a process that recognises by the bundle, and of one that does it by PyTorch."""
-    bundle = shop.export("cpu").path
-    shop.on_step("measuring memory")
+def memory(workspace: Workspace) -> list[BenchRow]:
+    """Measure the peak memory of a process that runs the bundle, and of a process that runs PyTorch."""
+    bundle = workspace.export("cpu").path
+    workspace.on_step("measuring memory")
     child = ("-m", "tests.benchmarks.memory_child")
-    threads, width = str(shop.settings.threads), str(shop.settings.width)
-    ours = run_child([sys.executable, *child, "bundle", bundle, threads], cores=shop.settings.threads)
-    theirs = run_child([sys.executable, *child, "torch", width, threads], cores=shop.settings.threads)
+    threads, width = str(workspace.settings.threads), str(workspace.settings.width)
+    ours = run_child([sys.executable, *child, "bundle", bundle, threads], cores=workspace.settings.threads)
+    theirs = run_child([sys.executable, *child, "torch", width, threads], cores=workspace.settings.threads)
     share = BenchRow(
         name="peak memory, CPU bundle / PyTorch",
         value=ours.peak_bytes / theirs.peak_bytes,
@@ -220,7 +222,7 @@ def memory(shop: Workshop) -> list[BenchRow]:
         how="of the two below",
     )
     return [
-        share.judged(_MEMORY_SHARE, applies=shop.settings.limits_apply),
+        share.judged(_MEMORY_SHARE, applies=workspace.settings.limits_apply),
         *(
             BenchRow(name=f"peak memory, {name}", value=run.peak_bytes / 1e6, unit="MB", how=how)
             for name, run, how in (
@@ -231,17 +233,19 @@ def memory(shop: Workshop) -> list[BenchRow]:
     ]
 
 
-def demo(shop: Workshop) -> list[BenchRow]:
-    """`make demo` where the virtual environment is there already."""
+def demo(workspace: Workspace) -> list[BenchRow]:
+    """Time `make demo` with an existing virtual environment."""
     if not (ROOT / "Makefile").is_file() or not (ROOT / ".venv").is_dir():
-        raise EdgeactError("expected a Makefile and an installed .venv; run 'make demo' once by hand before timing it")
-    shop.on_step("make demo")
-    child = run_child(["make", "demo"], cores=shop.settings.threads)
+        raise EdgeactError(
+            "make demo: expected a Makefile and an installed .venv; run 'make demo' once before timing it"
+        )
+    workspace.on_step("make demo")
+    child = run_child(["make", "demo"], cores=workspace.settings.threads)
     row = BenchRow(name="make demo", value=child.wall_s, unit="s", how="one call with everything installed before")
     return [row.judged(_DEMO_S, applies=True)]
 
 
-BENCHMARKS: dict[str, Callable[[Workshop], list[BenchRow]]] = {
+BENCHMARKS: dict[str, Callable[[Workspace], list[BenchRow]]] = {
     "import": import_time,
     "export": export,
     "latency": latency,
@@ -251,11 +255,11 @@ BENCHMARKS: dict[str, Callable[[Workshop], list[BenchRow]]] = {
     "accuracy": accuracy,
     "demo": demo,
 }
-"""In the order they are taken; 'demo' only where it is asked for."""
+"""Benchmarks by name, in the order of their execution; 'demo' runs on request only."""
 
 
 def _load(path: object, threads: int) -> Recognizer:
-    """The bundle as an app opens it; what it could only run as a fallback must not be timed."""
+    """Open the bundle as an application does; a fallback is an error, because it must not be timed."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", FallbackWarning)
         return load(str(path), threads=threads)
@@ -268,16 +272,16 @@ def _preprocessed(recognizer: Recognizer, frames: np.ndarray) -> Array:
 
 
 def _ratio(name: str, baseline: Latency, candidate: Latency, how: str) -> BenchRow:
-    """Median over median, with the bounds of a block bootstrap."""
+    """Return the ratio of medians, with the bounds of a block bootstrap."""
     bounds = median_ratio(baseline.samples_ms, candidate.samples_ms)
     return BenchRow(name=name, value=candidate.p50_ms / baseline.p50_ms, unit="", interval=bounds, how=how)
 
 
-def _context_row(subject: Subject, taken: Latency, agreement: str) -> BenchRow:
+def _context_row(subject: Subject, latency: Latency, agreement: str) -> BenchRow:
     return BenchRow(
         name=f"latency, {subject.name}",
-        value=taken.p50_ms,
+        value=latency.p50_ms,
         unit="ms",
-        interval=taken.p50_interval,
+        interval=latency.p50_interval,
         how=f"{subject.how}; {agreement}",
     )

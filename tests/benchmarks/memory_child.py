@@ -1,4 +1,4 @@
-"""A process that only recognises, for its peak memory: `bundle PATH THREADS` or `torch WIDTH THREADS`."""
+"""A process for the measurement of peak memory: `bundle PATH THREADS` or `torch WIDTH THREADS`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _RUNS = 20
 
 
 def main() -> None:
-    """Classify the same random clip some times, by the runtime or by PyTorch."""
-    kind, what, threads = sys.argv[1:]
+    """Classify a random clip several times with the runtime or with PyTorch."""
+    kind, argument, threads = sys.argv[1:]
     run = _recognize if kind == "bundle" else _forward
-    run(what, int(threads))
+    run(argument, int(threads))
 
 
 def _recognize(path: str, threads: int) -> None:

@@ -1,6 +1,6 @@
 """`python -m tests.benchmarks.padding`: pruned networks with and without channels padded to multiples of 16.
 
-The CPU target's own artifacts of random weights, 2 threads, timed in turns; the difference is one rewrite.
+Candidates of the CPU target with random weights, 2 threads, timed in turns; they differ in a single rewrite.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BEST = ("openvino-int8", "openvino-fp16", "native-int8")
 
 
 def pruned(name: str, ratio: float, width: int, size: int) -> LoadedModel:
-    """A model without `ratio` of its channels, in multiples of 4."""
+    """Load a model and prune `ratio` of its channels, in multiples of 4."""
     model = load_model(name, LoadRequest(random_weights=True, width=width, clip_frames=8, size=size))
     request = PruneRequest(ratio, channel_multiple=4)
     apply_plan(model.module, plan_pruning(model.module, model.clip.input_shape, request, model.weights_sha256))
@@ -42,7 +42,7 @@ def pruned(name: str, ratio: float, width: int, size: int) -> LoadedModel:
 
 
 def timed(model: LoadedModel, rounds: int) -> dict[str, tuple[float, float]]:
-    """Artifact -> median ms without and with the rewrite."""
+    """Return the median latency without and with the rewrite, ms, by artifact."""
     without = tuple(rule for rule in REWRITES if not isinstance(rule, PadChannels))
     candidates = {way: _candidates(model, rules) for way, rules in (("without", without), ("with", REWRITES))}
     clip = np.random.default_rng(0).standard_normal(model.clip.input_shape, dtype=np.float32)
@@ -55,12 +55,12 @@ def timed(model: LoadedModel, rounds: int) -> dict[str, tuple[float, float]]:
         runs: dict[str, Callable[[], Any]] = {
             " ".join(key): functools.partial(session.run, clip) for key, session in sessions.items()
         }
-        found = interleave(runs, rounds)
+        latencies = interleave(runs, rounds)
     finally:
         for session in sessions.values():
             session.close()
     names = dict.fromkeys(name for name, _ in sessions)
-    return {name: (found[f"{name} without"].p50_ms, found[f"{name} with"].p50_ms) for name in names}
+    return {name: (latencies[f"{name} without"].p50_ms, latencies[f"{name} with"].p50_ms) for name in names}
 
 
 def _candidates(model: LoadedModel, rules: Sequence[Rewrite[Any]]) -> list[Candidate]:
@@ -77,7 +77,7 @@ def _candidates(model: LoadedModel, rules: Sequence[Rewrite[Any]]) -> list[Candi
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "REWRITES", rules)
-        return [each for each in emitted(inputs)[0] if each.name in _BEST and each.checked_by]
+        return [candidate for candidate in emitted(inputs)[0] if candidate.name in _BEST and candidate.checked_by]
 
 
 if __name__ == "__main__":

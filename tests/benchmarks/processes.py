@@ -1,4 +1,4 @@
-"""Fresh processes, measured from outside."""
+"""Run commands in fresh processes and measure them from outside."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _LAST_LINES = 12
 
 @dataclass(frozen=True)
 class ChildRun:
-    """What a process cost and said."""
+    """Wall time, peak memory and output of a process."""
 
     wall_s: float
     peak_bytes: int
-    """Largest resident memory of the process or of one it started."""
+    """Largest resident memory of the process or of its children."""
     output: str
-    """Its standard output."""
+    """Standard output of the process."""
 
 
 def run_child(command: Sequence[str | Path], *, cores: int) -> ChildRun:
-    """Run `command` from the checkout's root on `cores` cores; raises EdgeactError with its last lines if it fails."""
+    """Run `command` in the root of the repository on `cores` cores; raises EdgeactError if the command fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(cores)}
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"

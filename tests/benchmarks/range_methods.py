@@ -1,7 +1,7 @@
-"""`python -m tests.benchmarks.range_methods`: the shipped model in INT8 by every range method, on equal held-out clips.
+"""`python -m tests.benchmarks.range_methods`: the shipped model in INT8 with each range method, on the same clips.
 
-The graph is that of the CPU target, without bias correction or layers left in float for accuracy, in OpenVINO; the
-reference is PyTorch. One clip a video, of videos whose persons nobody calibrated or trained on.
+The graph is that of the CPU target, without bias correction or layers kept in float for accuracy, in OpenVINO; the
+reference is PyTorch. One clip per video, of held-out videos whose persons are neither in calibration nor in training.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Clips = Sequence[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One method on one number of calibration clips."""
+    """Result of a method with a number of calibration clips."""
 
     clips: int
     ranges: Ranges
@@ -47,7 +47,7 @@ class Outcome:
     correct: int
 
     def cells(self, count: int, reference: int) -> tuple[str, ...]:
-        """Of the table; `reference` of `count` clips are right in PyTorch."""
+        """Return the cells of a table row; PyTorch classifies `reference` of `count` clips correctly."""
         clipped = max(tensor.clipped for tensor in self.ranges.tensors.values())
         return (
             str(self.clips),
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def compare(model: LoadedModel, calibration: Clips, held_out: Clips, labels: Sequence[int]) -> Iterator[Outcome]:
-    """Every method on the clips given, against PyTorch on `held_out`, whose classes are `labels`."""
+    """Compare each method, calibrated on `calibration`, with PyTorch on `held_out`, whose classes are `labels`."""
     reference = _in_pytorch(model, held_out)
     master = to_onnx(model.module, model.clip)
     for method in METHODS:
@@ -73,22 +73,22 @@ def compare(model: LoadedModel, calibration: Clips, held_out: Clips, labels: Seq
 
 
 def table() -> str:
-    """The comparison on the shipped model, as Markdown."""
+    """Return the comparison on the shipped model as a Markdown table."""
     model = load_model(None, LoadRequest())
     split = split_for_export(match_labels(load_dataset(DEFAULT_DATA), model.labels))
     held_out = sample_clips(split.evaluation, model.clip, _HELD_OUT)
     labels = [item.label for item in held_out.items]
-    right = _correct(_in_pytorch(model, held_out.inputs), labels)
+    reference = _correct(_in_pytorch(model, held_out.inputs), labels)
     titles = ("clips", "method", "SNR", "same top-1", "top-1", "points", "most clipped", "not settled")
     lines = [f"| {' | '.join(titles)} |", f"| {' | '.join('---' for _ in titles)} |"]
     for clips in _CLIPS:
         sample = sample_clips(split.calibration, model.clip, clips)
         for outcome in compare(model, sample.inputs, held_out.inputs, labels):
-            lines.append(f"| {' | '.join(outcome.cells(len(labels), right))} |")
+            lines.append(f"| {' | '.join(outcome.cells(len(labels), reference))} |")
     machine = probe_machine(("openvino", "torch"))
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    told = f"PyTorch is right on {right / len(labels):.1%} of the {len(labels)} held-out clips"
-    return "\n".join([*lines, "", f"{told}. {machine.processor}; {versions}."])
+    top1 = f"Top-1 of PyTorch: {reference / len(labels):.1%} of {len(labels)} held-out clips"
+    return "\n".join([*lines, "", f"{top1}. {machine.processor}; {versions}."])
 
 
 def _in_pytorch(model: LoadedModel, clips: Clips) -> NDArray[np.float32]:
@@ -105,7 +105,8 @@ def _in_int8(model: LoadedModel, calibrator: Calibrator, clips: Clips) -> NDArra
         calibrator=calibrator,
         precisions=("int8",),
     )
-    candidate = next(each for each in emitted(inputs)[0] if "openvino" in each.artifact.backends)
+    candidates, _ = emitted(inputs)
+    candidate = next(candidate for candidate in candidates if "openvino" in candidate.artifact.backends)
     graph, weights = candidate.member("graph"), candidate.member("weights")
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(graph, weights), "CPU")

@@ -1,4 +1,4 @@
-"""What a benchmark run leaves behind: one row a claim, judged against its limit, with how it was measured."""
+"""Records of a benchmark run: rows with values, limits, verdicts, and how they were measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Record(BaseModel):
 
 
 class BenchSettings(_Record):
-    """How large the model is and how long it is measured; `limits_apply` only to the full-size one."""
+    """Size of the model and length of the measurement; `limits_apply` holds for the full size only."""
 
     limits_apply: bool
     rounds: int = Field(ge=1)
@@ -30,7 +30,7 @@ class BenchSettings(_Record):
 
     @classmethod
     def full(cls, rounds: int = 40, threads: int = 2) -> BenchSettings:
-        """The paper's width and the exporter's own default data."""
+        """Return the settings with the width of the paper and the default data of the exporter."""
         from edgeact.export.build.data import DEFAULT_DATA
         from tests.benchmarks.weights import pruned_weights, trained_weights
 
@@ -46,13 +46,13 @@ class BenchSettings(_Record):
 
     @classmethod
     def quick(cls, rounds: int = 5, threads: int = 2) -> BenchSettings:
-        """A narrow model and little data, to see that the benchmarks themselves work."""
+        """Return the settings with a narrow model and little data, to try the benchmarks."""
         data = "stick-actions?train=36&val=12&test=24&seed=0"
         return cls(limits_apply=False, rounds=rounds, threads=threads, width=8, data=data, calibration_clips=32)
 
 
 class BenchRow(_Record):
-    """One number. With a limit it is a claim; without one it is context that claims nothing."""
+    """A measured value. A row with a limit is a claim, a row without a limit is context."""
 
     name: str
     value: float
@@ -61,7 +61,7 @@ class BenchRow(_Record):
     comparison: Literal["<=", ">="] = "<="
     passed: bool | None = Field(default=None, description="None: context, or the limit does not apply to this run")
     interval: Interval | None = Field(default=None, description="of the value")
-    how: str = Field(description="what exactly was measured")
+    how: str = Field(description="what was measured, and how")
 
     @model_validator(mode="after")
     def _check(self) -> BenchRow:
@@ -70,7 +70,7 @@ class BenchRow(_Record):
         return self
 
     def judged(self, limit: float, *, applies: bool) -> BenchRow:
-        """This row as a claim; where the limit does not apply it is told, not judged."""
+        """Return the row with a limit, and with a verdict if the limit applies."""
         passed = self._holds(limit) if applies else None
         return BenchRow(**{**dict(self), "limit": limit, "passed": passed})
 
@@ -79,40 +79,40 @@ class BenchRow(_Record):
 
 
 class BenchFailure(_Record):
-    """A benchmark that could not be taken, and why."""
+    """A benchmark that failed, with the reason."""
 
     benchmark: str
     reason: str
 
 
 class BenchReport(_Record):
-    """All rows of one run on one machine."""
+    """All rows of a run on a machine."""
 
     schema_version: str = SCHEMA_VERSION
     kind: Literal["benchmarks"] = "benchmarks"
     created_utc: str
     machine: Machine
-    load_average: float | None = Field(description="processes that wanted a core, mean of the minute before the run")
+    load_average: float | None = Field(description="load average of the minute before the run")
     settings: BenchSettings
     rows: tuple[BenchRow, ...]
     failures: tuple[BenchFailure, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every benchmark was taken and no limit was missed."""
+        """Whether every benchmark ran and no limit was missed."""
         return not self.failures and all(row.passed is not False for row in self.rows)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know before believing the numbers."""
+        """Limitations of the measured values."""
         notes = []
         if not self.settings.limits_apply:
-            notes.append(f"QUICK RUN at width {self.settings.width}: the limits do not apply, nothing was judged")
+            notes.append(f"QUICK RUN at width {self.settings.width}: the limits do not apply")
         if not self.settings.trained:
             notes.append("the weights are random: no accuracy (python -m tests.benchmarks.weights trains them)")
         if self.load_average is not None and self.load_average > 0.5:
             notes.append(
-                f"the machine was busy before the run (load {self.load_average:.1f}): only ratios mean something"
+                f"the machine was busy before the run (load {self.load_average:.1f}): only ratios are meaningful"
             )
         notes += [f"{failure.benchmark} was not measured: {failure.reason}" for failure in self.failures]
         return tuple(notes)

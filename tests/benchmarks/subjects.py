@@ -1,6 +1,6 @@
-"""What is timed against what: our bundle, and what a user would pick without it, each at its best documented settings.
+"""Subjects of the benchmarks: the bundle and its alternatives, each with its best documented settings.
 
-A subject is only timed after its logits have been held against PyTorch's, so that nothing fast and wrong is timed.
+A subject is timed only after its logits were compared with those of PyTorch, so that no wrong result is timed.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ __all__ = [
     "nncf_default_int8",
     "onnxruntime_subject",
     "openvino_subject",
-    "require_sane",
+    "require_agreement",
     "torch_subject",
 ]
 
 Array = npt.NDArray[np.float32]
 
-# Two models that have nothing in common are at a cosine of 0 give or take 0.1. INT8 has no floor of its own: NNCF's
-# defaults keep the direction of an untrained model's logits (0.8 to 0.9) but lose most of their size.
+# The cosine of unrelated models is within 0.1 of 0. INT8 has no limit of the SNR: NNCF's defaults keep the direction of
+# an untrained model's logits (cosine 0.8 to 0.9) but lose most of their magnitude.
 _MIN_COSINE = 0.5
-_FLOOR_DB = {"fp32": 60.0, "fp16": 20.0, "bf16": 20.0}
+_MIN_SNR_DB = {"fp32": 60.0, "fp16": 20.0, "bf16": 20.0}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Something to time: `run` takes float32 (1, 3, T, H, W) and returns logits float32 (1, classes)."""
+    """A model to time: `run` takes float32 (1, 3, T, H, W) and returns logits float32 (1, classes)."""
 
     name: str
     precision: str
@@ -54,31 +54,31 @@ class Subject:
     how: str
 
 
-def require_sane(subject: Subject, reference: Subject, clips: Sequence[Array]) -> float:
-    """The subject's SNR against the reference on `clips`, in dB; ParityError where it computes something else."""
+def require_agreement(subject: Subject, reference: Subject, clips: Sequence[Array]) -> float:
+    """Return the SNR of the subject against the reference on `clips`, dB; raises ParityError if the models differ."""
     expected = np.concatenate([reference.run(clip) for clip in clips]).astype(np.float64)
-    got = np.concatenate([subject.run(clip) for clip in clips]).astype(np.float64)
-    noise = float(((got - expected) ** 2).sum())
+    logits = np.concatenate([subject.run(clip) for clip in clips]).astype(np.float64)
+    noise = float(((logits - expected) ** 2).sum())
     snr_db = 10 * math.log10(float((expected**2).sum()) / max(noise, 1e-30))
-    cosine = float((expected * got).sum() / max(np.linalg.norm(expected) * np.linalg.norm(got), 1e-30))
-    floor_db = _FLOOR_DB.get(subject.precision, -math.inf)
-    if not (cosine >= _MIN_COSINE and snr_db >= floor_db):
+    cosine = float((expected * logits).sum() / max(np.linalg.norm(expected) * np.linalg.norm(logits), 1e-30))
+    min_snr_db = _MIN_SNR_DB.get(subject.precision, -math.inf)
+    if not (cosine >= _MIN_COSINE and snr_db >= min_snr_db):
         raise ParityError(
             f"'{subject.name}' against {reference.name}: cosine {cosine:.2f} and {snr_db:.1f} dB, expected at least "
-            f"{_MIN_COSINE} and {floor_db:.0f} dB for {subject.precision}; it computes something else and is not timed"
+            f"{_MIN_COSINE} and {min_snr_db:.0f} dB for {subject.precision}; the models differ"
         )
     return snr_db
 
 
 def bundle_subject(recognizer: Recognizer) -> Subject:
-    """The artifact that the bundle chose, through the runtime's own session with all its checks."""
+    """Return the chosen artifact of a bundle, run by the session of the runtime with all its checks."""
     choice = recognizer.choice
     how = f"edgeact.runtime.load, {choice.artifact} on {choice.backend}, session.run with its checks"
     return Subject("bundle", choice.precision, lambda clip: recognizer.session.run(clip).logits, how)
 
 
 def torch_subject(module: nn.Module, threads: int) -> Subject:
-    """Eager FP32 in inference mode."""
+    """Return eager PyTorch FP32 in inference mode."""
     torch.set_num_threads(threads)
 
     def run(clip: Array) -> Array:
@@ -90,7 +90,7 @@ def torch_subject(module: nn.Module, threads: int) -> Subject:
 
 
 def onnxruntime_subject(graph: bytes, threads: int) -> Subject:
-    """FP32 on the CPU provider, all graph optimisations."""
+    """Return ONNX Runtime FP32 on the CPU provider with all graph optimizations."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -100,12 +100,12 @@ def onnxruntime_subject(graph: bytes, threads: int) -> Subject:
         "ONNX Runtime FP32",
         "fp32",
         lambda clip: np.asarray(session.run(None, {name: clip})[0]),
-        f"CPU provider, all optimisations, {threads} threads",
+        f"CPU provider, all optimizations, {threads} threads",
     )
 
 
 def openvino_subject(name: str, precision: str, model: openvino.Model, threads: int) -> Subject:
-    """OpenVINO with the latency hint, one infer request and shared input memory; 'fp32' forbids BF16."""
+    """Return OpenVINO with the latency hint, one infer request and shared input memory; 'fp32' excludes BF16."""
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     if precision == "fp32":
         settings["INFERENCE_PRECISION_HINT"] = "f32"
@@ -125,7 +125,7 @@ def openvino_subject(name: str, precision: str, model: openvino.Model, threads: 
 
 
 def nncf_default_int8(graph: bytes, clips: Sequence[Array], threads: int) -> Subject:
-    """The peer: the plain FP32 graph quantized by `nncf.quantize` as it comes, on up to its 300 clips."""
+    """Return the peer: the FP32 graph quantized by `nncf.quantize` with its defaults, on at most 300 clips."""
     with _quiet_nncf() as nncf:
         quantized = nncf.quantize(openvino.Core().read_model(graph), nncf.Dataset(list(clips)))
     if not any(node.get_type_name() == "FakeQuantize" for node in quantized.get_ops()):
@@ -136,18 +136,18 @@ def nncf_default_int8(graph: bytes, clips: Sequence[Array], threads: int) -> Sub
 
 
 def _kernels(compiled: Any) -> str:
-    """'38 i8, 1 bf16': what the compiled model's convolutions really run in."""
-    found: Counter[str] = Counter()
+    """Return the precisions of the convolutions of the compiled model: '38 i8, 1 bf16'."""
+    precisions: Counter[str] = Counter()
     for node in compiled.get_runtime_model().get_ops():
         info = node.get_rt_info()
         if info["layerType"].astype(str) == "Convolution":
-            found[info["runtimePrecision"].astype(str)] += 1
-    return ", ".join(f"{count} {name}" for name, count in found.most_common()) or "none"
+            precisions[info["runtimePrecision"].astype(str)] += 1
+    return ", ".join(f"{count} {name}" for name, count in precisions.most_common()) or "none"
 
 
 @contextlib.contextmanager
 def _quiet_nncf() -> Any:
-    """NNCF without its remarks, its progress bars on standard error."""
+    """Import NNCF without its log messages, with its progress bars on standard error."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         import nncf

@@ -1,4 +1,4 @@
-"""A benchmark report for people: a table on the terminal, and Markdown for the documentation."""
+"""Format a benchmark report: a table for the terminal, and Markdown for the documentation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COLUMNS = ("what", "value", "limit", "verdict", "how")
 
 
 def console_table(report: BenchReport) -> Table:
-    """All rows, the missed limits in red."""
+    """Return a table of all rows, the missed limits in red."""
     table = Table(*_COLUMNS, title=_title(report), caption="\n".join(report.notes) or None, caption_style="bold yellow")
     for row in report.rows:
         table.add_row(*_cells(row), style="red" if row.passed is False else "dim" if row.limit is None else None)
@@ -20,7 +20,7 @@ def console_table(report: BenchReport) -> Table:
 
 
 def markdown(report: BenchReport) -> str:
-    """The same as a Markdown section, notes first."""
+    """Return the report as a Markdown section, notes first."""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(report.machine.versions.items()))
     lines = [f"# {_title(report)}", ""]
     lines += [f"{report.machine.processor}, {report.machine.cores} cores, {report.created_utc}. {versions}.", ""]

@@ -1,5 +1,3 @@
-"""The command: what it takes, what it keeps when a benchmark fails, what it ends with."""
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,15 +9,15 @@ from typer.testing import CliRunner
 from tests.benchmarks import __main__ as program
 from tests.benchmarks.measure import BENCHMARKS
 from tests.benchmarks.records import BenchReport, BenchRow, BenchSettings
-from tests.benchmarks.workshop import Workshop
+from tests.benchmarks.workspace import Workspace
 
 
-def _slow(shop: Workshop) -> list[BenchRow]:
+def _slow(workspace: Workspace) -> list[BenchRow]:
     row = BenchRow(name="slow", value=2.0, unit="s", how="a stand-in")
-    return [row.judged(1.0, applies=shop.settings.limits_apply)]
+    return [row.judged(1.0, applies=workspace.settings.limits_apply)]
 
 
-def _broken(_shop: Workshop) -> list[BenchRow]:
+def _broken(_workspace: Workspace) -> list[BenchRow]:
     raise RuntimeError("the device is gone")
 
 
@@ -30,7 +28,7 @@ def _run(arguments: list[str]) -> int:
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 1), (["--quick"], 0)], ids=["judged", "quick"])
-def test_a_missed_limit_ends_with_1_and_everything_written(
+def test_command_exits_with_1_after_a_missed_limit_and_writes_all_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int
 ) -> None:
     monkeypatch.setitem(BENCHMARKS, "import", _slow)
@@ -43,7 +41,7 @@ def test_a_missed_limit_ends_with_1_and_everything_written(
     assert ("MISSED" in text.read_text()) is (code == 1)
 
 
-def test_a_benchmark_that_fails_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_benchmarks_continues_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BENCHMARKS, "export", _broken)
     monkeypatch.setitem(BENCHMARKS, "latency", _slow)
     report = program.run_benchmarks(BenchSettings.quick(), ["export", "latency"])
@@ -52,24 +50,24 @@ def test_a_benchmark_that_fails_does_not_cost_the_others(monkeypatch: pytest.Mon
     assert not report.passed
 
 
-def test_demo_is_taken_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_command_runs_demo_on_request_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requested: list[str] = []
 
-    taken = program.run_benchmarks
+    run_benchmarks = program.run_benchmarks
 
     def record(settings: BenchSettings, names: list[str]) -> BenchReport:
-        asked.extend(names)
-        return taken(settings, [])
+        requested.extend(names)
+        return run_benchmarks(settings, [])
 
     monkeypatch.setattr(program, "run_benchmarks", record)
     out = ["--out", str(tmp_path / "bench.json")]
     _run(out)
-    assert asked == [name for name in BENCHMARKS if name != "demo"]
-    asked.clear()
+    assert requested == [name for name in BENCHMARKS if name != "demo"]
+    requested.clear()
     _run([*out, "--demo", "--only", "import"])
-    assert asked == ["import", "demo"]
+    assert requested == ["import", "demo"]
 
 
-def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
+def test_command_refuses_an_unknown_benchmark(tmp_path: Path) -> None:
     assert _run(["--only", "imports", "--out", str(tmp_path / "bench.json")]) == 2
     assert not (tmp_path / "bench.json").exists()

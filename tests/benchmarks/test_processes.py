@@ -1,5 +1,3 @@
-"""Measured child processes: their own time and memory, not their parent's."""
-
 from __future__ import annotations
 
 import os
@@ -14,34 +12,34 @@ from tests.benchmarks.processes import run_child
 _HOLD = "import sys; held = bytearray(b'x' * (100 << 20)); print(len(held))"
 
 
-def test_the_peak_is_the_childs_not_the_parents() -> None:
-    large = np.ones(400 << 20, np.uint8)  # what a benchmark with everything loaded holds
+def test_run_child_measures_the_peak_memory_of_the_child_only() -> None:
+    large = np.ones(400 << 20, np.uint8)  # as much as a benchmark with all libraries loaded
     child = run_child([sys.executable, "-S", "-c", _HOLD], cores=1)
     assert large.nbytes > child.peak_bytes
     assert 100 << 20 <= child.peak_bytes < 250 << 20
     assert child.output.strip() == str(100 << 20)
 
 
-def test_the_peak_counts_what_the_child_started() -> None:
+def test_run_child_peak_memory_includes_grandchildren() -> None:
     nested = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {_HOLD!r}], check=True)"
     assert run_child([sys.executable, "-S", "-c", nested], cores=1).peak_bytes >= 100 << 20
 
 
-def test_the_time_is_the_childs() -> None:
+def test_run_child_measures_the_wall_time_of_the_child() -> None:
     assert 0.2 <= run_child([sys.executable, "-S", "-c", "import time; time.sleep(0.2)"], cores=1).wall_s < 20
 
 
-def test_it_runs_on_the_cores_it_is_given() -> None:
+def test_run_child_uses_the_given_number_of_cores() -> None:
     program = "import os; print(len(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'])"
     assert run_child([sys.executable, "-c", program], cores=1).output.split() == ["1", "1"]
-    assert len(os.sched_getaffinity(0)) == (os.cpu_count() or 1)  # ours are left alone
+    assert len(os.sched_getaffinity(0)) == (os.cpu_count() or 1)  # those of this process do not change
 
 
-def test_a_child_that_fails_says_why() -> None:
+def test_run_child_reports_why_the_child_failed() -> None:
     with pytest.raises(EdgeactError, match=r"(?s)exit code 3.*the reason"):
         run_child([sys.executable, "-c", "import sys; print('the reason', file=sys.stderr); sys.exit(3)"], cores=1)
 
 
-def test_a_child_that_is_killed_is_a_failure() -> None:
+def test_run_child_treats_a_killed_child_as_a_failure() -> None:
     with pytest.raises(EdgeactError, match="exit code 137"):
         run_child([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], cores=1)

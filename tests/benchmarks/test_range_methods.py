@@ -1,5 +1,3 @@
-"""The comparison of range methods, on a network that is small and sure of itself."""
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +8,7 @@ from tests.benchmarks.range_methods import compare
 from tests.export.colours import load_colours, write_colours
 
 
-def test_every_method_is_compared_on_the_same_clips(tmp_path: Path) -> None:
+def test_compare_has_an_outcome_for_each_method(tmp_path: Path) -> None:
     model = load_colours()
     data = gather(DataPlan(f"folder:{write_colours(tmp_path, 6)}", 12), model.labels, model.clip)
     labels = [item.label for item in data.parity.items]

@@ -1,5 +1,3 @@
-"""The matrix products are what they are called, and the rates are those of a run."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -9,13 +7,13 @@ from tests.benchmarks.rate import openvino_product, torch_product
 from tests.benchmarks.records import BenchRow
 
 
-def test_torch_s_product_is_of_integers() -> None:
+def test_torch_product_is_an_integer_product() -> None:
     result = torch_product(64)()
     assert isinstance(result, torch.Tensor)
     assert (result.dtype, result.shape) == (torch.int32, (64, 64))
 
 
-def test_openvino_s_product_gives_the_numbers_of_the_integers() -> None:
+def test_openvino_product_equals_the_integer_product() -> None:
     (result,) = openvino_product(64, 1)().values()  # type: ignore[attr-defined]
     weights = np.random.default_rng(0).integers(-127, 128, (64, 64))
     expected = np.clip(np.round(weights.sum(axis=1) * 1e-4 * 10), -128, 127)
@@ -23,7 +21,7 @@ def test_openvino_s_product_gives_the_numbers_of_the_integers() -> None:
     np.testing.assert_allclose(result[0], expected, atol=1)
 
 
-def test_a_share_is_judged_from_below() -> None:
+def test_bench_row_judged_with_a_lower_limit() -> None:
     row = BenchRow(name="rate", value=0.7, unit="", comparison=">=", how="a test")
     assert row.judged(0.9, applies=True).passed is False
     assert row.judged(0.6, applies=True).passed is True

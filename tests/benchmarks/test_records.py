@@ -1,5 +1,3 @@
-"""The record, its limits and its tables."""
-
 from __future__ import annotations
 
 import io
@@ -48,13 +46,13 @@ def _console(report: BenchReport) -> str:
 
 
 @given(value=st.floats(0, 1e6), limit=st.floats(0, 1e6))
-def test_a_row_passes_exactly_up_to_its_limit(value: float, limit: float) -> None:
+def test_bench_row_passes_up_to_its_limit(value: float, limit: float) -> None:
     row = _row(value).judged(limit, applies=True)
     assert row.passed is (value <= limit)
     assert BenchRow.model_validate_json(row.model_dump_json()) == row
 
 
-def test_a_limit_that_does_not_apply_is_told_but_not_judged() -> None:
+def test_bench_row_has_no_verdict_if_the_limit_does_not_apply() -> None:
     row = _row(5.0).judged(1.0, applies=False)
     assert (row.limit, row.passed) == (1.0, None)
     assert _report(row).passed
@@ -63,12 +61,12 @@ def test_a_limit_that_does_not_apply_is_told_but_not_judged() -> None:
 @pytest.mark.parametrize(
     ("limit", "passed"), [(1.0, False), (0.5, True), (None, True)], ids=["denied", "claimed", "without a limit"]
 )
-def test_a_verdict_that_contradicts_the_number_is_refused(limit: float | None, passed: bool) -> None:
+def test_bench_row_refuses_a_verdict_that_contradicts_the_value(limit: float | None, passed: bool) -> None:
     with pytest.raises(ValidationError, match="is not passed="):
         BenchRow(name="ratio", value=0.9, unit="", limit=limit, passed=passed, how="")
 
 
-def test_the_report_survives_json_and_refuses_strangers() -> None:
+def test_bench_report_survives_json_and_refuses_unknown_fields() -> None:
     row = _row().judged(1.05, applies=True).model_copy(update={"interval": Interval(low=0.8, high=0.95)})
     report = _report(row, _row(), failures=(BenchFailure(benchmark="demo", reason="no Makefile"),))
     document = json.loads(report.model_dump_json())
@@ -79,26 +77,26 @@ def test_the_report_survives_json_and_refuses_strangers() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_number_that_is_none_is_refused(value: float) -> None:
+def test_bench_row_refuses_values_that_are_not_finite(value: float) -> None:
     with pytest.raises(ValidationError, match="finite"):
         _row(value)
 
 
-def test_a_missed_limit_or_a_failure_fails_the_run() -> None:
+def test_bench_report_fails_with_a_missed_limit_or_a_failure() -> None:
     good, bad = _row(1.0).judged(1.05, applies=True), _row(1.1).judged(1.05, applies=True)
     assert _report(good, _row(99.0)).passed
     assert not _report(good, bad).passed
     assert not _report(good, failures=(BenchFailure(benchmark="memory", reason="gone"),)).passed
 
 
-def test_both_tables_tell_value_bounds_limit_and_verdict() -> None:
+def test_tables_have_value_bounds_limit_and_verdict() -> None:
     row = _row(1.1).model_copy(update={"interval": Interval(low=1.05, high=1.15)}).judged(1.05, applies=True)
     for text in (_console(_report(row, _row(12.345))), markdown(_report(row, _row(12.345)))):
         for part in ("ours / peer", "1.100", "(1.050 to 1.150)", "<= 1.050", "MISSED", "12.3", "in turns"):
             assert part in text
 
 
-def test_markdown_keeps_its_columns_whatever_the_text() -> None:
+def test_markdown_escapes_cells() -> None:
     lines = markdown(_report(_row(name="a | b"))).splitlines()
     rows = [line.replace("\\|", "") for line in lines if line.startswith("|")]
     assert len(rows) == 3
@@ -115,7 +113,7 @@ def test_markdown_keeps_its_columns_whatever_the_text() -> None:
         ({"failures": (BenchFailure(benchmark="demo", reason="no Makefile"),)}, "demo was not measured: no Makefile"),
     ],
 )
-def test_what_a_reader_must_know_is_in_both_tables(changes: dict[str, object], expected: str) -> None:
+def test_tables_have_the_notes(changes: dict[str, object], expected: str) -> None:
     report = _report(_row(), **changes)
     assert expected in markdown(report)
     assert expected in " ".join(_console(report).split())

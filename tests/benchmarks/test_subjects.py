@@ -1,5 +1,3 @@
-"""The peers are what they claim to be, and nothing wrong is timed."""
-
 from __future__ import annotations
 
 import time
@@ -21,7 +19,7 @@ from tests.benchmarks.subjects import (
     nncf_default_int8,
     onnxruntime_subject,
     openvino_subject,
-    require_sane,
+    require_agreement,
     torch_subject,
 )
 
@@ -48,23 +46,25 @@ def reference(tiny: LoadedModel) -> Subject:
     return torch_subject(tiny.module, torch.get_num_threads())
 
 
-def test_fp32_peers_agree_with_pytorch(tiny: LoadedModel, graph: bytes, reference: Subject) -> None:
+def test_fp32_subjects_agree_with_pytorch(tiny: LoadedModel, graph: bytes, reference: Subject) -> None:
     clips = _clips(2, tiny.clip.input_shape)
     model = openvino.Core().read_model(graph)
     for peer in (onnxruntime_subject(graph, 1), openvino_subject("OpenVINO FP32", "fp32", model, 1)):
-        assert require_sane(peer, reference, clips) > 80
+        assert require_agreement(peer, reference, clips) > 80
     assert "f32" in peer.how
 
 
-def test_the_nncf_peer_is_quantized_and_sane(tiny: LoadedModel, graph: bytes, reference: Subject) -> None:
+def test_nncf_default_int8_is_quantized_and_agrees_with_pytorch(
+    tiny: LoadedModel, graph: bytes, reference: Subject
+) -> None:
     clips = _clips(8, tiny.clip.input_shape)
     peer = nncf_default_int8(graph, clips, 1)
-    assert require_sane(peer, reference, clips) < 40  # sane, but not the float graph
+    assert require_agreement(peer, reference, clips) < 40  # agrees, but not exactly as the float graph
     assert "nncf.quantize with no option, 8 clips" in peer.how
     assert " i8" in peer.how or " u8" in peer.how  # kernels of the compiled model, not only nodes of the graph
 
 
-def test_a_peer_that_nncf_leaves_in_float_is_refused() -> None:
+def test_nncf_default_int8_refuses_a_graph_without_quantized_layers() -> None:
     node = onnx.helper.make_node("Flatten", ["clip"], ["logits"])
     clip = onnx.helper.make_tensor_value_info("clip", onnx.TensorProto.FLOAT, [1, 3, 4, 8, 8])
     logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, 768])
@@ -74,21 +74,21 @@ def test_a_peer_that_nncf_leaves_in_float_is_refused() -> None:
         nncf_default_int8(model.SerializeToString(), _clips(1, (1, 3, 4, 8, 8)), 1)
 
 
-def test_another_model_is_refused(tiny: LoadedModel, reference: Subject) -> None:
+def test_require_agreement_refuses_another_model(tiny: LoadedModel, reference: Subject) -> None:
     other = load_model("msf-r3d-fsam", replace(_REQUEST, seed=1))
     wrong = replace(torch_subject(other.module, torch.get_num_threads()), name="peer", precision="int8")
-    with pytest.raises(ParityError, match=r"'peer' against PyTorch.*: cosine -?0\.[0-3].* computes something else"):
-        require_sane(wrong, reference, _clips(2, tiny.clip.input_shape))
+    with pytest.raises(ParityError, match=r"'peer' against PyTorch.*: cosine -?0\.[0-3].* the models differ"):
+        require_agreement(wrong, reference, _clips(2, tiny.clip.input_shape))
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan], ids=["zeros", "nan"])
-def test_nothing_at_all_is_refused(value: float, tiny: LoadedModel, reference: Subject) -> None:
+def test_require_agreement_refuses_zeros_and_nan(value: float, tiny: LoadedModel, reference: Subject) -> None:
     empty = replace(reference, name="empty", precision="int8", run=lambda clip: reference.run(clip) * np.float32(value))
     with pytest.raises(ParityError, match="'empty' against PyTorch"):
-        require_sane(empty, reference, _clips(1, tiny.clip.input_shape))
+        require_agreement(empty, reference, _clips(1, tiny.clip.input_shape))
 
 
-def test_a_coarse_result_is_no_fp32(tiny: LoadedModel, reference: Subject) -> None:
+def test_require_agreement_refuses_coarse_logits_as_fp32(tiny: LoadedModel, reference: Subject) -> None:
     rng = np.random.default_rng(0)
 
     def noisy(clip: Array) -> Array:
@@ -98,23 +98,23 @@ def test_a_coarse_result_is_no_fp32(tiny: LoadedModel, reference: Subject) -> No
     clips = _clips(2, tiny.clip.input_shape)
     coarse = replace(reference, name="coarse", run=noisy)
     with pytest.raises(ParityError, match="60 dB for fp32"):
-        require_sane(coarse, reference, clips)
-    assert 20 < require_sane(replace(coarse, precision="bf16"), reference, clips) < 60
+        require_agreement(coarse, reference, clips)
+    assert 20 < require_agreement(replace(coarse, precision="bf16"), reference, clips) < 60
 
 
-def test_subjects_take_turns_and_settle_untimed() -> None:
-    seen: list[str] = []
+def test_time_in_turns_has_an_untimed_run_before_each_timed_run() -> None:
+    calls: list[str] = []
 
     def subject(name: str) -> Subject:
         def run(clip: Array) -> Array:
-            if seen and seen[-1] != name:
-                time.sleep(0.1)  # a neighbour's threads: the first call after another library's is slow
-            seen.append(name)
+            if calls and calls[-1] != name:
+                time.sleep(0.1)  # the first call after that of another library is slow
+            calls.append(name)
             return clip
 
         return Subject(name, "fp32", run, "")
 
-    taken = time_in_turns([subject("a"), subject("b")], np.zeros(1, np.float32), rounds=3)
-    assert seen[-12:] == ["a", "a", "b", "b"] * 3
-    assert {name: latency.runs for name, latency in taken.items()} == {"a": 3, "b": 3}
-    assert max(latency.min_ms for latency in taken.values()) < 100  # never the one that waited
+    latencies = time_in_turns([subject("a"), subject("b")], np.zeros(1, np.float32), rounds=3)
+    assert calls[-12:] == ["a", "a", "b", "b"] * 3
+    assert {name: latency.runs for name, latency in latencies.items()} == {"a": 3, "b": 3}
+    assert max(latency.min_ms for latency in latencies.values()) < 100  # never the one that waited

@@ -1,7 +1,8 @@
-"""`python -m tests.benchmarks.weights`: the trained weights behind the benchmarks' accuracy, made once, resumed if cut.
+"""`python -m tests.benchmarks.weights`: train the weights for the accuracy benchmarks, once; resumable.
 
-Full size, and three quarters of the channels pruned and taught by the unpruned model: more than an hour on two cores.
-They lie in the user's cache; without them the benchmarks take random weights and measure no accuracy.
+The model in full size, and with three quarters of the channels pruned and fine-tuned with the unpruned model as the
+teacher: more than an hour on two cores. The weights are in the user's cache; without them the benchmarks use random
+weights and measure no accuracy.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Phase:
     learning_rate: float
 
 
-# Small pictures first: a third of the pixels, a third of the time.
+# Small frames first: a third of the pixels take a third of the time.
 _PHASES = (
     _Phase(f"{MODEL}-64", 64, (70, 74), 5, 1.2e-3),
     _Phase(MODEL, 112, (122, 130), 2, 4e-4),
@@ -42,17 +43,17 @@ _PHASES = (
 
 
 def trained_weights() -> Path | None:
-    """Of the full-size model; None where nobody trained them."""
-    return _if_there(_folder() / f"{MODEL}.safetensors")
+    """Return the weights file of the full-size model; None if it was not trained."""
+    return _if_file(_folder() / f"{MODEL}.safetensors")
 
 
 def pruned_weights() -> Path | None:
-    """Of the same, pruned and trained further."""
-    return _if_there(_folder() / "pruned.pruned.safetensors")
+    """Return the weights file of the pruned and fine-tuned model; None if it was not trained."""
+    return _if_file(_folder() / "pruned.pruned.safetensors")
 
 
 def make() -> None:
-    """Train what is not there yet."""
+    """Train the weights that do not exist yet."""
     before = None
     for phase in _PHASES:
         out = _folder() / f"{phase.name}.safetensors"
@@ -63,18 +64,18 @@ def make() -> None:
             train(request, Progress(on_epoch=lambda result: note(f"epoch {result.epoch + 1}: {result}")))
         before = out
     if pruned_weights() is None:
-        note("pruning, and training what is left")
+        note("pruning and fine-tuning")
         command = ("export", MODEL, "--weights", str(before), *PRUNING, *_FINETUNING)
-        made = ("--target", "cpu", "--precision", "int8", "--data", DATA, "--threads", "2")
+        options = ("--target", "cpu", "--precision", "int8", "--data", DATA, "--threads", "2")
         out = _folder() / "pruned.edgeact"
-        run_child([Path(sys.executable).with_name("edgeact"), *command, *made, "--out", out], cores=2)
+        run_child([Path(sys.executable).with_name("edgeact"), *command, *options, "--out", out], cores=2)
 
 
 def _folder() -> Path:
     return cache_folder() / "bench"
 
 
-def _if_there(path: Path) -> Path | None:
+def _if_file(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 

@@ -1,4 +1,4 @@
-"""What several benchmarks share: the model, its clips and the exported bundles, each made once when first needed."""
+"""Resources that benchmarks share: the model, its clips and the exported bundles, each created on first use."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tests.benchmarks.processes import ChildRun, run_child
 from tests.benchmarks.records import BenchSettings
 from tests.benchmarks.weights import MODEL, PRUNING, pruned_weights, trained_weights
 
-__all__ = ["Exported", "Workshop"]
+__all__ = ["Exported", "Workspace"]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A bundle and what it cost to make it."""
+    """A bundle, and the command and process that exported it."""
 
     path: Path
     child: ChildRun
     command: str
 
 
-class Workshop:
-    """The things to measure; `folder` is the caller's to remove, `on_step` is told what is being done."""
+class Workspace:
+    """The models to measure; the caller removes `folder`, `on_step` receives progress messages."""
 
     def __init__(self, settings: BenchSettings, folder: Path, on_step: Callable[[str], None]) -> None:
         self.settings = settings
@@ -40,27 +40,27 @@ class Workshop:
 
     @cached_property
     def model(self) -> LoadedModel:
-        """The PyTorch model, with the very weights of the bundles: trained, or seed 0 makes both."""
+        """The PyTorch model with the weights of the bundles: trained, or random with seed 0."""
         if self.settings.trained:
             return load_model(MODEL, LoadRequest(weights=trained_weights()))
         return load_model(MODEL, LoadRequest(random_weights=True, width=self.settings.width))
 
     @cached_property
     def data(self) -> ExportData:
-        """The clips that the exporter calibrates and compares on, sampled by the exporter's own function."""
+        """The clips of the exporter for calibration and parity, sampled by its own function."""
         plan = DataPlan(self.settings.data, self.settings.calibration_clips)
         return gather(plan, self.model.labels, self.model.clip)
 
     def export(self, target: str, *, pruned: bool = False, trained: bool | None = None) -> Exported:
-        """Export the model for `target` in a fresh process, once; pruned in the same way with and without training.
+        """Export the model for `target` in a fresh process, once; the pruned model has the same shape with any weights.
 
-        The weights are the trained ones where there are any; `trained=False` takes random ones all the same.
+        The weights are trained if available; `trained=False` selects random weights.
         """
         trained = self.settings.trained if trained is None else trained
         name = "-".join((target, *(("pruned",) if pruned else ()), "trained" if trained else "random"))
         if name not in self._exports:
-            self.on_step("rendering the data set where it is not there yet")
-            load_dataset(self.settings.data)  # so that no export pays for it
+            self.on_step("rendering the data set if it does not exist yet")
+            load_dataset(self.settings.data)  # not part of the time of an export
             self.on_step(f"exporting for {target}{', pruned' if pruned else ''}")
             path = self.folder / f"{name}.edgeact"
             arguments = (
@@ -82,8 +82,8 @@ class Workshop:
         return ("--random-weights", "--width", str(self.settings.width), *(PRUNING if pruned else ()))
 
     def _require_same_weights(self, path: Path) -> None:
-        made, here = open_bundle(path).manifest.model.weights_sha256, self.model.weights_sha256
-        if made != here:
+        exported, expected = open_bundle(path).manifest.model.weights_sha256, self.model.weights_sha256
+        if exported != expected:
             raise ModelError(
-                f"'{path}' holds weights {made[:12]}, expected {here[:12]}; the peers would be another model"
+                f"'{path}': expected weights {expected[:12]}, got {exported[:12]}; the peers would be another model"
             )
