@@ -70,7 +70,7 @@ def test_evaluate_bundle_balances_a_limited_number_of_videos_and_records_their_d
         ({"split": "tset"}, DatasetError, "has no split 'tset'; it has: test, train, val"),
         ({"artifact": "absent"}, UnknownNameError, "unknown artifact 'absent'"),
         ({"backend": "onnxrutime"}, UnknownNameError, "did you mean onnxruntime"),
-        ({"backend": "openvino"}, BackendUnavailableError, "opens nothing"),
+        ({"backend": "openvino"}, BackendUnavailableError, "opens none of the artifacts"),
     ],
 )
 def test_evaluate_bundle_refuses_unknown_splits_artifacts_and_backends(
