@@ -1,4 +1,4 @@
-"""Measure top-1 and top-5 accuracy of several models on the same labelled videos, by clip and by video."""
+"""Measure top-1 and top-5 accuracy of several models on the same labeled videos, by clip and by video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read network inputs from labelled videos: all windows of a video, or a sample balanced over classes and motion."""
+"""Read network inputs from labeled videos: all windows of a video, or a sample balanced over classes and motion."""
 
 from __future__ import annotations
 

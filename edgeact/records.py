@@ -119,7 +119,7 @@ class ClassAccuracy(Record):
 
 
 class Accuracy(Record):
-    """Top-1 and top-5 on a labelled data set, by clip or by video (mean over the non-overlapping clips of a video)."""
+    """Top-1 and top-5 on a labeled data set, by clip or by video (mean over the non-overlapping clips of a video)."""
 
     level: Literal["clip", "video"]
     dataset: str

@@ -1,4 +1,4 @@
-"""Data sets: labelled videos in splits; videos of one group stay in one split."""
+"""Data sets: labeled videos in splits; videos of one group stay in one split."""
 
 from edgeact.calibration.datasets.base import Dataset, VideoItem, require_disjoint_groups
 from edgeact.calibration.datasets.registry import DATASETS, LOADING_STEP, absolute_spec, load_dataset

@@ -1,4 +1,4 @@
-"""Labelled video files, each with the group (person, source video) that must stay within one split."""
+"""Labeled video files, each with the group (person, source video) that must stay within one split."""
 
 from __future__ import annotations
 

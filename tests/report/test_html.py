@@ -228,13 +228,13 @@ def test_page_of_many_classes_lists_mistakes_and_is_small(browser: Any, tmp_path
 @pytest.mark.browser
 def test_page_in_print_is_light_and_unfolded(page: Any) -> None:
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
-    colour = "return getComputedStyle(document.body).backgroundColor"
+    background = "return getComputedStyle(document.body).backgroundColor"
     folded = "return [...document.querySelectorAll('details:not([open]) table')].map(e => e.checkVisibility())"
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": dark})
-    assert page.execute_script(colour) == "rgb(20, 24, 29)"
+    assert page.execute_script(background) == "rgb(20, 24, 29)"
     assert page.execute_script(folded) == [False] * 4
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
-    assert page.execute_script(colour) == "rgb(255, 255, 255)"
+    assert page.execute_script(background) == "rgb(255, 255, 255)"
     assert page.execute_script(folded) == [True] * 4
 
 
