@@ -65,11 +65,11 @@ def items(tmp_path: Path) -> list[VideoItem]:
 
 
 def test_collect_scores_runs_all_models_on_the_same_clips_and_skips_broken_videos(items: list[VideoItem]) -> None:
-    seen: dict[str, list[bytes]] = {"a": [], "b": []}
+    inputs: dict[str, list[bytes]] = {"a": [], "b": []}
 
     def runner(name: str, winner: int) -> object:
         def run(clip: np.ndarray) -> np.ndarray:
-            seen[name].append(clip.tobytes())
+            inputs[name].append(clip.tobytes())
             logits: np.ndarray = np.eye(3, dtype=np.float32)[winner] * 1000  # softmax must not overflow
             return logits
 
@@ -78,8 +78,8 @@ def test_collect_scores_runs_all_models_on_the_same_clips_and_skips_broken_video
     progress: list[tuple[int, int]] = []
     runs = {"a": runner("a", 0), "b": runner("b", 2)}
     scores = collect_scores(runs, items, make_clip(), lambda done, total: progress.append((done, total)))  # type: ignore[arg-type]
-    assert seen["a"] == seen["b"]
-    assert len(seen["a"]) == 4
+    assert inputs["a"] == inputs["b"]
+    assert len(inputs["a"]) == 4
     assert progress == [(1, 3), (2, 3), (3, 3)]
     assert scores["a"].skipped == Counter(unreadable=1)
     assert scores["a"].clip_video == [0, 0, 0, 1]

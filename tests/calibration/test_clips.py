@@ -72,11 +72,11 @@ def test_video_inputs_yields_the_windows_in_order(videos: list[VideoItem]) -> No
 
 
 def test_sample_clips_takes_one_clip_per_video_and_reports_progress(videos: list[VideoItem]) -> None:
-    seen: list[tuple[int, int]] = []
-    sample = sample_clips(videos, make_clip(), 5, 3, lambda done, total: seen.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    sample = sample_clips(videos, make_clip(), 5, 3, lambda done, total: calls.append((done, total)))
     assert len(sample) == len(set(sample.items)) == 5
     assert sample.classes == 3
-    assert seen == [(count, 10) for count in range(1, 11)]
+    assert calls == [(count, 10) for count in range(1, 11)]
     again = sample_clips(videos, make_clip(), 5, 3)
     assert again.items == sample.items
     np.testing.assert_array_equal(np.stack(again.inputs), np.stack(sample.inputs))

@@ -90,7 +90,7 @@ def test_draw_scatter_ticks_ascend_and_do_not_overlap(some: list[Point], size: t
         axis.sort(key=lambda tick: tick.box.left if tick.anchor == "middle" else -tick.box.top)
         values = [float(tick.text) for tick in axis]
         assert values == sorted(set(values))
-        assert not any(one.box.overlaps(other.box) for one, other in itertools.combinations(axis, 2))
+        assert not any(first.box.overlaps(second.box) for first, second in itertools.combinations(axis, 2))
 
 
 @pytest.mark.parametrize("is_estimate", [False, True])
@@ -116,7 +116,7 @@ def assert_all_named_without_overlap(some: list[Point], size: tuple[int, int]) -
     root = draw(some, size)
     boxes = [label.box for label in read_labels(root, "name")]
     assert len(boxes) == len(some)
-    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert not any(first.overlaps(second) for first, second in itertools.combinations(boxes, 2))
     marks = [Box(x - MARK_PX, y - MARK_PX, x + MARK_PX, y + MARK_PX) for x, y in read_marks(root)]
     assert not any(box.overlaps(mark) for box, mark in itertools.product(boxes, marks))
 
@@ -128,7 +128,7 @@ def test_draw_scatter_of_too_many_points_names_what_fits_the_chosen_one_first() 
     names = read_labels(parse_chart(chart.svg), "name")
     assert names[0].text == "openvino-int8-59"
     assert chart.unnamed == len(crowd) - len(names) > 0
-    assert not any(one.box.overlaps(other.box) for one, other in itertools.combinations(names, 2))
+    assert not any(first.box.overlaps(second.box) for first, second in itertools.combinations(names, 2))
 
 
 def test_draw_scatter_writes_nothing_to_stdout_if_no_name_fits(capsys: pytest.CaptureFixture[str]) -> None:

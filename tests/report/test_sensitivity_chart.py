@@ -57,7 +57,7 @@ def test_draw_sensitivity_texts_lie_inside_and_do_not_overlap(width: int) -> Non
     names = {layer_name(layer) for layer in make_sensitivity().layers}
     named = [label for label in labels if label.text in names]
     assert len(named) == len(names)
-    assert not any(one.box.overlaps(other.box) for one, other in itertools.combinations(named, 2))
+    assert not any(first.box.overlaps(second.box) for first, second in itertools.combinations(named, 2))
 
 
 def test_draw_sensitivity_marks_the_whole_graphs_where_their_snr_is() -> None:
