@@ -112,7 +112,7 @@ def test_options_are_named_as_on_the_command_line() -> None:
     (verb,) = (verb.callback for verb in app.registered_commands if verb.name == "export")
     assert verb is not None
     command = inspect.signature(verb)
-    only_there = {"context", "trial", "json"}
+    only_there = {"context", "trial", "recipe", "json"}
     only_here = {"clip", "float_modules", "callbacks"}
     here = {*inspect.signature(edgeact.export).parameters, *ExportOptions.__annotations__} - {"options"}
     assert set(command.parameters) - only_there == here - only_here

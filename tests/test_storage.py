@@ -162,7 +162,7 @@ def test_two_writing_threads_leave_the_umask_alone(tmp_path: Path) -> None:
     assert run.stdout.split() == ["0027", "0640"]
 
 
-def test_a_place_that_cannot_be_written_is_told(target: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(target: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write '.*/file/inside': "):
         write_bytes(target / "inside", b"x")
     with pytest.raises(StorageError, match="Is a directory"):
@@ -172,7 +172,7 @@ def test_a_place_that_cannot_be_written_is_told(target: Path) -> None:
     assert _only_before(target)
 
 
-def test_a_folder_without_write_permission_is_told(target: Path) -> None:
+def test_a_folder_without_write_permission_is_reported(target: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     target.parent.chmod(0o500)

@@ -137,8 +137,8 @@ def _facts(spec: ModelSpec, card: ModelCard | None) -> RenderableType:
 def _options_table(spec: ModelSpec, part: Part) -> RenderableType:
     """Return the options of `part` with the values of this model."""
     formula = spec.formula
-    own = formula.backbone_options if part.name == formula.backbone.name else formula.attention_options
-    chosen = own.text() if own else {}
+    options = formula.backbone_options if part.name == formula.backbone.name else formula.attention_options
+    chosen = options.text() if options else {}
     table = Table(box=None, pad_edge=False, header_style="bold", title=escape(part.name), title_justify="left")
     for header in ("option", "here", "default", "allowed", "meaning"):
         table.add_column(header, overflow="fold")

@@ -109,7 +109,7 @@ def test_json_is_one_document_on_standard_output(
     assert document["comparison"]["inconclusive"] is None
 
 
-def test_a_pass_that_proves_nothing_is_told(
+def test_a_pass_that_proves_nothing_is_reported(
     bundle: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _scale(baseline, 3.0)
@@ -117,13 +117,13 @@ def test_a_pass_that_proves_nothing_is_told(
         _edgeact(monkeypatch, str(bundle), "--runs", "5", "--threads", "1", "--json", "--baseline", str(baseline)) == 0
     )
     captured = capsys.readouterr()
-    told = json.loads(captured.out)["comparison"]["inconclusive"]
-    assert told.startswith("inconclusive: 5 runs are too few")
-    assert f"warning: {told}" in captured.err
+    reason = json.loads(captured.out)["comparison"]["inconclusive"]
+    assert reason.startswith("inconclusive: 5 runs are too few")
+    assert f"warning: {reason}" in captured.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (("--max-regression", "nan"), 2, "disable the gate"),
         (("--max-regression", "-5%"), 2, "disable the gate"),
@@ -139,12 +139,12 @@ def test_wrong_calls_end_with_their_code(
     bundle: Path,
     arguments: tuple[str, ...],
     code: int,
-    told: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert _edgeact(monkeypatch, str(bundle), *arguments) == code
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_nothing_is_left_where_the_record_cannot_be_written(

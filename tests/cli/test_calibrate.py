@@ -41,7 +41,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calibrate:
-    """Runs the verb in an empty folder with a cache of its own; its exit code."""
+    """Return a function that runs the verb in an empty folder with a separate cache, and returns the exit code."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
     Path("labels.txt").write_text("\n".join(LABELS))

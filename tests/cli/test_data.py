@@ -43,17 +43,17 @@ def test_counts_of_a_folder_and_what_was_left_out(folder: Path) -> None:
     assert ".mp4" in err
 
 
-def test_json_states_what_the_loader_found(folder: Path) -> None:
+def test_json_states_what_the_loader_returned(folder: Path) -> None:
     document = json.loads(_run(f"folder:{folder}", "--json")[0])
     dataset = load_dataset(f"folder:{folder}")
 
     assert document["labels"] == list(dataset.labels)
     assert document["skipped"] == {"empty": 1}
     for split, items in dataset.splits.items():
-        found = document["splits"][split]
-        assert found["videos"] == len(items) == sum(found["videos_per_label"])
-        assert found["groups"] == len({item.group for item in items})
-    assert sum(found["videos"] for found in document["splits"].values()) == 6
+        shown = document["splits"][split]
+        assert shown["videos"] == len(items) == sum(shown["videos_per_label"])
+        assert shown["groups"] == len({item.group for item in items})
+    assert sum(shown["videos"] for shown in document["splits"].values()) == 6
     assert set(document["examples"]) == set(dataset.labels)
 
 

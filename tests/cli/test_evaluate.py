@@ -36,12 +36,12 @@ def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
 
 def test_the_table_tells_both_levels(evaluate: Evaluate, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate("tiny.edgeact", "--data", "clips", "--threads", "1", "--out", "record.json") == 0
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     record = AccuracyRecord.model_validate_json(Path("record.json").read_bytes())
     for accuracy in record.accuracy:
-        assert accuracy.level in told.out
-        assert f"{accuracy.top1_interval.low:.1%} to 100.0%" in told.out
-    assert "evaluating" in told.err
+        assert accuracy.level in captured.out
+        assert f"{accuracy.top1_interval.low:.1%} to 100.0%" in captured.out
+    assert "evaluating" in captured.err
 
 
 def test_json_is_the_record_alone(evaluate: Evaluate, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +70,7 @@ def test_refusals(
     arguments: tuple[str, ...], code: int, words: str, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate(*arguments, "--out", "record.json") == code
-    told = capsys.readouterr()
-    assert words in " ".join(told.err.split())
-    assert told.out == ""
+    captured = capsys.readouterr()
+    assert words in " ".join(captured.err.split())
+    assert captured.out == ""
     assert not Path("record.json").exists()

@@ -117,17 +117,17 @@ def test_refusals(
     before = sorted(path.name for path in Path().iterdir())
     out = () if "--out" in arguments else ("--out", "made.edgeact")
     assert export(*arguments, *out) == code
-    told = capfd.readouterr()
-    message = " ".join(told.err.split())
+    captured = capfd.readouterr()
+    message = " ".join(captured.err.split())
     for word in words:
         assert word in message
     assert "Traceback" not in message
-    assert told.out == ""
+    assert captured.out == ""
     assert Path("made.edgeact").read_bytes() == b"an earlier bundle"
     assert sorted(path.name for path in Path().iterdir() if path.name != "cache") == before
 
 
-def test_an_unknown_target_is_told_before_torch_is_imported(folder: Path, environment: dict[str, str]) -> None:
+def test_an_unknown_target_is_refused_before_torch_is_imported(folder: Path, environment: dict[str, str]) -> None:
     code = (
         "import sys\nfrom edgeact.cli import main\n"
         "try:\n    main()\nfinally:\n    print([name for name in ('torch', 'onnx') if name in sys.modules])\n"
@@ -142,16 +142,16 @@ def test_an_unknown_target_is_told_before_torch_is_imported(folder: Path, enviro
 def test_the_table_and_the_files(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--target", "orin-nano-8gb", "--data", str(videos), "--threads", "1", "--weights", "good.pt")
     assert export(*GOOD, *options) == 0
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     bundle = open_bundle("colour_net-orin-nano-8gb.edgeact")
     for column in ("artifact", "prec.", "size", "parity", "top-1 (95 %)", "p50 / p90 ms", "verdict"):
-        assert column in told.out
+        assert column in captured.out
     for artifact in bundle.manifest.artifacts:
-        assert artifact.name in told.out
-    assert "wrote colour_net-orin-nano-8gb.edgeact" in told.out
-    assert "edgeact bench colour_net-orin-nano-8gb.edgeact" in " ".join(told.err.split())
+        assert artifact.name in captured.out
+    assert "wrote colour_net-orin-nano-8gb.edgeact" in captured.out
+    assert "edgeact bench colour_net-orin-nano-8gb.edgeact" in " ".join(captured.err.split())
     for step in ("loading the model", "calibration clips", "parity with PyTorch", "accuracy", "writing the bundle"):
-        assert step in told.err
+        assert step in captured.err
 
 
 def test_a_bundle_is_rebuilt_from_its_recipe(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +161,7 @@ def test_a_bundle_is_rebuilt_from_its_recipe(export: Export, videos: Path, capsy
     assert export("--recipe", "first.edgeact") == 0
     first, again = open_bundle("first.edgeact"), open_bundle("first-rebuilt.edgeact")
     assert again.manifest.artifacts == first.manifest.artifacts
-    assert [one.sha256 for one in again.manifest.members] == [one.sha256 for one in first.manifest.members]
+    assert [member.sha256 for member in again.manifest.members] == [member.sha256 for member in first.manifest.members]
     capsys.readouterr()
     assert export("--recipe", "first.edgeact", "--precision", "int8") == 2
     assert "the recipe decides --precision" in " ".join(capsys.readouterr().err.split())
@@ -230,9 +230,9 @@ def test_an_interrupted_export_leaves_the_earlier_bundle(
             time.sleep(0.05)
         time.sleep(0.5)  # reading the data, or converting
         process.send_signal(number)
-        told = process.stderr.read()
-    assert process.returncode == code, told[-2000:]
-    assert "Traceback" not in told
+        captured = process.stderr.read()
+    assert process.returncode == code, captured[-2000:]
+    assert "Traceback" not in captured
     assert (folder / "made.edgeact").read_bytes() == b"an earlier bundle"
     left = {path.name for path in folder.iterdir()} - {"cache", "started", "__pycache__"}
     assert sorted(left) == before

@@ -22,11 +22,11 @@ def _text(shown: RenderableType) -> str:
 
 def _manifest(float_layers: dict[str, str]) -> Manifest:
     manifest = make_view().manifest
-    first, *rest = (one.model_copy(update={"float_layers": {}}) for one in manifest.artifacts)
+    first, *rest = (artifact.model_copy(update={"float_layers": {}}) for artifact in manifest.artifacts)
     return manifest.model_copy(update={"artifacts": (first.model_copy(update={"float_layers": float_layers}), *rest)})
 
 
-def test_layers_of_one_reason_are_told_together_and_by_their_modules() -> None:
+def test_layers_of_one_reason_are_listed_together_and_by_their_modules() -> None:
     sensitivity = make_sensitivity()
     measured = make_view().measurements
     assert measured is not None

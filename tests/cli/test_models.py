@@ -22,8 +22,8 @@ def _output(*arguments: str) -> str:
 def test_all_models_and_parts_are_listed() -> None:
     lines = _output().splitlines()
 
-    told = {line.split()[0] for line in lines if line.strip()}
-    assert told >= {*MODELS, *BACKBONES, *ATTENTIONS}
+    names = {line.split()[0] for line in lines if line.strip()}
+    assert names >= {*MODELS, *BACKBONES, *ATTENTIONS}
     rows = [line.split()[:6] for line in lines if line.endswith("MSF-R3D, table 5")]
     assert ["msf-r3d-fsam", "8x112x112", "101", "21.88", "21.88", "-0.01"] in rows
     assert any(line.split()[:2] == ["fsam", "stages=3,4"] for line in lines)

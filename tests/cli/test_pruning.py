@@ -24,7 +24,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def export(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
-    """Runs `edgeact export` in a folder of its own, FP32 for a Jetson; its exit code."""
+    """Return a function that runs `edgeact export` in an empty folder, FP32 for a Jetson, and returns the exit code."""
     monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.chdir(tmp_path)
@@ -48,10 +48,10 @@ def test_the_plan_comes_first_and_the_weights_lie_beside_the_bundle(
     pruning = ("--prune", "0.3", "--prune-layer", "body=0.5", "--prune-multiple", "4", "--prune-steps", "2")
     tuning = ("--finetune", f"folder:{videos}", "--epochs", "1", "--max-drop", "100", "--json")
     assert export(*pruning, *tuning) == 0
-    told = capsys.readouterr()
-    document = json.loads(told.out)
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
     assert any(decision.startswith("pruned: ratio 0.3, body 0.5 (step 2 of 2)") for decision in document["decisions"])
-    err = told.err
+    err = captured.err
     assert "ms ESTIMATED: Jetson Orin Nano 8GB" in err
     assert "16 → 8" in err
     assert err.index("ms ESTIMATED") < err.index("step 1 of 2, epoch 1 of 1") < err.index("step 2 of 2, epoch 1 of 1")
@@ -65,10 +65,10 @@ def test_the_plan_comes_first_and_the_weights_lie_beside_the_bundle(
 def test_without_training_it_is_done_and_said(export: Export, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--prune", "0.25", "--prune-multiple", "1", "--prune-scope", "global", "--importance", "bn-scale")
     assert export(*options) == 0
-    told = capsys.readouterr()
-    assert "pruned without fine-tuning (--finetune DATA): accuracy is lost" in " ".join(told.err.split())
-    assert "pytorch-unpruned" in told.out
-    assert "against the unpruned model on the same" in told.out
+    captured = capsys.readouterr()
+    assert "pruned without fine-tuning (--finetune DATA): accuracy is lost" in " ".join(captured.err.split())
+    assert "pytorch-unpruned" in captured.out
+    assert "against the unpruned model on the same" in captured.out
     assert sorted(path.name for path in Path().iterdir() if path.name != "cache") == ["labels.txt", "made.edgeact"]
 
 
@@ -80,13 +80,13 @@ def test_refusals_that_need_data(export: Export, videos: Path, capsys: pytest.Ca
         (("--finetune", f"folder:{videos}", "--random-weights"), 2, "are random and have nothing to teach"),
     ):
         assert export("--prune", "0.5", *arguments) == code
-        told = " ".join(capsys.readouterr().err.split())
-        assert words in told
-        assert "Traceback" not in told
+        captured = " ".join(capsys.readouterr().err.split())
+        assert words in captured
+        assert "Traceback" not in captured
         assert not list(Path().glob("made*"))
 
 
 def test_options_of_pruning_are_not_dropped_without_a_word(export: Export, capsys: pytest.CaptureFixture[str]) -> None:
     assert export("--importance", "taylor", "--prune-steps", "3", "--distill-features", "2") == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert "--importance, --prune-steps, --distill-features: nothing is pruned; give --prune RATIO" in told
+    captured = " ".join(capsys.readouterr().err.split())
+    assert "--importance, --prune-steps, --distill-features: nothing is pruned; give --prune RATIO" in captured

@@ -68,7 +68,7 @@ def test_it_stops_after_so_many_windows(bundle: str, video: str) -> None:
     assert len(result.stdout.splitlines()) == 2
 
 
-def test_a_fallback_is_told_on_standard_error(tmp_path: Path, video: str) -> None:
+def test_a_fallback_is_reported_on_standard_error(tmp_path: Path, video: str) -> None:
     ways = [ArtifactSpec("jetson", ("tensorrt",)), ArtifactSpec("cpu", ("onnxruntime",))]
     path = make_bundle(tmp_path / "two.edgeact", ways).path
     result = CliRunner().invoke(app, ["run", str(path), video, "--json"], env={"COLUMNS": "500"})

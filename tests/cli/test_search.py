@@ -51,11 +51,11 @@ def test_budgets_nobody_keeps_end_with_their_own_code_and_what_would_be_kept(
     edgeact: Edgeact, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert edgeact(*SEARCH, "--trials", "1", "--max-ms", "0.000001") == 12
-    told = capsys.readouterr()
-    assert "none of 1 trials keeps the budgets: within --max-drop 1 the fastest is trial 0" in told.err
-    assert "--max-ms" in told.err
-    assert "edgeact export --trial colour_net-cpu.search.json:0" in told.out
-    assert "trial 0, on the front (1 of 1 finished)" in told.err
+    captured = capsys.readouterr()
+    assert "none of 1 trials keeps the budgets: within --max-drop 1 the fastest is trial 0" in captured.err
+    assert "--max-ms" in captured.err
+    assert "edgeact export --trial colour_net-cpu.search.json:0" in captured.out
+    assert "trial 0, on the front (1 of 1 finished)" in captured.err
     assert Path("colour_net-cpu.study.db").exists()
 
 

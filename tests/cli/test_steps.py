@@ -88,8 +88,8 @@ def test_every_step_has_a_line_at_its_begin_and_at_its_end(capsys: pytest.Captur
         shown.advance("clips", 1, 2)
         shown.advance("clips", 2, 2)
         shown.of("opening")(0, 0)
-    told = capsys.readouterr()
-    lines = [re.sub(r"\d+\.\d s", "X s", line) for line in told.err.splitlines()]
+    captured = capsys.readouterr()
+    lines = [re.sub(r"\d+\.\d s", "X s", line) for line in captured.err.splitlines()]
     assert lines == [
         "loading [the] model ...",
         "loading [the] model: done in X s",
@@ -98,7 +98,7 @@ def test_every_step_has_a_line_at_its_begin_and_at_its_end(capsys: pytest.Captur
         "opening ...",
         "opening: done in X s",
     ]
-    assert told.out == ""
+    assert captured.out == ""
 
 
 def test_a_long_step_has_a_bounded_number_of_lines(
