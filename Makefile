@@ -3,17 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+WORKERS ?= 2 # processes of the tests, each with a share of the cores and up to 2 GB
 
-.PHONY: help demo docs test bench matrix proof lint wheel clean
+.PHONY: help demo docs test test-fast bench matrix proof lint wheel clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 demo: $(STAMP) ## the main job: two bundles, labels for a video, a report, all in demo-out/
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh demo-out
 
-test: $(STAMP) ## all tests; those that need a browser or a GPU skip where there is none
-	$(BIN)/python -m pytest
+test: $(STAMP) ## all tests; those that need a browser or a GPU skip if there is none
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not timing"
+	$(BIN)/python -m pytest -m timing
+
+test-fast: $(STAMP) ## the tests that take less than a second each: under 3 minutes, for the loop while writing
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not timing and not slow"
 
 bench: $(STAMP) ## the ratios of docs/benchmarks.md, measured here
 	$(BIN)/python -m tests.benchmarks

@@ -60,6 +60,7 @@ def edgeact(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Edgeact:
     return run
 
 
+@pytest.mark.slow
 def test_from_weights_to_report(edgeact: Edgeact, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = ("my_model:make", "--weights", "mine.safetensors", "--labels", "labels.txt", "--data", "clips")
     sizes = ("--clip-frames", "4", "--size", "32", "--fps", "8", "--threads", "1")
@@ -96,6 +97,7 @@ def test_from_weights_to_report(edgeact: Edgeact, workplace: Path, capsys: pytes
     assert "100.0" in page or "100 %" in page
 
 
+@pytest.mark.slow
 @pytest.mark.real_video
 def test_real_videos_calibrate_and_run(
     edgeact: Edgeact, shared_data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path

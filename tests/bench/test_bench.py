@@ -12,6 +12,8 @@ from edgeact.records import LatencyRecord
 from tests.bench.bundles import make_golden_bundle
 from tests.runtime.making import CLIP, ArtifactSpec, make_bundle
 
+pytestmark = pytest.mark.timing
+
 PLAN = BenchPlan(warmup_runs=2, warmup_s=0.0, min_runs=70, min_s=0.0)
 OPTIONS = BenchOptions(threads=1, plan=PLAN)
 

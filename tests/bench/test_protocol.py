@@ -9,6 +9,8 @@ import pytest
 from edgeact.bench import BenchPlan, interleave, measure_latency
 from edgeact.errors import UsageError
 
+pytestmark = pytest.mark.timing
+
 QUICK = BenchPlan(warmup_runs=2, warmup_s=0.0, min_runs=7, min_s=0.0)
 
 

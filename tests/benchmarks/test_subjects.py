@@ -23,6 +23,8 @@ from tests.benchmarks.subjects import (
     torch_subject,
 )
 
+pytestmark = pytest.mark.timing
+
 _REQUEST = LoadRequest(random_weights=True, width=16, clip_frames=4, size=32)
 
 

@@ -14,6 +14,8 @@ from edgeact.cli.main import main
 from edgeact.records import LatencyRecord
 from tests.bench.bundles import make_golden_bundle
 
+pytestmark = pytest.mark.timing
+
 QUICK = ("--runs", "70", "--threads", "1")
 
 

@@ -61,6 +61,7 @@ def test_choices_are_the_methods() -> None:
     assert [choice.value for choice in MethodChoice] == list(METHODS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_module_of_ones_own(
     method: str, calibrate: Calibrate, clips: Path, capsys: pytest.CaptureFixture[str]
@@ -82,6 +83,7 @@ def test_a_module_of_ones_own(
         assert {tensor.clipped for tensor in record.ranges.tensors.values()} == {0.0}
 
 
+@pytest.mark.slow
 def test_the_table_and_the_second_time_from_the_cache(
     calibrate: Calibrate, clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +110,7 @@ def test_the_orders_of_the_table(calibrate: Calibrate, clips: Path, capsys: pyte
     assert sorted(tensors, key=lambda tensor: _rank(tensor, Sorting.layer)) == list(tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_cache")
 def test_shipped_weights_and_their_clips_are_the_default(
     calibrate: Calibrate, capsys: pytest.CaptureFixture[str]
@@ -134,9 +137,9 @@ REFUSALS = [
 
 
 @pytest.fixture
-def shared_cache(calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's own, where the project's clips are rendered already."""
-    monkeypatch.delenv("EDGEACT_CACHE")
+def shared_cache(calibrate: Calibrate, run_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of the whole run, so that the project's clips are rendered once."""
+    monkeypatch.setenv("EDGEACT_CACHE", str(run_cache))
 
 
 @pytest.mark.usefixtures("shared_cache")

@@ -139,6 +139,7 @@ def test_an_unknown_target_is_refused_before_torch_is_imported(folder: Path, env
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_table_and_the_files(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--target", "orin-nano-8gb", "--data", str(videos), "--threads", "1", "--weights", "good.pt")
     assert export(*GOOD, *options) == 0
@@ -187,6 +188,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_nothing(folder: Path, videos: Path, environment: dict[str, str]) -> None:
     """No file may grow beyond 24 KB: the golden clip fits, the bundle does not."""
     before = sorted(path.name for path in folder.iterdir())
@@ -211,6 +213,7 @@ def test_a_full_disk_costs_nothing(folder: Path, videos: Path, environment: dict
     assert sorted(path.name for path in folder.iterdir() if path.name != "cache") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_export_leaves_the_earlier_bundle(
     number: int, code: int, folder: Path, videos: Path, environment: dict[str, str]

@@ -87,6 +87,7 @@ def test_every_verb_takes_json_and_explains_its_options(verb: str) -> None:
     assert command.help.endswith(".")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", [None, *VERBS])
 def test_help_loads_no_toolchain(verb: str | None) -> None:
     program = f"""

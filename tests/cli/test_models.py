@@ -19,6 +19,7 @@ def _output(*arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_all_models_and_parts_are_listed() -> None:
     lines = _output().splitlines()
 

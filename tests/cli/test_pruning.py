@@ -42,6 +42,7 @@ def export(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exp
     return run
 
 
+@pytest.mark.slow
 def test_the_plan_comes_first_and_the_weights_lie_beside_the_bundle(
     export: Export, videos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ def edgeact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Edgeact:
     return run
 
 
+@pytest.mark.slow
 def test_budgets_nobody_keeps_end_with_their_own_code_and_what_would_be_kept(
     edgeact: Edgeact, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +60,7 @@ def test_budgets_nobody_keeps_end_with_their_own_code_and_what_would_be_kept(
     assert Path("colour_net-cpu.study.db").exists()
 
 
+@pytest.mark.slow
 def test_it_goes_on_with_the_same_study(edgeact: Edgeact, capsys: pytest.CaptureFixture[str]) -> None:
     assert edgeact(*SEARCH, "--trials", "2", "--max-ms", "1000", "--json") == 0
     record = SearchRecord.model_validate_json(capsys.readouterr().out)
@@ -73,6 +75,7 @@ def test_the_report_shows_the_front(edgeact: Edgeact) -> None:
     assert "<h3>Pareto front</h3>" in Path("report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_point_of_it_is_exported_by_one_command(edgeact: Edgeact, capsys: pytest.CaptureFixture[str]) -> None:
     assert edgeact("export", "--trial", "colour_net-cpu.search.json:1") == 0
     assert "wrote colour_net-cpu-1.edgeact" in capsys.readouterr().out

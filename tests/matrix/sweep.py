@@ -8,6 +8,7 @@ given, run in ONNX Runtime.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import time
@@ -18,6 +19,7 @@ from typing import Literal
 
 import onnx
 from pydantic import Field
+from torch import nn
 
 from edgeact.bundle import Calibration
 from edgeact.calibration.clips import ClipSample
@@ -60,6 +62,7 @@ _PARITY_CLIPS = 4
 _BACKBONE = "cnn3d"  # of attention modules that no row of the registry has
 
 Outcome = Literal["agrees", "disagrees", "hole"]
+Convert = Callable[[nn.Module, ClipSpec], onnx.ModelProto]
 
 
 class Cell(Record):
@@ -94,6 +97,11 @@ class Trial:
     data: ExportData
     threads: int
 
+    @functools.cached_property
+    def calibrator(self) -> Calibrator:
+        """The calibrator of all boards, which observes the ranges of `master` once."""
+        return Calibrator(self.master, self.data.calibration.inputs)
+
 
 def matrix_models() -> tuple[str, ...]:
     """Every row of the registry, and a small backbone with each attention module that no row has."""
@@ -107,14 +115,17 @@ def runtimes(boards: Sequence[str] = BOARDS) -> tuple[str, ...]:
     return tuple(dict.fromkeys(columns))
 
 
-def prepare(name: str, size: Size, threads: int) -> Trial:
-    """Build the model with random weights and convert it to ONNX; ConversionError where that cannot be."""
+def prepare(name: str, size: Size, threads: int, convert: Convert | None = None) -> Trial:
+    """Build the model with random weights and convert it to ONNX by `convert`, by default `to_onnx`.
+
+    Raises ConversionError if the model cannot be converted.
+    """
     labels = tuple(f"class {index}" for index in range(size.classes))
     request = LoadRequest(
         labels=labels, width=size.width, clip_frames=size.clip_frames, size=size.size, random_weights=True
     )
     model = load_model(name, request)
-    return Trial(model, to_onnx(model.module, model.clip), _made_up_data(model.clip, labels), threads)
+    return Trial(model, (convert or to_onnx)(model.module, model.clip), _made_up_data(model.clip, labels), threads)
 
 
 def try_model(
@@ -201,13 +212,12 @@ def _made_up_data(clip: ClipSpec, labels: tuple[str, ...]) -> ExportData:
 
 
 def _inputs(trial: Trial, profile: DeviceProfile, precision: Precision) -> BuildInputs:
-    clips = trial.data.calibration.inputs
     return BuildInputs(
         master=trial.master,
         clip=trial.model.clip,
         profile=profile,
-        samples=clips,
-        calibrator=Calibrator(trial.master, clips),
+        samples=trial.data.calibration.inputs,
+        calibrator=trial.calibrator,
         precisions=(precision,),
     )
 

@@ -265,6 +265,7 @@ def test_render_html_of_a_bundle_without_measurements() -> None:
     assert "no candidate has both an accuracy and a latency" in text
 
 
+@pytest.mark.slow
 def test_render_html_has_columns_for_clips_and_for_videos() -> None:
     both = (make_accuracy(0.9), make_accuracy(0.96, level="video"))
     rows = tuple(row.model_copy(update={"accuracy": both}) for row in make_rows()[:2])

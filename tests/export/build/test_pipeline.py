@@ -36,6 +36,8 @@ from tests.export.build.exporting import Case, export
 from tests.export.build.watching import collecting_titles
 from tests.export.colours import LABELS, ColourNet, write_colours
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 

@@ -21,6 +21,7 @@ from tests.export.graph.graphs import graph_proto as graph
 from tests.export.graph.graphs import node
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_ir_computes_what_the_graph_does(name: str) -> None:
     case = exported(name)

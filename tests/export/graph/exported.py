@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeact.clip import ClipSpec
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from tests.matrix.sweep import Size, Trial, prepare
+from tests.sharing import shared_bytes
 
 __all__ = ["Exported", "exported", "random_clips", "run_onnx", "trial"]
 
@@ -33,7 +35,11 @@ def trial(name: str, width: int = 8) -> Trial:
 
 @functools.cache  # by position: with defaults filled in, or one model would be converted once for each way to call
 def _trial(name: str, width: int) -> Trial:
-    return prepare(name, Size(width=width, clip_frames=4, size=32, classes=5), threads=2)
+    def convert(module: nn.Module, clip: ClipSpec) -> onnx.ModelProto:
+        key = f"graph of {name}, width {width}"
+        return onnx.load_from_string(shared_bytes(key, lambda: to_onnx(module, clip).SerializeToString()))
+
+    return prepare(name, Size(width=width, clip_frames=4, size=32, classes=5), threads=2, convert=convert)
 
 
 def exported(name: str, width: int = 8) -> Exported:

@@ -81,6 +81,7 @@ WAYS: dict[str, Forward] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_lowered_modules_compute_the_same_without_complex_numbers(way: str) -> None:
     module = _Users(WAYS[way]).eval()
@@ -148,6 +149,7 @@ class _Spectral(nn.Module):
         return y.abs().mean(dim=(2, 3, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["ortho", "backward"])
 def test_every_converter_takes_a_lowered_graph(norm: str) -> None:
     module = _Spectral(norm)
@@ -168,6 +170,7 @@ def test_every_converter_takes_a_lowered_graph(norm: str) -> None:
     assert check_and_build(graph.SerializeToString(), "8.9").engine
 
 
+@pytest.mark.slow
 def test_an_unscaled_spectrum_that_outgrows_fp16_stays_in_fp32() -> None:
     """19 x 19 pixels of 60 add up to 21660, past the margin; the orthonormal scale keeps them at 1140."""
     clip = np.full(_CLIP.input_shape, 50, np.float32)

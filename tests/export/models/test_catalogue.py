@@ -31,6 +31,7 @@ def entries() -> list[Entry]:
     return list(catalogue())
 
 
+@pytest.mark.slow
 def test_every_row_and_every_figure_is_told(entries: list[Entry]) -> None:
     assert {entry.name for entry in entries} >= set(MODELS)
     assert [entry.figure for entry in entries if entry.figure] == list(published_figures())

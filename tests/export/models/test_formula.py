@@ -17,6 +17,7 @@ from edgeact.export.models.registry import MODELS, find_model
 _COMBINATIONS = [*BACKBONES, *("+".join(pair) for pair in itertools.product(BACKBONES, ATTENTIONS))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", _COMBINATIONS)
 def test_every_attention_stands_in_every_backbone(text: str) -> None:
     options = NetworkConfig(5, 16, 4, (32, 32))

@@ -28,6 +28,7 @@ def _cost(figure: Figure) -> Cost:
         return measure_cost(spec.build(options), options.input_shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", [figure for figure in _FIGURES if figure.parameters_m], ids=_name)
 def test_parameters_are_the_published_ones(figure: Figure) -> None:
     found = _cost(figure).parameters / 1e6 == pytest.approx(figure.parameters_m, rel=_PARAMETERS)

@@ -21,6 +21,7 @@ def test_models_take_any_length_and_size(name: str, frames: int, size: int) -> N
     assert torch.isfinite(logits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=5, deadline=None)
 @given(

@@ -19,6 +19,8 @@ from edgeact.export.models.registry import MODELS
 from edgeact.export.prune import PruneRequest, PruningPlan, apply_plan, plan_pruning, zero_removed_channels
 from tests.export.prune.networks import CLIP, FORMULAS, MIXES_NEIGHBOURS, WIDTH, calibrated, clips
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = st.builds(
     PruneRequest,
     ratio=st.floats(0.05, 0.95),

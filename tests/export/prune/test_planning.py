@@ -52,6 +52,7 @@ def full(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
     return spec.build(options).eval(), options.input_shape
 
 
+@pytest.mark.slow
 def test_the_full_size_model_lands_on_the_profiles_multiples_within_seconds() -> None:
     module, shape = full("msf-r3d-fsam")
     multiple = load_profile("cpu").channel_multiple_int8

@@ -36,6 +36,7 @@ def saved(formula: str, file: Path, *ratios: float) -> torch.nn.Module:
     return module
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("formula", ["msf-r3d-fsam", "3drfnet-18", "resnext3d-101"])
 def test_pruned_again_and_again_a_model_tells_its_lineage(formula: str, tmp_path: Path) -> None:
@@ -47,6 +48,7 @@ def test_pruned_again_and_again_a_model_tells_its_lineage(formula: str, tmp_path
     assert loaded.provenance["data"] == "none"
 
 
+@pytest.mark.slow
 def test_loading_does_not_ask_the_library(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     saved("msf-r3d-fsam", file, 0.5)
@@ -59,6 +61,7 @@ def test_loading_does_not_ask_the_library(tmp_path: Path) -> None:
     assert done.stdout.split() == ["False"]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("formula", ["msf-r3d-fsam", "se-sa-resnet18"])
 def test_a_pruned_model_becomes_onnx(formula: str, tmp_path: Path) -> None:

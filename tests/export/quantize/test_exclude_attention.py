@@ -115,6 +115,7 @@ def test_queries_keys_and_products_of_self_attention_are_found_and_values_are_no
 _LIKE_THE_BACKBONE = {"gate": ("conv",), "se-sa": ("h",)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_the_layers_of_every_module_stay_in_float(name: str) -> None:
     found = view(exported(f"cnn3d+{name}").graph)

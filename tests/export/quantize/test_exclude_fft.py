@@ -66,6 +66,7 @@ def test_other_models_have_none(name: str) -> None:
     assert spectral_layers(exported(name).graph) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("board", ["cpu", "jetson"])
 def test_no_transform_of_a_quantized_model_reads_int8(board: str) -> None:
     case = exported("3drfnet-18", width=16)

@@ -16,6 +16,7 @@ from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
 def test_the_function_is_the_same_and_the_file_smaller(name: str) -> None:
     spec = MODELS[name]

@@ -69,6 +69,7 @@ def test_the_graph_holds_symmetric_int8_alone(name: str) -> None:
     assert not model.metadata_props
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_runtime_takes_it_and_keeps_the_signal(name: str) -> None:
     case = exported(name, 16)  # at width 8 OpenVINO computes MSL's groups of 2 channels wrongly, in some starts more

@@ -34,6 +34,8 @@ from edgeact.records import SearchRecord
 from tests.export.colours import write_colours
 from tests.export.search.making import SPACE, request_for, run, trial_of
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 

@@ -96,6 +96,7 @@ def test_a_trial_of_a_living_process_is_left_to_it(tmp_path: Path) -> None:
         assert one.outcomes() == other.outcomes()
 
 
+@pytest.mark.slow
 def test_processes_share_one_study_though_one_is_killed(tmp_path: Path) -> None:
     """One works, one is killed in mid-trial, this one works: twelve configurations are finished, each once."""
     victim, worker = _asking(tmp_path / "s.db", 12, 60.0), _asking(tmp_path / "s.db", 12, 0.05)
@@ -179,6 +180,7 @@ def test_a_worker_is_alive_from_the_moment_it_can_be_seen(tmp_path: Path, monkey
         assert free == [False]
 
 
+@pytest.mark.slow
 def test_a_proposal_killed_in_the_middle_is_made_again_whole(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; import optuna\n"

@@ -95,6 +95,7 @@ def _float_types(model: onnx.ModelProto) -> set[int]:
     return {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 5} - {TensorProto.INT8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["auto", "fp32", "fp16", "int8"])
 @pytest.mark.parametrize("board", GPUS)
 def test_every_board_gets_what_its_releases_take(board: str, precision: PrecisionChoice, make: Make) -> None:

@@ -61,6 +61,7 @@ def _in_steps(module: nn.Module, request: PruneRequest, steps: int) -> dict[str,
     return _widths(pruned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formula", ["resnet3d-18", "msf-r3d-fsam", "cnn3d-gate"])
 @settings(max_examples=3, deadline=None)
 @given(ratio=st.floats(0.1, 0.8), steps=st.integers(2, 4), multiple=st.sampled_from([1, 4]))

@@ -74,6 +74,7 @@ def _snr_db(actual: np.ndarray, expected: np.ndarray) -> float:
     return float(10 * np.log10(np.sum(expected**2) / np.sum((actual - expected) ** 2)))
 
 
+@pytest.mark.slow
 @NEEDS_ENGINE
 @pytest.mark.parametrize("name", sorted(set(MODELS) - NOT_LOWERED.keys()))
 def test_a_program_is_as_accurate_as_its_graph(name: str) -> None:
@@ -87,6 +88,7 @@ def test_a_program_is_as_accurate_as_its_graph(name: str) -> None:
     assert _snr_db(actual, expected) > 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NOT_LOWERED))
 def test_a_model_that_is_not_lowered_names_layer_and_requirement(name: str) -> None:
     graph = _int8(name)

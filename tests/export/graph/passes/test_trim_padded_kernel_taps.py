@@ -31,6 +31,7 @@ def _conv(sides: list[tuple[int, int, int, int, int, int]], **changes: Any) -> i
 SIDE = st.tuples(*(st.integers(*bounds) for bounds in ((1, 4), (1, 5), (0, 4), (0, 4), (1, 3), (1, 2))))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(sides=st.lists(SIDE, min_size=3, max_size=3))
 def test_the_convolution_stays_the_same(sides: list[tuple[int, int, int, int, int, int]]) -> None:

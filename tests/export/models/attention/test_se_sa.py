@@ -156,6 +156,7 @@ def test_what_makes_no_sense_is_refused(options: str, message: str) -> None:
         parse_formula(f"resnet3d-18+se-sa?{options}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["", "?sa_stages=3,4", "?modules=se", "?modules=sa"])
 def test_the_exported_graph_gives_the_same_without_loops_or_unknown_shapes(options: str) -> None:
     torch.manual_seed(4)
