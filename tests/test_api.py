@@ -13,6 +13,7 @@ from edgeact.api import ExportOptions
 from edgeact.bundle import Bundle, open_bundle
 from edgeact.cli.main import app
 from edgeact.errors import UsageError
+from edgeact.export.build import read_recipe
 from edgeact.progress import Callbacks
 from tests.export.colours import LABELS, ColourNet, write_colours
 
@@ -102,6 +103,9 @@ def test_wrong_calls_are_refused_as_python_would(tmp_path: Path) -> None:
         edgeact.export("msf-r3d-fsam", "jetsen", out=tmp_path / "x.edgeact")
     with pytest.raises(FileNotFoundError):
         edgeact.benchmark(tmp_path / "absent.edgeact")
+    for file in ("absent.edgeact", "absent.json"):
+        with pytest.raises(FileNotFoundError):
+            read_recipe(tmp_path / file)
     with pytest.raises(UsageError):
         edgeact.benchmark(tmp_path / "absent.edgeact", runs=0)
     with pytest.raises(AttributeError):

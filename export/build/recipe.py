@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from edgeact.bundle import open_bundle
-from edgeact.errors import UsageError
+from edgeact.errors import MissingFileError, UsageError
 from edgeact.export.build.compression import Compression
 from edgeact.export.build.data import DataPlan
 from edgeact.export.models.loading import LoadRequest
@@ -115,7 +115,8 @@ def read_recipe(path: Path) -> Recipe:
         try:
             return Recipe.from_json(path.read_bytes(), str(path))
         except OSError as error:
-            raise UsageError(
+            kind = MissingFileError if isinstance(error, FileNotFoundError) else UsageError
+            raise kind(
                 f"cannot read the recipe '{path}': {error.strerror or error}; expected a JSON file or a bundle"
             ) from error
     bundle = open_bundle(path)
