@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import onnx
+import onnx_ir as ir
 from pydantic import Field
 
 from edgeact.bundle import Calibration
@@ -11,6 +11,7 @@ from edgeact.errors import ConversionError
 from edgeact.export.build.pipeline import build, through
 from edgeact.export.build.recipe import Recipe
 from edgeact.export.build.state import Build
+from edgeact.export.graph.values import weight_names
 from edgeact.progress import Callbacks
 from edgeact.records import Record
 
@@ -59,12 +60,8 @@ def _record(made: Build) -> CalibrationRecord:
     )
 
 
-def _modules(master: onnx.ModelProto, ranges: Ranges) -> dict[str, str]:
+def _modules(master: ir.Model, ranges: Ranges) -> dict[str, str]:
     """Return the module that the weight of each layer of the graph belongs to."""
-    weights = {tensor.name for tensor in master.graph.initializer}
     layers = {tensor.layer for tensor in ranges.tensors.values()}
-    return {
-        node.name: node.input[1].removesuffix(".weight")
-        for node in master.graph.node
-        if node.name in layers and len(node.input) > 1 and node.input[1] in weights
-    }
+    weights = weight_names(master)
+    return {layer: weight.removesuffix(".weight") for layer, weight in weights.items() if layer in layers}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-import onnx
-
 from edgeact.calibration.range_cache import RangeCache
 from edgeact.errors import ConversionError
 from edgeact.export.build.load import is_foreign
@@ -15,6 +13,7 @@ from edgeact.export.build.targets import FAMILIES
 from edgeact.export.candidates.candidate import BuildInputs
 from edgeact.export.candidates.int8 import Tuning
 from edgeact.export.graph.torch_to_onnx import to_onnx
+from edgeact.export.graph.values import weight_names
 from edgeact.export.models.cost import measure_cost
 from edgeact.export.quantize.activation_ranges import quantized_tensors
 from edgeact.export.quantize.calibrator import Calibrator
@@ -101,7 +100,7 @@ def tuner_of(build: Build, context: Context) -> Tuner | None:
         settings = TuningSettings(
             max_drop_points=build.recipe.max_drop_points,
             with_sensitivity=build.recipe.sensitivity,
-            parameters=_parameters(build.lowered.inputs.master),
+            parameters=weight_names(build.lowered.inputs.master),
         )
         context.tuner = Tuner(settings, context.callbacks)
     return context.tuner
@@ -110,9 +109,3 @@ def tuner_of(build: Build, context: Context) -> Tuner | None:
 def merged(*groups: Iterable[Decision]) -> tuple[Decision, ...]:
     """Return all decisions in order, each once however many graphs it concerns."""
     return tuple(dict.fromkeys(decision for group in groups for decision in group))
-
-
-def _parameters(master: onnx.ModelProto) -> dict[str, str]:
-    """Return the name of the weight of each layer of the master graph."""
-    weights = {tensor.name for tensor in master.graph.initializer}
-    return {node.name: name for node in master.graph.node for name in node.input[1:2] if name in weights}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import torch
 from torch import nn
 
@@ -22,7 +22,9 @@ from edgeact.bench import interleave
 from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile, estimate_latency_ms, is_this_machine
 from edgeact.export.build.profiling import median_times, openvino_request
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
+from edgeact.export.graph.values import name_of, operand, static_dims
 from edgeact.export.models.cost import Cost
 from edgeact.export.models.pruning.plan import PlanLatency, PruningPlan
 from edgeact.export.prune.planning import apply_plan
@@ -114,9 +116,9 @@ class _Profile:
     """Precision that convolutions and matrix products were computed in."""
 
 
-def _profiled(graphs: Sequence[onnx.ModelProto], clip: np.ndarray, threads: int) -> list[_Profile]:
+def _profiled(graphs: Sequence[ir.Model], clip: np.ndarray, threads: int) -> list[_Profile]:
     """Return the median latency of each node of the compiled graphs over several runs, taken in turns."""
-    requests = [openvino_request(graph.SerializeToString(), b"", _PRECISION, threads) for graph in graphs]
+    requests = [openvino_request(to_bytes(graph), b"", _PRECISION, threads) for graph in graphs]
     taken: list[list[Any]] = [[] for _ in graphs]
     for run in range(_WARMUP_RUNS + _PROFILED_RUNS):
         for request, infos in zip(requests, taken, strict=True):
@@ -136,19 +138,18 @@ def _profile(owners: Mapping[str, str], infos: Sequence[Any]) -> _Profile:
     return _Profile(layers, sum(node.ms for node in nodes), frozenset(found - {"undef"}))
 
 
-def _owners(graph: onnx.ModelProto) -> dict[str, str]:
+def _owners(graph: ir.Model) -> dict[str, str]:
     """Return the layer whose weight a node multiplies with, by the names of the node and of its output."""
     owners: dict[str, str] = {}
-    for node in graph.graph.node:
-        layer, _, kind = (node.input[1] if len(node.input) > 1 else "").rpartition(".")
-        if node.op_type in ("Conv", "Gemm", "MatMul") and kind == "weight":
-            owners |= dict.fromkeys((node.name, *node.output), layer)
+    for node in graph.graph:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            layer, _, kind = name_of(operand(node, 1)).rpartition(".")
+            if kind == "weight":
+                owners |= dict.fromkeys((name_of(node), *map(name_of, node.outputs)), layer)
     return owners
 
 
-def _in_turns(
-    graphs: Sequence[onnx.ModelProto], clip: ClipSpec, array: np.ndarray, threads: int
-) -> tuple[float, float]:
+def _in_turns(graphs: Sequence[ir.Model], clip: ClipSpec, array: np.ndarray, threads: int) -> tuple[float, float]:
     sessions = [_session(graph, clip, threads) for graph in graphs]
     try:
         runs: dict[str, Any] = {
@@ -162,10 +163,10 @@ def _in_turns(
     return timed["before"].p50_ms, timed["after"].p50_ms
 
 
-def _session(graph: onnx.ModelProto, clip: ClipSpec, threads: int) -> Session:
-    classes = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+def _session(graph: ir.Model, clip: ClipSpec, threads: int) -> Session:
+    (_, classes) = static_dims(graph.graph.outputs[0]) or (1, 0)
     request = OpenRequest(
-        graph=graph.SerializeToString(),
+        graph=to_bytes(graph),
         kind="onnx",
         precision=_PRECISION,
         input_shape=clip.input_shape,

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 
 from edgeact.bundle import Artifact
@@ -135,7 +134,7 @@ class Candidate:
 class BuildInputs:
     """What the graphs and candidates of a target are made from."""
 
-    master: onnx.ModelProto
+    master: ir.Model
     """FP32, opset 18; not to be changed."""
     clip: ClipSpec
     profile: DeviceProfile

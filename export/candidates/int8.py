@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import onnx
+import onnx_ir as ir
 
 from edgeact.export.candidates.candidate import BuildInputs, Label, TargetGraph
-from edgeact.export.graph.proto import from_proto
 from edgeact.export.quantize.activation_ranges import quantized_tensors
 from edgeact.export.quantize.bias_correction import with_biases
 from edgeact.export.quantize.calibrator import Calibrator
@@ -21,12 +20,12 @@ from edgeact.reasons import Int8Omitted
 __all__ = ["Tuning", "excluded_layers", "int8_graph", "int8_omission"]
 
 
-def excluded_layers(inputs: BuildInputs, graph: onnx.ModelProto) -> dict[str, str]:
+def excluded_layers(inputs: BuildInputs, graph: ir.Model) -> dict[str, str]:
     """Return the layers that the target's rules or the user keep in float, with the reason."""
     return module_layers(graph, inputs.float_modules) | skip_list(graph, inputs.profile)
 
 
-def int8_omission(graph: onnx.ModelProto, excluded: Mapping[str, str]) -> Int8Omitted | None:
+def int8_omission(graph: ir.Model, excluded: Mapping[str, str]) -> Int8Omitted | None:
     """Return why `graph` has no INT8 layer; None if at least one is left."""
     if quantized_tensors(graph, excluded):
         return None
@@ -48,7 +47,7 @@ class Tuning:
 
 
 def int8_graph(
-    calibrator: Calibrator, tuning: Tuning | None, graph: onnx.ModelProto, excluded: Mapping[str, str], artifact: str
+    calibrator: Calibrator, tuning: Tuning | None, graph: ir.Model, excluded: Mapping[str, str], artifact: str
 ) -> TargetGraph:
     """Return `graph` in INT8 without the `excluded` layers, tuned if `tuning` says how; `graph` is not changed.
 
@@ -58,14 +57,14 @@ def int8_graph(
     quantized = quantize(graph, ranges, excluded)
     toggled = switchable(graph, quantized, excluded, with_means=True) if tuning else None
     if tuning is None or toggled is None or not toggled.layers:
-        return TargetGraph("int8", from_proto(quantized), float_layers=float_layers(graph, excluded))
+        return TargetGraph("int8", quantized, float_layers=float_layers(graph, excluded))
     tuned = tuning.tuner.tune(toggled, calibrator.clips, artifact, tuning.attempt)
     if tuned.mix is not None:
         excluded = {**excluded, **tuned.mix.reasons}
         quantized = quantize(graph, ranges, excluded)
     return TargetGraph(
         "int8",
-        from_proto(with_biases(quantized, tuned.biases)),
+        with_biases(quantized, tuned.biases),
         mixed=tuned.mix is not None,
         float_layers=float_layers(graph, excluded),
         decisions=tuned.decisions,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import onnx
 import onnx_ir as ir
 
 from edgeact.bundle import Artifact
@@ -23,7 +22,7 @@ from edgeact.export.cpu.native.refusals import NotLoweredError
 from edgeact.export.cpu.openvino import to_openvino
 from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
 from edgeact.export.graph.passes.base import RewriteOutcome
-from edgeact.export.graph.proto import from_proto, to_bytes
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.fold_weights import fold_weights
@@ -41,10 +40,9 @@ _FLOAT: tuple[Precision, ...] = ("fp32", "fp16")
 
 def cpu_graphs(inputs: BuildInputs, tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
     """Return the rewritten graph in each of the wanted precisions; FP16 concerns the weights only."""
-    rewritten, outcomes = apply_rewrites(from_proto(at_opset(inputs.master, _OPSET)), REWRITES)
-    graph = ir.to_proto(rewritten)
+    graph, outcomes = apply_rewrites(at_opset(inputs.master, _OPSET), REWRITES)
     decisions: list[Decision] = [_pass_result(outcome) for outcome in outcomes]
-    graphs = [TargetGraph(precision, rewritten) for precision in _FLOAT if precision in inputs.precisions]
+    graphs = [TargetGraph(precision, graph) for precision in _FLOAT if precision in inputs.precisions]
     if "int8" in inputs.precisions and inputs.calibrator is not None:
         excluded = excluded_layers(inputs, graph)
         if omission := int8_omission(graph, excluded):
@@ -81,13 +79,11 @@ def _pass_result(outcome: RewriteOutcome) -> PassResult:
     return PassResult(name=outcome.rewrite, applied=outcome.is_applied, detail=detail)
 
 
-def _placed(quantized: TargetGraph, graph: onnx.ModelProto, calibrator: Calibrator) -> TargetGraph:
+def _placed(quantized: TargetGraph, graph: ir.Model, calibrator: Calibrator) -> TargetGraph:
     """Return the INT8 graph with its Q/DQ pairs placed for CPU kernels and its weights folded."""
     ranges = calibrator.ranges_for(graph, quantized.float_layers)
-    placed = integer_flow(ir.to_proto(quantized.model), ranges, lambda tensors: calibrator.observed(graph, tensors))
-    folded = fold_weights(placed)
-    folded.graph.ClearField("value_info")  # placement changes quantized types from int8 to uint8
-    return replace(quantized, model=from_proto(folded))
+    placed = integer_flow(quantized.model, ranges, lambda tensors: calibrator.observed(graph, tensors))
+    return replace(quantized, model=fold_weights(placed))
 
 
 def _openvino_candidate(graph: TargetGraph, data: bytes) -> Candidate:
@@ -113,7 +109,7 @@ def _native_candidate(graph: TargetGraph) -> Candidate | NotLowered:
     if unavailable := get_backend("native").why_unavailable():
         return NotLowered(artifact=name, unavailable=unavailable)
     try:
-        program, tensors = compile_model(ir.to_proto(graph.model))
+        program, tensors = compile_model(graph.model)
     except NotLoweredError as error:
         return NotLowered(artifact=name, layer=error.reason)
     paths = (f"native/{name}.json", f"native/{name}.bin")

@@ -13,7 +13,7 @@ __all__ = ["add_constant", "remove_unused", "set_inputs", "set_ints"]
 
 def add_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     """Add `array` to the graph as a new initializer and return it. Raises ValueError if the name is taken."""
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
     value = ir.val(name, tensor.dtype, tensor.shape.numpy(), const_value=tensor)
     graph.register_initializer(value)
     return value

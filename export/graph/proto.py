@@ -12,7 +12,7 @@ from onnx import helper
 
 from edgeact.errors import ConversionError
 
-__all__ = ["check_model", "from_proto", "infer_anew", "to_bytes"]
+__all__ = ["find_fault", "from_bytes", "from_proto", "infer_anew", "to_bytes"]
 
 # Larger constants become inputs of the graph that ONNX's checker and shape inference get: they need only its type. A
 # constant that states a shape is smaller.
@@ -33,6 +33,11 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
     return model
 
 
+def from_bytes(data: bytes) -> ir.Model:
+    """Return the graph of a serialized ONNX model, as `from_proto`."""
+    return from_proto(onnx.load_from_string(data))
+
+
 def to_bytes(model: ir.Model) -> bytes:
     """Serialize `model` as ONNX; equal models give equal bytes."""
     data: bytes = ir.to_proto(model).SerializeToString()
@@ -51,12 +56,13 @@ def infer_anew(model: ir.Model) -> None:
     _infer(model, strict=True)
 
 
-def check_model(model: ir.Model) -> None:
-    """Raise ConversionError if ONNX's checker refuses the graph, or if a stated type or shape contradicts inference."""
+def find_fault(model: ir.Model) -> str | None:
+    """Return why ONNX's checker refuses the graph, or how a stated type contradicts inference; None if it is valid."""
     try:
         onnx.checker.check_model(_without_weights(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(_invalid(error)) from error
+        return str(error).splitlines()[0]
+    return None
 
 
 def _infer(model: ir.Model, *, strict: bool) -> None:

@@ -1,4 +1,4 @@
-"""PyTorch to a static FP32 ONNX graph, and that graph to the older opsets TensorRT dialects ask for."""
+"""Convert a PyTorch module to a static FP32 graph, and such a graph to the older opsets that TensorRT releases read."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-import numpy as np
 import onnx
+import onnx_ir as ir
 import torch
-from onnx import helper, numpy_helper
 from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import ConversionError
+from edgeact.export.graph.edit import remove_unused, set_inputs, set_ints
 from edgeact.export.graph.fft_lowering import lower_transforms
+from edgeact.export.graph.proto import find_fault, from_proto
+from edgeact.export.graph.values import constant_array, node_label, operand, opset_of, optional_operand
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "at_opset", "drop_unused_initializers", "to_onnx"]
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "at_opset", "to_onnx"]
 
 INPUT_NAME = "clip"
 OUTPUT_NAME = "logits"
 _EXPORT_OPSET = 18  # the lowest that torch's exporter writes by itself
-_ONNX_DOMAIN = ("", "ai.onnx")
-# Attributes that came later and, with static shapes and constant axes, say nothing.
+_IR_OF_TENSORRT_8 = 8  # what ONNX 1.10 to 1.12, the parsers of TensorRT 8, can read
+# Attributes that came later and have no effect on graphs of static shapes and constant axes.
 _NEWER_ATTRIBUTES = {"Split": "num_outputs", "Reshape": "allowzero"}
 _REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 
 
-def to_onnx(module: nn.Module, clip: ClipSpec) -> onnx.ModelProto:
-    """The module as FP32 ONNX, opset 18, batch 1, static shapes, batch norms folded.
+def to_onnx(module: nn.Module, clip: ClipSpec) -> ir.Model:
+    """Return the module as an FP32 graph, opset 18, batch 1, static shapes, batch norms folded.
 
     Fourier transforms become matrix products. The module is put in evaluation mode. The same module gives the same
     bytes, without paths of this machine.
@@ -55,79 +57,61 @@ def to_onnx(module: nn.Module, clip: ClipSpec) -> onnx.ModelProto:
         raise ConversionError(_reason(error)) from error
     if program is None:
         raise ConversionError("the ONNX exporter returned nothing for this model")
-    model = program.model_proto
-    del model.metadata_props[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]  # stack traces with paths of this machine
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
-        del value.metadata_props[:]
-    _name_nodes(model)
-    onnx.checker.check_model(model, full_check=True)
+    proto = program.model_proto  # a copy of the weights: the module may be trained on
+    _remove_metadata(proto)
+    model = from_proto(proto)
+    if fault := find_fault(model):
+        raise ConversionError(f"the ONNX exporter wrote an invalid graph for this model: {fault}")
     return model
 
 
-def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """A copy of `model` restated in an older opset (13 to 18); the function stays the same.
+def at_opset(model: ir.Model, opset: int) -> ir.Model:
+    """Return a copy of `model` restated in an older opset (13 to 18); the function stays the same.
 
     Between 18 and 13 only a few operators changed more than the types they accept: reductions took their axes as an
     attribute; some attributes did not exist. Everything else is proved by the checker against the older schemas.
     Raises ConversionError naming the operator that has no older form.
     """
-    old = onnx.ModelProto()
-    old.CopyFrom(model)
-    if opset >= _opset_of(model):
+    old = model.clone()
+    if opset >= opset_of(model):
         return old
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in old.graph.initializer}
-    for node in old.graph.node:
+    for node in old.graph:
         if node.op_type in _REDUCTIONS:
-            _axes_to_attribute(node, constants)
+            _axes_to_attribute(node)
         if newer := _NEWER_ATTRIBUTES.get(node.op_type):
-            _drop_attribute(node, newer)
-    next(entry for entry in old.opset_import if entry.domain in _ONNX_DOMAIN).version = opset
-    old.ir_version = min(old.ir_version, 8)  # what ONNX 1.10 to 1.12, the parsers of TensorRT 8, can read
-    drop_unused_initializers(old)
-    try:
-        onnx.checker.check_model(old, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            node.attributes.pop(newer, None)
+    old.opset_imports[""] = opset
+    old.ir_version = min(old.ir_version, _IR_OF_TENSORRT_8)
+    remove_unused(old)
+    if fault := find_fault(old):
         raise ConversionError(
-            f"the graph cannot be written in opset {opset}: {str(error).splitlines()[0]}; "
+            f"the graph cannot be written in opset {opset}: {fault}; "
             "choose a target with a newer TensorRT, or replace that operator in the model"
-        ) from error
+        )
     return old
 
 
-def _axes_to_attribute(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> None:
-    if len(node.input) < 2 or not node.input[1]:
-        return
-    axes = constants.get(node.input[1])
+def _axes_to_attribute(node: ir.Node) -> None:
+    axes = optional_operand(node, 1)
     if axes is None:
-        raise ConversionError(f"layer '{node.name}' ({node.op_type}) computes its axes; expected constants")
-    del node.input[1]
-    _drop_attribute(node, "noop_with_empty_axes")  # says nothing where there are axes
-    node.attribute.append(helper.make_attribute("axes", [int(axis) for axis in axes]))
+        return
+    array = constant_array(axes)
+    if array is None:
+        raise ConversionError(
+            f"layer '{node_label(node)}' ({node.op_type}): expected constant axes, got computed ones; "
+            "reduce over fixed axes in the model"
+        )
+    set_inputs(node, [operand(node, 0)])
+    node.attributes.pop("noop_with_empty_axes", None)  # has no effect if there are axes
+    set_ints(node, "axes", array.tolist())
 
 
-def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
-    kept = [attribute for attribute in node.attribute if attribute.name != name]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-
-
-def drop_unused_initializers(model: onnx.ModelProto) -> None:
-    """Remove constants that no node reads any more, in place."""
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-
-
-def _opset_of(model: onnx.ModelProto) -> int:
-    return int(next(entry.version for entry in model.opset_import if entry.domain in _ONNX_DOMAIN))
-
-
-def _name_nodes(model: onnx.ModelProto) -> None:
-    """Every node gets a name, so that an error can say which layer it means."""
-    for index, node in enumerate(model.graph.node):
+def _remove_metadata(proto: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: stack traces with paths of this machine. Name every node for messages."""
+    graph = proto.graph
+    for entry in (proto, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del entry.metadata_props[:]
+    for index, node in enumerate(graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
 
 
@@ -146,7 +130,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about packages nobody asked for out of the user's terminal."""
+    """Keep the exporter's remarks about optional packages out of the user's terminal."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

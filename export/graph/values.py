@@ -28,6 +28,7 @@ __all__ = [
     "schema_of",
     "static_dims",
     "weight_dims",
+    "weight_names",
 ]
 
 _PRECISION_OPS = ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity")
@@ -57,9 +58,9 @@ def given_inputs(node: ir.Node) -> Iterator[ir.Value]:
     return (value for value in node.inputs if value is not None)
 
 
-def name_of(value: ir.Value) -> str:
-    """Return the name of a tensor, empty for an omitted optional output."""
-    return value.name or ""
+def name_of(item: ir.Value | ir.Node) -> str:
+    """Return the name of a tensor or node, empty for an omitted optional output."""
+    return item.name or ""
 
 
 def node_label(node: ir.Node) -> str:
@@ -141,6 +142,12 @@ def only_consumer(value: ir.Value, op_type: str) -> ir.Node | None:
         return None
     ((node, _),) = uses
     return node if node.op_type == op_type else None
+
+
+def weight_names(model: ir.Model) -> dict[str, str]:
+    """Return the name of the weight of every layer whose second input is an initializer, by the layer's name."""
+    weights = {name_of(node): optional_operand(node, 1) for node in model.graph}
+    return {layer: name_of(value) for layer, value in weights.items() if value is not None and value.is_initializer()}
 
 
 def reduction_axes(node: ir.Node) -> tuple[int, ...] | None:

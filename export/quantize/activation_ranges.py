@@ -7,20 +7,18 @@ import math
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper
+import onnx_ir as ir
 
 from edgeact.calibration.histogram import EMPTY, Histogram, count_magnitudes
 from edgeact.calibration.range_methods import METHODS, MethodName
 from edgeact.calibration.ranges import Ranges, TensorRange, checkpoints, settled
 from edgeact.devices import usable_cores
-from edgeact.errors import CalibrationError, ConversionError
-from edgeact.export.graph.view import GraphView, view
-from edgeact.extras import require
+from edgeact.errors import CalibrationError
+from edgeact.export.graph.run import GraphRunner
+from edgeact.export.graph.values import describe_dims, dims_of, given_inputs, is_constant, name_of, operand, static_dims
 from edgeact.progress import OnProgress
 
 __all__ = ["QUANTIZED_OPS", "collect_ranges", "observe", "quantized_tensors"]
@@ -34,7 +32,7 @@ _MOST_BYTES = 1 << 30
 
 
 def collect_ranges(
-    model: onnx.ModelProto,
+    model: ir.Model,
     clips: Sequence[Clip],
     method: MethodName = "minmax",
     skip: Collection[str] = (),
@@ -51,7 +49,7 @@ def collect_ranges(
 
 
 def observe(
-    model: onnx.ModelProto,
+    model: ir.Model,
     layers: Mapping[str, str],
     clips: Sequence[Clip],
     method: MethodName,
@@ -75,24 +73,19 @@ def observe(
     return Ranges(method=method, clips=len(clips), tensors=tensors)
 
 
-def quantized_tensors(model: onnx.ModelProto, skip: Collection[str] = ()) -> dict[str, str]:
+def quantized_tensors(model: ir.Model, skip: Collection[str] = ()) -> dict[str, str]:
     """Activation -> layer, for what the layers outside `skip` read and make; the first layer where it is several's.
 
     Layers without constant weights count with both of their inputs where they are products.
     """
-    graph = view(model)
-    found: dict[str, str] = {}
-    for node in graph.nodes:
+    layers: dict[str, str] = {}
+    for node in model.graph:
         if node.op_type in QUANTIZED_OPS and node.name not in skip:
-            read = node.input if node.op_type == "MatMul" else node.input[:1]
-            for name in (*read, *node.output):
-                if _is_activation(graph, name):
-                    found.setdefault(name, node.name)
-    return found
-
-
-def _is_activation(graph: GraphView, name: str) -> bool:
-    return name not in graph.constants and graph.types.get(name) == TensorProto.FLOAT
+            read = given_inputs(node) if node.op_type == "MatMul" else [operand(node, 0)]
+            for value in (*read, *node.outputs):
+                if value.dtype == ir.DataType.FLOAT and not is_constant(value):
+                    layers.setdefault(name_of(value), name_of(node))
+    return layers
 
 
 def _range(layer: str, seen: Histogram, limits: Mapping[int, float]) -> TensorRange:
@@ -109,13 +102,13 @@ def _range(layer: str, seen: Histogram, limits: Mapping[int, float]) -> TensorRa
     )
 
 
-def _parts(model: onnx.ModelProto, layers: Mapping[str, str], most_bytes: int) -> list[dict[str, str]]:
+def _parts(model: ir.Model, layers: Mapping[str, str], most_bytes: int) -> list[dict[str, str]]:
     """`layers` in parts whose tensors of one clip take at most `most_bytes` together, a larger one by itself."""
-    shapes = view(model).shapes
+    values = ir.convenience.create_value_mapping(model.graph)
     parts: list[dict[str, str]] = []
     room = 0
     for name, layer in layers.items():
-        size = 4 * math.prod(dim or 1 for dim in shapes.get(name, ()))
+        size = 4 * math.prod(dim or 1 for dim in dims_of(values[name]) or ())
         if not parts or size > room:
             parts.append({})
             room = most_bytes
@@ -127,13 +120,13 @@ def _parts(model: onnx.ModelProto, layers: Mapping[str, str], most_bytes: int) -
 class _Observer:
     """Runs a graph up to some of its tensors, several clips at once, and counts their values."""
 
-    def __init__(self, model: onnx.ModelProto, layers: Mapping[str, str], workers: int) -> None:
+    def __init__(self, model: ir.Model, layers: Mapping[str, str], workers: int) -> None:
         self._workers = workers
         self.seen = dict.fromkeys(layers, EMPTY)
         self._layers = layers
-        self._input = model.graph.input[0].name
+        self._input = name_of(model.graph.inputs[0])
         self._outputs = [name for name in layers if name != self._input]
-        self._session = _session(model, self._outputs) if self._outputs else None
+        self._runner = GraphRunner(_with_outputs(model, self._outputs), threads=1) if self._outputs else None
         self._lock = threading.Lock()
 
     def watch(self, clips: Sequence[Clip]) -> Iterator[None]:
@@ -142,7 +135,7 @@ class _Observer:
             yield from pool.map(self._look, clips)
 
     def _look(self, clip: Clip) -> None:
-        values = self._session.run(self._outputs, {self._input: clip}) if self._session else []
+        values = self._runner.run(self._outputs, {self._input: clip}) if self._runner else []
         tensors = dict(zip(self._outputs, values, strict=True))
         if self._input in self._layers:
             tensors[self._input] = clip
@@ -159,32 +152,23 @@ class _Observer:
                 self.seen[name] += found
 
 
-def _session(model: onnx.ModelProto, outputs: Sequence[str]) -> Any:
-    """`model` with other outputs; one thread a run, for several clips run at once."""
-    ort = require("onnxruntime", "export")
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    del watched.graph.output[:]
-    watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # every tensor as the graph states
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own classes have no base but Exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConversionError(f"the graph to calibrate cannot be run: {reason}; export it again") from error
+def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """Return a copy of `model` with other outputs."""
+    watched = model.clone()
+    values = ir.convenience.create_value_mapping(watched.graph)
+    watched.graph.outputs.clear()
+    watched.graph.outputs.extend(values[name] for name in names)
+    return watched
 
 
-def _check_fit(model: onnx.ModelProto, clips: Sequence[Clip]) -> None:
+def _check_fit(model: ir.Model, clips: Sequence[Clip]) -> None:
     if not clips:
         raise CalibrationError("expected calibration clips, got none; give a larger data set")
-    expected = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
+    expected, shape = static_dims(model.graph.inputs[0]), describe_dims(model.graph.inputs[0])
     for index, clip in enumerate(clips):
         if clip.shape != expected or clip.dtype != np.float32:
             raise CalibrationError(
-                f"calibration clip {index}: expected float32 of shape {expected}, got {clip.dtype} of {clip.shape}; "
+                f"calibration clip {index}: expected float32 of shape {shape}, got {clip.dtype} of {clip.shape}; "
                 "preprocess it by the model's own clip contract"
             )
         if not np.isfinite(clip).all():

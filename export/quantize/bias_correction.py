@@ -16,10 +16,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import numpy_helper
+import onnx_ir as ir
 
-from edgeact.export.graph.torch_to_onnx import drop_unused_initializers
+from edgeact.export.graph.edit import add_constant, remove_unused, set_inputs
+from edgeact.export.graph.values import name_of
 from edgeact.export.quantize.toggle_graph import SwitchedGraph
 from edgeact.progress import OnProgress
 
@@ -53,18 +53,14 @@ def corrected_biases(
     return corrected
 
 
-def with_biases(model: onnx.ModelProto, biases: Mapping[str, Array]) -> onnx.ModelProto:
+def with_biases(model: ir.Model, biases: Mapping[str, Array]) -> ir.Model:
     """A copy of `model` whose layers have the given biases, float32 `(channels,)` by the layer's name."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    for node in changed.graph.node:
-        if node.name in biases:
-            name = f"{node.name}/corrected_bias"
-            changed.graph.initializer.append(numpy_helper.from_array(biases[node.name], name))
-            operands = [*node.input[:2], name]
-            del node.input[:]
-            node.input.extend(operands)
-    drop_unused_initializers(changed)
+    changed = model.clone()
+    for node in changed.graph:
+        if (name := name_of(node)) in biases:
+            bias = add_constant(changed.graph, f"{name}/corrected_bias", biases[name])
+            set_inputs(node, [*node.inputs[:2], bias])
+    remove_unused(changed)
     return changed
 
 

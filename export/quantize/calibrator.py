@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 import onnxruntime
 
 import edgeact
@@ -19,7 +19,8 @@ from edgeact.calibration.histogram import count_magnitudes
 from edgeact.calibration.range_cache import RangeCache, RangeKey, digest_clips, digest_names
 from edgeact.calibration.range_methods import MethodName, minmax
 from edgeact.calibration.ranges import Ranges, settled
-from edgeact.export.graph.view import GraphView, view
+from edgeact.export.graph.proto import to_bytes
+from edgeact.export.graph.values import dims_of
 from edgeact.export.quantize.activation_ranges import observe, quantized_tensors
 from edgeact.export.quantize.exclusions import float_everywhere
 from edgeact.progress import OnProgress
@@ -40,7 +41,7 @@ _VERSIONS = {
 class Calibrator:
     """The clips a model is calibrated on, and the ranges they give."""
 
-    master: onnx.ModelProto
+    master: ir.Model
     """FP32; not to be changed."""
     clips: Sequence[npt.NDArray[np.float32]]
     """Not to be changed."""
@@ -55,22 +56,21 @@ class Calibrator:
         """Those of `master`, of every layer that any target quantizes; observed on first use."""
         return self.observed(self.master, quantized_tensors(self.master, float_everywhere(self.master)))
 
-    def ranges_for(self, graph: onnx.ModelProto, skip: Collection[str]) -> Ranges:
+    def ranges_for(self, graph: ir.Model, skip: Collection[str]) -> Ranges:
         """The ranges `graph` needs, a graph made from `master` that computes the same function.
 
         A tensor of the master's name and shape has the master's range: opsets and exact rewrites change operators,
         and a rewrite that changes what a tensor holds gives it another name or shape. The others are observed.
         """
-        own = view(graph)
-        missing = {
-            name: layer for name, layer in quantized_tensors(graph, skip).items() if not self._is_known(own, name)
-        }
+        values = ir.convenience.create_value_mapping(graph.graph)
+        needed = quantized_tensors(graph, skip).items()
+        missing = {name: layer for name, layer in needed if not self._is_known(values[name])}
         if not missing:
             return self.ranges
         added = self.observed(graph, missing)
         return self.ranges.model_copy(update={"tensors": {**self.ranges.tensors, **added.tensors}})
 
-    def observed(self, graph: onnx.ModelProto, layers: Mapping[str, str]) -> Ranges:
+    def observed(self, graph: ir.Model, layers: Mapping[str, str]) -> Ranges:
         """The ranges of the tensors named in `layers` (tensor -> layer), from the cache where they are there."""
         if self.cache is None:
             return observe(graph, layers, self.clips, self.method, self.on_progress)
@@ -81,9 +81,9 @@ class Calibrator:
             self.cache.put(key, ranges)
         return ranges
 
-    def _key(self, graph: onnx.ModelProto, layers: Mapping[str, str]) -> RangeKey:
+    def _key(self, graph: ir.Model, layers: Mapping[str, str]) -> RangeKey:
         return RangeKey(
-            graph_sha256=hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest(),
+            graph_sha256=hashlib.sha256(to_bytes(graph)).hexdigest(),
             tensors_sha256=digest_names(f"{name} {layer}" for name, layer in layers.items()),
             clips_sha256=self._clips_sha256,
             clips=len(self.clips),
@@ -96,8 +96,9 @@ class Calibrator:
         return digest_clips(self.clips)
 
     @functools.cached_property
-    def _view(self) -> GraphView:
-        return view(self.master)
+    def _values(self) -> Mapping[str, ir.Value]:
+        return ir.convenience.create_value_mapping(self.master.graph)
 
-    def _is_known(self, graph: GraphView, name: str) -> bool:
-        return name in self.ranges.tensors and graph.shapes.get(name) == self._view.shapes.get(name)
+    def _is_known(self, value: ir.Value) -> bool:
+        twin = self._values.get(value.name or "")
+        return twin is not None and value.name in self.ranges.tensors and dims_of(value) == dims_of(twin)

@@ -14,13 +14,11 @@ stay in float. Two kinds stand apart:
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-import onnx
-from onnx import NodeProto
+import onnx_ir as ir
 
-from edgeact.export.graph.view import GraphView, view
+from edgeact.export.graph.values import dims_of, given_inputs, is_constant, name_of, quantized_source
 
 __all__ = ["gate_layers"]
 
@@ -32,61 +30,55 @@ _PRODUCTS = ("Mul", "MatMul")
 _GATE = "attention gate: it scales all features behind it and takes no time in float"
 _PRODUCT = "product of two computed matrices: attention weights of many positions are below one step of INT8"
 
-Readers = Mapping[str, Sequence[NodeProto]]
 
-
-def gate_layers(model: onnx.ModelProto) -> dict[str, str]:
+def gate_layers(model: ir.Model) -> dict[str, str]:
     """Layer name -> reason, for every Conv, Gemm and MatMul of `model` that belongs to attention."""
-    graph = view(model)
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in graph.nodes:
-        for name in node.input:
-            readers[name].append(node)
-    reasons: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.op_type == "MatMul" and not graph.constants.keys() & {graph.source(name) for name in node.input}:
-            reasons[node.name] = _PRODUCT
-        if node.op_type in _GATES and (features := set(_weighed(graph, readers, node))):
-            reasons |= {layer.name: _GATE for layer in _branch(graph, node, features) if layer.name not in reasons}
-    return reasons
+    reasons: dict[ir.Node, str] = {}
+    for node in model.graph:
+        if node.op_type == "MatMul" and not any(is_constant(quantized_source(value)) for value in given_inputs(node)):
+            reasons[node] = _PRODUCT
+        if node.op_type in _GATES and (features := set(_weighed(node))):
+            for layer in _branch(node, features):
+                reasons.setdefault(layer, _GATE)
+    return {name_of(node): reasons[node] for node in model.graph if node in reasons}
 
 
-def _weighed(graph: GraphView, readers: Readers, gate: NodeProto) -> Iterator[str]:
+def _weighed(gate: ir.Node) -> Iterator[ir.Value]:
     """What the gate's values are multiplied with, before any other layer reads them."""
-    names, seen = list(gate.output), set(gate.output)
-    while names:
-        name = names.pop()
-        for node in readers.get(name, ()):
-            others = [other for other in node.input if other != name and other not in graph.constants]
+    values, seen = list(gate.outputs), set(gate.outputs)
+    while values:
+        value = values.pop()
+        for node in value.consumers():
+            others = [other for other in given_inputs(node) if other is not value and not is_constant(other)]
             if node.op_type in _PRODUCTS and others:
                 yield from others
             elif node.op_type not in _LAYERS:
-                names += [output for output in node.output if output not in seen]
-                seen.update(node.output)
+                values += [output for output in node.outputs if output not in seen]
+                seen.update(node.outputs)
 
 
-def _branch(graph: GraphView, gate: NodeProto, features: set[str]) -> Iterator[NodeProto]:
+def _branch(gate: ir.Node, features: set[ir.Value]) -> Iterator[ir.Node]:
     """The layers that lead to the gate and not to the features, convolutions as large as the features left out."""
-    shared = set(_ancestors(graph, features, frozenset()))
-    size = max(_size(graph, name) for name in features)
-    for name in _ancestors(graph, set(gate.input), shared):
-        node = graph.producers.get(name)
-        if node is not None and (node.op_type in _LINEAR or (node.op_type == "Conv" and _size(graph, name) < size)):
+    shared = set(_ancestors(features, set()))
+    size = max(_size(value) for value in features)
+    for value in _ancestors(set(given_inputs(gate)), shared):
+        node = value.producer()
+        if node is not None and (node.op_type in _LINEAR or (node.op_type == "Conv" and _size(value) < size)):
             yield node
 
 
-def _ancestors(graph: GraphView, names: set[str], known: set[str] | frozenset[str]) -> Iterator[str]:
-    """`names` and everything they are computed from, down to what is `known`."""
-    waiting, seen = list(names - known), set(names) | known
+def _ancestors(values: set[ir.Value], known: set[ir.Value]) -> Iterator[ir.Value]:
+    """`values` and everything they are computed from, down to what is `known`."""
+    waiting, seen = list(values - known), values | known
     while waiting:
-        name = waiting.pop()
-        yield name
-        node = graph.producers.get(name)
-        for source in node.input if node is not None else ():
+        value = waiting.pop()
+        yield value
+        node = value.producer()
+        for source in given_inputs(node) if node is not None else ():
             if source not in seen:
                 seen.add(source)
                 waiting.append(source)
 
 
-def _size(graph: GraphView, name: str) -> int:
-    return math.prod(side or 0 for side in graph.shapes.get(name, ()))
+def _size(value: ir.Value) -> int:
+    return math.prod(side or 0 for side in dims_of(value) or ())

@@ -7,12 +7,12 @@ values; with these layers in float 2 to 8 %.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
-import onnx
-from onnx import NodeProto
+import onnx_ir as ir
 
 from edgeact.export.graph.fft_matrices import Direction, direction_of
+from edgeact.export.graph.values import given_inputs, name_of
 
 __all__ = ["spectral_layers"]
 
@@ -22,33 +22,33 @@ _TRANSFORM = "Fourier transform: one INT8 step for the mean of a frame would rou
 _SPECTRUM = "works on a spectrum: one INT8 step for the mean of a frame would round its other frequencies to 0"
 
 
-def spectral_layers(model: onnx.ModelProto) -> dict[str, str]:
+def spectral_layers(model: ir.Model) -> dict[str, str]:
     """Layer name -> reason, for the products that are transforms and every layer between one and its inverse."""
-    nodes = list(model.graph.node)
-    directions = {node.name: found for node in nodes if (found := _direction(node))}
-    behind = _between(nodes, directions, "forward")
-    before = _between([_turned(node) for node in reversed(nodes)], directions, "inverse")
-    within = [node.name for node in nodes if node.op_type in _LAYERS and node.name in behind & before]
-    return dict.fromkeys(within, _SPECTRUM) | dict.fromkeys(directions, _TRANSFORM)
+    directions = {node: direction for node in model.graph if (direction := _direction(node))}
+    behind = _between(model.graph, ir.Node.predecessors, directions, "forward")
+    before = _between(reversed(model.graph), ir.Node.successors, directions, "inverse")
+    within = [node for node in model.graph if node.op_type in _LAYERS and node in behind & before]
+    reasons = dict.fromkeys(within, _SPECTRUM) | dict.fromkeys(directions, _TRANSFORM)
+    return {name_of(node): reason for node, reason in reasons.items()}
 
 
-def _direction(node: NodeProto) -> Direction | None:
-    found = (direction_of(name) for name in node.input)
-    return next((one for one in found if one), None) if node.op_type == "MatMul" else None
+def _direction(node: ir.Node) -> Direction | None:
+    directions = (direction_of(name_of(value)) for value in given_inputs(node))
+    return next((direction for direction in directions if direction), None) if node.op_type == "MatMul" else None
 
 
-def _between(nodes: Sequence[NodeProto], directions: Mapping[str, Direction], start: Direction) -> set[str]:
-    """Names of the nodes that a transform of direction `start` leads to before one of the other direction."""
-    reached: set[str] = set()
-    tensors: set[str] = set()
+def _between(
+    nodes: Iterable[ir.Node],
+    neighbors: Callable[[ir.Node], Iterable[ir.Node]],
+    directions: Mapping[ir.Node, Direction],
+    start: Direction,
+) -> set[ir.Node]:
+    """The transforms of direction `start`, and what they lead to before a transform of the other direction.
+
+    `neighbors` are the nodes that a node is reached from, which stand before it in `nodes`.
+    """
+    reached: set[ir.Node] = set()
     for node in nodes:
-        starts = directions.get(node.name) == start
-        if starts or (node.name not in directions and tensors & set(node.input)):
-            reached.add(node.name)
-            tensors.update(node.output)
+        if directions.get(node) == start or (node not in directions and reached.intersection(neighbors(node))):
+            reached.add(node)
     return reached
-
-
-def _turned(node: NodeProto) -> NodeProto:
-    """The node with its inputs for outputs, to walk a graph from its end."""
-    return onnx.NodeProto(name=node.name, op_type=node.op_type, input=node.output, output=node.input)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import onnx
+import onnx_ir as ir
 
 from edgeact.devices import DeviceProfile
+from edgeact.export.graph.values import given_inputs, name_of, operand, static_dims
 from edgeact.export.quantize.exclude_attention import gate_layers
 from edgeact.export.quantize.exclude_fft import spectral_layers
 from edgeact.export.quantize.tensorrt_rules import int8_exclusion_reason
@@ -16,7 +17,7 @@ __all__ = ["float_everywhere", "module_layers", "skip_list"]
 _LAYERS = ("Conv", "Gemm", "MatMul")
 
 
-def skip_list(model: onnx.ModelProto, profile: DeviceProfile) -> dict[str, str]:
+def skip_list(model: ir.Model, profile: DeviceProfile) -> dict[str, str]:
     """Layer name -> reason, for every Conv, Gemm and MatMul of `model` that must not be quantized for `profile`.
 
     Attention: what computes weights of features, by `gates`. Fourier transforms and what stands between them, by
@@ -28,39 +29,38 @@ def skip_list(model: onnx.ModelProto, profile: DeviceProfile) -> dict[str, str]:
     return reasons
 
 
-def float_everywhere(model: onnx.ModelProto) -> dict[str, str]:
+def float_everywhere(model: ir.Model) -> dict[str, str]:
     """Layer name -> reason, for the layers that no target quantizes."""
     return gate_layers(model) | spectral_layers(model)
 
 
-def _small_channels(model: onnx.ModelProto) -> dict[str, str]:
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    first = model.graph.input[0].name
+def _small_channels(model: ir.Model) -> dict[str, str]:
+    first = model.graph.inputs[0]
     reasons = {}
-    for node in model.graph.node:
-        if node.op_type != "Conv":
-            continue
-        group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-        reason = int8_exclusion_reason(shapes.get(node.input[1]), group, node.input[0] == first)
-        if reason:
-            reasons[node.name] = reason
+    for node in model.graph:
+        if node.op_type == "Conv":
+            weight = operand(node, 1)
+            dims = static_dims(weight) if weight.is_initializer() else None
+            reason = int8_exclusion_reason(dims, node.attributes.get_int("group", 1), operand(node, 0) is first)
+            if reason:
+                reasons[name_of(node)] = reason
     return reasons
 
 
-def module_layers(model: onnx.ModelProto, modules: Collection[str]) -> dict[str, str]:
+def module_layers(model: ir.Model, modules: Collection[str]) -> dict[str, str]:
     """Layer name -> reason, for every Conv, Gemm and MatMul whose weights belong to one of PyTorch's `modules`.
 
     A weight has its parameter's name where the exporter kept it. A layer whose weight has none goes with the layer
     before it in the graph.
     """
-    parameters = {tensor.name for tensor in model.graph.initializer if "." in tensor.name}
-    found: dict[str, str] = {}
+    layers: dict[str, str] = {}
     owner = None
-    for node in model.graph.node:
+    for node in model.graph:
         if node.op_type in _LAYERS:
-            named = [name for name in node.input if name in parameters]
-            if named:
-                owner = next((one for one in modules if named[0].startswith(f"{one}.")), None)
+            weights = [name_of(value) for value in given_inputs(node) if value.is_initializer()]
+            parameter = next((name for name in weights if "." in name), None)
+            if parameter:
+                owner = next((module for module in modules if parameter.startswith(f"{module}.")), None)
             if owner is not None:
-                found[node.name] = f"'{owner}' was asked to stay in float"
-    return found
+                layers[name_of(node)] = f"'{owner}' was asked to stay in float"
+    return layers

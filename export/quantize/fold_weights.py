@@ -7,31 +7,26 @@ file is a quarter of the size. TensorRT's dialects get the pair, which every rel
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
+import onnx_ir as ir
 
-from edgeact.export.graph.torch_to_onnx import drop_unused_initializers
+from edgeact.export.graph.edit import add_constant, remove_unused
+from edgeact.export.graph.values import constant_array, name_of, operand
 
 __all__ = ["fold_weights"]
 
 
-def fold_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def fold_weights(model: ir.Model) -> ir.Model:
     """A copy of `model` without the QuantizeLinear nodes of constants; the function is bit for bit the same."""
-    folded = onnx.ModelProto()
-    folded.CopyFrom(model)
-    graph = folded.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    kept = []
-    for node in graph.node:
-        if node.op_type != "QuantizeLinear" or node.input[0] not in constants:
-            kept.append(node)
-            continue
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-        values, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
-        graph.initializer.append(numpy_helper.from_array(_int8(values, scale, axis), node.output[0]))
-    del graph.node[:]
-    graph.node.extend(kept)
-    drop_unused_initializers(folded)
+    folded = model.clone()
+    for node in list(folded.graph):
+        if node.op_type == "QuantizeLinear" and operand(node, 0).is_initializer():
+            values, scale = (constant_array(operand(node, index)) for index in (0, 1))
+            assert values is not None
+            assert scale is not None
+            integers = _int8(values, scale, node.attributes.get_int("axis", 1))
+            constant = add_constant(folded.graph, name_of(node.outputs[0]), integers)
+            node.outputs[0].replace_all_uses_with(constant)
+    remove_unused(folded)
     return folded
 
 

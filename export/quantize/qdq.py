@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
+import onnx_ir as ir
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
 
 from edgeact.calibration.range_methods import MethodName
 from edgeact.calibration.ranges import Ranges
 from edgeact.errors import CalibrationError, ConversionError
+from edgeact.export.graph.proto import from_proto
+from edgeact.export.graph.values import constant_array, name_of, operand
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS, quantized_tensors
 
 __all__ = ["MIN_CLASSES", "MIN_CLIPS", "SMALLEST_SCALE", "check_clips", "describe", "float_layers", "quantize"]
@@ -58,7 +60,7 @@ def check_clips(count: int, classes: int, *, accept_poor: bool) -> None:
         )
 
 
-def quantize(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str]) -> onnx.ModelProto:
+def quantize(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> ir.Model:
     """A copy of `model` with Q/DQ nodes; layers named in `skip` (layer -> reason) stay in float.
 
     `ranges` may hold more tensors than `model` has. The same model, ranges and skip list give the same bytes.
@@ -72,7 +74,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str]) ->
     try:
         with _quiet():
             quantizer = QDQQuantizer(
-                model,
+                ir.to_proto(model),
                 True,
                 False,
                 QuantType.QInt8,
@@ -88,39 +90,41 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str]) ->
     except Exception as error:  # ONNX Runtime's own classes have no base but Exception
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConversionError(f"INT8 quantization failed: {reason}; try --precision fp16 or fp32") from error
-    result: onnx.ModelProto = quantizer.model.model
+    proto: onnx.ModelProto = quantizer.model.model
+    del proto.metadata_props[:]
+    for tensor in proto.graph.initializer:
+        tensor.ClearField("data_location")  # the quantizer reads its copy from a folder of its own
+    result = from_proto(proto)
     _check_weight_scales(result)
     _raise_weight_scales(result)
-    del result.metadata_props[:]
-    for tensor in result.graph.initializer:
-        tensor.ClearField("data_location")  # the quantizer reads its copy from a folder of its own
     return result
 
 
-def float_layers(model: onnx.ModelProto, skip: Mapping[str, str]) -> dict[str, str]:
+def float_layers(model: ir.Model, skip: Mapping[str, str]) -> dict[str, str]:
     """The layers of `skip` that `model` has, with the reason, in the graph's order."""
-    return {node.name: skip[node.name] for node in model.graph.node if node.name in skip}
+    return {name: skip[name] for node in model.graph if (name := name_of(node)) in skip}
 
 
-def _scales(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto, npt.NDArray[np.float32]]]:
-    """Tensor quantized, the initializer of its scale, and its value, for every QuantizeLinear."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
+def _scales(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value, npt.NDArray[np.float32]]]:
+    """Tensor quantized, its scale, and the scale's value, for every QuantizeLinear."""
+    for node in model.graph:
         if node.op_type == "QuantizeLinear":
-            scale = constants[node.input[1]]
-            yield node.input[0], scale, numpy_helper.to_array(scale)
+            scale = operand(node, 1)
+            array = constant_array(scale)
+            assert array is not None
+            yield operand(node, 0), scale, array
 
 
-def _check_ranges(model: onnx.ModelProto, ranges: Ranges, skip: Mapping[str, str]) -> None:
+def _check_ranges(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> None:
     for name, layer in quantized_tensors(model, skip).items():
         if name not in ranges.tensors:
             raise CalibrationError(f"no range was calibrated for '{name}' of layer '{layer}'; calibrate this graph")
 
 
-def _check_weight_scales(quantized: onnx.ModelProto) -> None:
-    for name, _, scale in _scales(quantized):
+def _check_weight_scales(quantized: ir.Model) -> None:
+    for value, _, scale in _scales(quantized):
         if not (np.isfinite(scale).all() and (scale > 0).all()):
-            raise CalibrationError(_unusable(name, f"its scale is {scale.min()}"))
+            raise CalibrationError(_unusable(name_of(value), f"its scale is {scale.min()}"))
 
 
 def _unusable(tensor: str, why: str) -> str:
@@ -130,16 +134,14 @@ def _unusable(tensor: str, why: str) -> str:
     )
 
 
-def _raise_weight_scales(model: onnx.ModelProto) -> None:
+def _raise_weight_scales(model: ir.Model) -> None:
     """Lift the scales of nearly empty weight channels to SMALLEST_SCALE, in place.
 
     The weights themselves are still in float before their QuantizeLinear, so the pair stays consistent.
     """
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for name, tensor, scale in _scales(model):
-        if name in weights and (scale < SMALLEST_SCALE).any():
-            lifted = np.maximum(scale, np.float32(SMALLEST_SCALE))
-            tensor.CopyFrom(numpy_helper.from_array(lifted, tensor.name))
+    for value, scale, array in _scales(model):
+        if value.is_initializer() and (array < SMALLEST_SCALE).any():
+            scale.const_value = ir.tensor(np.maximum(array, np.float32(SMALLEST_SCALE)), name=scale.name)
 
 
 @contextlib.contextmanager

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+import onnx_ir as ir
 
 from edgeact.calibration.ranges import INT8_MAX, Ranges
-from edgeact.export.graph.torch_to_onnx import drop_unused_initializers
-from edgeact.export.graph.view import GraphView, view
+from edgeact.export.graph.edit import add_constant, remove_unused
+from edgeact.export.graph.values import constant_array, given_inputs, is_constant, name_of, operand, quantized_source
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS
 
 __all__ = ["integer_flow"]
@@ -47,201 +46,185 @@ class _Step:
     unsigned: bool
 
 
-def integer_flow(quantized: onnx.ModelProto, ranges: Ranges, observe: Observe) -> onnx.ModelProto:
+def integer_flow(quantized: ir.Model, ranges: Ranges, observe: Observe) -> ir.Model:
     """A copy of what `static.quantize` made, with the same layers in INT8 and Q/DQ as said above.
 
     Steps follow from those in `quantized` and, where a ReLU cuts them, from `ranges`; `observe` gives the ranges of the
     tensors (tensor -> what it is) that do not.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(quantized)
+    model = quantized.clone()
     layers, limits = _take_out(model)
-    graph = view(model)
-    groups = _Groups(graph)
-    wanted = dict.fromkeys(groups.of(name) for name in _to_round(graph, layers))
-    sources = {name: group for group in wanted for name in groups.sources(group)}
-    known = _Limits(graph, limits, ranges)
-    found = {name: known.of(name) for name in sources}
-    unknown = [name for name, limit in found.items() if limit is None]
+    groups = _Groups(model)
+    wanted = dict.fromkeys(groups.of(value) for value in _to_round(model, layers))
+    sources = {value: group for group in wanted for value in groups.sources(group)}
+    known = _Limits(limits, ranges)
+    found = {value: known.of(value) for value in sources}
+    unknown = [value for value, limit in found.items() if limit is None]
     if unknown:
-        seen = observe(dict.fromkeys(unknown, "features between layers"))
-        found |= {name: seen.tensors[name].limit for name in unknown}
-    steps = {group: _step(graph, {name: found[name] or 0 for name in groups.sources(group)}) for group in wanted}
-    for name, group in sources.items():
-        _insert(model, name, steps[group])
-    drop_unused_initializers(model)
+        seen = observe(dict.fromkeys(map(name_of, unknown), "features between layers"))
+        found |= {value: seen.tensors[name_of(value)].limit for value in unknown}
+    steps = {group: _step({value: found[value] or 0 for value in groups.sources(group)}) for group in wanted}
+    for value, group in sources.items():
+        _insert(model.graph, value, steps[group])
+    remove_unused(model)
     return model
 
 
-def _take_out(model: onnx.ModelProto) -> tuple[set[str], dict[str, float]]:
-    """Remove the Q/DQ pairs of activations; the names of the layers that read one, and what each pair could hold."""
-    graph = view(model)
-    rounded = {
-        node.output[0]: node
-        for node in graph.nodes
-        if node.op_type == "QuantizeLinear" and node.input[0] not in graph.constants
-    }
-    restored = {
-        node.output[0]: rounded[node.input[0]].input[0]
-        for node in graph.nodes
-        if node.op_type == "DequantizeLinear" and node.input[0] in rounded
-    }
-    limits = {node.input[0]: _held(graph, node) for node in rounded.values()}
-    kept = [node for node in graph.nodes if not (rounded.keys() | restored.keys()) & set(node.output)]
-    layers = {node.name for node in kept if node.op_type in QUANTIZED_OPS and node.input[0] in restored}
-    for old, new in restored.items():
-        _rename(kept, old, new)
-    for value in model.graph.output:  # a result of the graph keeps its name
-        if (made := restored.get(value.name)) is not None:
-            _rename(kept, made, value.name)
-            maker = next(node for node in kept if made in node.output)
-            maker.output[list(maker.output).index(made)] = value.name
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+def _take_out(model: ir.Model) -> tuple[set[ir.Node], dict[ir.Value, float]]:
+    """Remove the Q/DQ pairs of activations; the layers that read one, and what each pair could hold."""
+    layers: set[ir.Node] = set()
+    limits: dict[ir.Value, float] = {}
+    for node in list(model.graph):
+        quantizer = operand(node, 0).producer() if node.op_type == "DequantizeLinear" else None
+        if quantizer is None or quantizer.op_type != "QuantizeLinear" or is_constant(quantizer.inputs[0]):
+            continue
+        value, output, name = operand(quantizer, 0), node.outputs[0], name_of(node.outputs[0])
+        layers |= {use.node for use in output.uses() if use.node.op_type in QUANTIZED_OPS and use.idx == 0}
+        limits[value] = _held(quantizer)
+        is_result = output.is_graph_output()
+        output.replace_all_uses_with(value, replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+        if is_result:  # a result of the graph keeps its name
+            value.name = name
+    remove_unused(model)
     return layers, limits
 
 
-def _held(graph: GraphView, node: NodeProto) -> float:
-    scale = graph.constant(node.input[1])
+def _held(quantizer: ir.Node) -> float:
+    scale = constant_array(quantizer.inputs[1])
     return 0.0 if scale is None else float(scale) * INT8_MAX
 
 
-def _rename(nodes: Iterable[NodeProto], old: str, new: str) -> None:
-    for node in nodes:
-        for index, name in enumerate(node.input):
-            if name == old:
-                node.input[index] = new
-
-
-def _to_round(graph: GraphView, layers: set[str]) -> list[str]:
+def _to_round(model: ir.Model, layers: set[ir.Node]) -> list[ir.Value]:
     """Return what the layers read, and what is added to an output of one of them, in the graph's order.
 
     The order decides that of the constants in the file: equal graphs give equal bytes in every process.
     """
-    names = [name for node in graph.nodes if node.name in layers for name in node.input]
-    for node in graph.nodes:
+    values = [value for node in model.graph if node in layers for value in given_inputs(node)]
+    for node in model.graph:
         if node.op_type == "Add":
-            made = [name for name in node.input if _maker(graph, name) in layers]
-            names += [name for name in node.input if made and name != made[0]]
-    return [name for name in dict.fromkeys(names) if _is_feature(graph, name)]
+            made = [value for value in given_inputs(node) if value.producer() in layers]
+            values += [value for value in given_inputs(node) if made and value is not made[0]]
+    return [value for value in dict.fromkeys(values) if _is_feature(value)]
 
 
-def _maker(graph: GraphView, name: str) -> str | None:
-    node = graph.producers.get(name)
-    return None if node is None else node.name
-
-
-def _is_feature(graph: GraphView, name: str) -> bool:
-    return name not in graph.constants and graph.source(name) not in graph.constants
+def _is_feature(value: ir.Value) -> bool:
+    return not is_constant(value) and not is_constant(quantized_source(value))
 
 
 class _Groups:
     """Tensors that only moving operators stand between: they share one step."""
 
-    def __init__(self, graph: GraphView) -> None:
-        self._graph = graph
-        self._parents: dict[str, str] = {}
-        self._members: dict[str, list[str]] = defaultdict(list)
-        for node in graph.nodes:
+    def __init__(self, model: ir.Model) -> None:
+        self._parents: dict[ir.Value, ir.Value] = {}
+        self._members: dict[ir.Value, dict[ir.Value, None]] = defaultdict(dict)
+        for node in model.graph:
             if node.op_type in _MOVING:
-                joined = node.input if node.op_type == "Concat" else node.input[:1]
-                names = [name for name in (*joined, *node.output) if _is_feature(graph, name)]
-                for name in names[1:]:
-                    self._parents[self.of(name)] = self.of(names[0])
-        for node in graph.nodes:
-            for name in (*node.input, *node.output):
-                if name not in self._members[self.of(name)]:
-                    self._members[self.of(name)].append(name)
+                joined = given_inputs(node) if node.op_type == "Concat" else [operand(node, 0)]
+                values = [value for value in (*joined, *node.outputs) if _is_feature(value)]
+                for value in values[1:]:
+                    self._parents[self.of(value)] = self.of(values[0])
+        for node in model.graph:
+            for value in (*given_inputs(node), *node.outputs):
+                self._members[self.of(value)][value] = None
 
-    def of(self, name: str) -> str:
-        """The name that stands for the tensor's group."""
-        while (parent := self._parents.get(name, name)) != name:
-            name = parent
-        return name
+    def of(self, value: ir.Value) -> ir.Value:
+        """The tensor that stands for the tensor's group."""
+        while (parent := self._parents.get(value, value)) is not value:
+            value = parent
+        return value
 
-    def sources(self, group: str) -> list[str]:
+    def sources(self, group: ir.Value) -> list[ir.Value]:
         """Members that are made and not moved: where the group is rounded."""
-        return [name for name in self._members[group] if not self._is_moved(name)]
+        return [value for value in self._members[group] if not _is_moved(value)]
 
-    def _is_moved(self, name: str) -> bool:
-        maker = self._graph.producers.get(name)
-        return maker is not None and maker.op_type in _MOVING
+
+def _is_moved(value: ir.Value) -> bool:
+    producer = value.producer()
+    return producer is not None and producer.op_type in _MOVING
 
 
 @dataclass(frozen=True)
 class _Limits:
     """The largest size of the values of tensors, as far as it follows from what the pairs taken out could hold."""
 
-    graph: GraphView
-    held: Mapping[str, float]
+    held: Mapping[ir.Value, float]
     ranges: Ranges
 
-    def of(self, name: str) -> float | None:
+    def of(self, value: ir.Value) -> float | None:
         """Of a sum no more than of its parts together; None where it does not follow."""
-        held = next((self.held[one] for one in self._turned(name) if one in self.held), None)
+        held = next((self.held[twin] for twin in _turned(value) if twin in self.held), None)
         if held is not None:
             return held
-        node = self.graph.producers.get(name)
+        node = value.producer()
         if node is None:
             return None
-        if node.op_type == "Relu" and node.input[0] in self.held:
-            return self._positive(node.input[0])
+        if node.op_type == "Relu" and operand(node, 0) in self.held:
+            return self._positive(operand(node, 0))
         if node.op_type not in ("Add", "Concat", "Relu", "Split", "MaxPool", "Reshape", "Transpose"):
             return None
-        parts = [self.of(one) for one in (node.input if node.op_type in ("Add", "Concat") else node.input[:1])]
+        joined = given_inputs(node) if node.op_type in ("Add", "Concat") else [operand(node, 0)]
+        parts = [self.of(part) for part in joined]
         sizes = [part for part in parts if part is not None]
         if len(sizes) < len(parts):
             return None
         return sum(sizes) if node.op_type == "Add" else max(sizes)
 
-    def _turned(self, name: str) -> Iterator[str]:
-        """The tensor, and those that hold the same values in another shape or order."""
-        yield name
-        for node in self.graph.nodes:
-            if node.op_type in _TURNING and node.input[0] == name:
-                yield from self._turned(node.output[0])
-
-    def _positive(self, name: str) -> float:
+    def _positive(self, value: ir.Value) -> float:
         """What a ReLU leaves of it: less where its largest values are negative, if it is still what was observed."""
-        limit, seen = self.held[name], self.ranges.tensors.get(name)
+        limit, seen = self.held[value], self.ranges.tensors.get(name_of(value))
         if seen is None or not math.isclose(seen.limit, limit, rel_tol=1e-5):
             return limit
         return min(max(seen.high, 0.0), limit)
 
 
-def _step(graph: GraphView, limits: Mapping[str, float]) -> _Step:
+def _turned(value: ir.Value) -> Iterator[ir.Value]:
+    """The tensor, and those that hold the same values in another shape or order."""
+    yield value
+    for node, index in value.uses():
+        if node.op_type in _TURNING and index == 0:
+            yield from _turned(node.outputs[0])
+
+
+def _step(limits: Mapping[ir.Value, float]) -> _Step:
     limit = max(limits.values()) or 1.0  # any step holds what is always 0
-    return _Step(limit / INT8_MAX, all(_never_negative(graph, name) for name in limits))
+    return _Step(limit / INT8_MAX, all(_never_negative(value) for value in limits))
 
 
-def _never_negative(graph: GraphView, name: str) -> bool:
-    node = graph.producers.get(name)
-    if node is None:
-        value = graph.constant(name)
-        return value is not None and bool((value >= 0).all())
+def _never_negative(value: ir.Value) -> bool:
+    node = value.producer()
+    if node is None or is_constant(value):
+        array = constant_array(value)
+        return array is not None and bool((array >= 0).all())
     if node.op_type in _NEVER_NEGATIVE:
         return node.op_type != "Clip"
-    data = node.input if node.op_type in ("Add", "Mul", "Concat") else node.input[:1]
-    return node.op_type in _KEEP_SIGN and all(_never_negative(graph, one) for one in data)
+    data = given_inputs(node) if node.op_type in ("Add", "Mul", "Concat") else [operand(node, 0)]
+    return node.op_type in _KEEP_SIGN and all(_never_negative(part) for part in data)
 
 
-def _insert(model: onnx.ModelProto, name: str, step: _Step) -> None:
-    """Round `name` for all that read it."""
-    graph = model.graph
-    restored, scale, zero = (f"{name}_{part}" for part in ("DequantizeLinear_Output", "scale", "zero_point"))
-    readers = [node for node in graph.node if name in node.input]
-    _rename(readers, name, restored)
-    for index in reversed(range(len(graph.initializer))):  # one by one: a new list would copy all weights, every time
-        if graph.initializer[index].name in (scale, zero):
-            del graph.initializer[index]
-    graph.initializer.append(numpy_helper.from_array(np.array(step.scale, np.float32), scale))
-    kind = TensorProto.UINT8 if step.unsigned else TensorProto.INT8
-    graph.initializer.append(helper.make_tensor(zero, kind, [], [0]))
-    whole = f"{name}_QuantizeLinear_Output"
-    pair = [
-        helper.make_node("QuantizeLinear", [name, scale, zero], [whole], f"{name}_QuantizeLinear"),
-        helper.make_node("DequantizeLinear", [whole, scale, zero], [restored], f"{name}_DequantizeLinear"),
-    ]
-    made = next((index + 1 for index, node in enumerate(graph.node) if name in node.output), 0)
-    for offset, node in enumerate(pair):
-        graph.node.insert(made + offset, node)
+def _insert(graph: ir.Graph, value: ir.Value, step: _Step) -> None:
+    """Round `value` for all that read it."""
+    name = name_of(value)
+    scale = add_constant(graph, f"{name}_scale", np.array(step.scale, np.float32))
+    zero = add_constant(graph, f"{name}_zero_point", np.array(0, np.uint8 if step.unsigned else np.int8))
+    tape = ir.tape.Tape()
+    integers = tape.op(
+        "QuantizeLinear",
+        [value, scale, zero],
+        name=f"{name}_QuantizeLinear",
+        output=ir.val(f"{name}_QuantizeLinear_Output", zero.dtype, value.shape),
+    )
+    restored = tape.op(
+        "DequantizeLinear",
+        [integers, scale, zero],
+        name=f"{name}_DequantizeLinear",
+        output=ir.val(f"{name}_DequantizeLinear_Output", value.dtype, value.shape),
+    )
+    for node, index in value.uses():
+        if node is not tape.nodes[0]:
+            node.replace_input_with(index, restored)
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], tape.nodes)
+    else:
+        graph.insert_after(producer, tape.nodes)

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+import onnx_ir as ir
 
-from edgeact.export.graph.view import GraphView, attribute, view
+from edgeact.export.graph.edit import remove_unused, set_inputs
+from edgeact.export.graph.run import GraphRunner
+from edgeact.export.graph.values import constant_array, dims_of, given_inputs, is_constant, name_of, operand
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS
-from edgeact.extras import require
 
 __all__ = ["Layer", "SwitchedGraph", "switchable"]
 
@@ -60,7 +60,7 @@ class _Choice:
 class _Segment:
     """What is computed between two cuts."""
 
-    session: Any
+    runner: GraphRunner
     source: str
     results: tuple[str, ...]
     fed: frozenset[str]
@@ -120,8 +120,7 @@ class SwitchedGraph:
                 feeds[name] = choice.rounded if choice.tensor in touched else choice.as_float
             else:
                 feeds[name] = (biases or self.biases)[name]
-        found: list[Array] = segment.session.run(list(segment.results), feeds)
-        return found
+        return segment.runner.run(segment.results, feeds)
 
     def first_segment(self, layer: Layer) -> int:
         """The first segment that `layer` changes."""
@@ -136,203 +135,186 @@ class SwitchedGraph:
 
 
 def switchable(
-    model: onnx.ModelProto, quantized: onnx.ModelProto, skip: Collection[str], *, with_means: bool = False
+    model: ir.Model, quantized: ir.Model, skip: Collection[str], *, with_means: bool = False
 ) -> SwitchedGraph:
     """The switched form of `quantized`, which the quantizer made of `model` with the layers of `skip` left in float.
 
     `with_means` has every segment give its layers' outputs too, before they are rounded, each averaged over all but
     its channels, for the layers that have a place for a bias. Neither model is changed.
     """
-    graph = view(quantized)
-    pairs = _pairs(graph)
-    layers = _layers(graph, view(model), pairs, skip)
-    biases = {layer.bias: _bias(graph, layer) for layer in layers if layer.bias}
-    choices = _choices(graph, pairs)
-    nodes = [made for node in graph.nodes for made in _switched(graph, node, pairs)]
-    _read_biases(nodes, layers)
-    body = _body(quantized, nodes, {name: choice.as_float for name, choice in choices.items()} | biases)
-    segments = _segments(body, nodes, layers if with_means else [])
+    body = quantized.clone()
+    pairs = _pairs(body)
+    layers = _layers(body, model, pairs, skip)
+    nodes = {name_of(node): node for node in body.graph}
+    biases = {layer.bias: _bias(nodes[layer.name]) for layer in layers if layer.bias}
+    choices = _choices(body, pairs)
+    clip = body.graph.inputs[0]
+    _switch(body.graph, pairs)
+    _feed_biases(body.graph, [layer for layer in layers if layer.bias], biases)
+    remove_unused(body)
+    segments = _segments(body, clip, biases.keys() if with_means else ())
     return SwitchedGraph(tuple(layers), biases, choices, segments)
 
 
-def _pairs(graph: GraphView) -> dict[str, str]:
-    """Output of the DequantizeLinear -> what its QuantizeLinear rounds, for every pair."""
-    found = {}
-    for node in graph.nodes:
-        quantizer = graph.producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+Pairs = Mapping[ir.Value, ir.Value]
+"""Output of a DequantizeLinear -> what its QuantizeLinear rounds."""
+
+
+def _pairs(body: ir.Model) -> Pairs:
+    pairs = {}
+    for node in body.graph:
+        quantizer = operand(node, 0).producer() if node.op_type == "DequantizeLinear" else None
         if quantizer is not None and quantizer.op_type == "QuantizeLinear":
-            found[node.output[0]] = quantizer.input[0]
-    return found
+            pairs[node.outputs[0]] = operand(quantizer, 0)
+    return pairs
 
 
-def _layers(graph: GraphView, source: GraphView, pairs: Mapping[str, str], skip: Collection[str]) -> list[Layer]:
-    originals = {node.name: node for node in source.nodes}
+def _layers(body: ir.Model, source: ir.Model, pairs: Pairs, skip: Collection[str]) -> list[Layer]:
+    originals = {name_of(node): node for node in source.graph}
     rounded = set(pairs.values())
-    found = []
-    for node in graph.nodes:
-        if node.op_type in QUANTIZED_OPS and node.name not in skip and pairs.keys() >= set(node.input[:2]):
-            operands = [pairs[name] for name in node.input[:2]]
-            found.append(
+    layers = []
+    for node in body.graph:
+        name, inputs = name_of(node), list(given_inputs(node))[:2]
+        if node.op_type in QUANTIZED_OPS and name not in skip and all(value in pairs for value in inputs):
+            operands = [pairs[value] for value in inputs]
+            layers.append(
                 Layer(
-                    name=node.name,
-                    weight=next((name for name in operands if name in graph.constants), ""),
-                    macs=_macs(source, originals[node.name]),
-                    tensors=frozenset([*operands, *(rounded & set(node.output))]),
-                    bias=_BIAS + node.name if _takes_bias(node) else None,
+                    name=name,
+                    weight=next((name_of(value) for value in operands if is_constant(value)), ""),
+                    macs=_macs(originals[name]),
+                    tensors=frozenset(map(name_of, [*operands, *rounded.intersection(node.outputs)])),
+                    bias=_BIAS + name if _takes_bias(node) else None,
                 )
             )
-    return found
+    return layers
 
 
-def _takes_bias(node: NodeProto) -> bool:
-    return node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "beta", 1.0) == 1.0)
+def _takes_bias(node: ir.Node) -> bool:
+    return node.op_type == "Conv" or (node.op_type == "Gemm" and node.attributes.get_float("beta", 1.0) == 1.0)
 
 
-def _macs(graph: GraphView, node: NodeProto) -> int:
+def _macs(node: ir.Node) -> int:
     """Multiply-accumulates: of every output, as many as its channel's weights."""
-    outputs = [side or 0 for side in graph.shapes.get(node.output[0], (0,))]
-    weight = [side or 0 for side in graph.shapes.get(node.input[1], (0,))]
+    values = (node.outputs[0], operand(node, 1), operand(node, 0))
+    outputs, weight, inputs = ([side or 0 for side in dims_of(value) or (0,)] for value in values)
     if node.op_type == "Conv":
         return math.prod(outputs) * math.prod(weight[1:])
     if node.op_type == "Gemm":
         return outputs[0] * math.prod(weight)
-    return math.prod(outputs) * (graph.shapes.get(node.input[0], (0,))[-1] or 0)
+    return math.prod(outputs) * inputs[-1]
 
 
-def _bias(graph: GraphView, layer: Layer) -> Array:
+def _bias(node: ir.Node) -> Array:
     """The layer's bias, a vector of its channels."""
-    node = next(node for node in graph.nodes if node.name == layer.name)
-    there = graph.constant(node.input[2]) if len(node.input) > 2 else None
+    there = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
     if there is None:
-        channels = graph.shapes[node.output[0]][1] or 0
+        channels = (dims_of(node.outputs[0]) or (0, 0))[1] or 0
         return np.zeros(channels, np.float32)
     return there.astype(np.float32)
 
 
-def _choices(graph: GraphView, pairs: Mapping[str, str]) -> dict[str, _Choice]:
+def _choices(body: ir.Model, pairs: Pairs) -> dict[str, _Choice]:
     """A weight is fed under the name it is read by, an activation has a switch."""
-    weights = {back: tensor for back, tensor in pairs.items() if tensor in graph.constants}
+    weights = [back for back, tensor in pairs.items() if is_constant(tensor)]
     choices = {}
-    for (back, tensor), value in zip(weights.items(), _rounded(graph, weights), strict=True):
-        choices[back] = _Choice(tensor, numpy_helper.to_array(graph.constants[tensor]), value)
-    for back, tensor in pairs.items():
-        if back not in weights:
-            choices[_SWITCH + tensor] = _Choice(tensor, np.array(False), np.array(True))
+    for back, rounded in zip(weights, _rounded(body, weights), strict=True):
+        as_float = constant_array(pairs[back])
+        assert as_float is not None
+        choices[name_of(back)] = _Choice(name_of(pairs[back]), as_float, rounded)
+    for tensor in pairs.values():
+        if not is_constant(tensor):
+            name = name_of(tensor)
+            choices[_SWITCH + name] = _Choice(name, np.array(False), np.array(True))
     return choices
 
 
-def _rounded(graph: GraphView, weights: Mapping[str, str]) -> list[Array]:
+def _rounded(body: ir.Model, weights: Sequence[ir.Value]) -> list[Array]:
     """What the weights' pairs make of them, by the operators themselves."""
     if not weights:
         return []
-    backs = [graph.producers[back] for back in weights]
-    nodes = [node for back in backs for node in (graph.producers[back.input[0]], back)]
-    outputs = [helper.make_tensor_value_info(back, TensorProto.FLOAT, None) for back in weights]
-    used = {name for node in nodes for name in node.input}
-    constants = [tensor for name, tensor in graph.constants.items() if name in used]
-    body = helper.make_graph(nodes, "weights", [], outputs, constants)
-    found: list[Array] = _session(_model(graph.model, body)).run(list(weights), {})
-    return found
+    return GraphRunner(_part(body, [], weights)).run([name_of(value) for value in weights], {})
 
 
-def _switched(graph: GraphView, node: NodeProto, pairs: Mapping[str, str]) -> list[NodeProto]:
-    """What takes the place of a node of the quantized graph."""
-    if node.op_type == "QuantizeLinear" and node.input[0] in graph.constants:
-        return []
-    tensor = pairs.get(node.output[0])
-    if tensor is None:
-        copied = NodeProto()
-        copied.CopyFrom(node)
-        return [copied]
-    if tensor in graph.constants:
-        return []
-    back, rounded = node.output[0], _ROUNDED + tensor
-    dequantizer = NodeProto()
-    dequantizer.CopyFrom(node)
-    dequantizer.output[0] = rounded
-    where = helper.make_node("Where", [_SWITCH + tensor, rounded, tensor], [back], f"{_SWITCH}Where/{tensor}")
-    return [dequantizer, where]
+def _switch(graph: ir.Graph, pairs: Pairs) -> None:
+    """Make inputs of the weights, and go on with every other pair as its switch, a further input, says."""
+    for back, tensor in pairs.items():
+        name = name_of(back)
+        if is_constant(tensor):
+            going_on = ir.val(name, back.dtype, back.shape)
+            graph.inputs.append(going_on)
+            back.replace_all_uses_with(going_on)
+            continue
+        back.name = _ROUNDED + name_of(tensor)
+        switch = ir.val(_SWITCH + name_of(tensor), ir.DataType.BOOL, ())
+        graph.inputs.append(switch)
+        going_on = ir.val(name, back.dtype, back.shape)
+        label = f"{_SWITCH}Where/{name_of(tensor)}"
+        where = ir.node("Where", [switch, back, tensor], outputs=[going_on], name=label)
+        back.replace_all_uses_with(going_on, replace_graph_outputs=True)
+        where.replace_input_with(1, back)
+        producer = back.producer()
+        assert producer is not None
+        graph.insert_after(producer, where)
 
 
-def _read_biases(nodes: Sequence[NodeProto], layers: Sequence[Layer]) -> None:
+def _feed_biases(graph: ir.Graph, layers: Sequence[Layer], biases: Mapping[str, Array]) -> None:
     names = {layer.name: layer.bias for layer in layers if layer.bias}
-    for node in nodes:
-        if bias := names.get(node.name):
-            operands = [*node.input[:2], bias]
-            del node.input[:]
-            node.input.extend(operands)
+    for node in graph:
+        if name := names.get(name_of(node)):
+            bias = ir.val(name, ir.DataType.FLOAT, biases[name].shape)
+            graph.inputs.append(bias)
+            set_inputs(node, [*node.inputs[:2], bias])
 
 
-def _body(quantized: onnx.ModelProto, nodes: Sequence[NodeProto], fed: Mapping[str, npt.NDArray[Any]]) -> GraphView:
-    """The whole switched graph, with types and shapes."""
-    inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in fed.items()
-    ]
-    graph = quantized.graph
-    used = {name for node in nodes for name in node.input}
-    constants = [tensor for tensor in graph.initializer if tensor.name in used]
-    body = helper.make_graph(nodes, "switched", [*graph.input, *inputs], list(graph.output), constants)
-    return view(_model(quantized, body))
-
-
-def _segments(body: GraphView, nodes: Sequence[NodeProto], averaged: Sequence[Layer]) -> tuple[_Segment, ...]:
-    """The graph in pieces; those of `averaged` give means."""
-    clip, *rest = (value.name for value in body.model.graph.input)
-    fed, biases = set(rest), {layer.bias for layer in averaged if layer.bias}
+def _segments(body: ir.Model, clip: ir.Value, averaged: Collection[str]) -> tuple[_Segment, ...]:
+    """The graph in pieces; the layers with a bias of `averaged` give means."""
+    nodes = list(body.graph)
+    fed = {value for value in body.graph.inputs if value is not clip}
     segments, start, source = [], 0, clip
-    for end, carried in [*_cuts(body, nodes, fed), (len(nodes), body.model.graph.output[0].name)]:
-        own = list(nodes[start:end])
-        read = {name for node in own for name in node.input}
-        means = [node.output[0] for node in own if len(node.input) > 2 and node.input[2] in biases]
-        segments.append(_segment(body, own, source, carried, read & fed, means))
+    for end, carried in [*_cuts(nodes, clip, fed), (len(nodes), body.graph.outputs[0])]:
+        own = nodes[start:end]
+        read = {name_of(value): value for node in own for value in given_inputs(node) if value in fed}
+        means = [_mean(body.graph, node) for node in own if len(node.inputs) > 2 and _reads(node, averaged)]
+        inputs, results = [source, *(read[name] for name in sorted(read))], [carried, *means]
+        runner = GraphRunner(_part(body, inputs, results))
+        segments.append(_Segment(runner, name_of(source), tuple(map(name_of, results)), frozenset(read)))
         start, source = end, carried
     return tuple(segments)
 
 
-def _cuts(body: GraphView, nodes: Sequence[NodeProto], fed: Collection[str]) -> list[tuple[int, str]]:
+def _cuts(nodes: Sequence[ir.Node], clip: ir.Value, fed: Collection[ir.Value]) -> list[tuple[int, ir.Value]]:
     """(number of nodes before it, the one tensor it carries) of every place to cut, each with a layer on both sides."""
-    constants = {*body.constants, *fed}
-    last = {name: index for index, node in enumerate(nodes) for name in node.input if name not in constants}
+    last = {
+        value: index
+        for index, node in enumerate(nodes)
+        for value in given_inputs(node)
+        if value not in fed and not is_constant(value)
+    }
     layers = [index for index, node in enumerate(nodes) if node.op_type in QUANTIZED_OPS]
-    live: set[str] = {body.model.graph.input[0].name}
-    cuts, start = [], 0
+    live, cuts, start = {clip}, [], 0
     for index, node in enumerate(nodes[:-1]):
-        live |= {name for name in node.output if name in last}
-        live -= {name for name in node.input if last.get(name) == index}
+        live |= {value for value in node.outputs if value in last}
+        live -= {value for value in given_inputs(node) if last.get(value) == index}
         if len(live) == 1 and any(start <= layer <= index for layer in layers) and layers[-1] > index:
             start = index + 1
             cuts.append((start, next(iter(live))))
     return cuts
 
 
-def _segment(
-    body: GraphView, nodes: list[NodeProto], source: str, carried: str, fed: set[str], means: Sequence[str]
-) -> _Segment:
-    names = [_MEAN + name for name in means]
-    for name, mean in zip(means, names, strict=True):
-        axes = [axis for axis in range(len(body.shapes[name])) if axis != 1]
-        nodes.append(helper.make_node("ReduceMean", [name], [mean], mean, axes=axes, keepdims=0))
-    inputs = [_value(body, name) for name in (source, *sorted(fed))]
-    outputs = [_value(body, carried), *(helper.make_tensor_value_info(mean, TensorProto.FLOAT, None) for mean in names)]
-    used = {name for node in nodes for name in node.input}
-    constants = [tensor for tensor in body.model.graph.initializer if tensor.name in used]
-    model = _model(body.model, helper.make_graph(nodes, "segment", inputs, outputs, constants))
-    return _Segment(_session(model), source, (carried, *names), frozenset(fed))
+def _reads(node: ir.Node, biases: Collection[str]) -> bool:
+    return name_of(operand(node, 2)) in biases
 
 
-def _value(body: GraphView, name: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, body.types[name], body.shapes[name])
+def _mean(graph: ir.Graph, node: ir.Node) -> ir.Value:
+    """A new result of the graph: the layer's output averaged over all but its channels."""
+    value = node.outputs[0]
+    name = _MEAN + name_of(value)
+    axes = [axis for axis in range(len(dims_of(value) or ())) if axis != 1]
+    mean = ir.val(name, ir.DataType.FLOAT)
+    graph.append(ir.node("ReduceMean", [value], {"axes": axes, "keepdims": 0}, outputs=[mean], name=name))
+    return mean
 
 
-def _model(like: onnx.ModelProto, graph: onnx.GraphProto) -> onnx.ModelProto:
-    return helper.make_model(graph, opset_imports=like.opset_import, ir_version=like.ir_version)
-
-
-def _session(model: onnx.ModelProto) -> Any:
-    ort = require("onnxruntime", "export")
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # no rounding is fused away
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # many short runs beside other work
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+def _part(body: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Model:
+    """A copy of what leads from `inputs` to `outputs`."""
+    return ir.Model(ir.convenience.extract(body.graph, inputs, outputs), ir_version=body.ir_version)

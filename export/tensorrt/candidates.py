@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import onnx
+import onnx_ir as ir
 
 from edgeact.bundle import Artifact
 from edgeact.bundle.manifest import Role
@@ -20,7 +20,7 @@ from edgeact.export.candidates.candidate import (
 )
 from edgeact.export.candidates.int8 import Tuning, excluded_layers, int8_graph, int8_omission
 from edgeact.export.graph.activation_extrema import largest_values
-from edgeact.export.graph.proto import from_proto, to_bytes
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import INPUT_NAME, at_opset
 from edgeact.export.graph.values import opset_of
 from edgeact.export.quantize.calibrator import Calibrator
@@ -138,7 +138,7 @@ def _graphs(inputs: BuildInputs, flavours: list[_Flavour], tuning: Tuning | None
             else:
                 graphs.append(graph)
     if "fp32" in inputs.precisions:  # the fallback for any machine with ONNX Runtime
-        graphs.append(TargetGraph("fp32", from_proto(at_opset(inputs.master, flavours[0].opset))))
+        graphs.append(TargetGraph("fp32", at_opset(inputs.master, flavours[0].opset)))
     return TargetGraphs(tuple(graphs), tuple(dict.fromkeys(decisions)))
 
 
@@ -151,10 +151,10 @@ class _GraphBuilder:
         self._callbacks = callbacks
         self._extrema: dict[str, float] | None = None
 
-    def build(self, master: onnx.ModelProto, flavour: _Flavour, precision: Precision) -> TensorRtGraph | Int8Omitted:
+    def build(self, master: ir.Model, flavour: _Flavour, precision: Precision) -> TensorRtGraph | Int8Omitted:
         """Return the graph of `master` in one precision, or why there is no INT8."""
         self._callbacks.begin(f"TensorRT graph, {precision.upper()}, {flavour.typing}ly typed")
-        base = TargetGraph(precision, from_proto(master))
+        base = TargetGraph(precision, master)
         if precision == "fp32":
             return TensorRtGraph(precision, base.model, flavour=flavour)
         if precision == "int8" and self._inputs.calibrator is not None:
@@ -180,14 +180,12 @@ class _GraphBuilder:
             half=half,
         )
 
-    def _quantized(
-        self, master: onnx.ModelProto, flavour: _Flavour, calibrator: Calibrator
-    ) -> TargetGraph | Int8Omitted:
+    def _quantized(self, master: ir.Model, flavour: _Flavour, calibrator: Calibrator) -> TargetGraph | Int8Omitted:
         """Quantize without the layers that the target's rules keep in float or that a release refuses in INT8."""
         excluded = excluded_layers(self._inputs, master)
         if omission := int8_omission(master, excluded):
             return omission
-        plain = from_proto(quantize(master, calibrator.ranges_for(master, excluded), excluded))
+        plain = quantize(master, calibrator.ranges_for(master, excluded), excluded)
         refused = {
             finding.layer: finding.problem
             for dialect in flavour.dialects
@@ -200,7 +198,7 @@ class _GraphBuilder:
 
     def _largest_values(self) -> dict[str, float]:
         if self._extrema is None:
-            self._extrema = largest_values(from_proto(self._inputs.master), self._inputs.samples)
+            self._extrema = largest_values(self._inputs.master, self._inputs.samples)
         return self._extrema
 
 

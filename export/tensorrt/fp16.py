@@ -27,7 +27,7 @@ from onnx import version_converter
 
 from edgeact.errors import ConversionError
 from edgeact.export.graph.activation_extrema import largest_values
-from edgeact.export.graph.proto import check_model, from_proto
+from edgeact.export.graph.proto import find_fault, from_proto
 from edgeact.export.graph.values import (
     constant_array,
     given_inputs,
@@ -265,10 +265,8 @@ def _count_terms(node: ir.Node) -> int | None:
 
 
 def _check(model: ir.Model) -> None:
-    try:
-        check_model(model)
-    except ConversionError as error:
+    if fault := find_fault(model):
         raise ConversionError(
-            f"the graph cannot be restated in FP16: {error}; export this model in FP32, or keep the layer named here "
+            f"the graph cannot be restated in FP16: {fault}; export this model in FP32, or keep the layer named here "
             "in float"
-        ) from error
+        )

@@ -12,12 +12,13 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
 
-import onnx
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeact.errors import ModelError
+from edgeact.export.graph.values import name_of, operand
 from edgeact.export.models.hooks import evaluated, forward_pre_hooks
 from edgeact.export.quantize.exclusions import float_everywhere
 
@@ -27,16 +28,16 @@ _LIMIT = 127
 _SMALLEST = 1e-8  # a channel of zeros has a step, too
 
 
-def int8_layers(module: nn.Module, master: onnx.ModelProto) -> tuple[str, ...]:
+def int8_layers(module: nn.Module, master: ir.Model) -> tuple[str, ...]:
     """Names of the 3-D convolutions and linear layers that the exporter quantizes: not of attention gates and spectra.
 
     `master` is the module's graph. ModelError where there are none.
     """
     skipped = float_everywhere(master)
     weights = [
-        node.input[1].rpartition(".")[0]
-        for node in master.graph.node
-        if node.op_type in ("Conv", "Gemm", "MatMul") and node.name not in skipped and len(node.input) > 1
+        name_of(operand(node, 1)).rpartition(".")[0]
+        for node in master.graph
+        if node.op_type in ("Conv", "Gemm", "MatMul") and node.name not in skipped
     ]
     layers = dict(module.named_modules())
     found = tuple(dict.fromkeys(name for name in weights if name and _forward_of(layers.get(name)) is not None))

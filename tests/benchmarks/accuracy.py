@@ -14,6 +14,7 @@ from edgeact.calibration.clips import sample_clips
 from edgeact.calibration.datasets import VideoItem, load_dataset
 from edgeact.calibration.evaluation import match_labels
 from edgeact.calibration.paired_test import compare_paired
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.records import PairedDrop
 from edgeact.runtime import Recognizer, load
@@ -40,7 +41,7 @@ def accuracy(workspace: Workspace) -> list[BenchRow]:
         workspace.on_step("no accuracy: the weights are random; python -m tests.benchmarks.weights trains them")
         return []
     threads = workspace.settings.threads
-    graph = to_onnx(workspace.model.module, workspace.model.clip).SerializeToString()
+    graph = to_bytes(to_onnx(workspace.model.module, workspace.model.clip))
     with (
         load(str(workspace.export("cpu").path), threads=threads) as ours,
         load(str(workspace.export("cpu", pruned=True).path), threads=threads) as pruned,

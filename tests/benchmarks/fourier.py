@@ -21,6 +21,7 @@ from edgeact.clip import ClipSpec
 from edgeact.devices import probe_machine
 from edgeact.export.graph.fft_lowering import lower_transforms
 from edgeact.export.graph.fft_matrices import fft_macs, matrix_macs
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
 
 __all__ = ["EDGES", "Cycle", "forms", "table"]
@@ -52,7 +53,7 @@ def forms(clip: ClipSpec) -> dict[str, Form]:
         "PyTorch, FFT": _in_pytorch(module),
         "PyTorch, matrices": _in_pytorch(lowered),
         "OpenVINO, RDFT": _in_openvino(core, _transforms(clip)),
-        "OpenVINO, matrices": _in_openvino(core, core.read_model(to_onnx(module, clip).SerializeToString())),
+        "OpenVINO, matrices": _in_openvino(core, core.read_model(to_bytes(to_onnx(module, clip)))),
     }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from edgeact.bench import interleave, median_ratio
 from edgeact.clip import ClipSpec
 from edgeact.errors import EdgeactError, ParityError
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.records import Latency
 from edgeact.runtime import FallbackWarning, Recognizer, load, softmax
@@ -102,7 +103,7 @@ def _peers(workspace: Workspace) -> list[Subject]:
     import openvino
 
     threads = workspace.settings.threads
-    graph = to_onnx(workspace.model.module, workspace.model.clip).SerializeToString()
+    graph = to_bytes(to_onnx(workspace.model.module, workspace.model.clip))
     model = openvino.Core().read_model(graph)
     return [
         torch_subject(workspace.model.module, threads),

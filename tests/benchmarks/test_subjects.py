@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from edgeact.errors import ParityError
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from tests.benchmarks.measure import time_in_turns
@@ -40,7 +41,7 @@ def tiny() -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def graph(tiny: LoadedModel) -> bytes:
-    return bytes(to_onnx(tiny.module, tiny.clip).SerializeToString())
+    return to_bytes(to_onnx(tiny.module, tiny.clip))
 
 
 @pytest.fixture(scope="module")

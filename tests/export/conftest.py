@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
+import onnx_ir as ir
 import pytest
 
 from edgeact.export.build.data import DataPlan, ExportData, gather
@@ -40,6 +40,6 @@ def colour_data(colour_videos: Path, colours: LoadedModel) -> ExportData:
 
 
 @pytest.fixture(scope="session")
-def colour_master(colours: LoadedModel) -> onnx.ModelProto:
+def colour_master(colours: LoadedModel) -> ir.Model:
     """The network as ONNX."""
     return to_onnx(colours.module, colours.clip)

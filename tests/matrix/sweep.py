@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import onnx
+import onnx_ir as ir
 from pydantic import Field
 from torch import nn
 
@@ -62,7 +62,7 @@ _PARITY_CLIPS = 4
 _BACKBONE = "cnn3d"  # of attention modules that no row of the registry has
 
 Outcome = Literal["agrees", "disagrees", "hole"]
-Convert = Callable[[nn.Module, ClipSpec], onnx.ModelProto]
+Convert = Callable[[nn.Module, ClipSpec], ir.Model]
 
 
 class Cell(Record):
@@ -93,7 +93,7 @@ class Trial:
     """A model with its graph and made-up clips, ready to be tried on boards."""
 
     model: LoadedModel
-    master: onnx.ModelProto
+    master: ir.Model
     data: ExportData
     threads: int
 

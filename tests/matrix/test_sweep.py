@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from edgeact.errors import ConversionError, UnknownNameError
+from edgeact.export.graph.proto import from_proto
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.records import Precision
@@ -79,14 +81,13 @@ def test_boards_tried_together_say_what_each_says_alone() -> None:
 def _ending_in(operator: str, *constants: float) -> Trial:
     """A trial whose graph ends in an operator that not every tool knows."""
     good = trial("cnn3d")
-    model = onnx.ModelProto()
-    model.CopyFrom(good.master)
+    model = ir.to_proto(good.master)
     model.graph.node[-1].output[0] = "before"
     names = [f"constant {index}" for index in range(len(constants))]
     for name, value in zip(names, constants, strict=True):
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.full(5, value, np.float32), name))
     model.graph.node.append(onnx.helper.make_node(operator, ["before", *names], ["logits"], name="the_last"))
-    return Trial(good.model, model, good.data, good.threads)
+    return Trial(good.model, from_proto(model), good.data, good.threads)
 
 
 def test_a_hole_tells_what_the_tool_said() -> None:

@@ -16,6 +16,7 @@ from edgeact.calibration.accuracy import DataSource, Scores, collect_scores, sum
 from edgeact.calibration.datasets import Dataset
 from edgeact.calibration.evaluation import match_labels
 from edgeact.export.build import DataPlan, Recipe, build
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.cost import measure_cost
 from edgeact.export.models.loading import LoadRequest, load_model
@@ -163,7 +164,7 @@ def cost_rows(costs: Sequence[Cost], rounds: int, on_step: OnStep) -> tuple[Cost
             on_step(f"converting {name}")
             model = load_model(name, LoadRequest(random_weights=True))
             macs[name] = measure_cost(model.module, model.clip.input_shape).macs
-            graph = openvino.Core().read_model(to_onnx(model.module, model.clip).SerializeToString())
+            graph = openvino.Core().read_model(to_bytes(to_onnx(model.module, model.clip)))
             subject, clip = openvino_subject(name, "fp32", graph, threads), np.zeros(model.clip.input_shape, np.float32)
             runs[name] = lambda subject=subject, clip=clip: subject.run(clip)  # type: ignore[misc]
         on_step(f"timing {len(runs)} networks in turns")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import onnx
+import onnx_ir as ir
 
 from edgeact.export.cpu.native.codegen import generate
 from edgeact.export.cpu.native.lower import lower
@@ -11,7 +11,7 @@ from edgeact.runtime.native.program import Program
 __all__ = ["compile_model"]
 
 
-def compile_model(model: onnx.ModelProto) -> tuple[Program, bytes]:
+def compile_model(model: ir.Model) -> tuple[Program, bytes]:
     """Return the native program of an INT8 graph and the file of its tensors.
 
     Raises NotLoweredError, which names the layer, if the engine cannot run the graph.

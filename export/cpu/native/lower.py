@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from onnx import NodeProto
 
 from edgeact.export.cpu.native.float_ops import (
@@ -49,12 +49,13 @@ class Lowered:
     logits: FloatTensor
 
 
-def lower(model: onnx.ModelProto) -> Lowered:
+def lower(model: ir.Model) -> Lowered:
     """Lower an INT8 graph as `edgeact.export.quantize.qdq_placement.integer_flow` makes it.
 
     Raises NotLoweredError, which names the layer, if the native engine cannot run the graph.
     """
-    state = LoweringState(view(model))
+    proto = ir.to_proto(model)
+    state = LoweringState(view(proto))
     for node in state.graph.nodes:
         layer = Layer(node_label(node), node.op_type)
         try:
@@ -63,7 +64,7 @@ def lower(model: onnx.ModelProto) -> Lowered:
             _LOWERINGS[node.op_type](state, node)
         except UnmetRequirement as error:
             raise NotLoweredError(error.layer or layer, error.requirement, error.got) from error
-    logits = state.float_tensor(model.graph.output[0].name)
+    logits = state.float_tensor(proto.graph.output[0].name)
     return Lowered(tuple(state.schedule.ops()), logits)
 
 

@@ -15,7 +15,7 @@ from edgeact.export.graph.passes.convert_stem_to_space_to_depth import ConvertSt
 from edgeact.export.graph.passes.fuse_mean_mul_sum import FuseMeanMulSum
 from edgeact.export.graph.passes.pad_channels import PadChannels
 from edgeact.export.graph.passes.trim_padded_kernel_taps import TrimPaddedKernelTaps
-from edgeact.export.graph.proto import check_model, infer_anew
+from edgeact.export.graph.proto import find_fault, infer_anew
 
 __all__ = ["REWRITES", "apply_rewrites"]
 
@@ -48,8 +48,6 @@ def apply_rewrites(model: ir.Model, rewrites: Sequence[Rewrite[Any]]) -> tuple[i
 
 
 def _validate(model: ir.Model, rewrite: str) -> None:
-    try:
-        infer_anew(model)
-        check_model(model)
-    except ConversionError as error:
-        raise ConversionError(f"rewrite '{rewrite}' left an invalid graph: {error}") from error
+    infer_anew(model)
+    if fault := find_fault(model):
+        raise ConversionError(f"rewrite '{rewrite}' left an invalid graph: {fault}")

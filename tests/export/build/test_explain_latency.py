@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import onnx
+import onnx_ir as ir
 import pytest
 
 from edgeact.bench import summarize
@@ -13,6 +13,7 @@ from edgeact.export.build.data import ExportData
 from edgeact.export.build.explain_latency import latency_causes, with_causes
 from edgeact.export.build.measure import Meter
 from edgeact.export.build.profiling import NodeTime, profile_nodes
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.models.loading import LoadedModel
 from edgeact.reasons import (
     ChannelsOffMultiple,
@@ -70,13 +71,13 @@ def test_onnx_runtime_reformats_for_int8() -> None:
 
 
 def test_all_but_the_fastest_have_causes_even_if_profiling_fails(
-    colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto
+    colours: LoadedModel, colour_data: ExportData, colour_master: ir.Model
 ) -> None:
     meter = Meter(colours, colour_data, 1)
-    data = integer(colour_master, meter.data.parity.inputs[:2]).SerializeToString()
+    data = to_bytes(integer(colour_master, meter.data.parity.inputs[:2]))
     candidates = [
         onnx_file("slower", "int8", data),
-        onnx_file("fastest", "fp32", colour_master.SerializeToString()),
+        onnx_file("fastest", "fp32", to_bytes(colour_master)),
         onnx_file("broken", "int8", b"no graph"),
     ]
     times = (2.0, 1.0, 3.0)

@@ -9,30 +9,30 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
-from onnx import numpy_helper
 
 from edgeact.export.build.data import ExportData
 from edgeact.export.build.measure import Meter, time_candidates
 from edgeact.export.build.state import Reference
 from edgeact.export.candidates.candidate import Candidate
+from edgeact.export.graph.proto import to_bytes
+from edgeact.export.graph.values import constant_array
 from edgeact.export.models.loading import LoadedModel
 from edgeact.progress import TIMED_STEP, Callbacks
 from tests.export.build.making import onnx_file
 
 
-def _perturbed(master: onnx.ModelProto, change: float) -> bytes:
+def _perturbed(master: ir.Model, change: float) -> bytes:
     """The graph with `change` times noise of their own size on all weights."""
-    model = onnx.ModelProto()
-    model.CopyFrom(master)
+    model = master.clone()
     rng = np.random.default_rng(0)
-    for tensor in model.graph.initializer:
-        value = numpy_helper.to_array(tensor)
-        if value.dtype == np.float32 and value.size > 4:
+    for constant in model.graph.initializers.values():
+        value = constant_array(constant)
+        if value is not None and value.dtype == np.float32 and value.size > 4:
             noise = rng.standard_normal(value.shape).astype(np.float32) * np.abs(value).max()
-            tensor.CopyFrom(numpy_helper.from_array(value + np.float32(change) * noise, tensor.name))
-    return bytes(model.SerializeToString())
+            constant.const_value = ir.tensor(value + np.float32(change) * noise)
+    return to_bytes(model)
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def references(colours: LoadedModel) -> tuple[Reference, ...]:
 
 
 @pytest.fixture
-def good(colour_master: onnx.ModelProto) -> Candidate:
-    return onnx_file("good", "fp32", colour_master.SerializeToString())
+def good(colour_master: ir.Model) -> Candidate:
+    return onnx_file("good", "fp32", to_bytes(colour_master))
 
 
 def test_a_graph_with_other_weights_disagrees_and_is_not_measured_further(
-    meter: Meter, references: tuple[Reference, ...], good: Candidate, colour_master: onnx.ModelProto
+    meter: Meter, references: tuple[Reference, ...], good: Candidate, colour_master: ir.Model
 ) -> None:
     off = onnx_file("off", "fp32", _perturbed(colour_master, 0.01))
     (good, off), references = meter.check([good, off], references)
@@ -71,7 +71,7 @@ def test_a_graph_with_other_weights_disagrees_and_is_not_measured_further(
     ("graph", "reason"), [(b"no graph", "onnxruntime failed"), (float("nan"), "expected finite logits")]
 )
 def test_a_graph_that_does_not_run_fails_alone(
-    meter: Meter, good: Candidate, colour_master: onnx.ModelProto, graph: bytes | float, reason: str
+    meter: Meter, good: Candidate, colour_master: ir.Model, graph: bytes | float, reason: str
 ) -> None:
     data = graph if isinstance(graph, bytes) else _perturbed(colour_master, graph)
     broken, good = meter.compare([onnx_file("broken", "fp32", data), good])

@@ -8,10 +8,10 @@ import pytest
 from edgeact.bundle import Artifact
 from edgeact.export.build.profiling import profile_nodes
 from edgeact.export.candidates.candidate import Candidate
+from edgeact.export.graph.proto import to_bytes
 from edgeact.records import Precision
 from tests.export.cpu.native.making import integer
-from tests.export.graph.graphs import graph_proto as graph
-from tests.export.graph.graphs import node
+from tests.export.graph.graphs import graph, node
 
 SHAPE = (1, 16, 4, 16, 16)
 CLIP = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
@@ -32,7 +32,7 @@ def candidate(backend: str, precision: Precision, float_layers: dict[str, str] |
         node("Flatten", ["pooled"], ["y"], "flatten"),
     ]
     model = graph(nodes, {**weights, "halves": np.array([5, 11], np.int64)}, shape=SHAPE)
-    data = (integer(model, [CLIP]) if precision == "int8" else model).SerializeToString()
+    data = to_bytes(integer(model, [CLIP]) if precision == "int8" else model)
     artifact = Artifact(
         name="it",
         kind="onnx",

@@ -14,6 +14,7 @@ from edgeact.devices import load_profile
 from edgeact.export.build import pruning_latency as latency_module
 from edgeact.export.build.pruning_latency import estimated_latency, measured_latency, plan_latency
 from edgeact.export.graph.torch_to_onnx import to_onnx
+from edgeact.export.graph.values import operand, static_dims
 from edgeact.export.prune import PruneRequest, plan_pruning
 from tests.export.prune.networks import CLIP, calibrated
 
@@ -60,8 +61,7 @@ def test_a_time_goes_to_the_layer_whose_weight_its_node_reads() -> None:
         torch.nn.Linear(16, 4),
     ).eval()
     graph = to_onnx(network, CLIP)
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
-    read = {node.name: shapes.get(node.input[1]) for node in graph.graph.node if len(node.input) > 1}
+    read = {node.name: static_dims(operand(node, 1)) for node in graph.graph if len(node.inputs) > 1}
     owners = {name: owner for name, owner in latency_module._owners(graph).items() if name in read}
     assert sorted(owners.values()) == ["0", "2", "5"]
     for name, owner in owners.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import onnx
+import onnx_ir as ir
 import pytest
 
 from edgeact.devices import load_profile
@@ -29,7 +29,7 @@ NAMES: dict[PrecisionChoice, list[str]] = {
 
 
 def _inputs(
-    master: onnx.ModelProto, data: ExportData, model: LoadedModel, precision: PrecisionChoice, clips: Clips
+    master: ir.Model, data: ExportData, model: LoadedModel, precision: PrecisionChoice, clips: Clips
 ) -> BuildInputs:
     return BuildInputs(
         master=master,
@@ -43,7 +43,7 @@ def _inputs(
 
 @pytest.mark.parametrize("precision", NAMES)
 def test_every_candidate_agrees_with_pytorch(
-    precision: PrecisionChoice, colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto
+    precision: PrecisionChoice, colours: LoadedModel, colour_data: ExportData, colour_master: ir.Model
 ) -> None:
     inputs = _inputs(colour_master, colour_data, colours, precision, colour_data.calibration.inputs)
     candidates, decisions = emitted(inputs)
@@ -59,7 +59,7 @@ def test_every_candidate_agrees_with_pytorch(
 
 
 def test_without_a_calibrator_there_is_no_int8(
-    colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto
+    colours: LoadedModel, colour_data: ExportData, colour_master: ir.Model
 ) -> None:
     inputs = replace(_inputs(colour_master, colour_data, colours, "auto", ()), calibrator=None)
     assert {candidate.precision for candidate in emitted(inputs)[0]} == {"fp32", "fp16"}

@@ -13,6 +13,7 @@ import pytest
 
 from edgeact.errors import ConversionError
 from edgeact.export.cpu.openvino import to_openvino
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.models.registry import MODELS
 from edgeact.runtime import OpenRequest, get_backend
@@ -25,7 +26,7 @@ from tests.export.graph.graphs import node
 @pytest.mark.parametrize("name", MODELS)
 def test_the_ir_computes_what_the_graph_does(name: str) -> None:
     case = exported(name)
-    xml, weights = to_openvino(case.graph.SerializeToString())
+    xml, weights = to_openvino(to_bytes(case.graph))
     model = openvino.Core().read_model(xml, weights)
     assert [port.get_names() for port in (*model.inputs, *model.outputs)] == [{"clip"}, {"logits"}]
     (clip,) = random_clips(case.clip, 1)
@@ -38,7 +39,7 @@ def test_the_ir_computes_what_the_graph_does(name: str) -> None:
 
 
 def test_half_weights_take_half_the_room() -> None:
-    data = exported("r3d-18").graph.SerializeToString()
+    data = to_bytes(exported("r3d-18").graph)
     full, half = (to_openvino(data, compress_to_fp16=compressed)[1] for compressed in (False, True))
     assert len(half) < 0.6 * len(full)
 
@@ -57,7 +58,7 @@ print(hashlib.sha256(xml + weights).hexdigest())
 
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
 def test_bytes_are_equal_in_one_process_and_in_two(name: str, tmp_path: Path) -> None:
-    data = at_opset(exported(name).graph, 17).SerializeToString()
+    data = to_bytes(at_opset(exported(name).graph, 17))
     first, second = to_openvino(data), to_openvino(data)
     assert first == second
     (tmp_path / "graph.onnx").write_bytes(data)

@@ -6,12 +6,13 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 from torch import nn
 
 from edgeact.clip import ClipSpec
+from edgeact.export.graph.proto import from_bytes, to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from tests.matrix.sweep import Size, Trial, prepare
 from tests.sharing import shared_bytes
@@ -25,7 +26,7 @@ class Exported:
 
     module: nn.Module
     clip: ClipSpec
-    graph: onnx.ModelProto
+    graph: ir.Model
 
 
 def trial(name: str, width: int = 8) -> Trial:
@@ -35,9 +36,9 @@ def trial(name: str, width: int = 8) -> Trial:
 
 @functools.cache  # by position: with defaults filled in, or one model would be converted once for each way to call
 def _trial(name: str, width: int) -> Trial:
-    def convert(module: nn.Module, clip: ClipSpec) -> onnx.ModelProto:
+    def convert(module: nn.Module, clip: ClipSpec) -> ir.Model:
         key = f"graph of {name}, width {width}"
-        return onnx.load_from_string(shared_bytes(key, lambda: to_onnx(module, clip).SerializeToString()))
+        return from_bytes(shared_bytes(key, lambda: to_bytes(to_onnx(module, clip))))
 
     return prepare(name, Size(width=width, clip_frames=4, size=32, classes=5), threads=2, convert=convert)
 
@@ -54,10 +55,10 @@ def random_clips(clip: ClipSpec, count: int) -> list[NDArray[np.float32]]:
     return [rng.normal(size=clip.input_shape).astype(np.float32) for _ in range(count)]
 
 
-def run_onnx(graph: onnx.ModelProto, clip: NDArray[np.float32]) -> NDArray[np.float32]:
+def run_onnx(graph: ir.Model, clip: NDArray[np.float32]) -> NDArray[np.float32]:
     """The graph's first output in ONNX Runtime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(to_bytes(graph), options, providers=["CPUExecutionProvider"])
     result: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: clip})[0]
     return result

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import openvino
 import pytest
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional
 from edgeact.errors import ConversionError
 from edgeact.export.cpu.openvino import to_openvino
 from edgeact.export.graph.fft_lowering import lower_transforms
-from edgeact.export.graph.proto import from_proto
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import at_opset, to_onnx
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.spec import resized_clip
@@ -154,20 +153,20 @@ class _Spectral(nn.Module):
 def test_every_converter_takes_a_lowered_graph(norm: str) -> None:
     module = _Spectral(norm)
     graph = at_opset(to_onnx(module, _CLIP), 13)
-    assert {node.op_type for node in graph.graph.node} & {"DFT", "STFT", "Loop", "ScatterND"} == set()
+    assert {node.op_type for node in graph.graph} & {"DFT", "STFT", "Loop", "ScatterND"} == set()
     (clip,) = random_clips(_CLIP, 1)
     with torch.no_grad():
         expected = module(torch.from_numpy(clip)).numpy()
     np.testing.assert_allclose(run_onnx(graph, clip), expected, rtol=1e-5)
-    xml, weights = to_openvino(graph.SerializeToString())
+    xml, weights = to_openvino(to_bytes(graph))
     core = openvino.Core()
     for precision, tolerance in (("f32", 1e-5), ("bf16", 3e-2)):
         compiled = core.compile_model(core.read_model(xml, weights), "CPU", {"INFERENCE_PRECISION_HINT": precision})
         np.testing.assert_allclose(compiled(clip)[0], expected, rtol=tolerance)
     for board, release in (("orin-nano-8gb", "jetpack-5.1"), ("orin-nano-8gb", "jetpack-6.2")):
-        assert [one for one in lint_graph(from_proto(graph), dialect(board, release)) if one.severity == "error"] == []
+        assert [one for one in lint_graph(graph, dialect(board, release)) if one.severity == "error"] == []
     pytest.importorskip("tensorrt_rtx")
-    assert check_and_build(graph.SerializeToString(), "8.9").engine
+    assert check_and_build(to_bytes(graph), "8.9").engine
 
 
 @pytest.mark.slow
@@ -176,10 +175,10 @@ def test_an_unscaled_spectrum_that_outgrows_fp16_stays_in_fp32() -> None:
     clip = np.full(_CLIP.input_shape, 50, np.float32)
     kept = {}
     for norm in ("backward", "ortho"):
-        result = to_strong_fp16(from_proto(to_onnx(_Spectral(norm), _CLIP)), [clip])
+        result = to_strong_fp16(to_onnx(_Spectral(norm), _CLIP), [clip])
         kept[norm] = [reason for reason in result.float_layers.values() if "' reaches " in reason]
         np.testing.assert_allclose(
-            run_onnx(ir.to_proto(result.model), clip), run_onnx(to_onnx(_Spectral(norm), _CLIP), clip), rtol=2e-3
+            run_onnx(result.model, clip), run_onnx(to_onnx(_Spectral(norm), _CLIP), clip), rtol=2e-3
         )
     assert len(kept["backward"]) > 2
     assert kept["ortho"] == []

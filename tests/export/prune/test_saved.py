@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from edgeact.errors import ModelError
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model
@@ -67,7 +68,7 @@ def test_loading_does_not_ask_the_library(tmp_path: Path) -> None:
 def test_a_pruned_model_becomes_onnx(formula: str, tmp_path: Path) -> None:
     saved(formula, tmp_path / "w.safetensors", 0.4)
     loaded = load_model(formula, LoadRequest(weights=tmp_path / "w.safetensors"))
-    session = onnxruntime.InferenceSession(to_onnx(loaded.module, CLIP).SerializeToString())
+    session = onnxruntime.InferenceSession(to_bytes(to_onnx(loaded.module, CLIP)))
     x = clips(1)
     (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     np.testing.assert_allclose(logits, loaded.module(x).numpy(), rtol=1e-3, atol=1e-5)

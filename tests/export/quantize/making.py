@@ -6,12 +6,12 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-import onnxruntime as ort
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
+from edgeact.export.graph.run import GraphRunner
 from edgeact.export.graph.torch_to_onnx import at_opset
+from edgeact.export.graph.values import constant_array, name_of, operand
 from edgeact.export.quantize.activation_ranges import collect_ranges
 from edgeact.export.quantize.exclusions import float_everywhere
 from edgeact.export.quantize.qdq import quantize
@@ -25,12 +25,12 @@ __all__ = ["Switched", "as_written", "hurt", "switched", "with_int8"]
 class Switched:
     """A float graph, what `quantize` makes of it, and the two in one; none is to be changed."""
 
-    model: onnx.ModelProto
+    model: ir.Model
     skip: dict[str, str]
     clips: list[NDArray[np.float32]]
     graph: SwitchedGraph
 
-    def quantized(self, in_float: tuple[str, ...] = ()) -> onnx.ModelProto:
+    def quantized(self, in_float: tuple[str, ...] = ()) -> ir.Model:
         """INT8 with further layers in float."""
         ranges = collect_ranges(self.model, self.clips, skip=self.skip)
         return quantize(self.model, ranges, self.skip | dict.fromkeys(in_float, "asked for"))
@@ -43,39 +43,41 @@ def switched(name: str, width: int = 8) -> Switched:
     return with_int8(at_opset(case.graph, 17), random_clips(case.clip, 6))
 
 
-def with_int8(model: onnx.ModelProto, clips: list[NDArray[np.float32]]) -> Switched:
+def with_int8(model: ir.Model, clips: list[NDArray[np.float32]]) -> Switched:
     """`model` by the rules that hold for every target."""
     skip = float_everywhere(model)
     plain = quantize(model, collect_ranges(model, clips, skip=skip), skip)
     return Switched(model, skip, clips, switchable(model, plain, skip, with_means=True))
 
 
-def as_written(model: onnx.ModelProto, clip: NDArray[np.float32]) -> NDArray[np.float32]:
+def as_written(model: ir.Model, clip: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the graph states: no Q/DQ pair is fused with anything."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    result: NDArray[np.float32] = session.run(None, {model.graph.input[0].name: clip})[0]
-    return result
+    (output,), (source,) = model.graph.outputs, model.graph.inputs
+    return GraphRunner(model, threads=1).run([name_of(output)], {name_of(source): clip})[0]
 
 
-def hurt(model: onnx.ModelProto, weight: str, by: float) -> onnx.ModelProto:
+def hurt(model: ir.Model, weight: str, by: float) -> ir.Model:
     """A copy that computes the same, but whose convolution `weight` reads one channel that is `by` times as large.
 
     One step of INT8 for all channels then rounds the others to 0. The layer before, behind a ReLU, makes that channel.
     """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    constants = {tensor.name: tensor for tensor in changed.graph.initializer}
-    reader = next(node for node in changed.graph.node if weight in node.input)
-    relu = next(node for node in changed.graph.node if reader.input[0] in node.output)
-    before = next(node for node in changed.graph.node if relu.input[0] in node.output)
-    for name in before.input[1:]:
-        value = numpy_helper.to_array(constants[name]).copy()
-        value[0] *= by
-        constants[name].CopyFrom(numpy_helper.from_array(value, name))
-    value = numpy_helper.to_array(constants[weight]).copy()
-    value[:, 0] /= by
-    constants[weight].CopyFrom(numpy_helper.from_array(value, weight))
+    changed = model.clone()
+    kernel = changed.graph.initializers[weight]
+    ((reader, _),) = kernel.uses()
+    relu = operand(reader, 0).producer()
+    assert relu is not None
+    before = operand(relu, 0).producer()
+    assert before is not None
+    for value in before.inputs[1:]:
+        assert value is not None
+        _scale(value, (0,), by)
+    _scale(kernel, (slice(None), 0), 1 / by)
     return changed
+
+
+def _scale(constant: ir.Value, part: tuple[int | slice, ...], by: float) -> None:
+    array = constant_array(constant)
+    assert array is not None
+    changed = array.copy()
+    changed[part] *= by
+    constant.const_value = ir.tensor(changed, name=constant.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
@@ -18,17 +18,13 @@ from edgeact.errors import CalibrationError
 from edgeact.export.quantize import activation_ranges as module
 from edgeact.export.quantize.activation_ranges import collect_ranges, quantized_tensors
 from tests.export.graph.exported import exported, random_clips
-from tests.export.graph.graphs import graph_proto as graph
-from tests.export.graph.graphs import node
+from tests.export.graph.graphs import graph, node
 
 
-def _values(
-    model: onnx.ModelProto, names: list[str], clips: list[NDArray[np.float32]]
-) -> dict[str, NDArray[np.float32]]:
+def _values(model: ir.Model, names: list[str], clips: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
     """All values of the tensors over all clips, by ONNX Runtime itself."""
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    given = model.graph.input[0].name
+    shown = ir.to_proto(model)
+    given = shown.graph.input[0].name
     made = [name for name in names if name != given]
     del shown.graph.output[:]
     shown.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in made)
@@ -92,7 +88,7 @@ def test_the_order_of_clips_changes_nothing_but_the_settling() -> None:
         )
 
 
-def _conv() -> onnx.ModelProto:
+def _conv() -> ir.Model:
     nodes = [node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1, 1]), node("Relu", ["c"], ["y"])]
     return graph(nodes, {"w": np.ones((4, 4, 1, 1, 1), np.float32)}, shape=(1, 4, 2, 4, 4))
 

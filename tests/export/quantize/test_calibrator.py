@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from edgeact.calibration.range_methods import MethodName
 from edgeact.calibration.ranges import Ranges
 from edgeact.devices import load_profile
 from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
-from edgeact.export.graph.proto import from_proto
 from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.quantize import calibrator as module
 from edgeact.export.quantize.activation_ranges import collect_ranges, observe, quantized_tensors
@@ -32,7 +30,7 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The names of the tensors of every observation that is made."""
     made: list[list[str]] = []
 
-    def watched(model: onnx.ModelProto, layers: dict[str, str], *rest: Any) -> Ranges:
+    def watched(model: ir.Model, layers: dict[str, str], *rest: Any) -> Ranges:
         made.append(list(layers))
         return observe(model, layers, *rest)
 
@@ -53,9 +51,8 @@ def test_opsets_and_boards_share_one_calibration(observed: list[list[str]]) -> N
 def test_what_a_rewrite_made_anew_is_observed_and_nothing_else(observed: list[list[str]]) -> None:
     case = exported("msf-r3d-fsam")
     clips = random_clips(case.clip, 4)
-    rewritten, outcomes = apply_rewrites(from_proto(case.graph), REWRITES)
+    graph, outcomes = apply_rewrites(case.graph, REWRITES)
     assert any(outcome.is_applied for outcome in outcomes)
-    graph = ir.to_proto(rewritten)
     skip = skip_list(graph, load_profile("cpu"))
     calibrator = Calibrator(case.graph, clips)
     ranges = calibrator.ranges_for(graph, skip)

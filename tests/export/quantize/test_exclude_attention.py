@@ -8,12 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeact.export.graph.view import view
+from edgeact.export.graph.values import is_constant, name_of, operand
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.quantize.exclude_attention import gate_layers
 from tests.export.graph.exported import exported
-from tests.export.graph.graphs import graph_proto as graph
-from tests.export.graph.graphs import node
+from tests.export.graph.graphs import graph, node
 
 SHAPE = (1, 8, 2, 4, 4)
 
@@ -118,12 +117,12 @@ _LIKE_THE_BACKBONE = {"gate": ("conv",), "se-sa": ("h",)}
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_the_layers_of_every_module_stay_in_float(name: str) -> None:
-    found = view(exported(f"cnn3d+{name}").graph)
-    weights = {layer.name: layer.input[1] for layer in found.nodes if layer.op_type in ("Conv", "Gemm")}
+    model = exported(f"cnn3d+{name}").graph
+    weights = {entry.name: name_of(operand(entry, 1)) for entry in model.graph if entry.op_type in ("Conv", "Gemm")}
     layers = {layer: weight.split(".")[-2] for layer, weight in weights.items() if weight.startswith("gate.")}
     assert layers
     kept = {layer for layer, part in layers.items() if part not in _LIKE_THE_BACKBONE.get(name, ())}
-    computed = (one for one in found.nodes if one.op_type == "MatMul" and not found.constants.keys() & {*one.input})
-    products = {one.name for one in computed}
-    assert set(gate_layers(found.model)) == kept | products
+    computed = [entry for entry in model.graph if not any(is_constant(value) for value in entry.inputs)]
+    products = {entry.name for entry in computed if entry.op_type == "MatMul"}
+    assert set(gate_layers(model)) == kept | products
     assert bool(products) == (name == "se-sa")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeact.devices import load_profile
+from edgeact.export.graph.values import given_inputs, name_of, weight_dims
 from edgeact.export.models.registry import MODELS
 from edgeact.export.quantize.exclusions import module_layers, skip_list
 from edgeact.export.quantize.tensorrt_rules import int8_exclusion_reason
@@ -20,7 +21,7 @@ def test_gates_of_the_registry_models(name: str, gates: int) -> None:
     reasons = skip_list(model, CPU)
     assert len(reasons) == gates
     assert all("attention gate" in reason for reason in reasons.values())
-    assert set(reasons) <= {entry.name for entry in model.graph.node}
+    assert set(reasons) <= {entry.name for entry in model.graph}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -28,11 +29,9 @@ def test_gpus_leave_small_channels_out_too(name: str) -> None:
     model = exported(name).graph
     reasons, gates = skip_list(model, GPU), skip_list(model, CPU)
     assert gates.items() <= reasons.items()
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    convs = [entry for entry in model.graph.node if entry.op_type == "Conv"]
+    convs = [entry for entry in model.graph if entry.op_type == "Conv"]
     for index, conv in enumerate(convs):
-        group = next(item.i for item in conv.attribute if item.name == "group")
-        small = int8_exclusion_reason(shapes[conv.input[1]], group, index == 0)
+        small = int8_exclusion_reason(weight_dims(conv), conv.attributes["group"].as_int(), index == 0)
         assert (conv.name in reasons) == bool(small or conv.name in gates)
 
 
@@ -40,12 +39,14 @@ def test_gpus_leave_small_channels_out_too(name: str) -> None:
 def test_layers_of_a_module_are_those_with_its_weights(name: str) -> None:
     """All children together hold every layer, each holds its own, and no two share one."""
     model = exported(name).graph
-    layers = [entry.name for entry in model.graph.node if entry.op_type in ("Conv", "Gemm", "MatMul")]
-    children = sorted({tensor.name.split(".")[0] for tensor in model.graph.initializer if "." in tensor.name})
+    layers = [entry.name for entry in model.graph if entry.op_type in ("Conv", "Gemm", "MatMul")]
+    children = sorted({name.split(".")[0] for name in model.graph.initializers if "." in name})
     parts = [module_layers(model, (child,)) for child in children]
     assert sum(len(part) for part in parts) == len(set().union(*parts))
     assert set(module_layers(model, tuple(children))) == set().union(*parts) <= set(layers)
-    named = {entry.name for entry in model.graph.node if any(value.endswith(".weight") for value in entry.input)}
+    named = {
+        entry.name for entry in model.graph if any(name_of(value).endswith(".weight") for value in given_inputs(entry))
+    }
     assert named & set(layers) <= set().union(*parts)
     stem = module_layers(model, (children[-1],))
     assert all(reason == f"'{children[-1]}' was asked to stay in float" for reason in stem.values())

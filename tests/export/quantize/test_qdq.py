@@ -6,36 +6,44 @@ import logging
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import openvino
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from edgeact.devices import load_profile
 from edgeact.errors import CalibrationError, ConversionError
 from edgeact.export.cpu.openvino import to_openvino
+from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import at_opset
+from edgeact.export.graph.values import (
+    constant_array,
+    is_constant,
+    is_dequantized,
+    name_of,
+    operand,
+    static_dims,
+    weight_dims,
+)
 from edgeact.export.quantize.activation_ranges import collect_ranges
 from edgeact.export.quantize.exclusions import skip_list
 from edgeact.export.quantize.qdq import MIN_CLASSES, MIN_CLIPS, SMALLEST_SCALE, check_clips, float_layers, quantize
 from edgeact.export.tensorrt.rtx_compiler import parse_only
 from tests.export.graph.exported import Exported, exported, random_clips, run_onnx
-from tests.export.graph.graphs import graph_proto as graph
-from tests.export.graph.graphs import node
+from tests.export.graph.graphs import graph, node
 
 NAMES = ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"]
 CPU = load_profile("cpu")
 
 
-def _quantized(case: Exported, skip: dict[str, str] | None = None) -> onnx.ModelProto:
+def _quantized(case: Exported, skip: dict[str, str] | None = None) -> ir.Model:
     chosen = skip_list(case.graph, CPU) if skip is None else skip
     graph = at_opset(case.graph, 17)
     return quantize(graph, collect_ranges(graph, random_clips(case.clip, 8), skip=chosen), chosen)
 
 
-def _constants(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+def _constants(model: ir.Model) -> dict[str, NDArray[np.float32]]:
+    return {name: tensor.numpy() for name, tensor in model.graph.initializers.tensor_items()}
 
 
 def _signal_to_noise_db(got: list[NDArray[np.float32]], wanted: list[NDArray[np.float32]]) -> float:
@@ -46,26 +54,24 @@ def _signal_to_noise_db(got: list[NDArray[np.float32]], wanted: list[NDArray[np.
 @pytest.mark.parametrize("name", NAMES)
 def test_the_graph_holds_symmetric_int8_alone(name: str) -> None:
     model = _quantized(exported(name))
-    constants = _constants(model)
-    readers = {node.input[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    producers = {output: node for node in model.graph.node for output in node.output}
-    pairs = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    pairs = [entry for entry in model.graph if entry.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert pairs
     for pair in pairs:
-        zero = constants[pair.input[2]]
+        scale, zero = (constant_array(value) for value in pair.inputs[1:])
+        assert scale is not None
+        assert zero is not None
         assert zero.dtype == np.int8
         assert not zero.any()
-        assert (constants[pair.input[1]] > 0).all()
+        assert (scale > 0).all()
         if pair.op_type == "QuantizeLinear":
-            assert pair.output[0] in readers
-    for layer in model.graph.node:
-        source = producers.get(layer.input[1]) if layer.op_type in ("Conv", "Gemm", "MatMul") else None
-        if layer.op_type in ("Conv", "Gemm") and source is not None and source.op_type == "DequantizeLinear":
-            scale = constants[source.input[1]]
-            rows = constants[producers[source.input[0]].input[0]].shape[0]
-            assert scale.shape == (rows,)
-        if layer.op_type in ("Conv", "Gemm") and len(layer.input) > 2:
-            assert constants[layer.input[2]].dtype == np.float32
+            assert "DequantizeLinear" in {reader.op_type for reader in pair.outputs[0].consumers()}
+    for layer in model.graph:
+        source = operand(layer, 1).producer() if layer.op_type in ("Conv", "Gemm") else None
+        if source is not None and source.op_type == "DequantizeLinear":
+            assert static_dims(operand(source, 1)) == (weight_dims(layer) or ())[:1]
+        if layer.op_type in ("Conv", "Gemm") and len(layer.inputs) > 2:
+            assert operand(layer, 2).dtype == ir.DataType.FLOAT
+            assert is_constant(operand(layer, 2))
     assert not model.metadata_props
 
 
@@ -78,20 +84,20 @@ def test_every_runtime_takes_it_and_keeps_the_signal(name: str) -> None:
     wanted = [run_onnx(case.graph, clip) for clip in clips]
     assert _signal_to_noise_db([run_onnx(model, clip) for clip in clips], wanted) > 15
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(*to_openvino(model.SerializeToString())), "CPU")
+    compiled = core.compile_model(core.read_model(*to_openvino(to_bytes(model))), "CPU")
     assert _signal_to_noise_db([compiled(clip)[0] for clip in clips], wanted) > 10
     pytest.importorskip("tensorrt_rtx")
-    parse_only(model.SerializeToString())
+    parse_only(to_bytes(model))
 
 
 def test_skipped_layers_stay_in_float() -> None:
     case = exported("cnn3d")
-    layers = [entry.name for entry in case.graph.graph.node if entry.op_type in ("Conv", "Gemm")]
+    layers = [name_of(entry) for entry in case.graph.graph if entry.op_type in ("Conv", "Gemm")]
     model = _quantized(case, {layers[0]: "asked for", "no such layer": "none"})
     quantized = {
         entry.name
-        for entry in model.graph.node
-        if entry.op_type in ("Conv", "Gemm") and any("DequantizeLinear" in name for name in entry.input)
+        for entry in model.graph
+        if entry.op_type in ("Conv", "Gemm") and any(is_dequantized(value) for value in entry.inputs)
     }
     assert quantized == set(layers[1:])
     assert float_layers(case.graph, {layers[0]: "asked for", "no such layer": "none"}) == {layers[0]: "asked for"}
@@ -99,12 +105,12 @@ def test_skipped_layers_stay_in_float() -> None:
 
 def test_the_same_inputs_give_the_same_bytes_and_are_left_alone() -> None:
     case = exported("cnn3d-gate")
-    before = case.graph.SerializeToString()
-    assert _quantized(case).SerializeToString() == _quantized(case).SerializeToString()
-    assert case.graph.SerializeToString() == before
+    before = to_bytes(case.graph)
+    assert to_bytes(_quantized(case)) == to_bytes(_quantized(case))
+    assert to_bytes(case.graph) == before
 
 
-def _conv(weight: NDArray[np.float32]) -> onnx.ModelProto:
+def _conv(weight: NDArray[np.float32]) -> ir.Model:
     nodes = [node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1, 1]), node("Relu", ["c"], ["y"])]
     return graph(nodes, {"w": weight}, shape=(1, 4, 2, 4, 4))
 
@@ -114,9 +120,9 @@ def test_scales_of_nearly_empty_channels_keep_their_digits_in_fp16() -> None:
     weight[1] *= 1e-5
     weight[2] = 0
     model = _calibrated(_conv(weight), [np.ones((1, 4, 2, 4, 4), np.float32)])
-    (scale,) = [
-        _constants(model)[n.input[1]] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "w"
-    ]
+    (quantizer,) = model.graph.initializers["w"].consumers()
+    scale = constant_array(operand(quantizer, 1))
+    assert scale is not None
     assert scale[1] == np.float32(SMALLEST_SCALE)
     assert (scale >= np.float32(SMALLEST_SCALE)).all()
     assert np.allclose(scale.astype(np.float16).astype(np.float32), scale, rtol=2**-10)
@@ -125,11 +131,11 @@ def test_scales_of_nearly_empty_channels_keep_their_digits_in_fp16() -> None:
     np.testing.assert_allclose(run_onnx(model, x), run_onnx(_conv(weight), x), atol=0.05)
 
 
-def _calibrated(model: onnx.ModelProto, clips: list[NDArray[Any]]) -> onnx.ModelProto:
+def _calibrated(model: ir.Model, clips: list[NDArray[Any]]) -> ir.Model:
     return quantize(model, collect_ranges(model, clips), {})
 
 
-def _dead() -> onnx.ModelProto:
+def _dead() -> ir.Model:
     weight = {"w": np.ones((4, 4, 1, 1, 1), np.float32), "low": np.float32(-1000)}
     nodes = [
         node("Add", ["x", "low"], ["below"]),
@@ -141,7 +147,7 @@ def _dead() -> onnx.ModelProto:
 
 GOOD = np.ones((1, 4, 2, 4, 4), np.float32)
 LIVE = np.ones((4, 4, 1, 1, 1), np.float32)
-REFUSED: dict[str, tuple[onnx.ModelProto, list[NDArray[Any]], str]] = {
+REFUSED: dict[str, tuple[ir.Model, list[NDArray[Any]], str]] = {
     "no clip": (_conv(LIVE), [], "expected calibration clips, got none"),
     "nan": (_conv(LIVE), [GOOD, GOOD * np.float32("nan")], "clip 1 holds NaN or infinity"),
     "infinity": (_conv(LIVE), [GOOD * np.float32("inf")], "clip 0 holds NaN or infinity"),
@@ -175,23 +181,22 @@ def test_a_scale_that_truly_is_one_is_kept() -> None:
 def test_a_graph_the_quantizer_cannot_read_is_told() -> None:
     model = _conv(LIVE)
     ranges = collect_ranges(model, [GOOD])
-    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(LIVE * np.float32("nan"), "w"))
+    model.graph.initializers["w"].const_value = ir.tensor(LIVE * np.float32("nan"))
     with pytest.raises(ConversionError, match=r"INT8 quantization failed: .*; try --precision fp16"):
         quantize(model, ranges, {})
 
 
 def test_a_graph_that_cannot_be_run_is_told() -> None:
     model = _conv(LIVE)
-    model.graph.node[1].op_type = "NoSuchOperator"
-    with pytest.raises(ConversionError, match=r"the graph to calibrate cannot be run: .*NoSuchOperator"):
+    model.graph[1].op_type = "NoSuchOperator"
+    with pytest.raises(ConversionError, match=r"ONNX Runtime cannot run the graph: .*NoSuchOperator"):
         collect_ranges(model, [GOOD])
 
 
 def test_a_layer_that_was_not_calibrated_is_told() -> None:
     ranges = collect_ranges(_conv(LIVE), [GOOD])
     other = _conv(LIVE)
-    other.graph.node[0].input[0] = "x2"
-    other.graph.input[0].name = "x2"
+    other.graph.inputs[0].name = "x2"
     with pytest.raises(CalibrationError, match="no range was calibrated for 'x2' of layer 'the_Conv'"):
         quantize(other, ranges, {})
 

@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import openvino
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, numpy_helper
 
 from edgeact.calibration.ranges import INT8_MAX, Ranges
 from edgeact.export.cpu.openvino import to_openvino
+from edgeact.export.graph.proto import find_fault, to_bytes
+from edgeact.export.graph.values import constant_array, is_constant, name_of, operand
 from edgeact.export.quantize.activation_ranges import collect_ranges, observe
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.quantize.qdq_placement import integer_flow
-from tests.export.graph.graphs import graph_proto as graph
-from tests.export.graph.graphs import node
+from tests.export.graph.graphs import graph, node
 from tests.export.graph.passes.running import run
 
 SHAPE = (1, 8, 2, 6, 6)
@@ -32,7 +32,7 @@ def _weights(*names: str, inputs: int = 8, outputs: int = 8) -> dict[str, Any]:
     return {name: rng.normal(0, 0.1, (outputs, inputs, 3, 3, 3)).astype(np.float32) for name in names}
 
 
-def _block(activation: str = "Relu") -> onnx.ModelProto:
+def _block(activation: str = "Relu") -> ir.Model:
     """A residual block whose first half is split and joined again, on features of its own."""
     nodes = [
         node("Conv", ["x", "w0"], ["a"], "stem", **CENTRED),
@@ -54,35 +54,35 @@ def _never(tensors: Mapping[str, str]) -> Ranges:
     raise AssertionError(f"nothing was to be observed, asked for {list(tensors)}")
 
 
-def _flow(model: onnx.ModelProto) -> onnx.ModelProto:
+def _flow(model: ir.Model) -> ir.Model:
     ranges = collect_ranges(model, CLIPS)
     return integer_flow(quantize(model, ranges, {}), ranges, _never)
 
 
-def _steps(model: onnx.ModelProto) -> dict[str, tuple[float, int]]:
+def _steps(model: ir.Model) -> dict[str, tuple[float, ir.DataType | None]]:
     """Activation -> (scale, type of its integers)."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    return {
-        one.input[0]: (float(numpy_helper.to_array(constants[one.input[1]])), constants[one.input[2]].data_type)
-        for one in model.graph.node
-        if one.op_type == "QuantizeLinear" and one.input[0] not in constants
-    }
+    steps = {}
+    for entry in model.graph:
+        scale = constant_array(operand(entry, 1)) if entry.op_type == "QuantizeLinear" else None
+        if scale is not None and not is_constant(operand(entry, 0)):
+            steps[name_of(operand(entry, 0))] = (float(scale), operand(entry, 2).dtype)
+    return steps
 
 
 def test_features_are_rounded_where_they_are_made() -> None:
     steps = _steps(_flow(_block()))
     assert {name: kind for name, (_, kind) in steps.items()} == {
-        "x": TensorProto.INT8,
-        "u": TensorProto.UINT8,
-        "v": TensorProto.UINT8,
-        "r": TensorProto.UINT8,
+        "x": ir.DataType.INT8,
+        "u": ir.DataType.UINT8,
+        "v": ir.DataType.UINT8,
+        "r": ir.DataType.UINT8,
     }  # not the pieces of v, not what is pooled, not what is added to u, not the result
-    onnx.checker.check_model(_flow(_block()), full_check=True)
+    assert find_fault(_flow(_block())) is None
 
 
 def test_constants_stand_in_the_order_of_the_graph() -> None:
     """An order by hashes of names would differ from process to process, and with it the artifact's SHA-256."""
-    constants = [tensor.name for tensor in _flow(_block()).graph.initializer]
+    constants = list(_flow(_block()).graph.initializers)
     assert [name for name in constants if name in ("x_scale", "u_scale", "v_scale", "r_scale")] == [
         "x_scale",
         "u_scale",
@@ -101,8 +101,8 @@ def test_a_step_is_the_range_of_what_the_relu_leaves() -> None:
 
 def test_features_of_both_signs_stay_signed() -> None:
     steps = _steps(_flow(_block("Tanh")))
-    assert steps["u"][1] == TensorProto.INT8
-    assert steps["r"][1] == TensorProto.UINT8
+    assert steps["u"][1] == ir.DataType.INT8
+    assert steps["r"][1] == ir.DataType.UINT8
 
 
 @settings(max_examples=20, deadline=None)
@@ -181,11 +181,11 @@ def test_a_maximum_is_rounded_before_it_is_taken() -> None:
     assert set(_steps(flowing)) == {"x", "u"}
     assert _snr(model, flowing) > 30
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(*to_openvino(flowing.SerializeToString())), "CPU")
+    compiled = core.compile_model(core.read_model(*to_openvino(to_bytes(flowing))), "CPU")
     assert _decibels([run(model, clip) for clip in CLIPS], [compiled(clip)[0] for clip in CLIPS]) > 30
 
 
-def _snr(model: onnx.ModelProto, other: onnx.ModelProto) -> float:
+def _snr(model: ir.Model, other: ir.Model) -> float:
     return _decibels([run(model, clip) for clip in CLIPS], [run(other, clip) for clip in CLIPS])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 
@@ -20,6 +21,8 @@ from edgeact.export.build.data import ExportData
 from edgeact.export.build.measure import Meter
 from edgeact.export.build.recipe import PRECISIONS, PrecisionChoice
 from edgeact.export.candidates.candidate import BuildInputs, Candidate
+from edgeact.export.graph.proto import to_bytes
+from edgeact.export.graph.values import constant_array, name_of, operand
 from edgeact.export.models.loading import LoadedModel
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import quantize
@@ -38,7 +41,7 @@ def _once(make: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(make)
     def made(model: Any, *rest: Any, **options: Any) -> Any:
-        data = model if isinstance(model, bytes) else model.SerializeToString(deterministic=True)
+        data = model if isinstance(model, bytes) else to_bytes(model)
         told = [item for item in rest if isinstance(item, (str, dict))]  # the clips are always the same ones
         key = f"{make.__name__} {hashlib.sha256(data).hexdigest()} {told} {options}"
         if key not in _MADE:
@@ -55,12 +58,12 @@ def _each_graph_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make(colours: LoadedModel, colour_data: ExportData, colour_master: onnx.ModelProto) -> Make:
+def make(colours: LoadedModel, colour_data: ExportData, colour_master: ir.Model) -> Make:
     """Return the candidates of a profile in a precision, and the decisions."""
     clips = colour_data.calibration.inputs[:8]
 
     def candidates(
-        profile: DeviceProfile, precision: PrecisionChoice, master: onnx.ModelProto = colour_master
+        profile: DeviceProfile, precision: PrecisionChoice, master: ir.Model = colour_master
     ) -> tuple[tuple[Candidate, ...], tuple[Decision, ...]]:
         inputs = BuildInputs(
             master=master,
@@ -212,19 +215,20 @@ def test_a_weak_graph_is_checked_as_the_half_precision_it_becomes(make: Make) ->
     assert "largest activation" in candidate.artifact.note
 
 
-def _loud(master: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+def _loud(master: ir.Model) -> tuple[ir.Model, str]:
     """The network with one convolution between stem and head so strong that FP16 overflows after it, and its name."""
-    loud = onnx.ModelProto()
-    loud.CopyFrom(master)
-    conv = [node for node in loud.graph.node if node.op_type == "Conv"][1]
-    weight = next(tensor for tensor in loud.graph.initializer if tensor.name == conv.input[1])
-    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1e6), weight.name))
-    return loud, conv.name
+    loud = master.clone()
+    conv = [node for node in loud.graph if node.op_type == "Conv"][1]
+    weight = operand(conv, 1)
+    array = constant_array(weight)
+    assert array is not None
+    weight.const_value = ir.tensor(array * np.float32(1e6))
+    return loud, name_of(conv)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_layers_that_overflow_fp16_are_held_in_fp32_by_the_recipe(
-    precision: str, make: Make, colour_master: onnx.ModelProto
+    precision: str, make: Make, colour_master: ir.Model
 ) -> None:
     loud, name = _loud(colour_master)
     (calm,), _ = make(load_profile("orin-nano-8gb"), precision)
@@ -241,7 +245,7 @@ def test_layers_that_overflow_fp16_are_held_in_fp32_by_the_recipe(
     assert f"{name}:fp32" in script
 
 
-def test_a_board_that_cannot_hold_layers_in_fp32_says_so(make: Make, colour_master: onnx.ModelProto) -> None:
+def test_a_board_that_cannot_hold_layers_in_fp32_says_so(make: Make, colour_master: ir.Model) -> None:
     with pytest.raises(ConversionError, match=r"Jetson Nano.*must not be in FP16: use fp32"):
         make(load_profile("nano"), "fp16", _loud(colour_master)[0])
 

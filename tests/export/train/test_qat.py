@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from edgeact.clip import ClipSpec
 from edgeact.errors import ModelError
 from edgeact.export.graph.torch_to_onnx import to_onnx
+from edgeact.export.graph.values import is_dequantized, name_of, operand, quantized_source
 from edgeact.export.quantize.activation_ranges import collect_ranges
 from edgeact.export.quantize.exclusions import float_everywhere
 from edgeact.export.quantize.qdq import quantize
@@ -38,11 +39,10 @@ def _clips(count: int) -> list[torch.Tensor]:
     return [torch.from_numpy(clip) for clip in random_clips(CLIP, count)]
 
 
-def _rounded_layers(graph: onnx.ModelProto) -> set[str]:
+def _rounded_layers(graph: ir.Model) -> set[str]:
     """Layers whose weights stand behind a DequantizeLinear."""
-    makers = {name: node for node in graph.graph.node for name in node.output}
-    weights = [makers[node.input[1]] for node in graph.graph.node if node.op_type in LAYERS and node.input[1] in makers]
-    names = [node.input[0].removesuffix("_QuantizeLinear_Output") for node in weights if "Dequantize" in node.op_type]
+    weights = [operand(node, 1) for node in graph.graph if node.op_type in LAYERS]
+    names = [name_of(quantized_source(weight)) for weight in weights if is_dequantized(weight)]
     return {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
 
 

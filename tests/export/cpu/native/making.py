@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 from onnx import NodeProto
 
 from edgeact.calibration.ranges import Ranges
@@ -14,8 +14,7 @@ from edgeact.export.quantize.activation_ranges import collect_ranges, observe
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.quantize.qdq_placement import integer_flow
-from tests.export.graph.graphs import graph_proto as graph
-from tests.export.graph.graphs import node
+from tests.export.graph.graphs import graph, node
 
 __all__ = ["CLIPS", "SAME_SIZE", "SHAPE", "STEM", "head", "int8_network", "integer"]
 
@@ -26,7 +25,7 @@ STEM = [node("Conv", ["x", "w0"], ["a"], "stem", **SAME_SIZE), node("Relu", ["a"
 """Nodes from the clip 'x' to the activation 'u'."""
 
 
-def integer(model: onnx.ModelProto, clips: Sequence[npt.NDArray[np.float32]]) -> onnx.ModelProto:
+def integer(model: ir.Model, clips: Sequence[npt.NDArray[np.float32]]) -> ir.Model:
     """Return `model` in INT8, calibrated on `clips`."""
     ranges = collect_ranges(model, clips)
 
@@ -44,7 +43,7 @@ def head(source: str) -> list[NodeProto]:
     ]
 
 
-def int8_network(nodes: Sequence[NodeProto], **constants: npt.ArrayLike) -> onnx.ModelProto:
+def int8_network(nodes: Sequence[NodeProto], **constants: npt.ArrayLike) -> ir.Model:
     """Return nodes from 'x' to 'y' in INT8; inputs 'w0', 'w1' ... are random weights (8, 8, 3, 3, 3)."""
     rng, names = np.random.default_rng(0), {name for each in nodes for name in each.input if name.startswith("w")}
     weights = {name: rng.normal(0, 0.1, (8, 8, 3, 3, 3)).astype(np.float32) for name in sorted(names - set(constants))}

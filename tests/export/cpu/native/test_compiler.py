@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 import torch
@@ -15,8 +14,8 @@ from edgeact.devices import load_profile
 from edgeact.export.cpu.native.compiler import compile_model
 from edgeact.export.cpu.native.refusals import NotLoweredError
 from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
-from edgeact.export.graph.proto import from_proto
 from edgeact.export.graph.torch_to_onnx import at_opset
+from edgeact.export.graph.values import weight_dims
 from edgeact.export.models.registry import MODELS
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.exclusions import skip_list
@@ -46,17 +45,16 @@ MAX_LOSS_DB = 2.0
 
 @dataclass(frozen=True)
 class _Compiled:
-    graph: onnx.ModelProto
+    graph: ir.Model
     program: Program
     tensors: bytes
 
 
 @functools.cache
-def _int8(name: str) -> onnx.ModelProto:
+def _int8(name: str) -> ir.Model:
     """Return the INT8 graph of a narrow registry model, as the export for target cpu makes it."""
     case = trial(name)
-    rewritten, _ = apply_rewrites(from_proto(at_opset(case.master, 17)), REWRITES)
-    graph = ir.to_proto(rewritten)
+    graph, _ = apply_rewrites(at_opset(case.master, 17), REWRITES)
     calibrator = Calibrator(case.master, random_clips(case.model.clip, 4))
     skip = skip_list(graph, load_profile("cpu"))
     quantized = quantize(graph, calibrator.ranges_for(graph, skip), skip)
@@ -96,7 +94,7 @@ def test_a_model_that_is_not_lowered_names_layer_and_requirement(name: str) -> N
         compile_model(graph)
     reason = caught.value.reason
     assert reason.requirement == NOT_LOWERED[name]
-    assert (reason.layer, reason.operator) in {(node.name, node.op_type) for node in graph.graph.node}
+    assert (reason.layer, reason.operator) in {(node.name, node.op_type) for node in graph.graph}
 
 
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "r3d-18"])
@@ -127,8 +125,8 @@ def test_residual_blocks_are_fused_into_their_convolutions() -> None:
     """Additions, ReLUs and quantization are part of the epilogues; pooling and the classifier remain."""
     program, graph = _compiled("r3d-18").program, _compiled("r3d-18").graph
     convs = [each for each in program.instructions if isinstance(each, Conv)]
-    assert len(convs) == sum(node.op_type == "Conv" for node in graph.graph.node)
-    adds = sum(node.op_type == "Add" for node in graph.graph.node)
+    assert len(convs) == sum(node.op_type == "Conv" for node in graph.graph)
+    adds = sum(node.op_type == "Add" for node in graph.graph)
     assert sum(bool(each.summands or each.accumulate) for conv in convs for each in conv.epilogues) >= adds > 0
     kinds = {each.kind for each in program.instructions}
     assert kinds <= {"input", "conv", "reduce", "dense", "restore", "unary", "round"}
@@ -137,7 +135,7 @@ def test_residual_blocks_are_fused_into_their_convolutions() -> None:
 
 def test_split_and_concat_of_msl_need_no_instructions() -> None:
     program, graph = _compiled("msf-r3d").program, _compiled("msf-r3d").graph
-    assert {"Split", "Concat"} <= {node.op_type for node in graph.graph.node}
+    assert {"Split", "Concat"} <= {node.op_type for node in graph.graph}
     assert not {each.kind for each in program.instructions} & {"binary", "small-conv"}
     _assert_only_vectors_are_quantized(program)
 
@@ -147,10 +145,8 @@ def test_msl_accumulates_and_skips_identity_filters() -> None:
     convs = [each for each in compiled.program.instructions if isinstance(each, Conv)]
     assert any(epilogue.accumulate for conv in convs for epilogue in conv.epilogues)
     computed = sum(ref.shape[0] for ref in compiled.program.tensors if ref.dtype == "int8")
-    shapes = {tensor.name: tensor.dims for tensor in compiled.graph.graph.initializer}
-    producers = {node.output[0]: node for node in compiled.graph.graph.node}
-    nodes = [node for node in compiled.graph.graph.node if node.op_type == "Conv"]
-    assert computed < sum(shapes[producers[node.input[1]].input[0]][0] for node in nodes)
+    nodes = [node for node in compiled.graph.graph if node.op_type == "Conv"]
+    assert computed < sum((weight_dims(node) or (0,))[0] for node in nodes)
 
 
 def test_every_tensor_is_used() -> None:
@@ -166,4 +162,4 @@ def test_every_tensor_is_used() -> None:
 def test_pools_of_c3d_are_in_int8() -> None:
     compiled = _compiled("c3d")
     pools = [each for each in compiled.program.instructions if isinstance(each, Pool)]
-    assert len(pools) == sum(node.op_type == "MaxPool" for node in compiled.graph.graph.node) > 0
+    assert len(pools) == sum(node.op_type == "MaxPool" for node in compiled.graph.graph) > 0

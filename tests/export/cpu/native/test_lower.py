@@ -7,7 +7,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 import pytest
 from onnx import NodeProto
 
@@ -27,19 +27,18 @@ from edgeact.export.cpu.native.lower import lower
 from edgeact.export.cpu.native.refusals import Layer, NotLoweredError
 from edgeact.native_requirements import NativeRequirement, UnsupportedLayer
 from tests.export.cpu.native.making import CLIPS, SAME_SIZE, SHAPE, STEM, head, int8_network
-from tests.export.graph.graphs import graph_proto as graph
-from tests.export.graph.graphs import node
+from tests.export.graph.graphs import graph, node
 from tests.export.graph.passes.running import run as run_onnx
 from tests.runtime.native.making import ISAS, NEEDS_ENGINE, run
 
 AnyOp = TypeVar("AnyOp", bound=Op)
 
 
-def _ops(model: onnx.ModelProto, kind: type[AnyOp]) -> list[AnyOp]:
+def _ops(model: ir.Model, kind: type[AnyOp]) -> list[AnyOp]:
     return [op for op in lower(model).ops if isinstance(op, kind)]
 
 
-def _assert_agrees(model: onnx.ModelProto) -> None:
+def _assert_agrees(model: ir.Model) -> None:
     """Compare with ONNX Runtime by every instruction set; unquantized partial sums may differ slightly."""
     program = compile_model(model)
     for clip in CLIPS:
@@ -282,7 +281,7 @@ REFUSED: dict[str, _Refused] = {
 }
 
 
-def _reason(model: onnx.ModelProto) -> UnsupportedLayer:
+def _reason(model: ir.Model) -> UnsupportedLayer:
     with pytest.raises(NotLoweredError) as caught:
         lower(model)
     return caught.value.reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import NodeProto
@@ -11,8 +11,7 @@ from onnx import NodeProto
 from edgeact.export.cpu.native.compiler import compile_model
 from edgeact.export.cpu.native.refusals import NotLoweredError
 from tests.export.cpu.native.making import integer
-from tests.export.graph.graphs import graph_proto as graph
-from tests.export.graph.graphs import node
+from tests.export.graph.graphs import graph, node
 from tests.export.graph.passes.running import run as run_onnx
 from tests.runtime.native.making import ISAS, NEEDS_ENGINE, run
 
@@ -51,7 +50,7 @@ KINDS = st.sampled_from(["conv", "conv", "add", "add", "relu", "relu", "split", 
 LAYERS = st.lists(st.tuples(KINDS, *[st.integers(0, 3)] * 2, st.integers(1, 3)), min_size=2, max_size=12)
 
 
-def _model(layers: list[LayerChoice]) -> onnx.ModelProto:
+def _model(layers: list[LayerChoice]) -> ir.Model:
     rng = np.random.default_rng(0)
     constants = {f"w{index}": rng.normal(0, 0.1, (8, 8, 3, 3, 3)).astype(np.float32) for index in range(5)}
     constants |= {f"cut{first}": np.array([first, 8 - first], np.int64) for first in (1, 2, 3)}

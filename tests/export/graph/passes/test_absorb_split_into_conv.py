@@ -168,7 +168,7 @@ class _Branches(nn.Module):
 def test_the_paper_s_split_of_64_channels_has_one_such_step() -> None:
     torch.manual_seed(0)
     clip = ClipSpec(clip_frames=2, fps=5.0, resize=(8, 8), crop=(8, 8), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-    plan = AbsorbSplitIntoConv().check(from_proto(at_opset(to_onnx(_Branches(), clip), 17)))
+    plan = AbsorbSplitIntoConv().check(at_opset(to_onnx(_Branches(), clip), 17))
     assert not isinstance(plan, Refusal)
     assert [(step.piece, step.keep, step.carry, step.next_keep, step.next_carry) for step in plan] == [
         (16, 8, 8, 12, 12)
