@@ -32,7 +32,7 @@ def make() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What the user has: a module, weights, labels, videos; made for this test, the cache with it."""
+    """Return a folder with the user's module, weights, labels and videos, and with a separate cache."""
     root = tmp_path_factory.mktemp("workplace")
     (root / "my_model.py").write_text(_MODEL)
     save_file(colour_net().state_dict(), root / "mine.safetensors")
@@ -62,9 +62,9 @@ def edgeact(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Edgeact:
 
 @pytest.mark.slow
 def test_from_weights_to_report(edgeact: Edgeact, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = ("my_model:make", "--weights", "mine.safetensors", "--labels", "labels.txt", "--data", "clips")
+    model = ("my_model:make", "--weights", "mine.safetensors", "--labels", "labels.txt", "--data", "clips")
     sizes = ("--clip-frames", "4", "--size", "32", "--fps", "8", "--threads", "1")
-    assert edgeact("export", *made, *sizes, "--out", "mine.edgeact") == 0
+    assert edgeact("export", *model, *sizes, "--out", "mine.edgeact") == 0
     bundle = open_bundle("mine.edgeact")
     assert bundle.manifest.model.source == "my_model:make"
     assert bundle.manifest.labels == LABELS
@@ -83,7 +83,7 @@ def test_from_weights_to_report(edgeact: Edgeact, workplace: Path, capsys: pytes
     assert edgeact("evaluate", "mine.edgeact", "--data", "clips", "--out", "accuracy.json", "--threads", "1") == 0
     capsys.readouterr()
     accuracy = AccuracyRecord.model_validate_json(Path("accuracy.json").read_bytes())
-    assert [(one.level, one.top1) for one in accuracy.accuracy] == [("clip", 1.0), ("video", 1.0)]
+    assert [(level.level, level.top1) for level in accuracy.accuracy] == [("clip", 1.0), ("video", 1.0)]
     assert accuracy.bundle_digest == bundle.digest
 
     assert edgeact("bench", "mine.edgeact", "--runs", "70", "--threads", "1", "--out", "latency.json") == 0
@@ -120,10 +120,10 @@ def test_real_videos_calibrate_and_run(
         if path.suffix == ".md":
             continue
         code = edgeact("run", out, str(path), "--json")
-        told = capsys.readouterr()
+        captured = capsys.readouterr()
         assert code in (0, 4), path.name
         if code == 4:
             assert "corrupted" in path.name
-            assert path.name in told.err
+            assert path.name in captured.err
         else:
-            assert told.out.splitlines()
+            assert captured.out.splitlines()

@@ -19,13 +19,13 @@ def _drawn() -> dict[str, tuple[str | None, int]]:
     tree: dict[str, tuple[str | None, int]] = {}
     ancestors: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
-        if found := LINE.match(line):
-            depth = len(found["lead"]) // 4
+        if drawn := LINE.match(line):
+            depth = len(drawn["lead"]) // 4
             del ancestors[depth:]
             assert len(ancestors) == depth
-            assert found["name"] not in tree
-            tree[found["name"]] = (ancestors[-1] if ancestors else None, int(found["code"]))
-            ancestors.append(found["name"])
+            assert drawn["name"] not in tree
+            tree[drawn["name"]] = (ancestors[-1] if ancestors else None, int(drawn["code"]))
+            ancestors.append(drawn["name"])
     return tree
 
 
