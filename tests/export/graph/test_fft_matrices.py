@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from edgeact.export.graph.fft_lowering import lower_transforms
 from edgeact.export.graph.fft_matrices import (
     Basis,
+    ComplexPair,
     complex_to_complex,
     complex_to_real,
     direction_of,
@@ -18,7 +19,6 @@ from edgeact.export.graph.fft_matrices import (
     matrix_macs,
     real_to_complex,
 )
-from edgeact.export.graph.fft_matrices import Pair as ComplexPair
 from edgeact.export.models.cost import measure_cost
 
 _NORMS = ("backward", "ortho", "forward")

@@ -60,7 +60,7 @@ REFUSALS = {
         "'the_MaxPool'",
         "larger kernel",
     ),
-    "dynamic shape": (conv(Conv(shape=(1, 16, "t", 8, 8))), "no layer", "fixed shapes"),
+    "dynamic shape": (conv(Conv(shape=(1, 16, "t", 8, 8))), "no layer", "static shapes"),
 }
 
 
