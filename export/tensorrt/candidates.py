@@ -264,9 +264,9 @@ def _recipe_members(inputs: BuildInputs, graph: TensorRtGraph) -> dict[str, tupl
     )
     recipe = build_recipe(profile, described)
     members: dict[str, tuple[Role, bytes]] = {f"{stem}.recipe.json": ("recipe", recipe_json(recipe).encode())}
-    for release in recipe["releases"]:
-        script = trtexec_script(recipe, release["name"])
-        members[f"{stem}.{release['name']}.sh"] = ("other", script.encode())
+    for release in recipe.releases:
+        script = trtexec_script(recipe, release.name)
+        members[f"{stem}.{release.name}.sh"] = ("other", script.encode())
     return members
 
 

@@ -7,13 +7,19 @@ import dataclasses
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edgeact.devices import list_profiles, load_profile
 from edgeact.errors import ConversionError, UnknownNameError
-from edgeact.export.tensorrt.recipe import RecipeGraph, build_recipe, recipe_json, trtexec_script
+from edgeact.export.tensorrt.recipe import (
+    EngineRecipe,
+    RecipeGraph,
+    ReleaseRecipe,
+    build_recipe,
+    recipe_json,
+    trtexec_script,
+)
 
 MASTER = RecipeGraph("graphs/master.onnx", "int8", "weak", 17, "clip", (1, 3, 8, 112, 112))
 STRONG = dataclasses.replace(MASTER, member="graphs/fp16.onnx", typing="strong", opset=19)
@@ -24,10 +30,8 @@ _OBEYED = "loud:fp32,stage/2.conv:fp32"
 _CONSTRAINTS = ["--precisionConstraints=obey", f"--layerPrecisions={_OBEYED}", f"--layerOutputTypes={_OBEYED}"]
 
 
-def _release(board: str, graph: RecipeGraph, name: str) -> dict[str, object]:
-    entries = {entry["name"]: entry for entry in build_recipe(load_profile(board), graph)["releases"]}
-    found: dict[str, object] = entries[name]
-    return found
+def _release(board: str, graph: RecipeGraph, name: str) -> ReleaseRecipe:
+    return next(entry for entry in build_recipe(load_profile(board), graph).releases if entry.name == name)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +51,7 @@ def _release(board: str, graph: RecipeGraph, name: str) -> dict[str, object]:
     ],
 )
 def test_options_follow_the_dialect(board: str, graph: RecipeGraph, name: str, options: list[str]) -> None:
-    assert _release(board, graph, name)["trtexec"] == options
+    assert list(_release(board, graph, name).trtexec) == options
 
 
 JETSONS = [name for name in list_profiles() if load_profile(name).family == "jetson"]
@@ -58,7 +62,7 @@ GRAPHS = [
 ]
 
 
-def _recipes(board: str) -> list[dict[str, Any]]:
+def _recipes(board: str) -> list[EngineRecipe]:
     recipes = []
     for graph in GRAPHS:
         with contextlib.suppress(ConversionError):
@@ -68,33 +72,33 @@ def _recipes(board: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("board", JETSONS)
 def test_every_release_of_every_board_is_built_by_some_recipe(board: str) -> None:
-    covered = {entry["name"] for recipe in _recipes(board) for entry in recipe["releases"]}
+    covered = {entry.name for recipe in _recipes(board) for entry in recipe.releases}
     assert covered == {entry.name for entry in load_profile(board).tensorrt}
 
 
 @pytest.mark.parametrize("board", JETSONS)
 def test_recipes_never_mix_strong_typing_and_precision_flags(board: str) -> None:
     for recipe in _recipes(board):
-        for entry in recipe["releases"]:
-            flagged = {"--fp16", "--int8"} & set(entry["trtexec"])
-            assert not flagged or (recipe["typing"] == "weak" and not entry["tensorrt"].startswith("11"))
-            assert {f"--{flag.lower()}" for flag in entry["builder_flags"]} == flagged
+        for entry in recipe.releases:
+            flagged = {"--fp16", "--int8"} & set(entry.trtexec)
+            assert not flagged or (recipe.typing == "weak" and not entry.tensorrt.startswith("11"))
+            assert {f"--{flag.lower()}" for flag in entry.builder_flags} == flagged
 
 
 def test_releases_that_cannot_take_the_graph_are_listed_with_the_reason() -> None:
     recipe = build_recipe(load_profile("agx-thor"), MASTER)
-    assert "typing is strong" in recipe["not_for"]["jetpack-7.2.2"]
+    assert "typing is strong" in recipe.not_for["jetpack-7.2.2"]
     old = build_recipe(load_profile("xavier-nx"), MASTER)
-    assert "opset 13 at most, the graph has 17" in old["not_for"]["jetpack-4.6.1"]
+    assert "opset 13 at most, the graph has 17" in old.not_for["jetpack-4.6.1"]
     new = build_recipe(load_profile("orin-nano-8gb"), STRONG)
-    assert set(new["not_for"]) == {"jetpack-5.1", "jetpack-6.0"}
+    assert set(new.not_for) == {"jetpack-5.1", "jetpack-6.0"}
 
 
 def test_layers_that_stay_in_fp32_are_told_under_weak_typing_only() -> None:
     recipe = build_recipe(load_profile("orin-nano-8gb"), HELD)
-    assert recipe["fp32_layers"] == ["loud", "stage/2.conv"]
-    assert recipe["releases"][0]["builder_flags"] == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
-    assert build_recipe(load_profile("orin-nano-8gb"), HALF)["fp32_layers"] == []
+    assert recipe.fp32_layers == ("loud", "stage/2.conv")
+    assert recipe.releases[0].builder_flags == ("FP16", "OBEY_PRECISION_CONSTRAINTS")
+    assert build_recipe(load_profile("orin-nano-8gb"), HALF).fp32_layers == ()
     typed = dataclasses.replace(STRONG, fp32_layers=HELD.fp32_layers)
     assert build_recipe(load_profile("agx-thor"), typed) == build_recipe(load_profile("agx-thor"), STRONG)
 
@@ -102,15 +106,15 @@ def test_layers_that_stay_in_fp32_are_told_under_weak_typing_only() -> None:
 def test_a_release_that_cannot_keep_layers_in_fp32_is_not_served() -> None:
     old = dataclasses.replace(HELD, opset=13)
     recipe = build_recipe(load_profile("xavier-nx"), old)
-    assert "'loud' must not be in FP16: use fp32" in recipe["not_for"]["jetpack-4.6.1"]
-    assert [entry["name"] for entry in recipe["releases"]] == ["jetpack-5.1", "jetpack-5.0.2"]
+    assert "'loud' must not be in FP16: use fp32" in recipe.not_for["jetpack-4.6.1"]
+    assert [entry.name for entry in recipe.releases] == ["jetpack-5.1", "jetpack-5.0.2"]
     with pytest.raises(ConversionError, match=r"Jetson Nano.*cannot keep single layers in FP32.*use fp32"):
         build_recipe(load_profile("nano"), old)
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a,b", "*", "it's", "Conv -> y", "a\nb"])
 def test_names_that_trtexec_would_read_otherwise_are_refused(name: str) -> None:
-    with pytest.raises(ConversionError, match=r"must stay in FP32, but trtexec cannot be told so.*rename the layer"):
+    with pytest.raises(ConversionError, match=r"kept in FP32: expected a name that trtexec can read.*rename the layer"):
         build_recipe(load_profile("orin-nano-8gb"), dataclasses.replace(HELD, fp32_layers=("good", name)))
 
 
@@ -118,20 +122,25 @@ def test_board_without_int8_gets_fp16_only() -> None:
     old = dataclasses.replace(MASTER, opset=13)
     with pytest.raises(ConversionError, match=r"Jetson Nano.*computes no INT8 on this GPU: use fp16"):
         build_recipe(load_profile("nano"), old)
-    assert build_recipe(load_profile("nano"), dataclasses.replace(old, precision="fp16"))["releases"]
+    assert build_recipe(load_profile("nano"), dataclasses.replace(old, precision="fp16")).releases
 
 
 def test_target_without_tensorrt_is_refused() -> None:
-    with pytest.raises(ConversionError, match="it has none"):
+    with pytest.raises(ConversionError, match="the board has no TensorRT"):
         build_recipe(load_profile("intel-cpu"), MASTER)
 
 
 def test_text_is_deterministic_and_reads_back() -> None:
     recipe = build_recipe(load_profile("orin-nano-8gb"), MASTER)
     text = recipe_json(recipe)
-    assert json.loads(text) == recipe
-    assert text == recipe_json(dict(reversed(recipe.items())))
-    assert recipe["input"] == {"name": "clip", "shape": [1, 3, 8, 112, 112], "dtype": "float32"}
+    assert EngineRecipe.model_validate_json(text) == recipe
+    assert text == recipe_json(recipe)
+    document = json.loads(text)
+    assert list(document) == sorted(document)
+    assert document["input"] == {"name": "clip", "shape": [1, 3, 8, 112, 112], "dtype": "float32"}
+    assert document["fp32_layers"] == []
+    strong = json.loads(recipe_json(build_recipe(load_profile("orin-nano-8gb"), STRONG)))
+    assert "fp32_layers" not in strong
 
 
 @pytest.fixture
