@@ -47,6 +47,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_export_your_module(workshop: Path) -> None:
     lines = (workshop / "output.txt").read_text().splitlines()
     manifest = open_bundle(workshop / "colors.edgeact").manifest
@@ -57,6 +58,7 @@ def test_export_your_module(workshop: Path) -> None:
     assert lines[-1] == f"wrote colors.edgeact; runs first: {manifest.preferred[0]}"
 
 
+@pytest.mark.slow
 def test_run_on_video(workshop: Path) -> None:
     lines = _run(workshop, "run_on_video.py", "colors.edgeact", "video.mp4").splitlines()
     windows = [re.fullmatch(r" *([\d.]+) to +([\d.]+) s  (\w+)  (\d+)%", line) for line in lines[1:-1]]
@@ -65,11 +67,13 @@ def test_run_on_video(workshop: Path) -> None:
     assert re.fullmatch(r"video: (red|green)  \d+%", lines[-1])
 
 
+@pytest.mark.slow
 def test_camera_events(workshop: Path) -> None:
     """Each color is reported once, at the end of the second window that shows it."""
     assert _run(workshop, "camera_events.py", "colors.edgeact", "video.mp4") == "1.0 s: red\n4.0 s: green\n"
 
 
+@pytest.mark.slow
 def test_search_under_budget(workshop: Path) -> None:
     """The front is printed as recorded, and the chosen trial is the bundle."""
     lines = _run(workshop, "search_under_budget.py", "weights.pt", "clips", "1000").splitlines()
@@ -83,6 +87,7 @@ def test_search_under_budget(workshop: Path) -> None:
     assert open_bundle(workshop / "tiny.edgeact").manifest.model.parameters == trial.parameters
 
 
+@pytest.mark.slow
 def test_regression_gate(workshop: Path) -> None:
     """A baseline that was a hundred times faster fails the job; one of another model is not compared."""
     gate = ("regression_gate.py", "colors.edgeact", "baseline.json")
@@ -97,6 +102,7 @@ def test_regression_gate(workshop: Path) -> None:
     assert _run(workshop, "regression_gate.py", "colors.edgeact", "other.json", code=11) == ""
 
 
+@pytest.mark.slow
 def test_compare_bundles(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second bundle has the weights of red and green exchanged: it fails on the videos of both."""
     wrong = ColourNet()

@@ -30,6 +30,7 @@ def test_all_models_and_parts_are_listed() -> None:
     assert any(line.split()[:2] == ["fsam", "stages=3,4"] for line in lines)
 
 
+@pytest.mark.slow
 def test_the_list_as_json_names_the_differences() -> None:
     document = json.loads(_output("--json"))
 

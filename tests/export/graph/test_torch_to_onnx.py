@@ -21,6 +21,7 @@ from tests.export.graph.graphs import graph, node
 from tests.matrix.sweep import matrix_models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [13, 17, 18])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_opset_computes_what_pytorch_does(name: str, opset: int) -> None:
@@ -33,6 +34,7 @@ def test_every_opset_computes_what_pytorch_does(name: str, opset: int) -> None:
     np.testing.assert_allclose(run_onnx(older, clip), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_graph_is_static_named_and_of_no_machine(name: str) -> None:
     model = exported(name).graph

@@ -14,6 +14,7 @@ from tests.export.graph.exported import exported
 CPU, GPU = load_profile("cpu"), load_profile("desktop")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "gates"), [("msf-r3d-fsam", 6), ("msf-r3d", 0), ("cnn3d-gate", 0), ("cnn3d", 0)])
 def test_gates_of_the_registry_models(name: str, gates: int) -> None:
     """FSAM twice: two linear layers and one convolution each; the 1x1x1 gate of cnn3d-gate is a layer like others."""
@@ -24,6 +25,7 @@ def test_gates_of_the_registry_models(name: str, gates: int) -> None:
     assert set(reasons) <= {entry.name for entry in model.graph}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_gpus_leave_small_channels_out_too(name: str) -> None:
     model = exported(name).graph
@@ -35,6 +37,7 @@ def test_gpus_leave_small_channels_out_too(name: str) -> None:
         assert (conv.name in reasons) == bool(small or conv.name in gates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_layers_of_a_module_are_those_with_its_weights(name: str) -> None:
     """All children together hold every layer, each holds its own, and no two share one."""
