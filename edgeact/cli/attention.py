@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,7 @@ from edgeact.cli.steps import STARTING, steps
 
 if TYPE_CHECKING:
     from edgeact.export.explain import Picture
+    from edgeact.export.explain.document import ModuleDocument
 
 __all__ = ["command"]
 
@@ -73,17 +74,17 @@ def command(
         return
     note(f"wrote {out}")
     first = picture.clips[0]
-    best = first["top"][0]
-    show(f"{escape(picture.model)}: [bold]{escape(best['label'])}[/] {best['score']:.1%}{_more(picture)}")
-    if first["modules"]:
-        show(_table(first["modules"]))
+    best = first.top[0]
+    show(f"{escape(picture.model)}: [bold]{escape(best.label)}[/] {best.score:.1%}{_more(picture)}")
+    if first.modules:
+        show(_table(first.modules))
 
 
 def _more(picture: Picture) -> str:
     return f" in the first of {len(picture.clips)} clips" if len(picture.clips) > 1 else ""
 
 
-def _table(modules: Sequence[Mapping[str, Any]]) -> Table:
+def _table(modules: Sequence[ModuleDocument]) -> Table:
     """Return the range of the attention weights of every module in the first clip."""
     table = Table(
         box=None, pad_edge=False, header_style="bold", title="weights, least to largest", title_justify="left"
@@ -91,9 +92,9 @@ def _table(modules: Sequence[Mapping[str, Any]]) -> Table:
     for header in _MODULES:
         table.add_column(header, justify="left" if header == "kind" else "right")
     for module in modules:
-        positions = [weight for frame in module["maps"] or () for row in frame for weight in row]
-        ranges = (_range(weights) for weights in (module["channels"], module["frames"], positions))
-        table.add_row(str(module["stage"]), module["kind"], *ranges)
+        positions = [weight for frame in module.maps or () for row in frame for weight in row]
+        ranges = (_range(weights) for weights in (module.channels, module.frames, positions))
+        table.add_row(str(module.stage), module.kind, *ranges)
     return table
 
 

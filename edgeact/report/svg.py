@@ -22,7 +22,7 @@ from edgeact.extras import need
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "FONT_PX", "NARROW_PX", "Heading", "new_figure", "to_svg"]
+__all__ = ["COLORS", "FONT_PX", "NARROW_PX", "Heading", "matplotlib_defaults", "new_figure", "to_svg"]
 
 COLORS = {
     "ink": "#1b1f24",
@@ -67,17 +67,31 @@ class Heading:
 
 
 @contextlib.contextmanager
+def matplotlib_defaults(extra: str) -> Iterator[None]:
+    """Import matplotlib and set its defaults until exit, whatever the user's matplotlibrc says.
+
+    Raises MissingExtraError naming the edgeact extra `extra` if matplotlib is not installed.
+    """
+    need(extra, "matplotlib")
+    with _font_cache():
+        import matplotlib
+        import matplotlib.figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+@contextlib.contextmanager
 def new_figure(width_px: int, height_px: float) -> Iterator[Figure]:
     """Open an empty figure in the page's style, whatever the user's matplotlibrc says.
 
     Raises MissingExtraError if matplotlib or textalloc is not installed.
     """
     need("report", "matplotlib", "textalloc")
-    with _font_cache():
-        import matplotlib
+    with matplotlib_defaults("report"):
         from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
         _set_style()
         size = (width_px / _PIXELS_PER_INCH, height_px / _PIXELS_PER_INCH)
         yield Figure(figsize=size, dpi=_PIXELS_PER_INCH, layout="constrained")
@@ -106,7 +120,6 @@ def to_svg(figure: Figure, heading: Heading, tooltips: Mapping[str, str]) -> str
 def _set_style() -> None:
     import matplotlib
 
-    matplotlib.rcdefaults()
     matplotlib.rcParams.update(
         {
             "axes.axisbelow": True,

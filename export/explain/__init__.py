@@ -1,4 +1,4 @@
-"""Pictures of what attention weighs in a video: frames, positions, channels and frequencies, and Grad-CAM beside."""
+"""Pictures of attention weights in a video, over frames, positions, channels and frequencies, with Grad-CAM."""
 
 from edgeact.export.explain.picture import Picture, PictureRequest, make_picture
 

@@ -1,9 +1,8 @@
-"""One clip as the network sees it, what its attention weighs there, and Grad-CAM."""
+"""One clip as the network sees it, with the weights of its attention modules and Grad-CAM."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,98 +10,80 @@ from numpy.typing import NDArray
 
 from edgeact.clip import ClipSpec
 from edgeact.export.explain.attention_weights import FloatArray, ModuleWeights, collect_weights
+from edgeact.export.explain.document import ClipDocument, GradCamDocument, LabelScore, ModuleDocument, to_volume
 from edgeact.export.explain.gradcam import GradCam, grad_cam
 from edgeact.export.models.loading import LoadedModel
 from edgeact.video import Image, preprocess
 
-__all__ = ["Look", "look"]
+__all__ = ["ClipView", "view_clip"]
 
 _RANKED = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What there is to see in one clip, `(T, h, w, 3)` uint8 RGB as it was preprocessed, from `start_s` on."""
+class ClipView:
+    """Everything a picture shows of one clip."""
 
     start_s: float
+    """Of the clip's first frame, in the video."""
     fps: float
     frames: Image
-    ranking: tuple[tuple[str, float], ...]
-    """The best labels and their softmax scores, best first."""
-    label: str
-    """What Grad-CAM speaks of."""
-    score: float
-    """The label's."""
+    """uint8 RGB `(T, H, W, 3)`, resized and cropped."""
+    ranking: tuple[LabelScore, ...]
+    """The labels with the highest scores, best first."""
+    explained: LabelScore
+    """The label that Grad-CAM explains."""
     modules: tuple[ModuleWeights, ...]
     cam: GradCam
 
     @property
-    def shown(self) -> tuple[ModuleWeights, ...]:
-        """The modules to draw: the last of each kind in each stage, if it weighs at least two things differently."""
-        drawn = (m for m in self.modules if m.channels is not None or m.frames is not None or m.maps is not None)
-        return tuple({(module.stage, module.kind): module for module in drawn}.values())
+    def drawn_modules(self) -> tuple[ModuleWeights, ...]:
+        """The modules to draw: the last of each kind in each stage, if its weights differ along some axis."""
+        differing = (m for m in self.modules if m.channels is not None or m.frames is not None or m.maps is not None)
+        return tuple({(module.stage, module.kind): module for module in differing}.values())
 
     def time_s(self, frame: int) -> float:
-        """Of a frame of the clip, in the video."""
+        """Return the time of a frame of the clip, in the video."""
         return self.start_s + frame / self.fps
 
-    def of_frame(self, values: FloatArray, frame: int) -> FloatArray:
-        """The entry of `values` `(T', ...)` that covers a frame of the clip; features have fewer frames than it."""
+    def at_frame(self, values: FloatArray, frame: int) -> FloatArray:
+        """Return the entry of `values` `(T', ...)` that covers a frame; activations have fewer frames than the clip."""
         entry: FloatArray = values[frame * len(values) // len(self.frames)]
         return entry
 
-    def document(self) -> dict[str, Any]:
-        """All as JSON-ready numbers."""
-        return {
-            "start_s": round(self.start_s, 6),
-            "top": [{"label": label, "score": score} for label, score in self.ranking],
-            "modules": [_module(module) for module in self.modules],
-            "grad_cam": {
-                "layer": self.cam.layer,
-                "label": self.label,
-                "score": self.score,
-                "map": _numbers(self.cam.map),
-            },
-        }
+    def document(self) -> ClipDocument:
+        """Return the numbers of the clip."""
+        return ClipDocument(
+            start_s=round(self.start_s, 6),
+            top=self.ranking,
+            modules=tuple(ModuleDocument.of(module) for module in self.modules),
+            grad_cam=GradCamDocument(
+                self.cam.layer, self.explained.label, self.explained.score, to_volume(self.cam.map)
+            ),
+        )
 
 
-def look(loaded: LoadedModel, raw: Image, start_s: float, label: str | None = None) -> Look:
-    """Look at one clip, raw frames uint8 RGB `(T, H, W, 3)`; Grad-CAM is of `label`, or of the best one."""
+def view_clip(loaded: LoadedModel, raw: Image, start_s: float, label: str | None = None) -> ClipView:
+    """Run one clip of raw frames, uint8 RGB `(T, H, W, 3)`; Grad-CAM explains `label`, or the best label if None."""
     inputs = preprocess(raw, loaded.clip)
     clip = torch.from_numpy(inputs)
     cam = grad_cam(loaded.module, clip, None if label is None else loaded.labels.index(label))
-    scores = torch.softmax(torch.from_numpy(cam.logits), dim=0).tolist()
-    best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:_RANKED]
-    return Look(
-        start_s,
-        loaded.clip.fps,
-        _seen(inputs, loaded.clip),
-        tuple((loaded.labels[index], scores[index]) for index in best),
-        loaded.labels[cam.index],
-        scores[cam.index],
-        collect_weights(loaded.module, clip),
-        cam,
+    softmax = torch.softmax(torch.from_numpy(cam.logits), dim=0).tolist()
+    scores = [LabelScore(name, score) for name, score in zip(loaded.labels, softmax, strict=True)]
+    best = sorted(range(len(scores)), key=lambda index: (-scores[index].score, index))[:_RANKED]
+    return ClipView(
+        start_s=start_s,
+        fps=loaded.clip.fps,
+        frames=_pixels(inputs, loaded.clip),
+        ranking=tuple(scores[index] for index in best),
+        explained=scores[cam.index],
+        modules=collect_weights(loaded.module, clip),
+        cam=cam,
     )
 
 
-def _seen(inputs: NDArray[np.float32], clip: ClipSpec) -> Image:
-    """The resized, cropped pixels behind the network's input."""
+def _pixels(inputs: NDArray[np.float32], clip: ClipSpec) -> Image:
+    """Return the resized, cropped RGB pixels behind the network's input."""
     pixels = (inputs[0].transpose(1, 2, 3, 0) * clip.std + clip.mean) * 255
     frames = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(frames if clip.channel_order == "rgb" else frames[..., ::-1])
-
-
-def _module(module: ModuleWeights) -> dict[str, Any]:
-    return {
-        "path": module.path,
-        "stage": module.stage,
-        "kind": module.kind,
-        "channels": _numbers(module.channels),
-        "frames": _numbers(module.frames),
-        "maps": _numbers(module.maps),
-        "frequencies": [vars(one) | {"weight": round(one.weight, 6)} for one in module.frequencies],
-    }
-
-
-def _numbers(values: FloatArray | None) -> Any:
-    return None if values is None else np.round(values.astype(np.float64), 6).tolist()

@@ -1,57 +1,98 @@
-"""Clips as a film: the frame, every map over it, and the bars with the frame's own standing out."""
+"""Clips as a film: the frame beside its maps, above bars among which those of the frame stand out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-
-from edgeact.export.explain.canvas import MUTED, Rect, blank, colour_scale, overlay, resized, write
-from edgeact.export.explain.clip_view import Look
-from edgeact.export.explain.panels import GAP, LEFT, RIGHT, Maps, Plot, entries, with_bars
-from edgeact.export.explain.sheet import header
+from edgeact.export.explain.clip_view import ClipView
+from edgeact.export.explain.drawing import MUTED, Frame, Page, Rect, draw_bars, draw_scale, mark_bar
+from edgeact.export.explain.panels import BarPanel, MapPanel, panels_of
+from edgeact.export.explain.sheet import (
+    BARS_HEIGHT,
+    CAPTION,
+    GAP,
+    HEADER,
+    LABELS,
+    MARGIN,
+    SCALE,
+    draw_caption,
+    draw_header,
+)
 from edgeact.video import Image
 
 __all__ = ["film"]
 
-_MARGIN = 20
 _TILES_ACROSS = 4
-_TILE, _SCALE, _CAPTION = 208, 62, 40
+_TILE, _TILE_SCALE, _TILE_CAPTION = 208, 62, 40
+_WIDTH = 2 * MARGIN + _TILES_ACROSS * (_TILE + _TILE_SCALE)
+
+_Update = Callable[[int], None]
+"""Shows a frame of the clip, by its index."""
 
 
-def film(look: Look, title: str, subtitle: str) -> Iterator[Image]:
-    """One RGB uint8 (H, W, 3) for each frame of the clip, all of one size for all clips of a network."""
-    drawn = list(entries(look))
-    maps = [entry for entry in drawn if isinstance(entry, Maps)]
-    plots = [entry for entry in drawn if isinstance(entry, Plot)]
-    width = _TILES_ACROSS * (_TILE + _SCALE)
-    top = header(look, title, subtitle, width)
-    for frame in range(len(look.frames)):
-        rows = [top, *_tiles(look, maps, frame)]
-        rows += [with_bars(plot, width - LEFT - RIGHT, (frame, len(look.frames))) for plot in plots]
-        spaced = [np.pad(row, ((0, GAP), (0, 0), (0, 0)), constant_values=255) for row in rows]
-        whole = np.pad(np.vstack(spaced), ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), constant_values=255)
-        yield whole[: whole.shape[0] // 2 * 2, : whole.shape[1] // 2 * 2]  # as the encoder needs it
+def film(view: ClipView, title: str, subtitle: str) -> Iterator[Image]:
+    """Yield RGB uint8 `(H, W, 3)` per frame of the clip, of even sides equal for all clips of a network.
+
+    Call inside `drawing`.
+    """
+    panels = list(panels_of(view))
+    maps = [panel for panel in panels if isinstance(panel, MapPanel)]
+    bars = [panel for panel in panels if isinstance(panel, BarPanel)]
+    tile_height = round(_TILE * view.frames.shape[1] / view.frames.shape[2])
+    row_height = tile_height + _TILE_CAPTION + GAP
+    rows = -(-(len(maps) + 1) // _TILES_ACROSS)
+    body = HEADER + rows * row_height + len(bars) * (BARS_HEIGHT + LABELS + GAP)
+    page = Page(_WIDTH, 2 * MARGIN + body + body % 2)
+    draw_header(page, view, title, subtitle)
+    rects = [
+        Rect(MARGIN + column * (_TILE + _TILE_SCALE), MARGIN + HEADER + row * row_height, _TILE, tile_height)
+        for row in range(rows)
+        for column in range(_TILES_ACROSS)
+    ]
+    updates = [_draw_input(page, rects[0], view)]
+    updates += [_draw_map(page, rect, panel, view) for rect, panel in zip(rects[1:], maps, strict=False)]
+    top = MARGIN + HEADER + rows * row_height
+    for panel in bars:
+        updates += _draw_bars(page, panel, top, len(view.frames))
+        top += BARS_HEIGHT + LABELS + GAP
+    for frame in range(len(view.frames)):
+        for update in updates:
+            update(frame)
+        yield page.pixels()
 
 
-def _tiles(look: Look, maps: Sequence[Maps], frame: int) -> Iterator[Image]:
-    """Rows of tiles: the frame itself, then the maps."""
-    height = round(_TILE * look.frames.shape[1] / look.frames.shape[2])
-    image = resized(look.frames[frame], height, _TILE)
-    tiles = [_tile(image, ("Input", f"{look.time_s(frame):.2f} s"))]
-    for one in maps:
-        tile = _tile(overlay(image, look.of_frame(one.values, frame), one.bounds), one.lines)
-        colour_scale(tile, Rect(_TILE + 6, 0, 8, height), one.bounds)
-        tiles.append(tile)
-    tiles += [blank(*tiles[0].shape[:2])] * (-len(tiles) % _TILES_ACROSS)
-    for start in range(0, len(tiles), _TILES_ACROSS):
-        yield np.hstack(tiles[start : start + _TILES_ACROSS])
+def _draw_input(page: Page, rect: Rect, view: ClipView) -> _Update:
+    tile = Frame(page.axes(rect), view.frames[0])
+    caption = page.text("", (rect.left, rect.top + rect.height + 16), 13)
+    page.changes(*tile.artists, caption)
+
+    def update(frame: int) -> None:
+        tile.update(view.frames[frame])
+        caption.set_text(f"Input {view.time_s(frame):.2f} s")
+
+    return update
 
 
-def _tile(image: Image, lines: Sequence[str]) -> Image:
-    """A picture with two lines below it and room for a colour scale at its right."""
-    tile = blank(image.shape[0] + _CAPTION, _TILE + _SCALE)
-    tile[: image.shape[0], :_TILE] = image
-    write(tile, " ".join(lines[:2]), (0, image.shape[0] + 15), 13)
-    write(tile, ", ".join(lines[2:]), (0, image.shape[0] + 31), 11, colour=MUTED)
-    return tile
+def _draw_map(page: Page, rect: Rect, panel: MapPanel, view: ClipView) -> _Update:
+    tile = Frame(page.axes(rect), view.frames[0], view.at_frame(panel.values, 0), panel.bounds)
+    page.changes(*tile.artists)
+    draw_scale(page, Rect(rect.left + rect.width + 6, rect.top, 8, rect.height), panel.bounds)
+    _draw_tile_caption(page, panel.lines, rect)
+    return lambda frame: tile.update(view.frames[frame], view.at_frame(panel.values, frame))
+
+
+def _draw_tile_caption(page: Page, lines: Sequence[str], rect: Rect) -> None:
+    bottom = rect.top + rect.height
+    page.text(" ".join(lines[:2]), (rect.left, bottom + 16), 13)
+    page.text(" ".join(lines[2:]), (rect.left, bottom + 32), 11, color=MUTED)
+
+
+def _draw_bars(page: Page, panel: BarPanel, top: int, frames: int) -> list[_Update]:
+    """Draw bars; bars along frames are updated."""
+    draw_caption(page, panel.lines, top, BARS_HEIGHT)
+    rect = Rect(MARGIN + CAPTION, top, _WIDTH - 2 * MARGIN - CAPTION - SCALE, BARS_HEIGHT)
+    bars = draw_bars(page, rect, panel.values, panel.labels)
+    if not panel.along_frames:
+        return []
+    page.changes(*bars)
+    return [lambda frame: mark_bar(bars, frame * len(bars) // frames)]

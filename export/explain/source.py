@@ -1,4 +1,4 @@
-"""From what the user names (weights, a model, a bundle) to the PyTorch module behind it."""
+"""Load the PyTorch module of a weights file, a registry model or a bundle."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _WEIGHTS = (".safetensors", ".pt", ".pth")
 
 
 def open_model(source: str, weights: Path | None = None) -> LoadedModel:
-    """The filled module of a weights file, of a registry model, or of a bundle.
+    """Load the model of a weights file, of a registry model, or of a bundle.
 
-    A weights file says itself which model it is of. A registry model takes `weights`, or those shipped for it. A bundle
-    holds graphs; the weights that they were made from are `weights`, or the shipped file with the recorded SHA-256.
-    Raises UsageError, UnknownNameError, WeightsError or a BundleError that says what to give instead.
+    The model card of a weights file names its model. A registry model is loaded with `weights`, or with its shipped
+    weights. A bundle holds graphs; the weights they were exported from are `weights`, or the shipped file with the
+    SHA-256 that the bundle records. Raises UsageError, UnknownNameError, WeightsError or BundleError.
     """
     suffix = Path(source).suffix.lower()
     if suffix == ".edgeact":
@@ -32,7 +32,7 @@ def open_model(source: str, weights: Path | None = None) -> LoadedModel:
 
 def _of_weights(file: Path, weights: Path | None) -> LoadedModel:
     if weights:
-        raise UsageError(f"expected weights once, got '{file}' and --weights '{weights}'")
+        raise UsageError(f"expected one weights file, got '{file}' and --weights '{weights}'")
     card = read_weights(file).card
     if card is None:
         raise WeightsError(f"weights '{file}' carry no model card; name their model: MODEL VIDEO --weights '{file}'")
@@ -54,8 +54,8 @@ def _of_bundle(bundle: Bundle, weights: Path | None) -> LoadedModel:
     model = manifest.model
     if ":" in model.source:
         raise UsageError(
-            f"'{bundle.path}' was made from '{model.source}', which is code and not run because a bundle names it; "
-            "expected a bundle of a registry model"
+            f"bundle '{bundle.path}': expected a bundle of a registry model, got one of '{model.source}', whose code "
+            "is not run because a bundle names it; give the weights of a registry model"
         )
     width = model.options.get("width")
     request = LoadRequest(
@@ -68,7 +68,7 @@ def _of_bundle(bundle: Bundle, weights: Path | None) -> LoadedModel:
 
 
 def _weights_of(bundle: Bundle, weights: Path | None) -> Path:
-    """The file whose SHA-256 the bundle records: the one given, or a shipped one."""
+    """Return the file whose SHA-256 the bundle records: `weights`, or a shipped file."""
     recorded = bundle.manifest.model.weights_sha256
     candidates = [weights] if weights else list(shipped_weights().values())
     for file in candidates:
@@ -76,15 +76,15 @@ def _weights_of(bundle: Bundle, weights: Path | None) -> Path:
             return file
     if weights and not weights.is_file():
         raise MissingWeightsError(
-            f"weights '{weights}' do not exist; expected the file that '{bundle.path}' was made from"
+            f"weights '{weights}' do not exist; expected the file that '{bundle.path}' was exported from"
         )
     if weights:
         raise WeightsError(
             f"weights '{weights}' are not those of '{bundle.path}': expected SHA-256 {recorded[:12]}..., got "
-            f"{file_sha256(weights)[:12]}...; to look at these weights, give them in place of the bundle"
+            f"{file_sha256(weights)[:12]}...; to draw these weights, give them in place of the bundle"
         )
-    told = "; ".join(f"{key}: {value}" for key, value in sorted(bundle.manifest.model.provenance.items()))
+    provenance = "; ".join(f"{key}: {value}" for key, value in sorted(bundle.manifest.model.provenance.items()))
     raise WeightsError(
-        f"'{bundle.path}' holds graphs, and its weights (SHA-256 {recorded[:12]}...) are none of the shipped ones; "
-        f"give the file it was made from with --weights FILE ({told or 'the bundle does not say how they were made'})"
+        f"bundle '{bundle.path}' holds graphs, and the weights with its SHA-256 ({recorded[:12]}...) are not among the "
+        f"shipped ones; give the file it was exported from with --weights FILE ({provenance or 'provenance unknown'})"
     )

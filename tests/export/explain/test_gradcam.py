@@ -45,7 +45,7 @@ def test_it_leaves_the_module_as_it_was() -> None:
 
 def test_a_network_without_such_features_is_refused() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 2 * 4 * 4, 2))
-    with pytest.raises(ModelError, match=r"'Sequential' has no layer with an output \(1, C, T, H, W\)"):
+    with pytest.raises(ModelError, match=r"expected a layer with an output \(1, C, T, H, W\), got none"):
         grad_cam(module, torch.randn(1, 3, 2, 4, 4))
 
 

@@ -47,9 +47,9 @@ def test_a_sheet_decodes_again_and_is_the_same_twice(weights: Path, video: Path,
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     image = cv2.imread(str(tmp_path / "a.png"))
     assert image is not None
-    assert image.shape[1] == 20 + 156 + 4 * 140 - 4 + 70 + 20
+    assert image.shape[1] == 20 + 160 + 4 * 140 - 4 + 70 + 20
     assert len(picture.clips) == 1
-    assert [(module["stage"], module["kind"]) for module in picture.clips[0]["modules"]] == [
+    assert [(module.stage, module.kind) for module in picture.clips[0].modules] == [
         (1, "channel attention"),
         (1, "frame attention"),
         (2, "channel attention"),
@@ -61,7 +61,7 @@ def test_a_sheet_decodes_again_and_is_the_same_twice(weights: Path, video: Path,
 def test_a_film_has_every_clip_at_the_clips_rate(weights: Path, video: Path, tmp_path: Path) -> None:
     picture = _made(weights, video, tmp_path / "a.mp4")
     info = probe_video(tmp_path / "a.mp4")
-    assert [clip["start_s"] for clip in picture.clips] == [0.0, 0.5]
+    assert [clip.start_s for clip in picture.clips] == [0.0, 0.5]
     assert info.frames == 2 * CLIP.clip_frames
     assert info.fps == pytest.approx(CLIP.fps)
     _made(weights, video, tmp_path / "b.mp4")
@@ -76,13 +76,13 @@ def test_a_start_leaves_out_what_is_before_it(weights: Path, video: Path, tmp_pa
 
 def test_grad_cam_speaks_of_the_label_given(weights: Path, video: Path, tmp_path: Path) -> None:
     picture = _made(weights, video, tmp_path / "a.png", label="up")
-    assert picture.clips[0]["grad_cam"]["label"] == "up"
+    assert picture.clips[0].grad_cam.label == "up"
 
 
 def test_a_model_without_attention_is_told(video: Path, tmp_path: Path) -> None:
     picture = _made(_weights(tmp_path / "plain.safetensors", "r3d-18"), video, tmp_path / "a.png")
     assert picture.notes == ("'r3d-18' has no attention module; the picture shows Grad-CAM alone",)
-    assert np.array(picture.clips[0]["grad_cam"]["map"]).ndim == 3
+    assert np.array(picture.clips[0].grad_cam.map).ndim == 3
 
 
 @pytest.mark.parametrize(("name", "expected"), [("a.png", [(1, 1)]), ("a.mp4", [(1, 2), (2, 2)])])
@@ -98,9 +98,7 @@ def test_every_clip_is_told(
 
 def test_a_video_shorter_than_a_clip_is_told(weights: Path, video: Path, tmp_path: Path) -> None:
     picture = _made(weights, video, tmp_path / "a.png", start_s=1.0)
-    assert picture.notes == (
-        "the video ends 0.25 s after the start, a clip takes 0.50 s: the last frame stands for what is missing",
-    )
+    assert picture.notes == ("the video ends 0.25 s after the start, a clip takes 0.50 s: the last frame is repeated",)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +131,8 @@ def test_an_unreadable_video_is_refused(weights: Path, tmp_path: Path) -> None:
 def test_the_shipped_model_on_a_real_video(shared_data: Path, tmp_path: Path) -> None:
     video = sorted((shared_data / "ut_interaction").rglob("*.avi"))[0]
     picture = make_picture(PictureRequest("msf-r3d-fsam", video, tmp_path / "a.png"))
-    assert [module["kind"] for module in picture.clips[0]["modules"]] == [
+    assert [module.kind for module in picture.clips[0].modules] == [
         "frequency attention",
         "space-time attention",
     ] * 2
-    assert len(picture.clips[0]["modules"][0]["frequencies"]) == 16
+    assert len(picture.clips[0].modules[0].frequencies) == 16
