@@ -274,7 +274,7 @@ def _compression(options: ExportOptions) -> Compression | None:
     from edgeact.export.build.compression import Compression
     from edgeact.export.prune import PruneRequest
     from edgeact.export.train.distill import Distillation
-    from edgeact.export.train.loop import TrainPlan
+    from edgeact.export.train.plan import TrainPlan
 
     return Compression(
         prune=PruneRequest(

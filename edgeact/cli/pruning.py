@@ -118,7 +118,7 @@ class PruneOptions:
         from edgeact.export.build.compression import Compression
         from edgeact.export.prune import PruneRequest
         from edgeact.export.train.distill import Distillation
-        from edgeact.export.train.loop import TrainPlan
+        from edgeact.export.train.plan import TrainPlan
 
         return Compression(
             prune=PruneRequest(

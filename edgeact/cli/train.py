@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +13,7 @@ from edgeact.cli.numbers import parse_size
 from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, note, show
 from edgeact.cli.panels import DATA, MODEL, OUTPUT, TRAINING
-from edgeact.cli.steps import STARTING, steps
-
-if TYPE_CHECKING:
-    from edgeact.export.train.loop import EpochResult
+from edgeact.cli.steps import STARTING, callbacks_of, steps
 
 __all__ = ["command"]
 
@@ -68,14 +65,15 @@ def command(
 ) -> None:
     """Train a model; the same command resumes an interrupted training after the last finished epoch."""
 
-    def on_epoch(result: EpochResult) -> None:
-        top1 = "-" if result.validation_top1 is None else f"{result.validation_top1:.1%}"
-        note(f"epoch {result.epoch + 1}/{epochs}: loss {result.loss:.3f}, validation top-1 {top1}")
-
     with steps() as shown:
         shown.begin(STARTING)
-        from edgeact.export.train.loop import Progress, TrainPlan
+        from edgeact.export.train.plan import EpochResult, TrainPlan
         from edgeact.export.train.train import TrainRequest, train
+
+        def on_event(event: object) -> None:
+            if isinstance(event, EpochResult):
+                top1 = "-" if event.validation_top1 is None else f"{event.validation_top1:.1%}"
+                note(f"epoch {event.epoch + 1}/{epochs}: loss {event.loss:.3f}, validation top-1 {top1}")
 
         plan = TrainPlan(
             epochs=epochs,
@@ -98,7 +96,7 @@ def command(
             init=init,
             int8=int8,
         )
-        card = train(request, Progress(shown.advance, on_epoch, note))
+        card = train(request, callbacks_of(shown, on_event))
     if json:
         emit_json(card)
         return

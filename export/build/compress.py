@@ -18,7 +18,6 @@ from edgeact.export.models.pruning.plan import PlanLatency, PruningPlan
 from edgeact.export.prune.planning import apply_plan, plan_pruning
 from edgeact.export.prune.request import PruneRequest
 from edgeact.export.train.finetune import FinetuneRequest, card_of, prune_and_finetune
-from edgeact.export.train.loop import Progress
 from edgeact.phrases import phrase
 from edgeact.reasons import AfterPruning, Decision, FineTuned, Pruned
 from edgeact.records import Precision
@@ -74,11 +73,10 @@ def fine_tune(build: Build, context: Context) -> Build:
         compression.train,
         compression.distillation,
     )
-    progress = Progress(callbacks.on_progress, None, callbacks.on_note)
     weights = pruned_weights_file(context.out)
     data = build.inputs.data
     measured_on = data.evaluation + data.parity.items
-    tuned = prune_and_finetune(model, request, weights, progress, measured_on, _on_plan(build, context))
+    tuned = prune_and_finetune(model, request, weights, callbacks, measured_on, _on_plan(build, context))
     if tuned is not model:
         callbacks.on_note(f"the fine-tuned weights are in {weights}; --weights takes them in later exports")
     return _compressed(build, context, tuned)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from edgeact.errors import UsageError
 from edgeact.export.prune.request import PruneRequest
 from edgeact.export.train.distill import Distillation
-from edgeact.export.train.loop import TrainPlan
+from edgeact.export.train.plan import TrainPlan
 
 __all__ = ["Compression"]
 

@@ -16,7 +16,7 @@ from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.models.spec import resized_clip
 from edgeact.export.prune import PruneRequest
 from edgeact.export.search.space import ClipSize, Config
-from edgeact.export.train.loop import TrainPlan
+from edgeact.export.train.plan import TrainPlan
 from edgeact.records import SearchRecipe
 
 __all__ = ["at_size", "training_plan", "trial_recipe", "unpruned", "why_refused"]

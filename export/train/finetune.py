@@ -1,12 +1,14 @@
-"""Prune, fine-tune, prune again: in steps towards one ratio, taught by the unpruned model, interrupted at any time.
+"""Iterative pruning with fine-tuning: each pruning step is followed by a distillation from the unpruned model.
 
-Two files lie beside the weights to be written until they are: `NAME.pruning.safetensors`, the model as the step under
-way began with it, and `NAME.step-K.training`, the training of that step. Both belong to one model, data and settings.
+Resumable at any time. Two files beside the weights exist until these are written: `NAME.pruning.safetensors`, the model
+as the current step pruned it, and `NAME.step-K.training`, the training state of that step. Both carry a digest of
+model, data and settings.
 """
 
 from __future__ import annotations
 
 import copy
+import glob
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -32,12 +34,14 @@ from edgeact.export.prune.importance import accumulate_gradients
 from edgeact.export.prune.planning import apply_plan, group_sizes, plan_pruning
 from edgeact.export.prune.request import PruneRequest
 from edgeact.export.prune.trace import GroupKey
+from edgeact.export.train.batches import center_crop_batches
 from edgeact.export.train.distill import Distillation, Teacher
 from edgeact.export.train.frame_cache import PreparedVideos, prepare
-from edgeact.export.train.loop import EpochResult, Progress, TrainingVideos, TrainPlan, centred_batches, fit
-from edgeact.progress import titled
+from edgeact.export.train.loop import Method, fit
+from edgeact.export.train.plan import EpochResult, TrainingVideos, TrainPlan
+from edgeact.progress import Callbacks
 
-__all__ = ["FinetuneRequest", "OnPlan", "card_of", "prune_and_finetune"]
+__all__ = ["FinetuneRequest", "OnPlan", "card_of", "job_digest", "prune_and_finetune"]
 
 OnPlan = Callable[[PruningPlan], None]
 
@@ -48,51 +52,54 @@ _STEP = "pruning_step"
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """What is to go, in how many steps, and how each of them is trained."""
+    """What to prune, in how many steps, and how to fine-tune after each."""
 
     prune: PruneRequest
     data: str
-    """Data set with the model's labels; its train split trains, its val split tells how far it is."""
+    """Data set with the model's labels; its train split is trained on, the accuracy on its val split is reported."""
     steps: int = 1
+    """Number of pruning steps."""
     train: TrainPlan = field(default_factory=lambda: TrainPlan(epochs=3, learning_rate=1e-3))
-    """Of every step."""
+    """Training after every pruning step."""
     distillation: Distillation = field(default_factory=Distillation)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise UsageError(f"expected at least 1 step of pruning, got {self.steps}")
+            raise UsageError(f"iterative pruning: expected at least 1 step, got {self.steps}")
 
 
 def prune_and_finetune(
     model: LoadedModel,
     request: FinetuneRequest,
     out: Path,
-    report: Progress | None = None,
-    avoid: Sequence[VideoItem] = (),
+    callbacks: Callbacks | None = None,
+    evaluation_videos: Sequence[VideoItem] = (),
     on_plan: OnPlan | None = None,
 ) -> LoadedModel:
-    """Prune `model`, which stays as it is, and write the fine-tuned weights with their lineage to `out`.
+    """Prune a copy of `model`, fine-tune it, write the weights with their lineage to `out`, and return it.
 
-    Called again after an interruption it goes on after the last finished epoch; where `out` is finished it is taken.
-    `avoid` are videos that measure accuracy: neither they nor others of their groups are trained on. `on_plan` is
-    called with what all steps together come to before anything is done. Where there is nothing to take out, `model`
-    itself is returned and nothing is written.
+    Called again after an interruption it continues after the last finished epoch; if `out` exists it is loaded.
+    `evaluation_videos` measure accuracy: neither they nor videos of their groups are trained on. `on_plan` is called
+    with the plan of all steps together before the first. If no channel can be pruned, `model` itself is returned and
+    nothing is written.
     Raises UsageError for files of another job and for random weights, DatasetError without a train split, and whatever
     planning and training raise.
     """
-    report = report or Progress()
+    callbacks = callbacks or Callbacks()
     if out.suffix != ".safetensors":
-        raise UsageError(f"expected weights to be written to FILE.safetensors, got '{out}'")
+        raise UsageError(f"fine-tuned weights: expected a path FILE.safetensors, got '{out}'")
     if not model.trained:
-        raise UsageError(f"the weights of '{model.name}' are random and have nothing to teach; give trained --weights")
-    job = _job(model, request, avoid, report)
+        raise UsageError(
+            f"'{model.name}' has random weights, from which no student can be distilled; give trained --weights"
+        )
+    job = _job(model, request, evaluation_videos, callbacks)
     if out.exists():
-        finished = _taken(model, out, job.digest)
-        _clear(out)
-        report.on_note(f"'{out}' is finished: its weights are taken")
+        finished = _load_pruned(model, out, job.digest)
+        _remove_state(out)
+        callbacks.on_note(f"'{out}' is finished and is loaded")
         return finished
-    if stage := _resumed(model, out, job.digest):
-        report.on_note(f"going on in step {stage.step} of {request.steps}")
+    if stage := _resumed_stage(model, out, job.digest):
+        callbacks.on_note(f"resuming at step {stage.step} of {request.steps}")
     else:
         stage = _first_stage(job, out, on_plan)
     if stage is None:
@@ -100,118 +107,130 @@ def prune_and_finetune(
     for step in range(stage.step, request.steps + 1):
         if step > stage.step:
             stage = _next_stage(stage, job, out)
-        stage = replace(stage, card=_told(stage.card, job, _tuned(stage, job, out, report)))
+        stage = replace(stage, card=_finetuned_card(stage.card, job, _finetune(stage, job, out, callbacks)))
     write_weights(out, stage.module, _without_step(stage.card))
-    _clear(out)
-    return _taken(model, out, job.digest)
+    _remove_state(out)
+    return _load_pruned(model, out, job.digest)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What every step needs, and the digest of all that decides the outcome."""
+    """Inputs of every pruning step, and the digest of all that decides the outcome."""
 
     model: LoadedModel
     request: FinetuneRequest
     dataset: Dataset
     videos: TrainingVideos
-    units: Mapping[GroupKey, int]
-    """Of the unpruned model."""
+    original_sizes: Mapping[GroupKey, int]
+    """Sizes of the unpruned model's channel groups; empty for a single step."""
     data_digest: str
     digest: str
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """The model as step `step` of pruning left it, before that step's training, or after it."""
+    """The model of pruning step `step`, from 1; 0 is the unpruned model."""
 
     module: nn.Module
     card: ModelCard
     step: int
 
 
-def _job(model: LoadedModel, request: FinetuneRequest, avoid: Sequence[VideoItem], report: Progress) -> _Job:
-    dataset = match_labels(load_dataset(request.data, titled(report.on_step, LOADING_STEP)), model.labels)
+def _job(
+    model: LoadedModel, request: FinetuneRequest, evaluation_videos: Sequence[VideoItem], callbacks: Callbacks
+) -> _Job:
+    dataset = match_labels(load_dataset(request.data, callbacks.step(LOADING_STEP)), model.labels)
     if not dataset.splits.get("train"):
-        raise DatasetError(f"'{request.data}' has no 'train' split to fine-tune on; it has {', '.join(dataset.splits)}")
-    items = _unseen(dataset, avoid, report)
+        raise DatasetError(
+            f"'{request.data}': expected a 'train' split to fine-tune on, got {', '.join(dataset.splits) or 'no split'}"
+        )
+    items = _without_groups_of(evaluation_videos, dataset, callbacks)
     used = replace(dataset, splits={"train": items})
-    data_digest = used.digest("train", titled(report.on_step, "hashing the videos"))
-    decisive = (
-        *(model.weights_sha256, model.clip.model_dump_json(), model.labels, data_digest, request.steps),
-        *request.prune.digest_items(),
-        *asdict(request.train).items(),
-        *asdict(request.distillation).items(),
-    )
+    data_digest = used.digest("train", callbacks.step("hashing the videos"))
+    validation = dataset.splits.get("val")
     videos = TrainingVideos(
-        prepare(items, model.clip, titled(report.on_step, "decoding the train videos")),
-        _validation(dataset, model, report),
+        prepare(items, model.clip, callbacks.step("decoding the train videos")),
+        prepare(validation, model.clip, callbacks.step("decoding the val videos")) if validation else None,
     )
     return _Job(
         model=model,
         request=request,
         dataset=used,
         videos=videos,
-        units=group_sizes(model.module, model.clip.input_shape) if request.steps > 1 else {},
+        original_sizes=group_sizes(model.module, model.clip.input_shape) if request.steps > 1 else {},
         data_digest=data_digest,
-        digest=hashlib.sha256(repr(decisive).encode()).hexdigest()[:16],
+        digest=job_digest(model, request, data_digest),
     )
 
 
-def _validation(dataset: Dataset, model: LoadedModel, report: Progress) -> PreparedVideos | None:
-    if not dataset.splits.get("val"):
-        return None
-    return prepare(dataset.splits["val"], model.clip, titled(report.on_step, "decoding the val videos"))
+def job_digest(model: LoadedModel, request: FinetuneRequest, data_digest: str) -> str:
+    """Return the digest of all that decides the outcome.
+
+    Files of earlier releases hold it, so the names here never change.
+    """
+    prune = request.prune
+    decisive = (
+        *(model.weights_sha256, model.clip.model_dump_json(), model.labels, data_digest, request.steps),
+        *(("ratio", prune.ratio), ("scope", prune.scope), ("ratios", [*prune.ratios.items()])),
+        *(("importance", prune.importance), ("channel_multiple", prune.channel_multiple)),
+        *(("most", prune.max_ratio), ("of_units", dict(prune.original_sizes))),
+        *asdict(request.train).items(),
+        *asdict(request.distillation).items(),
+    )
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()[:16]
 
 
-def _unseen(dataset: Dataset, avoid: Sequence[VideoItem], report: Progress) -> tuple[VideoItem, ...]:
-    """The train split without what measures accuracy."""
+def _without_groups_of(
+    evaluation_videos: Sequence[VideoItem], dataset: Dataset, callbacks: Callbacks
+) -> tuple[VideoItem, ...]:
+    """Return the train split without the groups (persons, source videos) that measure accuracy."""
     items = dataset.splits["train"]
-    measured = {item.path.resolve() for item in avoid}
-    groups = {item.group for items in dataset.splits.values() for item in items if item.path.resolve() in measured}
-    kept = tuple(item for item in items if item.path.resolve() not in measured and item.group not in groups)
+    paths = {item.path.resolve() for item in evaluation_videos}
+    groups = {item.group for split in dataset.splits.values() for item in split if item.path.resolve() in paths}
+    kept = tuple(item for item in items if item.path.resolve() not in paths and item.group not in groups)
     if not kept:
         raise DatasetError(
-            f"all {len(items)} train videos of '{dataset.name}' share a group with those that measure accuracy; give "
-            "data to fine-tune on, or to measure on (--data), of its own"
+            f"'{dataset.name}': all {len(items)} train videos share a group with videos that measure accuracy; "
+            "fine-tune on other data, or measure on other data (--calib)"
         )
     if len(kept) < len(items):
-        report.on_note(f"{len(items) - len(kept)} train videos are not trained on: their groups measure accuracy")
+        callbacks.on_note(f"{len(items) - len(kept)} train videos are not trained on: their groups measure accuracy")
     return kept
 
 
-def _planned(module: nn.Module, job: _Job, part: float, step: tuple[int, int] = (1, 1)) -> PruningPlan:
-    """What takes `module`, as it is by now, to `part` of the way: 0 is nothing, 1 the ratios asked for."""
+def _plan(module: nn.Module, job: _Job, fraction: float, step: tuple[int, int] = (1, 1)) -> PruningPlan:
+    """Return the plan that prunes `module`, which earlier steps have pruned, to `fraction` of the requested ratios."""
     wanted = job.request.prune
     request = replace(
         wanted,
-        ratio=_share(wanted.ratio, part),
-        ratios={pattern: _share(ratio, part) for pattern, ratio in wanted.ratios.items()},
-        original_sizes=job.units,
+        ratio=_ratio_at(fraction, wanted.ratio),
+        ratios={pattern: _ratio_at(fraction, ratio) for pattern, ratio in wanted.ratios.items()},
+        original_sizes=job.original_sizes,
     )
     if wanted.importance == "taylor":
-        accumulate_gradients(module, centred_batches(_spread(job.videos.train), job.request.train))
-    unpruned = module is job.model.module
-    weights = job.model.weights_sha256 if unpruned else state_sha256(module)
+        accumulate_gradients(module, center_crop_batches(_gradient_videos(job.videos.train), job.request.train))
+    is_unpruned = module is job.model.module
+    weights_sha256 = job.model.weights_sha256 if is_unpruned else state_sha256(module)
     try:
-        plan = plan_pruning(module, job.model.clip.input_shape, request, weights)
+        plan = plan_pruning(module, job.model.clip.input_shape, request, weights_sha256)
     finally:
         module.zero_grad(set_to_none=True)
     return plan.model_copy(update={"step": step})
 
 
-def _share(ratio: float, part: float) -> float:
-    """Every step takes the same share of what is left: together they leave what one would have."""
-    return ratio if part == 1 else 1 - (1 - ratio) ** part
+def _ratio_at(fraction: float, ratio: float) -> float:
+    """Return the ratio after `fraction` of the steps, if every step prunes the same share of the channels left."""
+    return ratio if fraction == 1 else 1 - (1 - ratio) ** fraction
 
 
-def _spread(videos: PreparedVideos) -> PreparedVideos:
-    every = max(len(videos) // _GRADIENT_CLIPS, 1)
-    return replace(videos, files=videos.files[::every], labels=videos.labels[::every])
+def _gradient_videos(videos: PreparedVideos) -> PreparedVideos:
+    stride = max(len(videos) // _GRADIENT_CLIPS, 1)
+    return replace(videos, files=videos.files[::stride], labels=videos.labels[::stride])
 
 
 def _first_stage(job: _Job, out: Path, on_plan: OnPlan | None) -> _Stage | None:
-    """Tell the plan, then prune; None where there is nothing to take out."""
-    whole = _planned(job.model.module, job, 1.0)
+    """Report the plan of all steps, then prune the first; return None if no channel can be pruned."""
+    whole = _plan(job.model.module, job, 1.0)
     if on_plan:
         on_plan(whole)
     if not whole.cuts:
@@ -221,58 +240,60 @@ def _first_stage(job: _Job, out: Path, on_plan: OnPlan | None) -> _Stage | None:
 
 
 def _next_stage(stage: _Stage, job: _Job, out: Path, plan: PruningPlan | None = None) -> _Stage:
-    """Prune, and write down where its training begins: nothing of it is planned anew when that is interrupted."""
+    """Prune the next step and write the result: a resumed training begins with it, without planning anew."""
     number, count = stage.step + 1, job.request.steps
-    plan = plan or _planned(stage.module, job, number / count, (number, count))
+    plan = plan or _plan(stage.module, job, number / count, (number, count))
     apply_plan(stage.module, plan)
     card = stage.card.pruned_by(plan) if plan.cuts else stage.card
     card = card.model_copy(update={"provenance": {**card.provenance, _JOB: job.digest, _STEP: str(number)}})
-    _training_file(out, number).unlink(missing_ok=True)  # of another pruning, whose state file somebody took away
-    write_weights(_state_file(out), stage.module, card)
+    _training_file(out, number).unlink(missing_ok=True)  # of another job, whose pruned model the user removed
+    write_weights(_pruned_file(out), stage.module, card)
     _training_file(out, stage.step).unlink(missing_ok=True)
     return _Stage(stage.module, card, number)
 
 
-def _tuned(stage: _Stage, job: _Job, out: Path, report: Progress) -> float | None:
-    """Train the module of a stage; its validation top-1."""
+def _finetune(stage: _Stage, job: _Job, out: Path, callbacks: Callbacks) -> float | None:
+    """Train the module of `stage` in place; return its validation top-1."""
     request = job.request
-    where = f"step {stage.step} of {request.steps}, " if request.steps > 1 else ""
+    step = f"step {stage.step} of {request.steps}, " if request.steps > 1 else ""
 
-    def on_epoch(result: EpochResult) -> None:
-        top1 = "-" if result.validation_top1 is None else f"{result.validation_top1:.1%}"
-        told = f"{where}epoch {result.epoch + 1} of {request.train.epochs}: loss {result.loss:.3f}, validation {top1}"
-        report.on_note(told)
-        if report.on_epoch:
-            report.on_epoch(result)
+    def on_event(event: object) -> None:
+        if isinstance(event, EpochResult):
+            top1 = "-" if event.validation_top1 is None else f"{event.validation_top1:.1%}"
+            epoch = f"epoch {event.epoch + 1} of {request.train.epochs}"
+            callbacks.on_note(f"{step}{epoch}: loss {event.loss:.3f}, validation top-1 {top1}")
+        callbacks.on_event(event)
 
-    progress = replace(report, on_epoch=on_epoch)
-    teacher = Teacher(job.model.module, request.distillation)
-    result = fit(stage.module, job.videos, request.train, _training_file(out, stage.step), progress, teacher)
+    method = Method(teacher=Teacher(job.model.module, request.distillation))
+    state_file = _training_file(out, stage.step)
+    result = fit(stage.module, job.videos, request.train, state_file, replace(callbacks, on_event=on_event), method)
     return result.validation_top1
 
 
-def _told(card: ModelCard, job: _Job, top1: float | None) -> ModelCard:
-    """The card with how its weights were fine-tuned."""
+def _finetuned_card(card: ModelCard, job: _Job, top1: float | None) -> ModelCard:
+    """Return `card` with the provenance of the fine-tuning."""
     request = job.request
     terms, steps = request.distillation, request.steps
-    weights = f"soft loss {terms.weight:g}, features {terms.feature_weight:g}"
-    told = {
+    provenance = {
         "finetuned_on": f"{job.dataset.name}, {len(job.videos.train)} train videos",
         "finetune_data_digest": job.data_digest,
         "finetune_epochs": str(request.train.epochs) + (f" in each of {steps} steps" if steps > 1 else ""),
         "distilled_from": job.model.weights_sha256,
-        "distillation": f"temperature {terms.temperature:g}, {weights}",
+        "distillation": (
+            f"temperature {terms.temperature:g}, soft loss {terms.weight:g}, features {terms.feature_weight:g}"
+        ),
         "validation_top1": "not measured" if top1 is None else f"{top1:.4f}",
     }
-    return card.model_copy(update={"provenance": {**card.provenance, **told}})
+    return card.model_copy(update={"provenance": {**card.provenance, **provenance}})
 
 
 def _without_step(card: ModelCard) -> ModelCard:
-    return card.model_copy(update={"provenance": {key: v for key, v in card.provenance.items() if key != _STEP}})
+    provenance = {key: value for key, value in card.provenance.items() if key != _STEP}
+    return card.model_copy(update={"provenance": provenance})
 
 
 def card_of(model: LoadedModel) -> ModelCard:
-    """What a weights file says of a loaded model."""
+    """Return the card that a weights file of `model` carries."""
     return ModelCard(
         model=model.name,
         width=int(model.options.get("width", 0)),
@@ -283,24 +304,24 @@ def card_of(model: LoadedModel) -> ModelCard:
     )
 
 
-def _resumed(model: LoadedModel, out: Path, digest: str) -> _Stage | None:
-    """The stage that an interrupted call was training."""
-    file = _state_file(out)
+def _resumed_stage(model: LoadedModel, out: Path, digest: str) -> _Stage | None:
+    """Return the stage that an interrupted call was training, or None."""
+    file = _pruned_file(out)
     if not file.exists():
         return None
-    found = _taken(model, file, digest)
-    card = card_of(found)
-    return _Stage(found.module, card, int(card.provenance[_STEP]))
+    pruned = _load_pruned(model, file, digest)
+    card = card_of(pruned)
+    return _Stage(pruned.module, card, int(card.provenance[_STEP]))
 
 
-def _taken(model: LoadedModel, file: Path, digest: str) -> LoadedModel:
-    """`model` as `file` has it; UsageError where that is of another job."""
+def _load_pruned(model: LoadedModel, file: Path, digest: str) -> LoadedModel:
+    """Return `model` pruned and with the weights as in `file`; raise UsageError if that is of another job."""
     weights = read_weights(file)
     card = weights.card
     if card is None or card.provenance.get(_JOB) != digest:
         raise UsageError(
-            f"'{file}' holds weights of another pruning: of another model, other data or other settings; repeat those, "
-            "choose another --out, or remove the file to begin anew"
+            f"'{file}' holds weights of another pruning: model, data or settings differ; repeat the command that began "
+            "it, choose another --out, or remove the file to begin anew"
         )
     module = copy.deepcopy(model.module)
     for plan in card.pruning[len(model.pruning) :]:
@@ -310,16 +331,12 @@ def _taken(model: LoadedModel, file: Path, digest: str) -> LoadedModel:
     return replace(model, module=module.eval(), weights_sha256=sha256, provenance=card.provenance, pruning=card.pruning)
 
 
-def _clear(out: Path) -> None:
-    for file in (_state_file(out), *out.parent.glob(f"{_escaped(out.stem)}.step-*.training")):
+def _remove_state(out: Path) -> None:
+    for file in (_pruned_file(out), *out.parent.glob(f"{glob.escape(out.stem)}.step-*.training")):
         file.unlink(missing_ok=True)
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _state_file(out: Path) -> Path:
+def _pruned_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}.pruning.safetensors")
 
 

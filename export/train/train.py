@@ -1,4 +1,4 @@
-"""What `edgeact train` does: data set in, weights with a model card out."""
+"""`edgeact train`: from a data set to weights with a model card."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from edgeact.export.models.pruning.apply import apply_cuts
 from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
+from edgeact.export.train.batches import center_crop_batches
 from edgeact.export.train.frame_cache import PreparedVideos, prepare
-from edgeact.export.train.loop import Progress, TrainingVideos, TrainPlan, centred_batches, fit, predict_labels
+from edgeact.export.train.loop import fit, predict_labels
+from edgeact.export.train.plan import EpochResult, TrainingVideos, TrainPlan
 from edgeact.export.train.qat import int8_layers, rounding
-from edgeact.progress import titled
+from edgeact.progress import Callbacks
 
 __all__ = ["TrainRequest", "train"]
 
@@ -37,11 +39,14 @@ _RANGE_BATCHES = 4
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What to train on what, and where to; None means: as the paper, or the initial weights' card, has it."""
+    """Model, data and settings of a training; None takes the value of the initial weights' card, else the paper's."""
 
     model: str
+    """Name or formula in the registry."""
     data: str
+    """Data set; its train split is trained on, the accuracy on its val split is reported."""
     out: Path
+    """Weights to write, `.safetensors`."""
     plan: TrainPlan
     width: int | None = None
     clip_frames: int | None = None
@@ -51,60 +56,58 @@ class TrainRequest:
     """(height, width) before the crop, pixels."""
     fps: float | None = None
     init: Path | None = None
+    """Initial weights."""
     int8: bool = False
-    """Train with the rounding of INT8, from the initial weights; their answers in float change as well."""
+    """Quantization-aware training from the initial weights."""
 
     def __post_init__(self) -> None:
         if self.int8 and self.init is None:
-            raise UsageError("training for INT8 adapts trained weights to its rounding; give them with --init")
+            raise UsageError(
+                "--int8 (quantization-aware training): expected trained weights, got none; give --init FILE"
+            )
 
 
-def train(request: TrainRequest, progress: Progress | None = None) -> ModelCard:
-    """Train, write `request.out` and return its card; the resumable state lies beside it until the end.
+def train(request: TrainRequest, callbacks: Callbacks | None = None) -> ModelCard:
+    """Train, write `request.out` and return its card; an `EpochResult` is an event after every epoch.
 
-    Initial weights of as many classes as the data set has are taken whole; otherwise their classifier is left out and
-    a new one is trained.
+    A resumable state lies beside `request.out` until this is written. If the initial weights have another number of
+    classes than the data set, their classifier is replaced by a new one.
     Raises UsageError, DatasetError, WeightsError or StorageError, each naming expected and got.
     """
     if request.out.suffix != ".safetensors":
-        raise UsageError(f"expected --out FILE.safetensors, got '{request.out}'")
-    report = progress or Progress()
+        raise UsageError(f"trained weights: expected --out FILE.safetensors, got '{request.out}'")
+    callbacks = callbacks or Callbacks()
     spec = find_model(request.model)
-    dataset = load_dataset(request.data, titled(report.on_step, LOADING_STEP))
-    initial = with_our_names(read_weights(request.init)) if request.init else None
-    start = _started(request, spec, dataset.labels, initial)
+    dataset = load_dataset(request.data, callbacks.step(LOADING_STEP))
+    checkpoint = with_our_names(read_weights(request.init)) if request.init else None
+    start = _start(request, spec, dataset.labels, checkpoint)
     for note in start.notes:
-        report.on_note(note)
-    prepared = _prepared(request, dataset, start.clip, report)
-    state = request.out.with_suffix(".training")
+        callbacks.on_note(note)
+    prepared = _prepared_splits(request, dataset, start.clip, callbacks)
     videos = TrainingVideos(prepared["train"], prepared.get("val"))
-    with _rounding(request, start.module, start.clip, videos, report):
-        result = fit(start.module, videos, request.plan, state, report)
-    card = ModelCard(
-        model=spec.name,
-        width=start.width,
-        labels=dataset.labels,
-        clip=start.clip,
-        provenance={
-            "paper": spec.paper,
-            **_provenance(request.plan, dataset, prepared),
-            "data_digest": dataset.digest("train", titled(report.on_step, "hashing the videos")),
-            "initial_weights": initial.sha256 if initial else "random",
-            **({"initial_weights_notes": "; ".join(start.notes)} if start.notes else {}),
-            **({"rounding": "INT8"} if request.int8 else {}),
-            "validation_top1": "not measured" if result.validation_top1 is None else f"{result.validation_top1:.4f}",
-        },
-    )
+    state_file = request.out.with_suffix(".training")
+    with _quantization_aware(request, start, videos, callbacks):
+        result = fit(start.module, videos, request.plan, state_file, callbacks)
+    provenance = {
+        "paper": spec.paper,
+        **_provenance(request, dataset, prepared),
+        "data_digest": dataset.digest("train", callbacks.step("hashing the videos")),
+        "initial_weights": checkpoint.sha256 if checkpoint else "random",
+        **({"initial_weights_notes": "; ".join(start.notes)} if start.notes else {}),
+        **({"rounding": "INT8"} if request.int8 else {}),
+        "validation_top1": _validation_text(result),
+    }
+    card = ModelCard(model=spec.name, width=start.width, labels=dataset.labels, clip=start.clip, provenance=provenance)
     for plan in start.pruning:
         card = card.pruned_by(plan)
     write_weights(request.out, start.module, card)
-    state.unlink(missing_ok=True)
+    state_file.unlink(missing_ok=True)
     return card
 
 
 @dataclass(frozen=True)
 class _Start:
-    """What is trained, before its first step."""
+    """The module before its first optimizer step."""
 
     module: nn.Module
     clip: ClipSpec
@@ -113,76 +116,82 @@ class _Start:
     notes: tuple[str, ...]
 
 
-def _started(request: TrainRequest, spec: ModelSpec, labels: tuple[str, ...], initial: Checkpoint | None) -> _Start:
-    """The module as its initial weights have it, cut as they were, or at random."""
-    card = initial.card if initial else None
+def _start(request: TrainRequest, spec: ModelSpec, labels: tuple[str, ...], checkpoint: Checkpoint | None) -> _Start:
+    """Build the module, prune it as the checkpoint was, and load the checkpoint; random weights without one."""
+    card = checkpoint.card if checkpoint else None
     clip = resized_clip(
-        trained_clip(initial, spec.clip),
+        trained_clip(checkpoint, spec.clip),
         clip_frames=request.clip_frames,
         size=request.size,
         resize=request.resize,
         fps=request.fps,
     )
-    options = spec.config(len(labels), width=request.width or (card.width if card else None), clip=clip)
+    config = spec.config(len(labels), width=request.width or (card.width if card else None), clip=clip)
     torch.manual_seed(request.plan.seed)
-    module = spec.build(options)
+    module = spec.build(config)
     pruning = tuple(card.pruning) if card else ()
     for plan in pruning:
         apply_cuts(module, plan.cuts)
-    notes = _start_from(initial, spec, options, module) if initial else ()
-    return _Start(module, clip, options.width, pruning, notes)
+    notes = _load(checkpoint, spec, config, module) if checkpoint else ()
+    return _Start(module, clip, config.width, pruning, notes)
 
 
-def _prepared(request: TrainRequest, dataset: Dataset, clip: ClipSpec, report: Progress) -> dict[str, PreparedVideos]:
-    """The videos of 'train', and of 'val' where there are any, decoded."""
-    splits = {name: dataset.splits[name] for name in ("train", "val") if dataset.splits.get(name)}
-    if "train" not in splits:
-        raise DatasetError(f"'{request.data}' has no 'train' split; it has {', '.join(dataset.splits)}")
-    return {
-        name: prepare(items, clip, titled(report.on_step, f"decoding the {name} videos"))
-        for name, items in splits.items()
-    }
-
-
-@contextlib.contextmanager
-def _rounding(
-    request: TrainRequest, module: nn.Module, clip: ClipSpec, videos: TrainingVideos, report: Progress
-) -> Iterator[None]:
-    """The rounding of INT8, where it is asked for; what it costs before the training is told."""
-    if not request.int8:
-        yield
-        return
-    layers = int8_layers(module, to_onnx(module.eval(), clip))
-    batches = itertools.islice(centred_batches(videos.train, request.plan), _RANGE_BATCHES)
-    with rounding(module, layers, (clips for clips, _ in batches)):
-        told = f"{len(layers)} layers are rounded to INT8 while they train"
-        if videos.validation is not None:
-            right = predict_labels(module, videos.validation, request.plan) == np.array(videos.validation.labels)
-            told += f"; before, they validate at {right.mean():.1%}"
-        report.on_note(told)
-        yield
-
-
-def _start_from(initial: Checkpoint, spec: ModelSpec, options: NetworkConfig, module: nn.Module) -> tuple[str, ...]:
-    """Fill the module; what is said of tensors that did not come from the file."""
-    weights, notes = fill_missing(initial, spec, options, module)
-    fitting = _for_classes(weights, spec, module)
-    if fitting is not weights:
-        notes = (*notes, f"not from the file: {spec.classifier}, trained anew for {options.class_count} classes")
+def _load(checkpoint: Checkpoint, spec: ModelSpec, config: NetworkConfig, module: nn.Module) -> tuple[str, ...]:
+    """Load the checkpoint into `module`; return notes on tensors that the file does not have."""
+    complete, notes = fill_missing(checkpoint, spec, config, module)
+    fitting = _with_new_classifier(complete, spec, module)
+    if fitting is not complete:
+        notes = (*notes, f"not from the file: {spec.classifier}, trained anew for {config.class_count} classes")
     load_weights(module, fitting)
     return notes
 
 
-def _for_classes(initial: Checkpoint, spec: ModelSpec, module: nn.Module) -> Checkpoint:
-    """`initial` with the module's own new classifier in place of one for another number of classes."""
-    own = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(f"{spec.classifier}.")}
-    if all(name in initial.tensors and len(initial.tensors[name]) == len(tensor) for name, tensor in own.items()):
-        return initial
-    return initial.model_copy(update={"tensors": {**initial.tensors, **own}})
+def _with_new_classifier(checkpoint: Checkpoint, spec: ModelSpec, module: nn.Module) -> Checkpoint:
+    """Return `checkpoint` with the module's classifier if its own is missing or has another number of classes."""
+    classifier = {
+        name: tensor for name, tensor in module.state_dict().items() if name.startswith(f"{spec.classifier}.")
+    }
+    tensors = checkpoint.tensors
+    if all(name in tensors and len(tensors[name]) == len(tensor) for name, tensor in classifier.items()):
+        return checkpoint
+    return checkpoint.model_copy(update={"tensors": {**tensors, **classifier}})
 
 
-def _provenance(plan: TrainPlan, dataset: Dataset, prepared: Mapping[str, PreparedVideos]) -> dict[str, str]:
+def _prepared_splits(
+    request: TrainRequest, dataset: Dataset, clip: ClipSpec, callbacks: Callbacks
+) -> dict[str, PreparedVideos]:
+    """Decode the videos of 'train', and of 'val' if there are any."""
+    splits = {name: dataset.splits[name] for name in ("train", "val") if dataset.splits.get(name)}
+    if "train" not in splits:
+        raise DatasetError(
+            f"'{request.data}': expected a 'train' split to train on, got {', '.join(dataset.splits) or 'no split'}"
+        )
+    return {name: prepare(items, clip, callbacks.step(f"decoding the {name} videos")) for name, items in splits.items()}
+
+
+@contextlib.contextmanager
+def _quantization_aware(
+    request: TrainRequest, start: _Start, videos: TrainingVideos, callbacks: Callbacks
+) -> Iterator[None]:
+    """Fake-quantize the layers that INT8 will compute, if requested, and report the accuracy before training."""
+    if not request.int8:
+        yield
+        return
+    module = start.module
+    layers = int8_layers(module, to_onnx(module.eval(), start.clip))
+    batches = itertools.islice(center_crop_batches(videos.train, request.plan), _RANGE_BATCHES)
+    with rounding(module, layers, (clips for clips, _ in batches)):
+        note = f"{len(layers)} layers are fake-quantized to INT8 during training"
+        if videos.validation is not None:
+            correct = predict_labels(module, videos.validation, request.plan) == np.array(videos.validation.labels)
+            note += f"; validation top-1 before training: {correct.mean():.1%}"
+        callbacks.on_note(note)
+        yield
+
+
+def _provenance(request: TrainRequest, dataset: Dataset, prepared: Mapping[str, PreparedVideos]) -> dict[str, str]:
     skipped = sum((videos.skipped for videos in prepared.values()), Counter[str]())
+    plan = request.plan
     return {
         "data": dataset.name,
         "train_videos": str(len(prepared["train"])),
@@ -193,3 +202,7 @@ def _provenance(plan: TrainPlan, dataset: Dataset, prepared: Mapping[str, Prepar
         "edgeact": edgeact.__version__,
         "torch": torch.__version__,
     }
+
+
+def _validation_text(result: EpochResult) -> str:
+    return "not measured" if result.validation_top1 is None else f"{result.validation_top1:.4f}"

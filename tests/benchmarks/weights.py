@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeact.cli.output import note
-from edgeact.export.train.loop import Progress, TrainPlan
+from edgeact.export.train.plan import TrainPlan
 from edgeact.export.train.train import TrainRequest, train
+from edgeact.progress import Callbacks
 from edgeact.storage import cache_folder
 from tests.benchmarks.processes import run_child
 
@@ -61,7 +62,7 @@ def make() -> None:
             note(f"training {out}")
             plan = TrainPlan(epochs=phase.epochs, learning_rate=phase.learning_rate)
             request = TrainRequest(MODEL, DATA, out, plan, size=phase.size, resize=phase.resize, fps=_FPS, init=before)
-            train(request, Progress(on_epoch=lambda result: note(f"epoch {result.epoch + 1}: {result}")))
+            train(request, Callbacks(on_event=lambda event: note(str(event))))
         before = out
     if pruned_weights() is None:
         note("pruning and fine-tuning")

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeact.export.models.registry import find_model
-from edgeact.export.train.loop import Progress, TrainPlan
+from edgeact.export.train.plan import TrainPlan
 from edgeact.export.train.train import TrainRequest, train
+from edgeact.progress import Callbacks
 from tests.proof.plan import DATA, WIDTH, Subject, proof_clip
 
 __all__ = ["trained_weights"]
@@ -37,7 +38,7 @@ def trained_weights(subject: Subject, folder: Path, on_step: Callable[[str], Non
                 fps=clip.fps,
                 init=before,
             )
-            train(request, Progress(on_epoch=lambda result: on_step(f"epoch {result.epoch + 1}: {result.loss:.3f}")))
+            train(request, Callbacks(on_event=lambda event: on_step(str(event))))
         before = out
     assert before is not None
     return before

@@ -20,7 +20,7 @@ from edgeact.export.build.recipe import RECIPE_MEMBER
 from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.prune import PruneRequest
-from edgeact.export.train.loop import TrainPlan
+from edgeact.export.train.plan import TrainPlan
 from edgeact.phrases import phrase
 from edgeact.progress import Callbacks
 from edgeact.reasons import AfterPruning, FineTuned, ParityReference, Pruned

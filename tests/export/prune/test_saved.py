@@ -18,7 +18,7 @@ from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.prune import PruneRequest, apply_plan, plan_pruning
-from edgeact.export.train.loop import TrainPlan
+from edgeact.export.train.plan import TrainPlan
 from edgeact.export.train.train import TrainRequest, train
 from tests.export.prune.networks import CLIP, WIDTH, calibrated, clips
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,29 +14,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgeact.errors import ModelError, UsageError
-from edgeact.export.models.registry import MODELS
 from edgeact.export.train.distill import Distillation, Teacher, distillation_loss, feature_layer
-from edgeact.export.train.frame_cache import PreparedVideos, prepare
-from edgeact.export.train.loop import EpochResult, Progress, TrainingVideos, TrainPlan, fit
-from tests.export.videos import CLIP, moving_bars
+from edgeact.export.train.frame_cache import PreparedVideos
+from edgeact.export.train.loop import Method, fit
+from edgeact.export.train.plan import TrainingVideos, TrainPlan
+from tests.export.train.modules import Recorder, build, have_equal_states
+from tests.export.train.watching import InterruptedTrainingError, interrupting_after
+from tests.export.videos import CLIP
 
 PLAN = TrainPlan(epochs=2, batch_size=4)
 CLIPS = torch.randn(4, *CLIP.input_shape[1:], generator=torch.Generator().manual_seed(1))
 NO_AUTOCAST = torch.autocast("cpu", enabled=False)
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedVideos]:
-    folder = tmp_path_factory.mktemp("videos")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEACT_CACHE", str(folder / "cache"))
-        yield prepare(moving_bars(folder, 8), CLIP)
-
-
-def _module(width: int = 4, name: str = "cnn3d-gate", classes: int = 2, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    spec = MODELS[name]
-    return spec.build(spec.config(classes, width=width, clip=CLIP)).eval()
+def _module(name: str = "cnn3d-gate", *, width: int = 4, classes: int = 2, seed: int = 0) -> nn.Module:
+    return build(name, width=width, classes=classes, seed=seed).eval()
 
 
 def _loss(teacher: nn.Module, student: nn.Module, terms: Distillation) -> Tensor:
@@ -52,7 +43,7 @@ def _loss(teacher: nn.Module, student: nn.Module, terms: Distillation) -> Tensor
 def test_the_soft_loss_is_the_published_one(temperature: float, weight: float) -> None:
     teacher, student = _module(seed=1), _module(seed=2)
     loss = float(_loss(teacher, student, Distillation(temperature, weight)))
-    p, q = (torch.softmax(one(CLIPS).double() / temperature, dim=1) for one in (teacher, student))
+    p, q = (torch.softmax(module(CLIPS).double() / temperature, dim=1) for module in (teacher, student))
     divergence = float((p * (p / q).log()).sum(1).mean())
     assert loss == pytest.approx((1 - weight) * 1.5 + weight * temperature**2 * divergence, abs=1e-5)
 
@@ -66,7 +57,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
 
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
 def test_features_of_any_width_are_compared_and_reach_the_student(name: str) -> None:
-    teacher, student = _module(8, name), _module(4, name, seed=3)
+    teacher, student = _module(name, width=8), _module(name, seed=3)
     layer = feature_layer(teacher, CLIPS[:1])
     shapes: list[tuple[int, ...]] = []
     handle = teacher.get_submodule(layer).register_forward_hook(lambda _l, _i, out: shapes.append(tuple(out.shape)))
@@ -92,44 +83,47 @@ def test_what_cannot_teach_is_refused() -> None:
     with pytest.raises(ModelError, match="no layer of the teacher"):
         _loss(flat, copy.deepcopy(flat), Distillation(feature_weight=1.0))
     with pytest.raises(ModelError, match="the student has no layer"):
-        _loss(_module(name="msf-r3d-fsam"), _module(), Distillation(feature_weight=1.0))
+        _loss(_module("msf-r3d-fsam"), _module(), Distillation(feature_weight=1.0))
     for wrong in ((0.0, 0.5, 0.0), (4.0, 1.5, 0.0), (4.0, 0.5, -1.0)):
         with pytest.raises(UsageError, match="expected a temperature above 0"):
             Distillation(*wrong)
 
 
-class _InterruptedError(Exception):
-    pass
-
-
-def test_a_taught_training_resumes_bit_identical_and_leaves_its_teacher(videos: PreparedVideos, tmp_path: Path) -> None:
-    data, terms = TrainingVideos(videos), Distillation(feature_weight=0.5)
-    teacher = _module(8, seed=7)
+def test_a_distillation_resumes_bit_identical_and_leaves_its_teacher(
+    few_videos: PreparedVideos, tmp_path: Path
+) -> None:
+    data, terms = TrainingVideos(few_videos), Distillation(feature_weight=0.5)
+    teacher = _module(width=8, seed=7)
     before = copy.deepcopy(teacher.state_dict())
 
-    def stop(result: EpochResult) -> None:
-        if result.epoch == 0:
-            raise _InterruptedError
-
-    whole, resumed = _module(), _module()
-    expected = fit(whole, data, PLAN, tmp_path / "whole", None, Teacher(teacher, terms))
-    with pytest.raises(_InterruptedError):
-        fit(resumed, data, PLAN, tmp_path / "state", Progress(on_epoch=stop), Teacher(teacher, terms))
-    fresh = _module()
-    assert fit(fresh, data, PLAN, tmp_path / "state", None, Teacher(copy.deepcopy(teacher), terms)) == expected
-    assert all(torch.equal(t, fresh.state_dict()[n]) for n, t in whole.state_dict().items())
+    whole, interrupted, resumed = _module(), _module(), _module()
+    expected = fit(whole, data, PLAN, tmp_path / "whole", None, Method(Teacher(teacher, terms)))
+    with pytest.raises(InterruptedTrainingError):
+        fit(interrupted, data, PLAN, tmp_path / "state", interrupting_after(1), Method(Teacher(teacher, terms)))
+    assert (
+        fit(resumed, data, PLAN, tmp_path / "state", None, Method(Teacher(copy.deepcopy(teacher), terms))) == expected
+    )
+    assert have_equal_states(resumed, whole)
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
     assert not teacher.training
 
 
 @pytest.mark.parametrize("change", ["teacher", "temperature", "none"])
-def test_the_state_of_another_teacher_is_refused(change: str, videos: PreparedVideos, tmp_path: Path) -> None:
-    plan, data = replace(PLAN, epochs=1), TrainingVideos(videos)
-    fit(_module(), data, plan, tmp_path / "state", None, Teacher(_module(8)))
+def test_the_state_of_another_teacher_is_refused(change: str, few_videos: PreparedVideos, tmp_path: Path) -> None:
+    plan, data = replace(PLAN, epochs=1), TrainingVideos(few_videos)
+    fit(_module(), data, plan, tmp_path / "state", None, Method(Teacher(_module(width=8))))
     other = {
-        "teacher": Teacher(_module(8, seed=4)),
-        "temperature": Teacher(_module(8), Distillation(temperature=2.0)),
+        "teacher": Teacher(_module(width=8, seed=4)),
+        "temperature": Teacher(_module(width=8), Distillation(temperature=2.0)),
         "none": None,
     }[change]
-    with pytest.raises(UsageError, match=r"another teacher; repeat those settings, or remove the file"):
-        fit(_module(), data, plan, tmp_path / "state", None, other)
+    with pytest.raises(UsageError, match="the state of another training"):
+        fit(_module(), data, plan, tmp_path / "state", None, Method(other))
+
+
+def test_the_digest_of_a_teacher_is_that_of_earlier_releases() -> None:
+    """A changed digest, for example by a renamed field of `Distillation`, would refuse every state on disk."""
+    teacher = Recorder()
+    for parameter in teacher.parameters():
+        nn.init.constant_(parameter, 0.5)
+    assert Teacher(teacher).digest == "6d34bc35a565cfd1947baa57b4f899cb073879ba6df1b09f6b514c40f3c702ab"

@@ -21,10 +21,13 @@ from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.prune import PruneRequest, PruningPlan, apply_plan, plan_pruning
 from edgeact.export.prune.planning import group_sizes
 from edgeact.export.train.distill import Distillation
-from edgeact.export.train.finetune import FinetuneRequest, prune_and_finetune
-from edgeact.export.train.loop import EpochResult, Progress, TrainPlan
+from edgeact.export.train.finetune import FinetuneRequest, job_digest, prune_and_finetune
+from edgeact.export.train.plan import EpochResult, TrainPlan
+from edgeact.progress import Callbacks
+from tests.export import videos
 from tests.export.colours import LABELS, load_colours, write_colours
 from tests.export.prune.networks import CLIP, calibrated
+from tests.export.train.watching import InterruptedTrainingError, collecting_epochs, interrupting_after
 
 SOURCE = "tests.export.colours:colour_net"
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -97,7 +100,7 @@ def test_the_weights_tell_where_they_come_from_and_load_again(
     notes: list[str] = []
     plans: list[PruningPlan] = []
     out = tmp_path / "w.safetensors"
-    tuned = prune_and_finetune(model, request_, out, Progress(on_note=notes.append), on_plan=plans.append)
+    tuned = prune_and_finetune(model, request_, out, Callbacks(on_note=notes.append), on_plan=plans.append)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.module.state_dict().items())
     assert all(parameter.grad is None for parameter in model.module.parameters())
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["w.safetensors"]
@@ -127,14 +130,10 @@ def test_training_wins_back_what_pruning_lost(
 ) -> None:
     request = replace(request_, prune=replace(request_.prune, ratio=0.8), train=TrainPlan(epochs=6, batch_size=8))
     results: list[EpochResult] = []
-    tuned = prune_and_finetune(model, request, tmp_path / "w.safetensors", Progress(on_epoch=results.append))
+    tuned = prune_and_finetune(model, request, tmp_path / "w.safetensors", collecting_epochs(results))
     assert sum(p.numel() for p in tuned.module.parameters()) < 0.2 * sum(p.numel() for p in model.module.parameters())
     assert results[-1].loss < results[0].loss
     assert results[-1].validation_top1 == 1.0
-
-
-class _KilledError(Exception):
-    pass
 
 
 @pytest.mark.parametrize("importance", ["l2", "taylor"])
@@ -145,20 +144,14 @@ def test_killed_anywhere_it_goes_on_to_the_same_weights(
     request = replace(request_, prune=replace(request_.prune, importance=importance))  # type: ignore[arg-type]
     whole = prune_and_finetune(model, request, tmp_path / "whole.safetensors")
     seen: list[EpochResult] = []
-
-    def kill(result: EpochResult) -> None:
-        seen.append(result)
-        if len(seen) == place:
-            raise _KilledError
-
     out = tmp_path / "w.safetensors"
-    with pytest.raises(_KilledError):
-        prune_and_finetune(model, request, out, Progress(on_epoch=kill))
+    with pytest.raises(InterruptedTrainingError):
+        prune_and_finetune(model, request, out, interrupting_after(place, seen))
     assert not out.exists()
-    resumed = prune_and_finetune(model, request, out, Progress(on_epoch=seen.append))
+    resumed = prune_and_finetune(model, request, out, collecting_epochs(seen))
     assert len(seen) == 4  # no epoch was trained twice
     assert resumed.weights_sha256 == whole.weights_sha256
-    again = prune_and_finetune(model, request, out, Progress(on_epoch=seen.append))
+    again = prune_and_finetune(model, request, out, collecting_epochs(seen))
     assert (len(seen), again.weights_sha256) == (4, whole.weights_sha256)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "w.safetensors", "whole.safetensors"]
 
@@ -170,13 +163,10 @@ def test_what_another_pruning_left_behind_is_not_gone_on_with(
     request = replace(request_, steps=1)
     clean = prune_and_finetune(model, request, tmp_path / "clean.safetensors")
 
-    def kill(_result: EpochResult) -> None:
-        raise _KilledError
-
     out = tmp_path / "w.safetensors"
     other = replace(request, prune=replace(request.prune, importance="bn-scale"))
-    with pytest.raises(_KilledError):
-        prune_and_finetune(model, other, out, Progress(on_epoch=kill))
+    with pytest.raises(InterruptedTrainingError):
+        prune_and_finetune(model, other, out, interrupting_after(1))
     with pytest.raises(UsageError, match="remove the file to begin anew"):
         prune_and_finetune(model, request, out)
     (tmp_path / "w.pruning.safetensors").unlink()
@@ -192,7 +182,7 @@ def test_a_process_that_dies_leaves_what_the_next_goes_on_from(
         "import os, sys; from pathlib import Path\n"
         "from edgeact.export.train import finetune\n"
         "from edgeact.export.train.finetune import *; from edgeact.export.prune import PruneRequest\n"
-        "from edgeact.export.train.distill import Distillation; from edgeact.export.train.loop import TrainPlan\n"
+        "from edgeact.export.train.distill import Distillation; from edgeact.export.train.plan import TrainPlan\n"
         "from tests.export.colours import load_colours\n"
         f"request = {request_!r}\n"
         "real = finetune.write_weights\n"
@@ -207,7 +197,7 @@ def test_a_process_that_dies_leaves_what_the_next_goes_on_from(
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"cache", "w.pruning.safetensors", "w.step-1.training"}
     seen: list[EpochResult] = []
-    prune_and_finetune(model, request_, out, Progress(on_epoch=seen.append))
+    prune_and_finetune(model, request_, out, collecting_epochs(seen))
     assert len(seen) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "w.safetensors"}
 
@@ -220,14 +210,11 @@ def test_the_files_of_another_job_are_refused_and_kept(
     out = tmp_path / "w.safetensors"
     request = replace(request_, steps=1, train=replace(request_.train, epochs=1))
 
-    def kill(_result: EpochResult) -> None:
-        raise _KilledError
-
     if finished:
         prune_and_finetune(model, request, out)
     else:
-        with pytest.raises(_KilledError):
-            prune_and_finetune(model, request, out, Progress(on_epoch=kill))
+        with pytest.raises(InterruptedTrainingError):
+            prune_and_finetune(model, request, out, interrupting_after(1))
     held = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert held
     other = {
@@ -238,7 +225,7 @@ def test_the_files_of_another_job_are_refused_and_kept(
         "data": replace(request, data=f"{request.data}?val=0.4"),
     }.get(change, request)
     another = replace(model, weights_sha256="0" * 64) if change == "model" else model
-    with pytest.raises(UsageError, match=r"weights of another pruning.*choose another --out, or remove the file"):
+    with pytest.raises(UsageError, match=r"holds weights of another pruning"):
         prune_and_finetune(another, other, out)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == held
 
@@ -274,29 +261,30 @@ def test_videos_that_measure_accuracy_and_their_groups_are_not_trained_on(
     notes: list[str] = []
     request = replace(request_, steps=1, train=replace(request_.train, epochs=1))
     out = tmp_path / "w.safetensors"
-    tuned = prune_and_finetune(model, request, out, Progress(on_note=notes.append), avoid=train[:1])
+    tuned = prune_and_finetune(model, request, out, Callbacks(on_note=notes.append), evaluation_videos=train[:1])
     left_out = sum(item.group == shared for item in train)
     assert notes[0].startswith(f"{left_out} train videos are not trained on: their groups measure accuracy")
     assert tuned.provenance["finetuned_on"] == f"folder, {len(train) - left_out} train videos"
-    with pytest.raises(DatasetError, match="share a group with those that measure accuracy; give data"):
-        prune_and_finetune(model, request, tmp_path / "none.safetensors", avoid=train)
-    prune_and_finetune(model, request, tmp_path / "all.safetensors", avoid=[VideoItem(tmp_path / "else", 0, shared)])
+    with pytest.raises(DatasetError, match="share a group with videos that measure accuracy"):
+        prune_and_finetune(model, request, tmp_path / "none.safetensors", evaluation_videos=train)
+    elsewhere = [VideoItem(tmp_path / "else", 0, shared)]
+    prune_and_finetune(model, request, tmp_path / "all.safetensors", evaluation_videos=elsewhere)
 
 
 def test_what_cannot_be_is_refused(model: LoadedModel, request_: FinetuneRequest, tmp_path: Path, cache: Path) -> None:
     out = tmp_path / "w.safetensors"
     untrained = write_colours(tmp_path / "only" / "test", persons=2).parent
-    with pytest.raises(DatasetError, match=r"has no 'train' split to fine-tune on; it has test"):
+    with pytest.raises(DatasetError, match="expected a 'train' split to fine-tune on, got test"):
         prune_and_finetune(model, replace(request_, data=f"folder:{untrained}?val=0"), out)
     with pytest.raises(DatasetError, match="labels the model does not know"):
         prune_and_finetune(replace(model, labels=("a", "b", "c", "d")), request_, out)
-    with pytest.raises(UsageError, match="are random and have nothing to teach; give trained --weights"):
+    with pytest.raises(UsageError, match="has random weights"):
         prune_and_finetune(replace(model, trained=False), request_, out)
-    with pytest.raises(UsageError, match=r"expected weights to be written to FILE\.safetensors"):
+    with pytest.raises(UsageError, match=r"expected a path FILE\.safetensors"):
         prune_and_finetune(model, request_, tmp_path / "w.pt")
-    with pytest.raises(UsageError, match="no layer that can be pruned is called 'bodies"):
+    with pytest.raises(UsageError, match=r"pattern 'bodies\.\*'"):
         prune_and_finetune(model, replace(request_, prune=PruneRequest(0.5, ratios={"bodies.*": 0.2})), out)
-    with pytest.raises(UsageError, match="expected at least 1 step"):
+    with pytest.raises(UsageError, match="at least 1 step"):
         replace(request_, steps=0)
     assert not out.exists()
 
@@ -311,3 +299,11 @@ def test_gradients_decide_with_taylor(model: LoadedModel, request_: FinetuneRequ
     assert by_gradients.importance == "taylor"
     assert by_gradients.parameters == by_weights.parameters
     assert by_gradients.cuts != by_weights.cuts
+
+
+def test_the_digest_of_a_job_is_that_of_earlier_releases(model: LoadedModel) -> None:
+    """Weights and state files hold it."""
+    fixed = replace(model, weights_sha256="w" * 64, clip=videos.CLIP, labels=("a", "b"))
+    prune = PruneRequest(0.5, ratios={"stages.*": 0.3}, importance="taylor")
+    request = FinetuneRequest(prune, "folder:/clips", steps=2)
+    assert job_digest(fixed, request, "data") == "d9f252aba780460a"

@@ -16,8 +16,8 @@ from edgeact.calibration.datasets import VideoItem
 from edgeact.clip import ClipSpec
 from edgeact.errors import DatasetError
 from edgeact.export.train import frame_cache as frames_module
+from edgeact.export.train.batches import normalized
 from edgeact.export.train.frame_cache import PreparedVideos, prepare
-from edgeact.export.train.loop import _normalized
 from edgeact.video import preprocess, read_clips
 from tests.export.videos import CLIP, moving_bars
 
@@ -42,7 +42,7 @@ def test_the_first_clip_is_what_the_device_preprocesses(fps: float, frames: int,
     top, left = (clip.resize[0] - clip.crop[0]) // 2, (clip.resize[1] - clip.crop[1]) // 2
     cropped = cut[None, :, top : top + clip.crop[0], left : left + clip.crop[1]]
     np.testing.assert_allclose(
-        _normalized(torch.from_numpy(cropped), clip).numpy(), preprocess(expected, clip), atol=2e-6
+        normalized(torch.from_numpy(cropped), clip).numpy(), preprocess(expected, clip), atol=2e-6
     )
 
 

@@ -1,0 +1,29 @@
+"""Plans that no training can follow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from edgeact.errors import UsageError
+from edgeact.export.train.plan import TrainPlan
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"weight_decay": -1.0},
+        {"label_smoothing": 1.0},
+        {"warmup_fraction": 1.0},
+    ],
+    ids=str,
+)
+def test_impossible_plans_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="training plan: expected"):
+        replace(TrainPlan(), **changes)  # type: ignore[arg-type]
