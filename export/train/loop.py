@@ -24,6 +24,7 @@ from edgeact.export.train.batches import EpochDraws, center_crop_batches, traini
 from edgeact.export.train.distill import DistillationLoss, Teacher, distillation_loss
 from edgeact.export.train.frame_cache import PreparedVideos
 from edgeact.export.train.plan import EpochResult, TrainingVideos, TrainPlan
+from edgeact.export.train.qat import FakeQuant
 from edgeact.export.train.schedule import warmup_cosine
 from edgeact.export.train.training_state import StateFile, training_fingerprint
 from edgeact.progress import Callbacks
@@ -39,6 +40,13 @@ class Method:
 
     teacher: Teacher | None = None
     """Distill from this model: the loss is that of `distillation_loss`."""
+    fake_quant: FakeQuant | None = None
+    """The fake quantization that is active on the module."""
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Identification of both in the state of a training."""
+        return tuple(part.digest for part in (self.teacher, self.fake_quant) if part is not None)
 
 
 def fit(
@@ -60,7 +68,7 @@ def fit(
     module.to("cuda" if torch.cuda.is_available() else "cpu")
     autocast = bfloat16_autocast(module, videos.train, plan)
     optimizer = torch.optim.AdamW(module.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    state = StateFile(state_file, training_fingerprint(module, videos.train, plan, _digests(module, method.teacher)))
+    state = StateFile(state_file, training_fingerprint(module, videos.train, plan, method.digests))
     result = state.resume(module, optimizer) or EpochResult(-1, math.nan, None)
     steps = len(EpochDraws(videos.train, plan, 0))
     scheduler = warmup_cosine(optimizer, plan, plan.epochs * steps, (result.epoch + 1) * steps)
@@ -95,11 +103,6 @@ def predict_labels(module: nn.Module, videos: PreparedVideos, plan: TrainPlan) -
 
 def _top1(module: nn.Module, videos: PreparedVideos, plan: TrainPlan) -> float:
     return float((predict_labels(module, videos, plan) == np.array(videos.labels)).mean())
-
-
-def _digests(module: nn.Module, teacher: Teacher | None) -> tuple[str, ...]:
-    fake_quantized = [name for name, layer in module.named_modules() if "forward" in vars(layer)]
-    return (*((teacher.digest,) if teacher else ()), *fake_quantized)
 
 
 @contextlib.contextmanager

@@ -1,108 +1,130 @@
-"""Training that knows of INT8: the layers that INT8 will take compute with rounded inputs and weights meanwhile.
+"""Quantization-aware training: fake quantization of the layers that INT8 will compute.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference" (2018),
-section 3: rounding in the forward pass, gradients as if it were not there. Steps are those of the exporter: symmetric,
-one for a layer's input, one for every output channel of its weights. A batch norm behind a layer, folded later, scales
-its channels and their steps alike, so it can train on as it is.
+section 3: quantize and dequantize in the forward pass; the gradient passes unchanged inside the range, 0 outside.
+
+    fake_quantize(x) = clip(round_half_to_even(x * (1 / scale)), -127, 127) * scale      in float32
+
+Scales are the exporter's: symmetric, one per input activation (largest magnitude / 127 on the given clips) and one per
+output channel of the weight (largest magnitude / 127, computed anew in every forward pass). The export folds the batch
+norm that follows a layer into its weight; this multiplies channels and scales alike, so the norm trains as it is.
+
+The product with the reciprocal is PyTorch's operator on CPUs and GPUs. ONNX Runtime divides by the scale, as ONNX
+defines; OpenVINO rounds a sum of product and offset. All three agree but for values that float32 hardly tells from a
+tie, halfway between two multiples of the scale: these may go to either neighbor (pixels scaled to [-1, 1] with the
+scale 1/127.5 are all ties; with 1/127 none is).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from edgeact.errors import ModelError
 from edgeact.export.graph.values import name_of, operand
 from edgeact.export.models.hooks import evaluated, forward_pre_hooks
 from edgeact.export.quantize.exclusions import float_everywhere
 
-__all__ = ["int8_layers", "rounding"]
+__all__ = ["FakeQuant", "fake_quantized", "int8_layers"]
 
+_QUANTIZED_LAYERS = (nn.Conv3d, nn.Linear)
 _LIMIT = 127
-_SMALLEST = 1e-8  # a channel of zeros has a step, too
+_SMALLEST = 1e-8  # largest magnitude of a channel of zeros, which needs a scale, too
+
+
+@dataclass(frozen=True)
+class FakeQuant:
+    """The fake quantization that `fake_quantized` applies to a module."""
+
+    layers: tuple[str, ...]
+    """Names of the fake-quantized layers."""
+
+    @property
+    def digest(self) -> str:
+        """Identification in the state of a training: weights trained with it are no start for one in float."""
+        return hashlib.sha256(repr(("fake quantization by parametrization", self.layers)).encode()).hexdigest()
 
 
 def int8_layers(module: nn.Module, master: ir.Model) -> tuple[str, ...]:
-    """Names of the 3-D convolutions and linear layers that the exporter quantizes: not of attention gates and spectra.
+    """Return the names of the 3-D convolutions and linear layers that the exporter quantizes.
 
-    `master` is the module's graph. ModelError where there are none.
+    `master` is the module's float graph. Attention gates and spectral layers are excluded, as in the export. Raises
+    ModelError if no layer is left.
     """
-    skipped = float_everywhere(master)
+    excluded = float_everywhere(master)
     weights = [
         name_of(operand(node, 1)).rpartition(".")[0]
         for node in master.graph
-        if node.op_type in ("Conv", "Gemm", "MatMul") and node.name not in skipped
+        if node.op_type in ("Conv", "Gemm", "MatMul") and node.name not in excluded
     ]
     layers = dict(module.named_modules())
-    found = tuple(dict.fromkeys(name for name in weights if name and _forward_of(layers.get(name)) is not None))
-    if not found:
-        raise ModelError("no layer of this model would be computed in INT8; train it in float")
-    return found
+    names = tuple(name for name in dict.fromkeys(weights) if name and isinstance(layers.get(name), _QUANTIZED_LAYERS))
+    if not names:
+        raise ModelError(f"'{type(module).__name__}': no layer would be computed in INT8; train without --int8")
+    return names
 
 
 @contextlib.contextmanager
-def rounding(module: nn.Module, layers: Iterable[str], clips: Iterable[Tensor]) -> Iterator[None]:
-    """While this is open, `layers` round to INT8 what they read and their weights; the state dict stays as it is.
+def fake_quantized(module: nn.Module, layers: Iterable[str], clips: Iterable[Tensor]) -> Iterator[FakeQuant]:
+    """Fake-quantize inputs and weights of `layers` until exit.
 
-    `clips` `(N, 3, T, H, W)` on the module's device give the largest input of each layer, which decides its step.
+    `clips` `(N, 3, T, H, W)` on the module's device give the range of each input. A layer whose inputs are all zero has
+    no scale and stays in float. Meanwhile a weight is in the state dict as `NAME.parametrizations.weight.original`.
     """
-    chosen = {name: module.get_submodule(name) for name in layers}
-    largest = _largest_inputs(module, chosen, clips)
-    for name, layer in chosen.items():
-        product = _forward_of(layer)
-        if product is not None and largest[name] > 0:
-            step = largest[name] / _LIMIT
-            layer.forward = functools.partial(_rounded, layer, product, step)
-    try:
-        yield
-    finally:
-        for layer in chosen.values():
-            vars(layer).pop("forward", None)
+    targets = {name: module.get_submodule(name) for name in layers}
+    scales = {name: limit / _LIMIT for name, limit in _input_limits(module, targets, clips).items() if limit > 0}
+    with contextlib.ExitStack() as stack:
+        for name, scale in scales.items():
+            layer = targets[name]
+            stack.callback(layer.register_forward_pre_hook(_quantize_input(scale)).remove)
+            parametrize.register_parametrization(layer, "weight", _FakeQuantizedWeight())
+            stack.callback(_remove_parametrization, layer)
+        yield FakeQuant(tuple(scales))
 
 
-Product = Callable[[nn.Module, Tensor, Tensor], Tensor]
+def _quantize_input(scale: float) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """Return the forward pre-hook that fake-quantizes the first input."""
+
+    def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        quantized = torch.fake_quantize_per_tensor_affine(inputs[0].float(), scale, 0, -_LIMIT, _LIMIT)
+        return (quantized, *inputs[1:])
+
+    return hook
 
 
-def _forward_of(layer: nn.Module | None) -> Product | None:
-    """What the layer does with its input and a weight; None for what is never quantized."""
-    if isinstance(layer, nn.Linear):
-        return _linear
-    if isinstance(layer, nn.Conv3d) and layer.padding_mode == "zeros":
-        return _convolution
-    return None
+class _FakeQuantizedWeight(nn.Module):
+    """Parametrization of a weight with output channels first."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        scales = weight.detach().abs().flatten(1).amax(1).clamp(min=_SMALLEST) / _LIMIT
+        zero_points = torch.zeros_like(scales, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(weight, scales, zero_points, 0, -_LIMIT, _LIMIT)
 
 
-def _linear(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    assert isinstance(layer, nn.Linear)
-    return functional.linear(x, weight, layer.bias)
+def _remove_parametrization(layer: nn.Module) -> None:
+    """Restore the weight, before the bias: optimizers identify parameters by their order."""
+    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+    bias = dict(layer.named_parameters(recurse=False)).get("bias")
+    if bias is not None:
+        del layer.bias
+        layer.register_parameter("bias", bias)
 
 
-def _convolution(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    assert isinstance(layer, nn.Conv3d)
-    return functional.conv3d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-
-def _rounded(layer: nn.Module, product: Product, step: float, x: Tensor) -> Tensor:
-    weight = layer.get_parameter("weight")
-    steps = weight.detach().abs().flatten(1).amax(1).clamp(min=_SMALLEST) / _LIMIT
-    zeros = torch.zeros_like(steps, dtype=torch.int32)
-    rounded = torch.fake_quantize_per_channel_affine(weight, steps, zeros, 0, -_LIMIT, _LIMIT)
-    return product(layer, torch.fake_quantize_per_tensor_affine(x.float(), step, 0, -_LIMIT, _LIMIT), rounded)
-
-
-def _largest_inputs(module: nn.Module, layers: dict[str, nn.Module], clips: Iterable[Tensor]) -> dict[str, float]:
-    largest = dict.fromkeys(layers, 0.0)
+def _input_limits(module: nn.Module, layers: Mapping[str, nn.Module], clips: Iterable[Tensor]) -> dict[str, float]:
+    """Return the largest magnitude of each layer's input on `clips`."""
+    limits = dict.fromkeys(layers, 0.0)
 
     def observe(name: str, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        largest[name] = max(largest[name], float(inputs[0].abs().max()))
+        limits[name] = max(limits[name], float(inputs[0].abs().max()))
 
     with evaluated(module), torch.no_grad(), forward_pre_hooks(layers, observe):
         for batch in clips:
             module(batch)
-    return largest
+    return limits

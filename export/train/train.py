@@ -27,9 +27,9 @@ from edgeact.export.models.registry import find_model
 from edgeact.export.models.spec import ModelSpec, resized_clip
 from edgeact.export.train.batches import center_crop_batches
 from edgeact.export.train.frame_cache import PreparedVideos, prepare
-from edgeact.export.train.loop import fit, predict_labels
+from edgeact.export.train.loop import Method, fit, predict_labels
 from edgeact.export.train.plan import EpochResult, TrainingVideos, TrainPlan
-from edgeact.export.train.qat import int8_layers, rounding
+from edgeact.export.train.qat import FakeQuant, fake_quantized, int8_layers
 from edgeact.progress import Callbacks
 
 __all__ = ["TrainRequest", "train"]
@@ -86,8 +86,8 @@ def train(request: TrainRequest, callbacks: Callbacks | None = None) -> ModelCar
     prepared = _prepared_splits(request, dataset, start.clip, callbacks)
     videos = TrainingVideos(prepared["train"], prepared.get("val"))
     state_file = request.out.with_suffix(".training")
-    with _quantization_aware(request, start, videos, callbacks):
-        result = fit(start.module, videos, request.plan, state_file, callbacks)
+    with _quantization_aware(request, start, videos, callbacks) as fake_quant:
+        result = fit(start.module, videos, request.plan, state_file, callbacks, Method(fake_quant=fake_quant))
     provenance = {
         "paper": spec.paper,
         **_provenance(request, dataset, prepared),
@@ -172,21 +172,21 @@ def _prepared_splits(
 @contextlib.contextmanager
 def _quantization_aware(
     request: TrainRequest, start: _Start, videos: TrainingVideos, callbacks: Callbacks
-) -> Iterator[None]:
+) -> Iterator[FakeQuant | None]:
     """Fake-quantize the layers that INT8 will compute, if requested, and report the accuracy before training."""
     if not request.int8:
-        yield
+        yield None
         return
     module = start.module
     layers = int8_layers(module, to_onnx(module.eval(), start.clip))
     batches = itertools.islice(center_crop_batches(videos.train, request.plan), _RANGE_BATCHES)
-    with rounding(module, layers, (clips for clips, _ in batches)):
+    with fake_quantized(module, layers, (clips for clips, _ in batches)) as fake_quant:
         note = f"{len(layers)} layers are fake-quantized to INT8 during training"
         if videos.validation is not None:
             correct = predict_labels(module, videos.validation, request.plan) == np.array(videos.validation.labels)
             note += f"; validation top-1 before training: {correct.mean():.1%}"
         callbacks.on_note(note)
-        yield
+        yield fake_quant
 
 
 def _provenance(request: TrainRequest, dataset: Dataset, prepared: Mapping[str, PreparedVideos]) -> dict[str, str]:
