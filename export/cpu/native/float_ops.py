@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
-from onnx import NodeProto
+import onnx_ir as ir
 
 from edgeact.export.cpu.native.ir import BinaryOp, DenseOp, FloatConvOp, FloatTensor, ReduceOp, UnaryOp
 from edgeact.export.cpu.native.lowering_state import LoweringState
 from edgeact.export.cpu.native.onnx_nodes import bias, float_weights, pads, triple
 from edgeact.export.cpu.native.refusals import UnmetRequirement
-from edgeact.export.graph.view import attribute
+from edgeact.export.graph.values import describe_dims, dims_of, given_inputs, operand, reduction_axes
 from edgeact.runtime.native.program import BinaryOperator, Reduction, Size4, UnaryOperator
 
 __all__ = ["FLOAT_LOWERINGS", "lower_binary", "lower_float_concat", "lower_float_conv", "lower_unary"]
@@ -35,37 +35,37 @@ _REDUCTIONS: Mapping[str, Reduction] = MappingProxyType(
 _MAX_FLOAT_MACS = 4_000_000
 
 
-def lower_binary(state: LoweringState, node: NodeProto) -> None:
+def lower_binary(state: LoweringState, node: ir.Node) -> None:
     """Lower elementwise arithmetic on two tensors."""
-    if len(node.input) != 2:
-        raise UnmetRequirement("two-inputs", str(len(node.input)))
-    a, b = (state.float_tensor(name) for name in node.input)
-    to = FloatTensor(state.size(node.output[0]))
-    state.compute(node.output[0], BinaryOp(_BINARY[node.op_type], a, b, to))
+    if len(node.inputs) != 2:
+        raise UnmetRequirement("two-inputs", str(len(node.inputs)))
+    a, b = (state.float_tensor(operand(node, index)) for index in (0, 1))
+    to = FloatTensor(state.size(node.outputs[0]))
+    state.compute(node.outputs[0], BinaryOp(_BINARY[node.op_type], a, b, to))
 
 
-def lower_unary(state: LoweringState, node: NodeProto) -> None:
+def lower_unary(state: LoweringState, node: ir.Node) -> None:
     """Lower an elementwise function."""
-    source, to = state.float_tensor(node.input[0]), FloatTensor(state.size(node.output[0]))
-    state.compute(node.output[0], UnaryOp(_UNARY[node.op_type], source, to))
+    source, to = state.float_tensor(operand(node, 0)), FloatTensor(state.size(node.outputs[0]))
+    state.compute(node.outputs[0], UnaryOp(_UNARY[node.op_type], source, to))
 
 
-def lower_float_conv(state: LoweringState, node: NodeProto) -> None:
+def lower_float_conv(state: LoweringState, node: ir.Node) -> None:
     """Lower a small convolution that is kept in float."""
-    source, to = state.float_tensor(node.input[0]), FloatTensor(state.size(node.output[0]))
-    stride = attribute(node, "strides", [1])
+    source, to = state.float_tensor(operand(node, 0)), FloatTensor(state.size(node.outputs[0]))
+    stride = node.attributes.get_ints("strides", (1,))
     if set(stride) != {1} or to.size[:3] != source.size[:3]:
         got = f"strides {list(stride)}, (T, H, W) {source.size[:3]} to {to.size[:3]}"
         raise UnmetRequirement("same-size-float-conv", got)
-    weights = np.ascontiguousarray(float_weights(state.graph, node).transpose(0, 2, 3, 4, 1))
+    weights = np.ascontiguousarray(float_weights(node).transpose(0, 2, 3, 4, 1))
     _require_small(int(np.prod(to.size)) * weights[0].size)
     padding = triple(pads(node)[:3])
-    state.compute(node.output[0], FloatConvOp(source, weights, bias(state.graph, node, len(weights)), padding, to))
+    state.compute(node.outputs[0], FloatConvOp(source, weights, bias(node, len(weights)), padding, to))
 
 
-def lower_float_concat(state: LoweringState, node: NodeProto) -> None:
+def lower_float_concat(state: LoweringState, node: ir.Node) -> None:
     """Lower a concatenation of single channels: each one times its unit vector, then added up."""
-    sources = [state.float_tensor(name) for name in node.input]
+    sources = [state.float_tensor(value) for value in given_inputs(node)]
     channels = [source.size[3] for source in sources]
     if set(channels) != {1}:
         raise UnmetRequirement("single-channel-concat", f"float inputs of {channels} channels")
@@ -81,48 +81,40 @@ def lower_float_concat(state: LoweringState, node: NodeProto) -> None:
             spread = partial_sum
         total = spread
     assert total is not None
-    state.floats[node.output[0]] = total
+    state.floats[node.outputs[0]] = total
 
 
-def _lower_reduction(state: LoweringState, node: NodeProto) -> None:
-    source = state.float_tensor(node.input[0])
-    shape = state.graph.shapes[node.input[0]]
-    axes = _reduced_axes(state, node)
+def _lower_reduction(state: LoweringState, node: ir.Node) -> None:
+    source = state.float_tensor(operand(node, 0))
+    shape = dims_of(operand(node, 0)) or ()
+    axes = _reduced_axes(node)
     if len(shape) != 5 or axes is None:
         got = f"shape {shape}" if axes is not None else "axes that are not constant"
         raise UnmetRequirement("reduced-activation", got)
-    reduced = {axis % len(shape) for axis in axes}
-    is_reduced = (2 in reduced, 3 in reduced, 4 in reduced, 1 in reduced)
+    is_reduced = (2 in axes, 3 in axes, 4 in axes, 1 in axes)
     size = tuple(1 if reduces else extent for reduces, extent in zip(is_reduced, source.size, strict=True))
-    to = FloatTensor(state.size(node.output[0]))
+    to = FloatTensor(state.size(node.outputs[0]))
     if size != to.size:
-        raise UnmetRequirement("reduced-shape", f"{state.graph.shapes[node.output[0]]} over axes {axes}")
-    state.compute(node.output[0], ReduceOp(_REDUCTIONS[node.op_type], source, is_reduced, to))
+        raise UnmetRequirement("reduced-shape", f"{describe_dims(node.outputs[0])} over axes {list(axes)}")
+    state.compute(node.outputs[0], ReduceOp(_REDUCTIONS[node.op_type], source, is_reduced, to))
 
 
-def _reduced_axes(state: LoweringState, node: NodeProto) -> list[int] | None:
-    if node.op_type.startswith("Global"):
-        return [2, 3, 4]
-    if len(node.input) > 1 and (constant := state.graph.constant(node.input[1])) is not None:
-        return [int(axis) for axis in constant]
-    axes = attribute(node, "axes", None)
-    return None if axes is None else list(axes)
+def _reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
+    return (2, 3, 4) if node.op_type.startswith("Global") else reduction_axes(node)
 
 
-def _lower_gemm(state: LoweringState, node: NodeProto) -> None:
-    got = {name: attribute(node, name, default) for name, default in _GEMM_DEFAULTS.items()}
-    if got != {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}:
-        stated = ", ".join(f"{name}={value:g}" for name, value in got.items())
+def _lower_gemm(state: LoweringState, node: ir.Node) -> None:
+    flags = {name: node.attributes.get_int(name, 0) for name in ("transA", "transB")}
+    factors = {name: node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")}
+    if flags != {"transA": 0, "transB": 1} or set(factors.values()) != {1.0}:
+        stated = ", ".join(f"{name}={value:g}" for name, value in {**flags, **factors}.items())
         raise UnmetRequirement("transposed-gemm", stated)
-    weights = float_weights(state.graph, node)
+    weights = float_weights(node)
     _require_small(weights.size)
-    source, to = state.float_tensor(node.input[0]), FloatTensor(state.size(node.output[0]))
+    source, to = state.float_tensor(operand(node, 0)), FloatTensor(state.size(node.outputs[0]))
     if source.size[:3] != (1, 1, 1):
         raise UnmetRequirement("vector-input", f"(T, H, W, C) {source.size}")
-    state.compute(node.output[0], DenseOp(source, weights, bias(state.graph, node, len(weights)), to))
-
-
-_GEMM_DEFAULTS = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}
+    state.compute(node.outputs[0], DenseOp(source, weights, bias(node, len(weights)), to))
 
 
 def _require_small(macs: int) -> None:
@@ -130,7 +122,7 @@ def _require_small(macs: int) -> None:
         raise UnmetRequirement("small-float-layer", f"{macs:,}")
 
 
-FLOAT_LOWERINGS: Mapping[str, Callable[[LoweringState, NodeProto], None]] = MappingProxyType(
+FLOAT_LOWERINGS: Mapping[str, Callable[[LoweringState, ir.Node], None]] = MappingProxyType(
     {
         **dict.fromkeys(_BINARY, lower_binary),
         **dict.fromkeys(_UNARY, lower_unary),

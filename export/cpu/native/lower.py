@@ -8,7 +8,6 @@ from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
-from onnx import NodeProto
 
 from edgeact.export.cpu.native.float_ops import (
     FLOAT_LOWERINGS,
@@ -32,7 +31,17 @@ from edgeact.export.cpu.native.ir import (
 from edgeact.export.cpu.native.lowering_state import LoweringState, PendingAdd
 from edgeact.export.cpu.native.onnx_nodes import bias, pads, strides, triple, weight_scale, weights
 from edgeact.export.cpu.native.refusals import Layer, NotLoweredError, UnmetRequirement
-from edgeact.export.graph.view import attribute, node_label, view
+from edgeact.export.graph.values import (
+    constant_array,
+    dims_of,
+    given_inputs,
+    is_constant,
+    name_of,
+    node_label,
+    operand,
+    optional_operand,
+    static_dims,
+)
 from edgeact.runtime.native.packing import conv_out_size
 from edgeact.runtime.native.program import ZeroPoint
 
@@ -54,9 +63,9 @@ def lower(model: ir.Model) -> Lowered:
 
     Raises NotLoweredError, which names the layer, if the native engine cannot run the graph.
     """
-    proto = ir.to_proto(model)
-    state = LoweringState(view(proto))
-    for node in state.graph.nodes:
+    (clip,), (logits,) = model.graph.inputs, model.graph.outputs
+    state = LoweringState(clip)
+    for node in model.graph:
         layer = Layer(node_label(node), node.op_type)
         try:
             if node.op_type not in _LOWERINGS:
@@ -64,70 +73,70 @@ def lower(model: ir.Model) -> Lowered:
             _LOWERINGS[node.op_type](state, node)
         except UnmetRequirement as error:
             raise NotLoweredError(error.layer or layer, error.requirement, error.got) from error
-    logits = state.float_tensor(proto.graph.output[0].name)
-    return Lowered(tuple(state.schedule.ops()), logits)
+    result = state.float_tensor(logits)
+    return Lowered(tuple(state.schedule.ops()), result)
 
 
 def _whole(tensor: QuantizedTensor) -> Slices:
     return (ChannelSlice(tensor, 0, tensor.channels),)
 
 
-def _lower_quantize(state: LoweringState, node: NodeProto) -> None:
-    name, out = node.input[0], node.output[0]
+def _lower_quantize(state: LoweringState, node: ir.Node) -> None:
+    source, out = operand(node, 0), node.outputs[0]
     tensor = _quantized_tensor(state, node)
-    if name == state.clip:
+    if source is state.clip:
         state.slices[out] = _whole(tensor)
         state.clip_blocks[out] = (1, 1, 1)
-    elif name in state.convs and state.convs[name].quantized is None:
-        state.slices[out] = _quantize_conv(state, name, tensor)
-    elif name in state.adds and name not in state.floats:
-        if _is_nested_add(state, name, out):
-            state.adds[out] = state.adds[name]
+    elif source in state.convs and state.convs[source].quantized is None:
+        state.slices[out] = _quantize_conv(state, source, tensor)
+    elif source in state.adds and source not in state.floats:
+        if _is_nested_add(state, source, out):
+            state.adds[out] = state.adds[source]
         else:
-            state.fuse_add(name, tensor)
+            state.fuse_add(source, tensor)
             state.slices[out] = _whole(tensor)
     else:
-        state.schedule.append(QuantizeOp(state.float_tensor(name), tensor))
+        state.schedule.append(QuantizeOp(state.float_tensor(source), tensor))
         state.slices[out] = _whole(tensor)
 
 
-def _quantized_tensor(state: LoweringState, node: NodeProto) -> QuantizedTensor:
-    scale, zero_point = (state.graph.constant(name) for name in node.input[1:3])
+def _quantized_tensor(state: LoweringState, node: ir.Node) -> QuantizedTensor:
+    scale, zero_point = (constant_array(optional_operand(node, index)) for index in (1, 2))
     if scale is None or zero_point is None:
         raise UnmetRequirement("per-tensor-scale", "a computed scale or zero point")
     if scale.size != 1 or zero_point.any():
         got = f"{scale.size} scales and zero point {zero_point.reshape(-1)[0]}"
         raise UnmetRequirement("per-tensor-scale", got)
-    time, height, width, channels = state.size(node.input[0])
+    time, height, width, channels = state.size(operand(node, 0))
     layer = Layer(node_label(node), node.op_type)
     # The engine stores int8 as uint8 with zero point 128.
     engine_zero_point: ZeroPoint = 0 if zero_point.dtype == np.uint8 else 128
     return QuantizedTensor(layer, (time, height, width), channels, float(scale.item()), engine_zero_point)
 
 
-def _is_nested_add(state: LoweringState, name: str, quantized: str) -> bool:
+def _is_nested_add(state: LoweringState, add: ir.Value, quantized: ir.Value) -> bool:
     """Return whether an addition is quantized only to be an input of another one, which then adds it unquantized."""
     dequantize = state.only_reader(quantized)
-    reader = state.only_reader(dequantize.output[0]) if dequantize is not None else None
-    return reader is not None and reader.op_type == "Add" and not state.adds[name].relu
+    reader = state.only_reader(dequantize.outputs[0]) if dequantize is not None else None
+    return reader is not None and reader.op_type == "Add" and not state.adds[add].relu
 
 
-def _lower_dequantize(state: LoweringState, node: NodeProto) -> None:
-    name, out = node.input[0], node.output[0]
-    if name in state.slices:
-        state.slices[out] = state.slices[name]
-        if name in state.clip_blocks:
-            state.clip_blocks[out] = state.clip_blocks[name]
-    elif name in state.adds:
-        state.adds[out] = state.adds[name]
-    elif state.graph.constant(name) is None:
-        raise UnmetRequirement("quantized-input", f"'{name}', which nothing quantizes")
+def _lower_dequantize(state: LoweringState, node: ir.Node) -> None:
+    source, out = operand(node, 0), node.outputs[0]
+    if source in state.slices:
+        state.slices[out] = state.slices[source]
+        if source in state.clip_blocks:
+            state.clip_blocks[out] = state.clip_blocks[source]
+    elif source in state.adds:
+        state.adds[out] = state.adds[source]
+    elif not is_constant(source):
+        raise UnmetRequirement("quantized-input", f"'{name_of(source)}', which nothing quantizes")
 
 
-def _quantize_conv(state: LoweringState, name: str, tensor: QuantizedTensor) -> Slices:
+def _quantize_conv(state: LoweringState, output: ir.Value, tensor: QuantizedTensor) -> Slices:
     """Let a convolution store its outputs quantized. Outputs of identity filters become slices of its input instead."""
-    conv = state.convs[name]
-    is_shared = state.only_reader(name) is None or conv.unquantized is not None
+    conv = state.convs[output]
+    is_shared = state.only_reader(output) is None or conv.unquantized is not None
     carried = {} if is_shared else _identity_filters(conv, tensor)
     computed = [channel for channel in range(tensor.channels) if channel not in carried]
     if carried:
@@ -162,10 +171,10 @@ def _identity_filters(conv: ConvOp, to: QuantizedTensor) -> dict[int, int]:
     return carried if len(carried) < len(conv.weights) else {}
 
 
-def _lower_conv(state: LoweringState, node: NodeProto) -> None:
-    values = weights(state.graph, node)
+def _lower_conv(state: LoweringState, node: ir.Node) -> None:
+    values = weights(node)
     _require_supported_conv(node, values.ndim)
-    slices = state.read_slices(node.input[0])
+    slices = state.read_slices(operand(node, 0))
     if slices is None or values.dtype != np.int8:
         lower_float_conv(state, node)
         return
@@ -174,130 +183,127 @@ def _lower_conv(state: LoweringState, node: NodeProto) -> None:
         layer=Layer(node_label(node), node.op_type),
         inputs=merge_slices(slices),
         weights=np.ascontiguousarray(values.transpose(0, 2, 3, 4, 1).astype(np.int8, copy=False)),
-        scale=(weight_scale(state.graph, node, outputs) * source.scale).astype(np.float32),
-        bias=bias(state.graph, node, outputs),
+        scale=(weight_scale(node, outputs) * source.scale).astype(np.float32),
+        bias=bias(node, outputs),
         stride=strides(node),
         padding=triple(pads(node)[:3]),
         out_size=conv_out_size(source.size, triple(values.shape[2:]), strides(node), pads(node)),
     )
     state.schedule.append(conv)
-    state.convs[node.output[0]] = conv
+    state.convs[node.outputs[0]] = conv
 
 
-def _require_supported_conv(node: NodeProto, weight_rank: int) -> None:
-    groups, dilations = attribute(node, "group", 1), attribute(node, "dilations", [1])
+def _require_supported_conv(node: ir.Node, weight_rank: int) -> None:
+    groups, dilations = node.attributes.get_int("group", 1), node.attributes.get_ints("dilations", (1,))
     if groups != 1 or set(dilations) != {1}:
         raise UnmetRequirement("plain-conv", f"group={groups}, dilations={list(dilations)}")
-    auto_pad = attribute(node, "auto_pad", "NOTSET")
-    auto_pad = auto_pad.decode() if isinstance(auto_pad, bytes) else auto_pad
+    auto_pad = node.attributes.get_string("auto_pad", "NOTSET")
     if weight_rank != 5 or auto_pad != "NOTSET":
         raise UnmetRequirement("conv-3d", f"{weight_rank - 2}-D weights, auto_pad={auto_pad}")
 
 
-def _lower_pool(state: LoweringState, node: NodeProto) -> None:
-    dilations, outputs = attribute(node, "dilations", [1]), len(node.output)
+def _lower_pool(state: LoweringState, node: ir.Node) -> None:
+    dilations, outputs = node.attributes.get_ints("dilations", (1,)), len(node.outputs)
     if set(dilations) != {1} or outputs > 1:
         raise UnmetRequirement("plain-pool", f"dilations={list(dilations)}, outputs={outputs}")
-    slices = state.read_slices(node.input[0])
+    slices = state.read_slices(operand(node, 0))
     if slices is None:
         raise UnmetRequirement("int8-pool", "a float input")
     source, channels = slices[0].tensor, sum(part.count for part in slices)
-    size = state.size(node.output[0])[:3]
+    size = state.size(node.outputs[0])[:3]
     layer = Layer(node_label(node), node.op_type)
     to = QuantizedTensor(layer, size, channels, source.scale, source.zero_point)
-    kernel = triple(attribute(node, "kernel_shape", []))
+    kernel = triple(node.attributes.get_ints("kernel_shape", ()))
     state.schedule.append(PoolOp(slices, to, kernel, strides(node), triple(pads(node)[:3])))
-    state.slices[node.output[0]] = _whole(to)
+    state.slices[node.outputs[0]] = _whole(to)
 
 
-def _lower_split(state: LoweringState, node: NodeProto) -> None:
-    axis = attribute(node, "axis", 0)
-    slices = state.read_slices(node.input[0])
+def _lower_split(state: LoweringState, node: ir.Node) -> None:
+    axis = node.attributes.get_int("axis", 0)
+    slices = state.read_slices(operand(node, 0))
     if slices is None or axis != 1:
         got = f"axis {axis}" if axis != 1 else "a float input"
         raise UnmetRequirement("int8-channel-split", got)
     channels, first = single_channels(slices), 0
-    for name in node.output:
-        last = first + state.size(name)[3]
-        state.slices[name] = merge_slices(channels[first:last])
+    for part in node.outputs:
+        last = first + state.size(part)[3]
+        state.slices[part] = merge_slices(channels[first:last])
         first = last
 
 
-def _lower_concat(state: LoweringState, node: NodeProto) -> None:
-    axis = attribute(node, "axis", 0)
+def _lower_concat(state: LoweringState, node: ir.Node) -> None:
+    axis = node.attributes.get_int("axis", 0)
     if axis != 1:
         raise UnmetRequirement("channel-concat", f"axis {axis}")
-    if not all(name in state.slices for name in node.input):
+    if not all(value in state.slices for value in given_inputs(node)):
         lower_float_concat(state, node)
         return
-    inputs = [state.read_slices(name) or () for name in node.input]
-    state.slices[node.output[0]] = merge_slices([part for slices in inputs for part in slices])
+    inputs = [state.read_slices(value) or () for value in given_inputs(node)]
+    state.slices[node.outputs[0]] = merge_slices([part for slices in inputs for part in slices])
 
 
-def _lower_reshape(state: LoweringState, node: NodeProto) -> None:
-    name, out = node.input[0], node.output[0]
-    if name in state.clip_blocks:
+def _lower_reshape(state: LoweringState, node: ir.Node) -> None:
+    if operand(node, 0) in state.clip_blocks:
         _reshape_clip(state, node)
         return
-    source, size = state.float_tensor(name), state.size(out)
+    source, size = state.float_tensor(operand(node, 0)), state.size(node.outputs[0])
     if source.size != size:
         raise UnmetRequirement("same-order", f"(T, H, W, C) {source.size} to {size}")
-    state.floats[out] = source
+    state.floats[node.outputs[0]] = source
 
 
-def _reshape_clip(state: LoweringState, node: NodeProto) -> None:
+def _reshape_clip(state: LoweringState, node: ir.Node) -> None:
     """Follow the clip through the reshapes around a space-to-depth Transpose."""
-    name, out = node.input[0], node.output[0]
-    state.clip_blocks[out], state.slices[out] = state.clip_blocks[name], state.slices[name]
-    shape = state.graph.shapes[out]
-    if len(shape) == 5 and shape != state.graph.shapes[state.clip]:
-        clip = state.slices[name][0].tensor
+    source, out = operand(node, 0), node.outputs[0]
+    state.clip_blocks[out], state.slices[out] = state.clip_blocks[source], state.slices[source]
+    dims = dims_of(out)
+    if dims is not None and len(dims) == 5 and dims != dims_of(state.clip):
+        clip = state.slices[source][0].tensor
         layer = Layer(node_label(node), node.op_type)
         time, height, width, channels = state.size(out)
         tensor = QuantizedTensor(layer, (time, height, width), channels, clip.scale, clip.zero_point)
         state.slices[out] = _whole(tensor)
 
 
-def _lower_transpose(state: LoweringState, node: NodeProto) -> None:
+def _lower_transpose(state: LoweringState, node: ir.Node) -> None:
     """Lower space-to-depth of the clip: (1, C, T, H / b, b, W / b, b) to (1, C, b, b, T, H / b, W / b)."""
-    name, out = node.input[0], node.output[0]
-    permutation = list(attribute(node, "perm", []))
-    if name not in state.clip_blocks or permutation != [0, 1, 4, 6, 2, 3, 5]:
-        subject = "the clip" if name in state.clip_blocks else f"'{name}'"
+    source, out = operand(node, 0), node.outputs[0]
+    permutation, dims = list(node.attributes.get_ints("perm", ())), static_dims(source)
+    if source not in state.clip_blocks or permutation != [0, 1, 4, 6, 2, 3, 5] or dims is None:
+        subject = "the clip" if source in state.clip_blocks else f"'{name_of(source)}'"
         raise UnmetRequirement("space-to-depth", f"perm {permutation} of {subject}")
-    shape = state.graph.shapes[name]
-    state.clip_blocks[out] = (1, int(shape[4] or 0), int(shape[6] or 0))
-    state.slices[out] = state.slices[name]
+    state.clip_blocks[out] = (1, dims[4], dims[6])
+    state.slices[out] = state.slices[source]
 
 
-def _lower_add(state: LoweringState, node: NodeProto) -> None:
-    names = tuple(node.input)
-    shapes = {state.graph.shapes[name] for name in names}
+def _lower_add(state: LoweringState, node: ir.Node) -> None:
+    inputs = tuple(given_inputs(node))
+    shapes = {dims_of(value) or () for value in inputs}
     is_residual = len(shapes) == 1 and len(next(iter(shapes))) == 5
-    if is_residual and all(state.can_fuse_add(name) for name in names):
-        state.adds[node.output[0]] = PendingAdd(names, Layer(node_label(node), node.op_type))
+    if is_residual and all(state.can_fuse_add(value) for value in inputs):
+        state.adds[node.outputs[0]] = PendingAdd(inputs, Layer(node_label(node), node.op_type))
     else:
         lower_binary(state, node)
 
 
-def _lower_relu(state: LoweringState, node: NodeProto) -> None:
-    name, out = node.input[0], node.output[0]
-    is_only_reader = state.only_reader(name) is not None
-    if name in state.convs and is_only_reader and state.convs[name].quantized is None:
-        conv = state.convs[out] = state.convs.pop(name)
+def _lower_relu(state: LoweringState, node: ir.Node) -> None:
+    source, out = operand(node, 0), node.outputs[0]
+    is_only_reader = state.only_reader(source) is not None
+    if source in state.convs and is_only_reader and state.convs[source].quantized is None:
+        conv = state.convs[out] = state.convs.pop(source)
         conv.relu = True
-    elif name in state.adds and is_only_reader and name not in state.floats:
-        state.adds[out] = replace(state.adds[name], relu=True)
+    elif source in state.adds and is_only_reader and source not in state.floats:
+        state.adds[out] = replace(state.adds[source], relu=True)
     else:
         lower_unary(state, node)
 
 
-def _lower_constant(_state: LoweringState, _node: NodeProto) -> None:
+def _lower_constant(_state: LoweringState, _node: ir.Node) -> None:
     """Do nothing: readers look the value up in the graph."""
 
 
 _RESHAPES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout")
-_LOWERINGS: Mapping[str, Callable[[LoweringState, NodeProto], None]] = MappingProxyType(
+_LOWERINGS: Mapping[str, Callable[[LoweringState, ir.Node], None]] = MappingProxyType(
     {
         **FLOAT_LOWERINGS,
         **dict.fromkeys(_RESHAPES, _lower_reshape),

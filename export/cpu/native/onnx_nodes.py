@@ -6,51 +6,53 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto
+import onnx_ir as ir
 
 from edgeact.export.cpu.native.refusals import UnmetRequirement
-from edgeact.export.graph.view import GraphView, attribute
+from edgeact.export.graph.values import constant_array, is_dequantized, name_of, operand, optional_operand
 from edgeact.runtime.native.program import Size3, Size4
 
 __all__ = ["bias", "channels_last", "float_weights", "pads", "size4", "strides", "triple", "weight_scale", "weights"]
 
 
-def weights(graph: GraphView, node: NodeProto) -> npt.NDArray[np.generic]:
+def weights(node: ir.Node) -> npt.NDArray[np.generic]:
     """Return the weights in ONNX order: int8 behind a DequantizeLinear, else float."""
-    producer = graph.producers.get(node.input[1])
-    is_quantized = producer is not None and producer.op_type == "DequantizeLinear"
-    name = producer.input[0] if producer is not None and is_quantized else node.input[1]
-    values = graph.constant(name)
+    value = operand(node, 1)
+    dequantize = value.producer()
+    if dequantize is not None and is_dequantized(value):
+        value = operand(dequantize, 0)
+    values = constant_array(value)
     if values is None:
-        raise UnmetRequirement("constant-weights", f"the computed tensor '{name}'")
+        raise UnmetRequirement("constant-weights", f"the computed tensor '{name_of(value)}'")
     return values
 
 
-def weight_scale(graph: GraphView, node: NodeProto, outputs: int) -> npt.NDArray[np.float32]:
+def weight_scale(node: ir.Node, outputs: int) -> npt.NDArray[np.float32]:
     """Return the quantization scale of each output's INT8 weights, float32 (outputs,)."""
-    name = graph.producers[node.input[1]].input[1]
-    scale = graph.constant(name)
+    dequantize = operand(node, 1).producer()
+    scale = None if dequantize is None else constant_array(operand(dequantize, 1))
     if scale is None:
-        raise UnmetRequirement("constant-weights", f"the computed scale '{name}'")
+        raise UnmetRequirement("constant-weights", f"the computed scale of '{name_of(operand(node, 1))}'")
     return np.broadcast_to(scale.reshape(-1), (outputs,)).astype(np.float32)
 
 
-def bias(graph: GraphView, node: NodeProto, outputs: int) -> npt.NDArray[np.float32]:
+def bias(node: ir.Node, outputs: int) -> npt.NDArray[np.float32]:
     """Return the bias, float32 (outputs,); zeros if the node has none."""
-    if len(node.input) < 3 or not node.input[2]:
+    value = optional_operand(node, 2)
+    if value is None:
         return np.zeros(outputs, np.float32)
-    values = graph.constant(node.input[2])
+    values = constant_array(value)
     if values is None or values.dtype != np.float32:
-        got = f"the computed tensor '{node.input[2]}'" if values is None else str(values.dtype)
+        got = f"the computed tensor '{name_of(value)}'" if values is None else str(values.dtype)
         raise UnmetRequirement("constant-bias", got)
     return values
 
 
-def float_weights(graph: GraphView, node: NodeProto) -> npt.NDArray[np.float32]:
+def float_weights(node: ir.Node) -> npt.NDArray[np.float32]:
     """Return the weights in float32 and ONNX order, dequantized if they are INT8."""
-    values = weights(graph, node)
+    values = weights(node)
     if values.dtype == np.int8:
-        scale = weight_scale(graph, node, len(values)).reshape(-1, *[1] * (values.ndim - 1))
+        scale = weight_scale(node, len(values)).reshape(-1, *[1] * (values.ndim - 1))
         return (values.astype(np.float32) * scale).astype(np.float32)
     return values.astype(np.float32)
 
@@ -72,14 +74,14 @@ def channels_last(constant: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(values[0].transpose(1, 2, 3, 0) if values.ndim == 5 else values.reshape(-1))
 
 
-def strides(node: NodeProto) -> Size3:
+def strides(node: ir.Node) -> Size3:
     """Return the node's strides, by default 1."""
-    return triple(attribute(node, "strides", [1, 1, 1]))
+    return triple(node.attributes.get_ints("strides", (1, 1, 1)))
 
 
-def pads(node: NodeProto) -> tuple[int, ...]:
+def pads(node: ir.Node) -> tuple[int, ...]:
     """Return the node's padding, three begins and three ends, by default 0."""
-    return tuple(attribute(node, "pads", [0] * 6))
+    return tuple(node.attributes.get_ints("pads", (0,) * 6))
 
 
 def triple(values: Iterable[int | None]) -> Size3:
