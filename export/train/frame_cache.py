@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,7 @@ class PreparedVideos:
     clip: ClipSpec
     files: tuple[Path, ...]
     labels: tuple[int, ...]
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -89,7 +89,7 @@ def prepare(items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress 
     if not files:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
         raise DatasetError(f"none of {len(items)} videos could be decoded ({reasons}); check the data set's path")
-    return PreparedVideos(clip, tuple(files), tuple(labels), skipped)
+    return PreparedVideos(clip, tuple(files), tuple(labels), dict(skipped))
 
 
 @contextlib.contextmanager

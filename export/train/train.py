@@ -190,7 +190,9 @@ def _quantization_aware(
 
 
 def _provenance(request: TrainRequest, dataset: Dataset, prepared: Mapping[str, PreparedVideos]) -> dict[str, str]:
-    skipped = sum((videos.skipped for videos in prepared.values()), Counter[str]())
+    skipped: Counter[str] = Counter()
+    for videos in prepared.values():
+        skipped.update(videos.skipped)
     plan = request.plan
     return {
         "data": dataset.name,
