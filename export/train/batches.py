@@ -171,7 +171,7 @@ def _collated(clips: Sequence[_Clip]) -> tuple[Tensor, Tensor, Tensor]:
     """Return uint8 frames `(N, T, H, W, 3)`, float32 brightness `(N, 2)` and labels `(N,)`.
 
     Frames are stacked by NumPy: operators of PyTorch would start a second team of OpenMP threads in the prefetching
-    thread, which competes with the one that trains.
+    thread, which compete with those of the training.
     """
     frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
     brightness = torch.tensor([(clip.gain, clip.offset) for clip in clips], dtype=torch.float32)
@@ -179,7 +179,12 @@ def _collated(clips: Sequence[_Clip]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def prefetched(batches: Iterable[_Batch], count: int = _PREFETCHED_BATCHES) -> Generator[_Batch, None, None]:
-    """Yield `batches` in order while a thread computes the next `count`; errors are raised in their batch's place."""
+    """Yield `batches` in order while a thread computes the next `count`; errors are raised in their batch's place.
+
+    A thread instead of the DataLoader's worker processes: these take a second or more to start, in which the thread
+    reads thousands of clips from the cache of frames; they need a guarded main module of the user's script; and forking
+    them is unsafe once OpenMP has started threads.
+    """
     with ThreadPoolExecutor(1, "prefetch") as thread:
         iterator = iter(batches)
         pending = deque(thread.submit(next, iterator, None) for _ in range(count))

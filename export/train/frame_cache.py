@@ -1,4 +1,4 @@
-"""Prepared frames: every video of a split decoded and resized once, kept on disk, cut into training clips at will."""
+"""Cache of decoded frames: each video of a split is decoded and resized once, then clips are read from disk."""
 
 from __future__ import annotations
 
@@ -26,39 +26,40 @@ __all__ = ["PreparedVideos", "prepare"]
 Frames = npt.NDArray[np.uint8]
 
 _WORKERS = 2
-# Frames are kept at this many times the clip's rate, so that clips can start between its frames.
+# Frames are stored at a multiple of the clip's frame rate, so that clips can start between the clip's frames.
 _OVERSAMPLE = 3
 
 
 @dataclass(frozen=True)
 class PreparedVideos:
-    """Memory-mapped uint8 RGB frames `(F, h, w, 3)` of each video, resized to `clip.resize`, with labels.
-
-    They lie `1 / (3 x clip.fps)` s apart, from 0 to just past the end. `skipped` counts by reason the videos left out.
-    """
+    """Decoded videos with their labels, read from disk by memory mapping."""
 
     clip: ClipSpec
     files: tuple[Path, ...]
+    """Frames of each video, uint8 RGB `(F, h, w, 3)`, resized to `clip.resize`, `1 / (3 * clip.fps)` s apart from 0 s
+    to just past the end."""
     labels: tuple[int, ...]
+    """Class of each video."""
     skipped: Mapping[str, int] = field(default_factory=dict)
+    """Number of videos that could not be decoded, by reason."""
 
     def __len__(self) -> int:
         return len(self.files)
 
     def cut(self, index: int, phase: float) -> Frames:
-        """One clip of video `index`, uint8 RGB `(T, h, w, 3)`, a new array.
+        """Return one clip of video `index`, uint8 RGB `(T, h, w, 3)`, in a new array.
 
-        `phase` in [0, 1] places its start between the earliest and the latest possible; a video shorter than the
-        clip repeats its last frame. At phase 0 these are the frames that `edgeact.video.read_clips` gives for 0 s.
+        `phase` within [0, 1] interpolates the start between the earliest and the latest possible; the last frame of a
+        video shorter than the clip is repeated. Phase 0 gives the frames of `edgeact.video.read_clips` for 0 s.
         """
         frames = np.load(self.files[index], mmap_mode="r")
         span = (self.clip.clip_frames - 1) * _OVERSAMPLE
         start = round(phase * max(len(frames) - 1 - span, 0))
-        wanted = np.minimum(start + np.arange(self.clip.clip_frames) * _OVERSAMPLE, len(frames) - 1)
-        return np.array(frames[wanted])
+        indices = np.minimum(start + np.arange(self.clip.clip_frames) * _OVERSAMPLE, len(frames) - 1)
+        return np.array(frames[indices])
 
     def sampled_sha256(self) -> str:
-        """Digest of the middle frame of every video, its length with it: other videos have another one."""
+        """Return the SHA-256 of the shapes and middle frames of all videos, which identifies them."""
         digest = hashlib.sha256()
         for file in self.files:
             frames = np.load(file, mmap_mode="r")
@@ -67,17 +68,17 @@ class PreparedVideos:
 
 
 def prepare(items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress | None = None) -> PreparedVideos:
-    """Decode and resize `items` into the user's cache, or find them there; a changed file is decoded again.
+    """Decode and resize `items` into the user's cache, unless they are there; a changed file is decoded again.
 
     `on_progress(done, total)` is called after every video. A video that cannot be decoded is left out and counted in
-    `skipped`; DatasetError where none is left.
+    `skipped`. Raises DatasetError if no video is left.
     """
     folder = cache_folder() / "frames"
     skipped: Counter[str] = Counter()
     files: list[Path] = []
     labels: list[int] = []
     with ThreadPoolExecutor(_WORKERS) as pool, _cancelled_on_error(pool):
-        results = pool.map(lambda item: _prepared_file(item.path, clip, folder), items)
+        results = pool.map(lambda item: _decode_to_cache(item.path, clip, folder), items)
         for done, (item, result) in enumerate(zip(items, results, strict=True), start=1):
             if isinstance(result, Path):
                 files.append(result)
@@ -94,7 +95,7 @@ def prepare(items: Sequence[VideoItem], clip: ClipSpec, on_progress: OnProgress 
 
 @contextlib.contextmanager
 def _cancelled_on_error(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Leave at once when interrupted, instead of after every video still waiting."""
+    """Cancel the waiting videos on an error or interrupt, instead of decoding them all before it is raised."""
     try:
         yield
     except BaseException:
@@ -102,8 +103,8 @@ def _cancelled_on_error(pool: ThreadPoolExecutor) -> Iterator[None]:
         raise
 
 
-def _prepared_file(path: Path, clip: ClipSpec, folder: Path) -> Path | str:
-    """The cached frames of one video, or the reason why there are none."""
+def _decode_to_cache(path: Path, clip: ClipSpec, folder: Path) -> Path | str:
+    """Return the file with the frames of one video, or the reason why there is none."""
     try:
         stat = path.stat()
         contract = (clip.fps, _OVERSAMPLE, clip.resize, clip.interpolation)
@@ -122,7 +123,7 @@ def _prepared_file(path: Path, clip: ClipSpec, folder: Path) -> Path | str:
 
 def _decode(path: Path, clip: ClipSpec) -> Frames:
     rate = clip.fps * _OVERSAMPLE
-    count = math.ceil(probe_video(path).duration_s * rate) + 1  # so that the video's last frame is among them
+    count = math.ceil(probe_video(path).duration_s * rate) + 1  # includes the video's last frame
     dense = clip.model_copy(update={"clip_frames": count, "fps": rate})
     (frames,) = read_clips(path, dense, (0.0,))
     return np.stack([resize_frame(frame, clip) for frame in frames])

@@ -1,4 +1,4 @@
-"""What is trained on what, and how: the settings and data of one training."""
+"""Hyperparameters, videos and results of a training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TrainingVideos:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Event of `fit`: one epoch is finished and its state is on disk."""
+    """Event of `fit`: an epoch is finished and its state is on disk."""
 
     epoch: int
     """Index from 0."""

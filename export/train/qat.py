@@ -48,7 +48,7 @@ class FakeQuant:
 
     @property
     def digest(self) -> str:
-        """Identification in the state of a training: weights trained with it are no start for one in float."""
+        """Identification in the state of a training: the state is resumed with the same layers fake-quantized."""
         return hashlib.sha256(repr(("fake quantization by parametrization", self.layers)).encode()).hexdigest()
 
 

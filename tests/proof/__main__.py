@@ -1,4 +1,4 @@
-"""`make proof`: train what is not trained yet, export, evaluate, time, and write the record and the tables."""
+"""`make proof`: train missing weights, export, evaluate, time, and write the record and its tables."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ _RECORD, _TABLE = Path("docs/measured/proof.json"), Path("docs/measured/proof.md
 
 
 def command(
-    folder: Annotated[Path | None, typer.Option(help="The trained weights; default: in the cache.")] = None,
-    rounds: Annotated[int, typer.Option(min=3)] = 40,
-    record: Annotated[Path, typer.Option(help="The JSON record.")] = _RECORD,
-    table: Annotated[Path, typer.Option(help="The same as Markdown.")] = _TABLE,
-    time_again: Annotated[bool, typer.Option("--time-again", help="Keep the record's accuracies.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Folder of the trained weights; default: in the cache.")] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Timed runs of each model.")] = 40,
+    record: Annotated[Path, typer.Option(help="JSON record to write.")] = _RECORD,
+    table: Annotated[Path, typer.Option(help="Markdown tables of the record to write.")] = _TABLE,
+    time_again: Annotated[
+        bool, typer.Option("--time-again", help="Measure latency alone; keep the accuracies of --record.")
+    ] = False,
 ) -> None:
-    """Train every subject that has no weights yet (hours in all on two cores), then measure all of them."""
+    """Train the subjects without weights (hours in all on two cores), then measure all subjects."""
     weights_folder = folder or cache_folder() / "proof"
     weights_folder.mkdir(parents=True, exist_ok=True)
     weights = {subject: trained_weights(subject, weights_folder, note) for subject in SUBJECTS}

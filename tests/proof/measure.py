@@ -29,7 +29,7 @@ from tests.proof.records import CostRow, TrainedRow
 __all__ = ["cost_rows", "timed_again", "trained_rows"]
 
 _PRECISIONS: tuple[Precision, Precision] = ("fp32", "int8")
-_GLANCE = 24  # videos an export looks at; the whole test split is evaluated when all are there
+_EXPORT_VIDEOS = 24  # accuracy during an export; the whole test split is evaluated once all bundles exist
 Array = npt.NDArray[np.float32]
 Run = Callable[[Array], Array]
 OnStep = Callable[[str], None]
@@ -40,26 +40,26 @@ Opened = dict[Key, Recognizer]
 def trained_rows(
     weights: dict[Subject, Path], dataset: Dataset, folder: Path, rounds: int, on_step: OnStep
 ) -> tuple[TrainedRow, ...]:
-    """Export every subject twice, evaluate on the whole test split, time all in turns."""
+    """Export every subject in FP32 and INT8, evaluate on the whole test split, and time all interleaved."""
     with contextlib.ExitStack() as stack:
         opened = _opened(weights, folder, stack, on_step)
         scores = _scores(list(weights), opened, dataset, on_step)
-        on_step("timing all in turns")
-        taken = _timed(opened, rounds)
-        return tuple(_row(subject, opened, scores, taken, dataset) for subject in weights)
+        on_step("timing all interleaved")
+        latencies = _timed(opened, rounds)
+        return tuple(_row(subject, opened, scores, latencies, dataset) for subject in weights)
 
 
 def timed_again(
     rows: Sequence[TrainedRow], weights: dict[Subject, Path], folder: Path, rounds: int, on_step: OnStep
 ) -> tuple[TrainedRow, ...]:
-    """The rows with new latencies: on a machine that was busy the first time."""
+    """Return `rows` with new latencies, for a machine that was busy the first time."""
     with contextlib.ExitStack() as stack:
         opened = _opened(weights, folder, stack, on_step)
-        on_step("timing all in turns")
-        taken = _timed(opened, rounds)
+        on_step("timing all interleaved")
+        latencies = _timed(opened, rounds)
     subjects = {subject.name: subject for subject in weights}
     return tuple(
-        row.model_copy(update={"latency_ms": {one: taken[subjects[row.name], one].p50_ms for one in _PRECISIONS}})
+        row.model_copy(update={"latency_ms": {p: latencies[subjects[row.name], p].p50_ms for p in _PRECISIONS}})
         for row in rows
     )
 
@@ -81,8 +81,8 @@ def _exported(subject: Subject, weights: Path, precision: Precision, folder: Pat
         source=subject.model,
         load=LoadRequest(weights=weights),
         precision=precision,
-        data=DataPlan(DATA, evaluation_videos=_GLANCE),
-        max_drop_points=100.0,  # of so few videos; what INT8 loses is measured on all
+        data=DataPlan(DATA, evaluation_videos=_EXPORT_VIDEOS),
+        max_drop_points=100.0,  # few videos: the accuracy drop is measured on all afterwards
     )
     build(recipe, out=out)
     return out
@@ -94,16 +94,16 @@ def _scores(
     dataset: Dataset,
     on_step: OnStep,
 ) -> dict[Key, Scores]:
-    """Of every subject in both precisions; each reads its own clips, for contracts differ in mean and deviation."""
-    found: dict[Key, Scores] = {}
+    """Return the scores of every subject in both precisions; clips are read per subject, since contracts differ."""
+    scores: dict[Key, Scores] = {}
     for subject in subjects:
         on_step(f"evaluating {subject.name}")
         recognizer = opened[subject, "fp32"]
         items = match_labels(dataset, recognizer.labels).split("test")
         runs: dict[str, Run] = {precision: _run(opened[subject, precision], subject) for precision in _PRECISIONS}
-        scores = collect_scores(runs, items, recognizer.clip)
-        found |= {(subject, precision): scores[precision] for precision in _PRECISIONS}
-    return found
+        collected = collect_scores(runs, items, recognizer.clip)
+        scores |= {(subject, precision): collected[precision] for precision in _PRECISIONS}
+    return scores
 
 
 def _run(recognizer: Recognizer, subject: Subject) -> Run:
@@ -114,47 +114,47 @@ def _run(recognizer: Recognizer, subject: Subject) -> Run:
 
 
 def _timed(opened: Opened, rounds: int) -> dict[Key, Latency]:
-    """Each runs once untimed before its timed run: threads of the one before may still spin."""
+    """Return latencies; each timed run follows an untimed run, since threads of the previous subject may still spin."""
     runs: dict[str, Callable[[], object]] = {}
     for (subject, precision), recognizer in opened.items():
         clip = np.zeros(recognizer.clip.input_shape, np.float32)
         run = lambda recognizer=recognizer, clip=clip: recognizer.logits(clip)  # noqa: E731
-        runs[f"{subject.name} {precision} settling"] = run
+        runs[f"{subject.name} {precision} warm-up"] = run
         runs[f"{subject.name} {precision}"] = run
-    taken = interleave(runs, rounds)
-    return {key: taken[f"{key[0].name} {key[1]}"] for key in opened}
+    latencies = interleave(runs, rounds)
+    return {key: latencies[f"{key[0].name} {key[1]}"] for key in opened}
 
 
 def _row(
     subject: Subject,
     opened: Opened,
     scores: dict[Key, Scores],
-    taken: dict[Key, Latency],
+    latencies: dict[Key, Latency],
     dataset: Dataset,
 ) -> TrainedRow:
     source = DataSource(dataset.name, "test", dataset.digest("test"), opened[subject, "fp32"].labels)
-    found = {one: summarize(scores[subject, one], source)[0] for one in _PRECISIONS}
-    right = {}
-    for one in _PRECISIONS:
-        probabilities, labels = scores[subject, one].clips()
-        right[one] = probabilities.argmax(axis=1) == labels
+    accuracy = {p: summarize(scores[subject, p], source)[0] for p in _PRECISIONS}
+    correct = {}
+    for precision in _PRECISIONS:
+        probabilities, labels = scores[subject, precision].clips()
+        correct[precision] = probabilities.argmax(axis=1) == labels
     return TrainedRow(
         name=subject.name,
         paper=subject.paper,
         epochs=sum(phase.epochs for phase in subject.phases),
         parameters=opened[subject, "fp32"].manifest.model.parameters,
-        clips=found["fp32"].count,
-        top1={one: found[one].top1 for one in _PRECISIONS},
-        interval={one: found[one].top1_interval for one in _PRECISIONS},
-        lost=int((right["fp32"] & ~right["int8"]).sum()),
-        won=int((~right["fp32"] & right["int8"]).sum()),
-        latency_ms={one: taken[subject, one].p50_ms for one in _PRECISIONS},
-        artifact={one: opened[subject, one].choice.artifact for one in _PRECISIONS},
+        clips=accuracy["fp32"].count,
+        top1={p: accuracy[p].top1 for p in _PRECISIONS},
+        interval={p: accuracy[p].top1_interval for p in _PRECISIONS},
+        lost=int((correct["fp32"] & ~correct["int8"]).sum()),
+        won=int((~correct["fp32"] & correct["int8"]).sum()),
+        latency_ms={p: latencies[subject, p].p50_ms for p in _PRECISIONS},
+        artifact={p: opened[subject, p].choice.artifact for p in _PRECISIONS},
     )
 
 
 def cost_rows(costs: Sequence[Cost], rounds: int, on_step: OnStep) -> tuple[CostRow, ...]:
-    """Latency of every network of full size in FP32 by OpenVINO, random weights, those of one comparison in turns."""
+    """Measure FP32 latencies of full-size networks in OpenVINO, random weights, each comparison interleaved."""
     threads = torch.get_num_threads()
     rows: list[CostRow] = []
     for cost in costs:
@@ -167,14 +167,14 @@ def cost_rows(costs: Sequence[Cost], rounds: int, on_step: OnStep) -> tuple[Cost
             graph = openvino.Core().read_model(to_bytes(to_onnx(model.module, model.clip)))
             subject, clip = openvino_subject(name, "fp32", graph, threads), np.zeros(model.clip.input_shape, np.float32)
             runs[name] = lambda subject=subject, clip=clip: subject.run(clip)  # type: ignore[misc]
-        on_step(f"timing {len(runs)} networks in turns")
-        taken = interleave(runs, rounds)
+        on_step(f"timing {len(runs)} networks interleaved")
+        latencies = interleave(runs, rounds)
         rows += [
             CostRow(
                 paper=cost.paper,
                 model=name,
-                latency_ms=taken[name].p50_ms,
-                interval=median_interval(taken[name].samples_ms),
+                latency_ms=latencies[name].p50_ms,
+                interval=median_interval(latencies[name].samples_ms),
                 macs=macs[name],
             )
             for name in cost.models

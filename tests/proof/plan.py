@@ -1,4 +1,4 @@
-"""What is trained, and how: one narrow model of each paper, without its attention where the paper compares that."""
+"""Subjects of the proof: one narrow model of each paper, and the model without attention if the paper compares both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FRAMES, _SIZE, _RESIZE, _FPS = 8, 64, (70, 74), 6.0
 
 @dataclass(frozen=True)
 class Phase:
-    """One training: so many epochs of half a cosine from this rate."""
+    """One training: number of epochs and peak learning rate."""
 
     epochs: int
     learning_rate: float
@@ -24,17 +24,17 @@ class Phase:
 
 @dataclass(frozen=True)
 class Subject:
-    """One model: trained in phases, each from the weights of the one before."""
+    """One model, trained in phases, each from the weights of the previous phase."""
 
     model: str
     paper: str
     phases: tuple[Phase, ...]
     single_frame_of: str | None = None
-    """The baseline: that model's weights, trained further on one repeated frame."""
+    """For the baseline: the model whose weights are fine-tuned on one repeated frame."""
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """Name in files and tables."""
         return self.model if self.single_frame_of is None else f"{self.model} (single frame)"
 
 
@@ -61,7 +61,7 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """A network of full size and what is put into it, first the one without."""
+    """Full-size networks of one comparison; latencies are relative to the first."""
 
     paper: str
     models: tuple[str, ...]
@@ -85,5 +85,5 @@ COSTS = (
 
 
 def proof_clip(clip: ClipSpec) -> ClipSpec:
-    """The paper's contract at the size of the proof, the same for all models."""
+    """Return the paper's clip contract at the size of the proof, which is the same for all models."""
     return resized_clip(clip, clip_frames=_FRAMES, size=_SIZE, resize=_RESIZE, fps=_FPS)

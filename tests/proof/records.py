@@ -1,4 +1,4 @@
-"""What the proof is kept as, and how it is printed."""
+"""Record of the proof and its Markdown tables."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ class TrainedRow(Record):
     name: str
     paper: str
     epochs: int
-    """Of all phases together."""
+    """Sum over all phases."""
     parameters: int
     clips: int
     top1: dict[str, float]
-    """By precision, of clips."""
+    """Accuracy within [0, 1] by precision."""
     interval: dict[str, Interval]
     lost: int
-    """Clips that FP32 had right and INT8 has wrong."""
+    """Clips that FP32 classifies correctly and INT8 does not."""
     won: int
-    """Clips that FP32 had wrong and INT8 has right."""
+    """Clips that INT8 classifies correctly and FP32 does not."""
     latency_ms: dict[str, float]
-    """Medians, all models and precisions in turns."""
+    """Median latency by precision, all models and precisions interleaved."""
     artifact: dict[str, str]
 
 
 class CostRow(Record):
-    """One network of full size in FP32."""
+    """One full-size network in FP32."""
 
     paper: str
     model: str
@@ -39,7 +39,7 @@ class CostRow(Record):
 
 
 class Proof(Record):
-    """One run on one machine."""
+    """One run of `make proof` on one machine."""
 
     created_utc: str
     machine: Machine
@@ -50,7 +50,7 @@ class Proof(Record):
 
 
 def markdown(proof: Proof) -> str:
-    """Two tables with the machine under them."""
+    """Return the tables of trained models and full-size networks, with the machine below."""
     lines = [
         "| model, width 16 | paper | epochs | M par. | FP32 top-1 (95 %) | INT8 (95 %) | lost, won | FP32 | INT8 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -68,18 +68,18 @@ def markdown(proof: Proof) -> str:
         )
     machine = proof.machine
     versions = ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items()))
-    told = (
+    measured_on = (
         f"{machine.processor}, {machine.cores} cores, {proof.threads} threads, medians of {proof.rounds} runs in turns"
     )
-    return "\n".join([*lines, "", f"{told}; {versions}; {proof.created_utc}.", ""])
+    return "\n".join([*lines, "", f"{measured_on}; {versions}; {proof.created_utc}.", ""])
 
 
 def _trained(row: TrainedRow) -> str:
     accuracy = [
-        f"{100 * row.top1[one]:.1f} % ({100 * row.interval[one].low:.1f} to {100 * row.interval[one].high:.1f})"
-        for one in ("fp32", "int8")
+        f"{100 * row.top1[precision]:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+        for precision, interval in ((precision, row.interval[precision]) for precision in ("fp32", "int8"))
     ]
-    latency = [f"{row.latency_ms[one]:.2f} ms" for one in ("fp32", "int8")]
+    latency = [f"{row.latency_ms[precision]:.2f} ms" for precision in ("fp32", "int8")]
     parameters = f"{row.parameters / 1e6:.2f}"
     cells = [f"`{row.name}`", row.paper, str(row.epochs), parameters, *accuracy, f"{row.lost}, {row.won}", *latency]
     return "| " + " | ".join(cells) + " |"

@@ -1,4 +1,4 @@
-"""Trains the subjects, each phase once: weights that lie in the folder already are taken."""
+"""Training of the subjects: each phase once, unless its weights are in the folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["trained_weights"]
 
 
 def trained_weights(subject: Subject, folder: Path, on_step: Callable[[str], None]) -> Path:
-    """The weights of the last phase, trained if need be; interrupted, it goes on after the last finished epoch."""
+    """Return the weights of the last phase; train missing phases, resuming after the last finished epoch."""
     clip = proof_clip(find_model(subject.model).clip)
     base = find_model(subject.single_frame_of) if subject.single_frame_of else None
-    before = _file(folder, base.name, 1) if base else None
+    initial = _file(folder, base.name, 1) if base else None
     for number, phase in enumerate(subject.phases, start=1):
         out = _file(folder, subject.name, number)
         if not out.is_file():
@@ -36,12 +36,12 @@ def trained_weights(subject: Subject, folder: Path, on_step: Callable[[str], Non
                 size=clip.crop[0],
                 resize=clip.resize,
                 fps=clip.fps,
-                init=before,
+                init=initial,
             )
             train(request, Callbacks(on_event=lambda event: on_step(str(event))))
-        before = out
-    assert before is not None
-    return before
+        initial = out
+    assert initial is not None
+    return initial
 
 
 def _file(folder: Path, name: str, phase: int) -> Path:

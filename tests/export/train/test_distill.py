@@ -1,4 +1,4 @@
-"""Distillation: the loss is the published one, any width can learn from any other, and a state knows its teacher."""
+"""Distillation: the published losses, students of any width, and states that belong to their teacher."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _loss(teacher: nn.Module, student: nn.Module, terms: Distillation) -> Tensor
 @settings(max_examples=8, deadline=None)
 @given(temperature=st.floats(0.5, 8), weight=st.floats(0, 1))
 @torch.no_grad()
-def test_the_soft_loss_is_the_published_one(temperature: float, weight: float) -> None:
+def test_the_soft_target_loss_is_as_published(temperature: float, weight: float) -> None:
     teacher, student = _module(seed=1), _module(seed=2)
     loss = float(_loss(teacher, student, Distillation(temperature, weight)))
     p, q = (torch.softmax(module(CLIPS).double() / temperature, dim=1) for module in (teacher, student))
@@ -49,14 +49,14 @@ def test_the_soft_loss_is_the_published_one(temperature: float, weight: float) -
 
 
 @torch.no_grad()
-def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
+def test_a_student_equal_to_its_teacher_has_no_loss() -> None:
     teacher = _module()
     assert float(_loss(teacher, copy.deepcopy(teacher), Distillation(4, 1.0, 3.0))) == pytest.approx(0, abs=1e-6)
     assert float(_loss(teacher, _module(seed=5), Distillation(4, 1.0))) > 1e-6
 
 
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
-def test_features_of_any_width_are_compared_and_reach_the_student(name: str) -> None:
+def test_feature_maps_of_any_width_are_compared_and_give_the_student_gradients(name: str) -> None:
     teacher, student = _module(name, width=8), _module(name, seed=3)
     layer = feature_layer(teacher, CLIPS[:1])
     shapes: list[tuple[int, ...]] = []
@@ -76,7 +76,7 @@ def test_features_of_any_width_are_compared_and_reach_the_student(name: str) -> 
     assert not any(m._forward_hooks for m in (*teacher.modules(), *student.modules()))
 
 
-def test_what_cannot_teach_is_refused() -> None:
+def test_an_impossible_teacher_is_refused() -> None:
     with pytest.raises(ModelError, match="a teacher of 2 classes"):
         _loss(_module(classes=3), _module(), Distillation())
     flat = nn.Sequential(nn.Flatten(), nn.Linear(CLIPS[0].numel(), 2))

@@ -1,4 +1,4 @@
-"""Pruning in steps with training between them: it composes, can be killed anywhere, and tells where it comes from."""
+"""Iterative pruning with fine-tuning: steps compose, an interruption leaves no trace, and provenance is complete."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _widths(module: nn.Module) -> dict[str, int]:
 
 
 def _in_steps(module: nn.Module, request: PruneRequest, steps: int) -> dict[str, int]:
-    """Pruned in steps of which each takes the same share of what is left."""
+    """Return the widths after pruning in steps that each remove the same share of the channels left."""
     pruned, units = copy.deepcopy(module), group_sizes(module, CLIP.input_shape)
     for step in range(1, steps + 1):
         ratio = 1 - (1 - request.ratio) ** (step / steps)
@@ -68,20 +68,20 @@ def _in_steps(module: nn.Module, request: PruneRequest, steps: int) -> dict[str,
 @pytest.mark.parametrize("formula", ["resnet3d-18", "msf-r3d-fsam", "cnn3d-gate"])
 @settings(max_examples=3, deadline=None)
 @given(ratio=st.floats(0.1, 0.8), steps=st.integers(2, 4), multiple=st.sampled_from([1, 4]))
-def test_steps_come_to_what_one_step_comes_to(formula: str, ratio: float, steps: int, multiple: int) -> None:
-    """Exactly; where they round to multiples on the way, to one multiple, of each of the parts a split adds up."""
+def test_steps_prune_to_the_widths_of_a_single_step(formula: str, ratio: float, steps: int, multiple: int) -> None:
+    """Exactly without a channel multiple; else within one multiple for each part of a split."""
     request = PruneRequest(ratio, channel_multiple=multiple)
-    one, several = _in_steps(calibrated(formula), request, 1), _in_steps(calibrated(formula), request, steps)
-    for name, width in one.items():
+    single, several = _in_steps(calibrated(formula), request, 1), _in_steps(calibrated(formula), request, steps)
+    for name, width in single.items():
         parts = 0 if multiple == 1 else 4 if "msf" in formula else 1
         assert abs(several[name] - width) <= parts * multiple, name
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.6])
-def test_steps_over_all_layers_compose_too(ratio: float) -> None:
+def test_steps_of_global_scope_compose(ratio: float) -> None:
     request = PruneRequest(ratio, scope="global")
-    one, several = (_in_steps(calibrated("resnet3d-18"), request, steps) for steps in (1, 3))
-    assert sum(several.values()) == pytest.approx(sum(one.values()), rel=0.06)
+    single, several = (_in_steps(calibrated("resnet3d-18"), request, steps) for steps in (1, 3))
+    assert sum(several.values()) == pytest.approx(sum(single.values()), rel=0.06)
 
 
 def test_a_ratio_of_zero_changes_nothing(model: LoadedModel, request_: FinetuneRequest, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_ratio_of_zero_changes_nothing(model: LoadedModel, request_: FinetuneR
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
 
 
-def test_the_weights_tell_where_they_come_from_and_load_again(
+def test_the_weights_record_their_lineage_and_load_again(
     model: LoadedModel, request_: FinetuneRequest, tmp_path: Path
 ) -> None:
     before = copy.deepcopy(model.module.state_dict())
@@ -111,12 +111,15 @@ def test_the_weights_tell_where_they_come_from_and_load_again(
     assert [note.split(":")[0] for note in notes] == [
         f"step {step} of 2, epoch {epoch} of 2" for step in (1, 2) for epoch in (1, 2)
     ]
-    told = tuned.provenance
-    assert told["pruned_from_weights"].split("; ")[0] == told["distilled_from"] == model.weights_sha256
-    assert told["pruning_ratio"].endswith("; 0.5 (step 2 of 2)")
-    assert (told["finetuned_on"], told["finetune_epochs"]) == ("folder, 16 train videos", "2 in each of 2 steps")
-    assert told["distillation"] == "temperature 4, soft loss 0.7, features 0.5"
-    assert 0 <= float(told["validation_top1"]) <= 1
+    provenance = tuned.provenance
+    assert provenance["pruned_from_weights"].split("; ")[0] == provenance["distilled_from"] == model.weights_sha256
+    assert provenance["pruning_ratio"].endswith("; 0.5 (step 2 of 2)")
+    assert (provenance["finetuned_on"], provenance["finetune_epochs"]) == (
+        "folder, 16 train videos",
+        "2 in each of 2 steps",
+    )
+    assert provenance["distillation"] == "temperature 4, soft loss 0.7, features 0.5"
+    assert 0 <= float(provenance["validation_top1"]) <= 1
     loaded = load_model(SOURCE, LoadRequest(weights=out))
     assert (loaded.labels, loaded.clip, loaded.weights_sha256) == (LABELS, model.clip, tuned.weights_sha256)
     assert (loaded.provenance, loaded.pruning, loaded.notes) == (tuned.provenance, tuned.pruning, ())
@@ -125,7 +128,7 @@ def test_the_weights_tell_where_they_come_from_and_load_again(
         assert torch.equal(loaded.module(x), tuned.module(x))
 
 
-def test_training_wins_back_what_pruning_lost(
+def test_fine_tuning_recovers_the_accuracy(
     model: LoadedModel, request_: FinetuneRequest, data: str, tmp_path: Path
 ) -> None:
     request = replace(request_, prune=replace(request_.prune, ratio=0.8), train=TrainPlan(epochs=6, batch_size=8))
@@ -138,7 +141,7 @@ def test_training_wins_back_what_pruning_lost(
 
 @pytest.mark.parametrize("importance", ["l2", "taylor"])
 @pytest.mark.parametrize("place", [1, 3], ids=["in the first step", "in the second"])
-def test_killed_anywhere_it_goes_on_to_the_same_weights(
+def test_an_interrupted_job_ends_with_the_same_weights(
     importance: str, place: int, model: LoadedModel, request_: FinetuneRequest, tmp_path: Path
 ) -> None:
     request = replace(request_, prune=replace(request_.prune, importance=importance))  # type: ignore[arg-type]
@@ -156,10 +159,10 @@ def test_killed_anywhere_it_goes_on_to_the_same_weights(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "w.safetensors", "whole.safetensors"]
 
 
-def test_what_another_pruning_left_behind_is_not_gone_on_with(
+def test_the_training_of_another_job_is_not_resumed(
     model: LoadedModel, request_: FinetuneRequest, tmp_path: Path
 ) -> None:
-    """Its state file was refused and taken away, as the refusal advises; the epochs it had trained are no start."""
+    """The state file of the other job is removed, as its refusal advises; its trained epochs must not be resumed."""
     request = replace(request_, steps=1)
     clean = prune_and_finetune(model, request, tmp_path / "clean.safetensors")
 
@@ -173,10 +176,8 @@ def test_what_another_pruning_left_behind_is_not_gone_on_with(
     assert prune_and_finetune(model, request, out).weights_sha256 == clean.weights_sha256
 
 
-def test_a_process_that_dies_leaves_what_the_next_goes_on_from(
-    model: LoadedModel, request_: FinetuneRequest, tmp_path: Path
-) -> None:
-    """Between two steps: the state of the second is written, the training of the first not yet removed."""
+def test_a_job_is_resumed_by_another_process(model: LoadedModel, request_: FinetuneRequest, tmp_path: Path) -> None:
+    """The process ends between two steps: the second is pruned and written, the first training not yet removed."""
     out = tmp_path / "w.safetensors"
     code = (
         "import os, sys; from pathlib import Path\n"
@@ -230,14 +231,12 @@ def test_the_files_of_another_job_are_refused_and_kept(
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == held
 
 
-def test_a_registry_model_is_pruned_again_where_it_was_before(
-    data: str, request_: FinetuneRequest, tmp_path: Path
-) -> None:
-    made = load_model(
+def test_a_pruned_registry_model_is_pruned_again(data: str, request_: FinetuneRequest, tmp_path: Path) -> None:
+    unpruned = load_model(
         "cnn3d-gate", LoadRequest(random_weights=True, labels=LABELS, width=8, clip_frames=4, size=32, fps=8.0)
     )
     request = replace(request_, steps=1, prune=PruneRequest(0.4))
-    first = prune_and_finetune(replace(made, trained=True), request, tmp_path / "first.safetensors")
+    first = prune_and_finetune(replace(unpruned, trained=True), request, tmp_path / "first.safetensors")
     second = prune_and_finetune(
         load_model("cnn3d-gate", LoadRequest(weights=tmp_path / "first.safetensors")),
         request,
@@ -245,7 +244,7 @@ def test_a_registry_model_is_pruned_again_where_it_was_before(
     )
     loaded = load_model("cnn3d-gate", LoadRequest(weights=tmp_path / "w.safetensors"))
     assert len(loaded.pruning) == 2
-    assert loaded.provenance["pruned_from_weights"] == f"{made.weights_sha256}; {first.weights_sha256}"
+    assert loaded.provenance["pruned_from_weights"] == f"{unpruned.weights_sha256}; {first.weights_sha256}"
     assert loaded.provenance["distilled_from"] == first.weights_sha256
     assert _widths(loaded.module) == _widths(second.module)
     card = read_weights(tmp_path / "w.safetensors").card
@@ -271,7 +270,9 @@ def test_videos_that_measure_accuracy_and_their_groups_are_not_trained_on(
     prune_and_finetune(model, request, tmp_path / "all.safetensors", evaluation_videos=elsewhere)
 
 
-def test_what_cannot_be_is_refused(model: LoadedModel, request_: FinetuneRequest, tmp_path: Path, cache: Path) -> None:
+def test_impossible_requests_are_refused(
+    model: LoadedModel, request_: FinetuneRequest, tmp_path: Path, cache: Path
+) -> None:
     out = tmp_path / "w.safetensors"
     untrained = write_colours(tmp_path / "only" / "test", persons=2).parent
     with pytest.raises(DatasetError, match="expected a 'train' split to fine-tune on, got test"):
@@ -289,7 +290,7 @@ def test_what_cannot_be_is_refused(model: LoadedModel, request_: FinetuneRequest
     assert not out.exists()
 
 
-def test_gradients_decide_with_taylor(model: LoadedModel, request_: FinetuneRequest, tmp_path: Path) -> None:
+def test_taylor_importance_uses_gradients(model: LoadedModel, request_: FinetuneRequest, tmp_path: Path) -> None:
     plans: list[PruningPlan] = []
     request = replace(request_, steps=1, train=replace(request_.train, epochs=1), prune=PruneRequest(0.5))
     for importance in ("l2", "taylor"):

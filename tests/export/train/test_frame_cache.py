@@ -1,4 +1,4 @@
-"""Prepared frames: the very pixels the device sees, kept once, decoded again when the video changed."""
+"""Cached frames: the pixels that the device computes, decoded once, and again if the video changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("frames", [1, 2, 11, 40])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 def test_the_first_clip_is_what_the_device_preprocesses(fps: float, frames: int, order: str, tmp_path: Path) -> None:
-    """At every rate, and for videos shorter than the clip, whose last frame repeats."""
+    """At every frame rate, and for videos shorter than the clip, whose last frame is repeated."""
     clip = ClipSpec.model_validate({**CLIP.model_dump(), "channel_order": order})
     (item,) = moving_bars(tmp_path, 1, fps=fps, frames=max(frames, 2))
     if frames == 1:
@@ -67,7 +67,7 @@ def test_clips_keep_their_rate_and_stay_inside(
         assert indices[-1] == count - 1
 
 
-def test_a_cut_is_the_callers_own(tmp_path: Path) -> None:
+def test_a_cut_is_a_copy(tmp_path: Path) -> None:
     prepared = _stored(tmp_path / "frames.npy", 20)
     prepared.cut(0, 0.0)[:] = 255
     assert prepared.cut(0, 0.0).max() < 255
@@ -121,7 +121,7 @@ def test_an_interruption_does_not_wait_for_the_other_videos(tmp_path: Path, monk
     def interrupt(_done: int, _total: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(frames_module, "_prepared_file", slow)
+    monkeypatch.setattr(frames_module, "_decode_to_cache", slow)
     with pytest.raises(KeyboardInterrupt):
         prepare([VideoItem(tmp_path / str(number), 0, str(number)) for number in range(500)], CLIP, interrupt)
     assert len(started) < 250

@@ -1,4 +1,4 @@
-"""From a data set to weights with a card: what is written, what it starts from, and what is refused."""
+"""Training from a data set: written weights and card, initial weights, refused requests."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_weights_and_their_card_are_enough_to_load_the_model(request_: Train
     assert not list(request_.out.parent.glob("*.training"))
 
 
-def test_the_same_request_goes_on_after_an_interruption(request_: TrainRequest, tmp_path: Path) -> None:
+def test_the_same_request_resumes_an_interrupted_training(request_: TrainRequest, tmp_path: Path) -> None:
     train(request_)
     again = replace(request_, out=tmp_path / "again.safetensors")
 
@@ -85,7 +85,7 @@ def test_training_starts_from_weights_and_their_card(request_: TrainRequest, tmp
     assert all(torch.allclose(before.tensors[name], after.tensors[name], atol=1e-6) for name in learned)
 
 
-def test_weights_are_trained_on_with_the_rounding_of_int8(request_: TrainRequest, tmp_path: Path) -> None:
+def test_quantization_aware_training_starts_from_weights(request_: TrainRequest, tmp_path: Path) -> None:
     train(request_)
     notes: list[str] = []
     plan = replace(request_.plan, epochs=1, learning_rate=1e-4)
@@ -101,7 +101,7 @@ def test_weights_are_trained_on_with_the_rounding_of_int8(request_: TrainRequest
     assert load_model("cnn3d", LoadRequest(weights=later.out)).provenance["rounding"] == "INT8"
 
 
-def test_a_training_in_float_does_not_go_on_in_int8(request_: TrainRequest, tmp_path: Path) -> None:
+def test_the_state_of_a_training_in_float_is_refused_with_int8(request_: TrainRequest, tmp_path: Path) -> None:
     train(request_)
     later = replace(request_, out=tmp_path / "later.safetensors", init=request_.out)
 
@@ -113,7 +113,7 @@ def test_a_training_in_float_does_not_go_on_in_int8(request_: TrainRequest, tmp_
         replace(later, init=None, int8=True)
 
 
-def test_a_classifier_of_other_classes_is_trained_anew(request_: TrainRequest, tmp_path: Path) -> None:
+def test_a_classifier_of_other_classes_is_replaced(request_: TrainRequest, tmp_path: Path) -> None:
     clip = replace(request_, plan=replace(request_.plan, epochs=1))
     first = train(clip)
     other = load_model("cnn3d", LoadRequest(random_weights=True, width=4, clip=first.clip, seed=5))
