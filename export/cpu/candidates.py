@@ -24,6 +24,7 @@ from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
 from edgeact.export.graph.passes.base import RewriteOutcome
 from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import at_opset
+from edgeact.export.quantize.avoid_saturation import avoid_saturation
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq_placement import integer_flow
@@ -61,10 +62,9 @@ def cpu_candidates(inputs: BuildInputs, graphs: tuple[TargetGraph, ...], callbac
     decisions: list[Decision] = []
     for graph in graphs:
         callbacks.begin(f"OpenVINO IR, {graph.label.upper()}")
-        data = to_bytes(graph.model)
-        candidates.append(_openvino_candidate(graph, data))
+        candidates.append(_openvino_candidate(graph))
         if graph.precision != "fp16":
-            candidates.append(onnx_candidate(graph, data))
+            candidates.append(onnx_candidate(graph, to_bytes(fold_weights(graph.model))))
         if graph.precision == "int8":
             native = _native_candidate(graph)
             if isinstance(native, Candidate):
@@ -80,15 +80,17 @@ def _pass_result(outcome: RewriteOutcome) -> PassResult:
 
 
 def _placed(quantized: TargetGraph, graph: ir.Model, calibrator: Calibrator) -> TargetGraph:
-    """Return the INT8 graph with its Q/DQ pairs placed for CPU kernels and its weights folded."""
+    """Return the INT8 graph with its Q/DQ pairs placed for CPU kernels."""
     ranges = calibrator.ranges_for(graph, quantized.float_layers)
     placed = integer_flow(quantized.model, ranges, lambda tensors: calibrator.observed(graph, tensors))
-    return replace(quantized, model=fold_weights(placed))
+    return replace(quantized, model=placed)
 
 
-def _openvino_candidate(graph: TargetGraph, data: bytes) -> Candidate:
+def _openvino_candidate(graph: TargetGraph) -> Candidate:
+    """Return the IR; INT8 in the form that OpenVINO computes exactly on a CPU without VNNI too."""
     name = f"openvino-{graph.label}"
-    xml, weights = to_openvino(data, compress_to_fp16=graph.precision == "fp16")
+    model = avoid_saturation(graph.model) if graph.precision == "int8" else graph.model
+    xml, weights = to_openvino(to_bytes(fold_weights(model)), compress_to_fp16=graph.precision == "fp16")
     paths = (f"openvino/{name}.xml", f"openvino/{name}.bin")
     artifact = Artifact(
         name=name,
@@ -109,7 +111,7 @@ def _native_candidate(graph: TargetGraph) -> Candidate | NotLowered:
     if unavailable := get_backend("native").why_unavailable():
         return NotLowered(artifact=name, unavailable=unavailable)
     try:
-        program, tensors = compile_model(graph.model)
+        program, tensors = compile_model(fold_weights(graph.model))
     except NotLoweredError as error:
         return NotLowered(artifact=name, layer=error.reason)
     paths = (f"native/{name}.json", f"native/{name}.bin")

@@ -25,15 +25,16 @@ from edgeact.export.graph.edit import add_constant, remove_unused
 from edgeact.export.graph.values import constant_array, given_inputs, is_constant, name_of, operand, quantized_source
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS
 
-__all__ = ["integer_flow"]
+__all__ = ["MOVING_OPS", "integer_flow"]
 
-_MOVING = (
+MOVING_OPS = (
     *("Split", "Concat", "MaxPool", "ReduceMax", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice"),
     "Identity",
 )
+"""Operators that move values without computing new ones, from their first input (Concat: from all)."""
 _TURNING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 _NEVER_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Clip")
-_KEEP_SIGN = (*_MOVING, "Add", "Mul", "ReduceMean", "ReduceSum", "AveragePool", "GlobalAveragePool")
+_KEEP_SIGN = (*MOVING_OPS, "Add", "Mul", "ReduceMean", "ReduceSum", "AveragePool", "GlobalAveragePool")
 
 Observe = Callable[[Mapping[str, str]], Ranges]
 
@@ -119,7 +120,7 @@ class _Groups:
         self._parents: dict[ir.Value, ir.Value] = {}
         self._members: dict[ir.Value, dict[ir.Value, None]] = defaultdict(dict)
         for node in model.graph:
-            if node.op_type in _MOVING:
+            if node.op_type in MOVING_OPS:
                 joined = given_inputs(node) if node.op_type == "Concat" else [operand(node, 0)]
                 values = [value for value in (*joined, *node.outputs) if _is_feature(value)]
                 for value in values[1:]:
@@ -141,7 +142,7 @@ class _Groups:
 
 def _is_moved(value: ir.Value) -> bool:
     producer = value.producer()
-    return producer is not None and producer.op_type in _MOVING
+    return producer is not None and producer.op_type in MOVING_OPS
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,9 @@ class NativeBackend:
         """Prepare the program for this processor; raises BackendUnavailableError or ModelError."""
         if request.device not in (None, _DEVICE):
             raise BackendUnavailableError(f"native: device '{request.device}' does not exist; expected '{_DEVICE}'")
+        isa = native.best_isa()
+        if isa is None:
+            raise BackendUnavailableError(str(self.why_unavailable()))
         program, tensors = read_program(request.graph, request.weights or b"")
         clip = program.instructions[0]
         if clip.kind != "input" or (1, clip.channels, *clip.size) != request.input_shape:
@@ -69,9 +72,6 @@ class NativeBackend:
             raise ModelError(
                 f"native program: expected {request.output_size} logits, got {classes}; export the model again"
             )
-        isa = native.best_isa()
-        if isa is None:
-            raise BackendUnavailableError(str(self.why_unavailable()))
         engine = Engine(program, tensors, request.threads or usable_cores(), isa)
         return _NativeSession(engine, isa)
 

@@ -9,16 +9,19 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeact.export.graph.proto import find_fault
 from edgeact.export.graph.run import GraphRunner
 from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.graph.values import constant_array, name_of, operand
 from edgeact.export.quantize.activation_ranges import collect_ranges
+from edgeact.export.quantize.avoid_saturation import avoid_saturation
 from edgeact.export.quantize.exclusions import float_everywhere
+from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.quantize.toggle_graph import SwitchedGraph, switchable
 from tests.export.graph.exported import exported, random_clips
 
-__all__ = ["Switched", "as_written", "hurt", "switched", "with_int8"]
+__all__ = ["Switched", "as_written", "for_openvino", "hurt", "switched", "with_int8"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ def with_int8(model: ir.Model, clips: list[NDArray[np.float32]]) -> Switched:
     skip = float_everywhere(model)
     plain = quantize(model, collect_ranges(model, clips, skip=skip), skip)
     return Switched(model, skip, clips, switchable(model, plain, skip, with_means=True))
+
+
+def for_openvino(placed: ir.Model) -> ir.Model:
+    """An INT8 graph, its Q/DQ placed for CPUs, in the form that the exporter gives to OpenVINO."""
+    model = fold_weights(avoid_saturation(placed))
+    assert find_fault(model) is None
+    return model
 
 
 def as_written(model: ir.Model, clip: NDArray[np.float32]) -> NDArray[np.float32]:
