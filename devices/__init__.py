@@ -1,6 +1,13 @@
 """Board profiles, the probe of this machine, its sensors, and roofline estimates."""
 
-from edgeact.devices.probe import is_this_machine, matching_profiles, probe_board, probe_machine, usable_cores
+from edgeact.devices.probe import (
+    instruction_sets,
+    is_this_machine,
+    matching_profiles,
+    probe_board,
+    probe_machine,
+    usable_cores,
+)
 from edgeact.devices.profile import DeviceProfile, PowerMode, Provenance, TensorRtDialect
 from edgeact.devices.registry import ALIASES, list_profiles, load_profile, parse_profile
 from edgeact.devices.roofline import DENSE, GROUPED, Estimate, Utilization, estimate_latency_ms
@@ -18,6 +25,7 @@ __all__ = [
     "TensorRtDialect",
     "Utilization",
     "estimate_latency_ms",
+    "instruction_sets",
     "is_this_machine",
     "list_profiles",
     "load_profile",

@@ -16,7 +16,15 @@ from edgeact.devices.registry import jetpack_of_l4t, list_profiles, load_profile
 from edgeact.devices.sensors import read_sensors
 from edgeact.records import Machine
 
-__all__ = ["PACKAGES", "is_this_machine", "matching_profiles", "probe_board", "probe_machine", "usable_cores"]
+__all__ = [
+    "PACKAGES",
+    "instruction_sets",
+    "is_this_machine",
+    "matching_profiles",
+    "probe_board",
+    "probe_machine",
+    "usable_cores",
+]
 
 PACKAGES = (
     "edgeact",
@@ -74,7 +82,7 @@ def probe_machine(
         architecture=_architecture(),
         cores=usable_cores(),
         memory_bytes=_memory_bytes(root),
-        isa=_isa(root),
+        isa=instruction_sets(root),
         operating_system=_operating_system(root, l4t),
         board=board.id if board else None,
         accelerator=_accelerator(tegra, gpu, board),
@@ -183,7 +191,8 @@ def _processor(root: Path) -> str:
     return name or platform.processor() or platform.machine()
 
 
-def _isa(root: Path) -> tuple[str, ...]:
+def instruction_sets(root: Path = Path("/")) -> tuple[str, ...]:
+    """Return the instruction sets of this CPU that decide the speed of INT8 and BF16, as Linux names them."""
     flags = frozenset(_cpuinfo(root, "flags", "Features").split())
     return tuple(name for name in _ISA if name in flags)
 

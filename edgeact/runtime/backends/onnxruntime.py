@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeact.bundle.manifest import Kind
+from edgeact.devices import instruction_sets
 from edgeact.errors import BackendUnavailableError, MissingExtraError
 from edgeact.extras import is_installed, require
 from edgeact.runtime.backends.base import Array, BackendSession, OpenRequest, module_version
@@ -21,6 +22,7 @@ _PROVIDERS = {
     "TENSORRT": "TensorrtExecutionProvider",
     "CPU": "CPUExecutionProvider",
 }
+_VNNI = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})
 _ERRORS_AND_UP = 3
 
 Provider = tuple[str, dict[str, str]]
@@ -88,8 +90,8 @@ def _options(library: Any, request: OpenRequest) -> Any:
     options.log_severity_level = _ERRORS_AND_UP
     if request.threads is not None:
         options.intra_op_num_threads = request.threads
-    if request.precision == "int8":
-        # On a CPU without VNNI, adds products in int32 instead of saturating int16; on others it changes nothing.
+    if request.precision == "int8" and not _VNNI.intersection(instruction_sets()):
+        # Without VNNI the kernels of x86 add products in saturating int16; this option makes them exact, and slower.
         options.add_session_config_entry("session.x64quantprecision", "1")
     if request.as_written:
         # With FP16 scales, the optimizer that quantizes biases (1.31) makes the logits of a Gemm wrong.
