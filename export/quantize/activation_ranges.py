@@ -21,9 +21,15 @@ from edgeact.export.graph.run import GraphRunner
 from edgeact.export.graph.values import describe_dims, dims_of, given_inputs, is_constant, name_of, operand, static_dims
 from edgeact.progress import OnProgress
 
-__all__ = ["QUANTIZED_OPS", "collect_ranges", "observe", "quantized_tensors"]
+__all__ = ["QUANTIZED_OPS", "RANGES_VERSION", "collect_ranges", "observe", "quantized_tensors"]
 
 QUANTIZED_OPS = ("Conv", "Gemm", "MatMul")
+
+RANGES_VERSION = 1
+"""Version of the ranges that the same graph, clips and method give: raise it with every change of their values.
+
+It is part of the cache's key, and tests/export/quantize/test_calibrator.py pins the values.
+"""
 
 Clip = npt.NDArray[np.float32]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,23 +13,20 @@ import onnx_ir as ir
 import onnxruntime
 
 import edgeact
-from edgeact.calibration.histogram import count_magnitudes
 from edgeact.calibration.range_cache import RangeCache, RangeKey, digest_clips, digest_names
-from edgeact.calibration.range_methods import MethodName, minmax
-from edgeact.calibration.ranges import Ranges, settled
+from edgeact.calibration.range_methods import MethodName
+from edgeact.calibration.ranges import Ranges
 from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.values import dims_of
-from edgeact.export.quantize.activation_ranges import observe, quantized_tensors
+from edgeact.export.quantize.activation_ranges import RANGES_VERSION, observe, quantized_tensors
 from edgeact.export.quantize.exclusions import float_everywhere
 from edgeact.progress import OnProgress
 
 __all__ = ["Calibrator"]
 
-# The code that observes, too: a version may lie behind it while it is worked on.
-_PARTS = (count_magnitudes, minmax, settled, observe)
-_CODE = digest_names(inspect.getsource(sys.modules[part.__module__]) for part in _PARTS)
 _VERSIONS = {
-    "edgeact": f"{edgeact.__version__} ({_CODE[:16]})",
+    "edgeact": edgeact.__version__,
+    "ranges": str(RANGES_VERSION),
     "numpy": np.__version__,
     "onnxruntime": onnxruntime.__version__,
 }

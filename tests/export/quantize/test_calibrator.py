@@ -18,11 +18,40 @@ from edgeact.devices import load_profile
 from edgeact.export.graph.passes.apply import REWRITES, apply_rewrites
 from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.quantize import calibrator as module
-from edgeact.export.quantize.activation_ranges import collect_ranges, observe, quantized_tensors
+from edgeact.export.quantize.activation_ranges import RANGES_VERSION, collect_ranges, observe, quantized_tensors
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.exclusions import skip_list
 from edgeact.export.quantize.qdq import quantize
 from tests.export.graph.exported import exported, random_clips
+from tests.export.graph.graphs import graph, node
+
+GOLDEN: dict[MethodName, dict[str, tuple[float, float, float]]] = {
+    "minmax": {
+        "x": (-3.90625, 3.25, 3.90625),
+        "y0": (-3.95703125, 5.01953125, 5.01953125),
+        "r": (0.0, 5.01953125, 5.01953125),
+        "y": (-2.0673828125, 3.6142578125, 3.6142578125),
+    },
+    "percentile": {
+        "x": (-3.90625, 3.25, 3.90625),
+        "y0": (-3.95703125, 5.01953125, 5.017131328582764),
+        "r": (0.0, 5.01953125, 5.017131328582764),
+        "y": (-2.0673828125, 3.6142578125, 3.6136577129364014),
+    },
+    "entropy": {
+        "x": (-3.90625, 3.25, 3.204345703125),
+        "y0": (-3.95703125, 5.01953125, 3.6077880859375),
+        "r": (0.0, 5.01953125, 3.6077880859375),
+        "y": (-2.0673828125, 3.6142578125, 2.7954025268554688),
+    },
+    "mse": {
+        "x": (-3.90625, 3.25, 3.76094913482666),
+        "y0": (-3.95703125, 5.01953125, 4.83281946182251),
+        "r": (0.0, 5.01953125, 4.9386444091796875),
+        "y": (-2.0673828125, 3.6142578125, 3.4610252380371094),
+    },
+}
+"""Method -> tensor -> lowest value, highest value, limit, of ranges of version 1."""
 
 
 @pytest.fixture
@@ -100,3 +129,32 @@ def test_a_second_calibration_comes_from_the_cache(observed: list[list[str]], tm
     calibrate(clips, width=16)
     assert len(observed) == 7
     assert len(list(tmp_path.iterdir())) == 6
+
+
+@pytest.mark.parametrize("method", GOLDEN)
+def test_ranges_of_this_version_have_these_values(method: MethodName) -> None:
+    """If they change, cached ranges are outdated: raise RANGES_VERSION, which is part of the key, with the values."""
+    assert RANGES_VERSION == 1
+    nodes = [
+        node("Conv", ["x", "w"], ["y0"], "conv", kernel_shape=[1, 1, 1]),
+        node("Relu", ["y0"], ["r"]),
+        node("Conv", ["r", "v"], ["y"], "head", kernel_shape=[1, 1, 1]),
+    ]
+    rng = np.random.default_rng(0)
+    weights = {name: rng.integers(-3, 4, (4, 4, 1, 1, 1)).astype(np.float32) / 4 for name in ("w", "v")}
+    # Multiples of 1/64 that float32 adds without rounding: the same sums on every CPU.
+    drawn = np.rint(rng.standard_normal((6, 1, 4, 4, 8, 8)) * 64) / 64
+    ranges = Calibrator(graph(nodes, weights, shape=(1, 4, 4, 8, 8)), list(drawn.astype(np.float32)), method).ranges
+    values = {name: (tensor.low, tensor.high, tensor.limit) for name, tensor in ranges.tensors.items()}
+    assert values == GOLDEN[method]
+
+
+def test_ranges_of_another_version_are_observed_anew(
+    observed: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = exported("cnn3d-gate")
+    clips = random_clips(case.clip, 2)
+    for version in ("1", "2", "1"):
+        monkeypatch.setitem(module._VERSIONS, "ranges", version)
+        assert Calibrator(case.graph, clips, cache=RangeCache(tmp_path)).ranges.clips == 2
+    assert len(observed) == 2

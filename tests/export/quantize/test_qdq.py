@@ -181,7 +181,9 @@ def test_an_activation_that_is_always_0_does_not_stop_the_others() -> None:
 
 
 def test_a_scale_that_truly_is_one_is_kept() -> None:
-    _calibrated(_conv(LIVE), [GOOD * 127])
+    model = _calibrated(_conv(LIVE), [GOOD * 127])
+    assert _constants(model)["x_scale"] == 1
+    np.testing.assert_array_equal(run_onnx(model, GOOD * 127), run_onnx(_conv(LIVE), GOOD * 127))
 
 
 def test_a_graph_the_quantizer_cannot_read_is_told() -> None:
