@@ -1,1 +1,1 @@
-"""The ONNX graph: conversion from PyTorch, lowering, editing, exact rewrites (passes)."""
+"""Graphs: conversion from PyTorch, protobuf at the borders, FFT lowering, look-ups, editing, exact rewrites."""

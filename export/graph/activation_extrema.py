@@ -21,7 +21,7 @@ def largest_values(model: ir.Model, samples: Iterable[NDArray[np.float32]]) -> d
     """Return the largest absolute value of every computed float32 tensor over all samples, by tensor name.
 
     Each sample is a float32 array of the shape of the graph's only input. The extrema are computed inside the graph,
-    so that memory stays at what running the graph takes. `model` is not changed.
+    so the memory is that of running the graph. `model` is not changed.
     Raises ConversionError if there is no sample, or if a float32 tensor is not finite, naming the first such layer.
     """
     producers = {name_of(value): value.producer() for value in _float_values(model)}

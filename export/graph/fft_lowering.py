@@ -2,8 +2,8 @@
 
 Neither TensorRT nor OpenVINO has a usable DFT, and exporters write complex tensors as slices of stacked ones. So the
 complex part of a module is rewritten before the module is converted to ONNX: its exported ATen graph is copied with two
-real values in the place of every complex one. At this stage shapes are static, all that a user writes (`rfft2`,
-`fftn`, `ihfft`, shifts, norms, paddings) has come down to ATen's three transforms, and real and imaginary parts are
+real values in the place of every complex one. At this stage shapes are static, every function of the user (`rfft2`,
+`fftn`, `ihfft`, shifts, norms, paddings) is decomposed into ATen's three transforms, and real and imaginary parts are
 still named as such. Translating single operators to ONNX would have to stack the parts again after each operator, and a
 rewrite of the ONNX graph would have to undo that.
 """
@@ -49,7 +49,7 @@ def lower_transforms(module: nn.Module, example: Tensor) -> nn.Module:
     if not watch.found_transform:
         return module
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.export uses what torch itself has deprecated
+        warnings.simplefilter("ignore")  # torch.export calls functions that torch deprecates
         program = torch.export.export(module, (example,))
         table = torch.export.default_decompositions().items()  # type: ignore[no-untyped-call]
         graph = program.run_decompositions({op: rule for op, rule in table if _is_composite(op)}).module()
@@ -90,7 +90,7 @@ class _Lowering(fx.Transformer):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.extra_traceback = False  # keeps errors to their own words
+        self.extra_traceback = False  # else errors get torch.fx's traceback appended
         self.stacked: dict[fx.Node, ComplexPair] = {}
 
     def run_node(self, n: fx.Node) -> object:
@@ -150,7 +150,7 @@ class _Lowering(fx.Transformer):
         return stack
 
     def _stacked_part(self, x: object, axis: int, index: int) -> Tensor | None:
-        """Return what `.real` and `.imag` have become, a part of what `_stack` stacked, without the stack."""
+        """Return the part that `.real` or `.imag` selects from a result of `_stack`, without the stack."""
         pair = self.stacked.get(x.node) if isinstance(x, fx.Proxy) else None
         if pair is None or axis % _value(self.node.all_input_nodes[0]).ndim != _value(self.node).ndim:
             return None

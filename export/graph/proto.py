@@ -87,7 +87,7 @@ def _without_weights(model: ir.Model) -> onnx.ModelProto:
         initializers=[value for value in graph.initializers.values() if _size_bytes(value) <= _LARGE_BYTES],
         name=graph.name,
     )
-    proto = ir.to_proto(view)  # type: ignore[call-overload]  # typed for a protocol that its own GraphView misses
+    proto = ir.to_proto(view)  # type: ignore[call-overload]  # onnx-ir's GraphView misses its own protocol
     opsets = [helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
     functions = [ir.to_proto(function) for function in model.functions.values()]
     return helper.make_model(proto, opset_imports=opsets, ir_version=model.ir_version, functions=functions)

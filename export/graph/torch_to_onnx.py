@@ -24,8 +24,8 @@ __all__ = ["INPUT_NAME", "OUTPUT_NAME", "at_opset", "to_onnx"]
 
 INPUT_NAME = "clip"
 OUTPUT_NAME = "logits"
-_EXPORT_OPSET = 18  # the lowest that torch's exporter writes by itself
-_IR_OF_TENSORRT_8 = 8  # what ONNX 1.10 to 1.12, the parsers of TensorRT 8, can read
+_EXPORT_OPSET = 18  # the lowest that torch's exporter writes without a version converter
+_IR_OF_TENSORRT_8 = 8  # the newest that the parsers of TensorRT 8 (ONNX 1.10 to 1.12) read
 # Attributes that came later and have no effect on graphs of static shapes and constant axes.
 _NEWER_ATTRIBUTES = {"Split": "num_outputs", "Reshape": "allowzero"}
 _REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare")
@@ -53,7 +53,7 @@ def to_onnx(module: nn.Module, clip: ClipSpec) -> ir.Model:
             )
     except ConversionError:
         raise
-    except Exception as error:  # the exporter wraps whatever went wrong in classes of its own
+    except Exception as error:  # the exporter wraps every failure in classes of its own
         raise ConversionError(_reason(error)) from error
     if program is None:
         raise ConversionError("the ONNX exporter returned nothing for this model")
@@ -66,7 +66,7 @@ def to_onnx(module: nn.Module, clip: ClipSpec) -> ir.Model:
 
 
 def at_opset(model: ir.Model, opset: int) -> ir.Model:
-    """Return a copy of `model` restated in an older opset (13 to 18); the function stays the same.
+    """Return a copy of `model` restated in an older opset (13 to 18) that computes the same function.
 
     Between 18 and 13 only a few operators changed more than the types they accept: reductions took their axes as an
     attribute; some attributes did not exist. Everything else is proved by the checker against the older schemas.
@@ -121,9 +121,9 @@ def _reason(error: Exception) -> str:
         cause = cause.__cause__
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     head = lines[0] if lines else type(cause).__name__
-    where = next((line for line in lines if "target:" in line or "File " in line), "")
+    place = next((line for line in lines if "target:" in line or "File " in line), "")
     return (
-        f"the model cannot be converted to ONNX: {head}{f' at {where}' if where else ''}; "
+        f"the model cannot be converted to ONNX: {head}{f' at {place}' if place else ''}; "
         "replace data-dependent control flow and unsupported operators by static ones"
     )
 

@@ -25,6 +25,7 @@ __all__ = [
     "optional_operand",
     "quantized_source",
     "reduction_axes",
+    "required_array",
     "schema_of",
     "static_dims",
     "weight_dims",
@@ -64,7 +65,7 @@ def name_of(item: ir.Value | ir.Node) -> str:
 
 
 def node_label(node: ir.Node) -> str:
-    """Return what a message calls `node`: its name, or its operator and first output if it has no name."""
+    """Return the label of `node` in messages: its name, or its operator and first output if it has no name."""
     return node.name or f"{node.op_type} -> {name_of(node.outputs[0])}"
 
 
@@ -114,6 +115,18 @@ def constant_array(value: ir.Value | None) -> np.ndarray | None:
     """Return the values of a constant tensor, None if the tensor is computed. The array must not be changed."""
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
+
+
+def required_array(value: ir.Value | None) -> np.ndarray:
+    """Return the values of a constant tensor. The array must not be changed.
+
+    Raises ConversionError if the tensor is computed.
+    """
+    array = constant_array(value)
+    if array is None:
+        name = "none" if value is None else f"the computed tensor '{name_of(value)}'"
+        raise ConversionError(f"expected a constant tensor, got {name}; fold constants before the conversion")
+    return array
 
 
 def quantized_source(value: ir.Value) -> ir.Value:

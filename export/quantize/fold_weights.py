@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeact.export.graph.edit import add_constant, remove_unused
-from edgeact.export.graph.values import constant_array, name_of, operand
+from edgeact.export.graph.values import name_of, operand, required_array
 
 __all__ = ["fold_weights"]
 
@@ -20,9 +20,7 @@ def fold_weights(model: ir.Model) -> ir.Model:
     folded = model.clone()
     for node in list(folded.graph):
         if node.op_type == "QuantizeLinear" and operand(node, 0).is_initializer():
-            values, scale = (constant_array(operand(node, index)) for index in (0, 1))
-            assert values is not None
-            assert scale is not None
+            values, scale = (required_array(operand(node, index)) for index in (0, 1))
             integers = _int8(values, scale, node.attributes.get_int("axis", 1))
             constant = add_constant(folded.graph, name_of(node.outputs[0]), integers)
             node.outputs[0].replace_all_uses_with(constant)

@@ -22,7 +22,7 @@ from edgeact.calibration.range_methods import MethodName
 from edgeact.calibration.ranges import Ranges
 from edgeact.errors import CalibrationError, ConversionError
 from edgeact.export.graph.proto import from_proto
-from edgeact.export.graph.values import constant_array, name_of, operand
+from edgeact.export.graph.values import name_of, operand, required_array
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS, quantized_tensors
 
 __all__ = ["MIN_CLASSES", "MIN_CLIPS", "SMALLEST_SCALE", "check_clips", "describe", "float_layers", "quantize"]
@@ -110,9 +110,7 @@ def _scales(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value, npt.NDArray[n
     for node in model.graph:
         if node.op_type == "QuantizeLinear":
             scale = operand(node, 1)
-            array = constant_array(scale)
-            assert array is not None
-            yield operand(node, 0), scale, array
+            yield operand(node, 0), scale, required_array(scale)
 
 
 def _check_ranges(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> None:

@@ -23,7 +23,15 @@ import onnx_ir as ir
 
 from edgeact.export.graph.edit import remove_unused, set_inputs
 from edgeact.export.graph.run import GraphRunner
-from edgeact.export.graph.values import constant_array, dims_of, given_inputs, is_constant, name_of, operand
+from edgeact.export.graph.values import (
+    constant_array,
+    dims_of,
+    given_inputs,
+    is_constant,
+    name_of,
+    operand,
+    required_array,
+)
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS
 
 __all__ = ["Layer", "SwitchedGraph", "switchable"]
@@ -218,9 +226,7 @@ def _choices(body: ir.Model, pairs: Pairs) -> dict[str, _Choice]:
     weights = [back for back, tensor in pairs.items() if is_constant(tensor)]
     choices = {}
     for back, rounded in zip(weights, _rounded(body, weights), strict=True):
-        as_float = constant_array(pairs[back])
-        assert as_float is not None
-        choices[name_of(back)] = _Choice(name_of(pairs[back]), as_float, rounded)
+        choices[name_of(back)] = _Choice(name_of(pairs[back]), required_array(pairs[back]), rounded)
     for tensor in pairs.values():
         if not is_constant(tensor):
             name = name_of(tensor)

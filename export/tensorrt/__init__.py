@@ -1,1 +1,1 @@
-"""TensorRT: graph dialects of its releases, lint, strong typing, engine builds, candidates for GPUs."""
+"""TensorRT: lint for its releases, FP16 typing, build recipes, the compiler for RTX GPUs, candidates for GPUs."""

@@ -1,7 +1,7 @@
-"""Restate a float32 graph in float16, chosen nodes excepted, with casts only where a type changes.
+"""Restate a float32 graph in float16, chosen nodes excepted, with casts only between different types.
 
 `onnxruntime.transformers.float16` does something close, but it passes a tensor between two excepted neighbors through
-float16, which is where the tensor would overflow; it clips weights silently, and it writes casts out of topological
+float16, in which the tensor would overflow; it clips weights silently, and it writes casts out of topological
 order. Here a tensor has the type of the node that produces it, and is cast once per type that a reader needs.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgeact.export.graph.values import constant_array, is_constant, name_of, operand, opset_of, schema_of
+from edgeact.export.graph.values import is_constant, name_of, operand, opset_of, required_array, schema_of
 
 __all__ = ["half_variables", "to_half", "with_float_quantizers"]
 
@@ -26,10 +26,10 @@ _SUFFIX = {_FLOAT: "fp32", _HALF: "fp16"}
 
 
 def to_half(model: ir.Model, float_nodes: Collection[ir.Node]) -> ir.Model:
-    """Return a copy of `model` in float16; inputs, outputs and the nodes of `float_nodes` stay float32.
+    """Return a copy of `model` in float16; inputs, outputs and the nodes of `float_nodes` are kept in float32.
 
-    Operators without float16 in the graph's opset stay float32 too. Weights are rounded to the nearest float16 value;
-    FloatingPointError is raised if one does not fit. Casts stand right before their first reader.
+    So are operators without float16 in the graph's opset. Weights are rounded to the nearest float16 value. A cast
+    stands right before its first reader. Raises FloatingPointError if a weight is larger than float16 can be.
     """
     cast = _HalfGraph(opset_of(model))
     inputs = [cast.add_input(value) for value in model.graph.inputs if not value.is_initializer()]
@@ -56,8 +56,8 @@ def to_half(model: ir.Model, float_nodes: Collection[ir.Node]) -> ir.Model:
 def with_float_quantizers(model: ir.Model) -> ir.Model:
     """Return a copy of `model` in which every QuantizeLinear reads float32, so that it rounds as the standard says.
 
-    For graphs run by ONNX Runtime: on CPUs its releases up to 1.29 truncate in a float16 QuantizeLinear, where the
-    standard rounds, which costs some 20 dB; 1.23 is the last release for Python 3.10.
+    For graphs that ONNX Runtime runs: on CPUs its releases up to 1.29 truncate in a float16 QuantizeLinear although
+    the standard rounds, which costs some 20 dB; 1.23 is the last release for Python 3.10.
     """
     wider = model.clone()
     for node in list(wider.graph):
@@ -148,18 +148,11 @@ class _HalfGraph:
         """Return the initializer `name`: the constant itself, or in float16 if `name` is not the constant's own."""
         if name not in self.initializers:
             tensor = ir.convenience.get_const_tensor(value)
-            assert tensor is not None
-            if name != value.name:
-                tensor = _half_tensor(value, name)
+            if tensor is None or name != value.name:
+                with np.errstate(over="raise"):
+                    tensor = ir.tensor(required_array(value).astype(np.float16), name=name)
             self.initializers[name] = ir.val(name, tensor.dtype, tensor.shape.numpy(), const_value=tensor)
         return self.initializers[name]
-
-
-def _half_tensor(value: ir.Value, name: str) -> ir.TensorProtocol:
-    array = constant_array(value)
-    assert array is not None
-    with np.errstate(over="raise"):
-        return ir.tensor(array.astype(np.float16), name=name)
 
 
 def _typed(

@@ -1,4 +1,4 @@
-"""What a lint rule looks at, and what it reports."""
+"""The subject of a lint rule, and its findings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["KEEP_IN_FLOAT", "Finding", "Rule", "Severity", "Subject"]
 
 Severity = Literal["error", "warning"]
 
-KEEP_IN_FLOAT = "leave this layer in float"
+KEEP_IN_FLOAT = "keep this layer in float"
 """The remedy of a finding that quantization causes and an exclusion of the layer resolves."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One remark about one layer."""
+    """A problem of one layer, and its remedy."""
 
     rule: str
     layer: str
@@ -33,12 +33,12 @@ class Finding:
 
     @property
     def problem(self) -> str:
-        """What was expected, and what the graph has."""
+        """The expected and the actual property of the graph."""
         return f"expected {self.expected}, got {self.got}"
 
     @property
     def message(self) -> str:
-        """The problem, and what to do."""
+        """The problem and the remedy."""
         return f"{self.problem}; {self.remedy}"
 
 

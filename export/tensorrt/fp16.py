@@ -1,6 +1,6 @@
 """The strongly typed FP16 form of an FP32 graph, for releases that compute every tensor in the type the graph states.
 
-A layer is kept in FP32 if FP16 could overflow or lose what matters, and each such layer is listed with its reason:
+A layer is kept in FP32 if FP16 could overflow or lose too much precision, and is then listed with its reason:
 
 * an input or output came within a factor `HEADROOM` of FP16's largest value on the sample clips (other clips, and the
   partial sums of a convolution, need that headroom), or never reached FP16's normal range;
@@ -160,12 +160,12 @@ class _Policy:
 
     def _judge_activations(self, values: Iterable[ir.Value]) -> str | None:
         for value in values:
-            largest = (self.ranges or {}).get(name_of(value), 0.0)
+            name = name_of(value)
+            largest = (self.ranges or {}).get(name, 0.0)
             if largest > _LIMIT:
-                name = name_of(value)
                 return f"'{name}' reaches {largest:.3g} on the sample clips; FP16 is trusted up to {_LIMIT:.0f}"
             if 0 < largest < _SMALLEST_NORMAL:
-                return f"'{name_of(value)}' stays below {largest:.3g} on the sample clips, where FP16 loses digits"
+                return f"'{name}' stays below {largest:.3g} on the sample clips, too small for all digits of FP16"
         return None
 
     def _judge_sum(self, node: ir.Node) -> str | None:

@@ -119,7 +119,7 @@ def pooling(subject: Subject) -> Iterator[Finding]:
 
 
 def types(subject: Subject) -> Iterator[Finding]:
-    """Require one type of the inputs that an operator wants alike: a strongly typed network converts none."""
+    """Require equal types of the inputs that share a type variable: a strongly typed network converts none."""
     for node in subject.nodes():
         for mixed in _input_types(node, subject.opset):
             if len(mixed) > 1:
@@ -145,7 +145,7 @@ def _input_types(node: ir.Node, opset: int) -> list[set[ir.DataType]]:
 
 
 def strong_precision(subject: Subject) -> Iterator[Finding]:
-    """Warn of FP32 convolutions under strong typing, where the graph alone decides the precision."""
+    """Warn of FP32 convolutions under strong typing, by which the graph alone decides the precision."""
     if subject.dialect.typing != "strong":
         return
     slow = [node for node in subject.nodes(*_CONVOLUTIONS) if _is_fp32(node)]
@@ -158,7 +158,7 @@ def strong_precision(subject: Subject) -> Iterator[Finding]:
 
 
 def turing_volumes(subject: Subject) -> Iterator[Finding]:
-    """Require FP16 of 3-D convolutions for compute capability 7.5, where TensorRT for RTX has no FP32 ones."""
+    """Require FP16 of 3-D convolutions for compute capability 7.5, for which TensorRT for RTX has no FP32 ones."""
     if subject.dialect.product != "tensorrt-rtx" or subject.sm != "7.5":
         return
     for node in subject.nodes(*_CONVOLUTIONS):
@@ -177,7 +177,7 @@ def constant_weights(subject: Subject) -> Iterator[Finding]:
                 node_label(node),
                 severity,
                 "a constant weight",
-                "a computed one",
+                "a computed weight",
                 "fold the weight before exporting",
             )
 

@@ -1,7 +1,7 @@
-"""Find what a TensorRT release refuses or silently does otherwise, before the graph reaches the board.
+"""Find what a TensorRT release refuses or silently computes differently, before the graph reaches the board.
 
-Jetson's TensorRT cannot be run off the board, so its rules are held here, one function each; TensorRT for RTX is
-asked itself (`rtx_compiler`), and the tests hold the rules that both share against it. Sources: the operator tables
+Jetson's TensorRT does not run off the board, so its rules are stated here, one function each; TensorRT for RTX checks
+graphs itself (`rtx_compiler`), and the tests compare the rules that both share with it. Sources: the operator tables
 of github.com/onnx/onnx-tensorrt (`docs/operators.md` of every release branch), NvInfer.h of every release branch,
 and builds with TensorRT for RTX 1.7.
 """
@@ -41,7 +41,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def lint_graph(model: ir.Model, dialect: TensorRtDialect, *, sm: str | None = None) -> tuple[Finding, ...]:
-    """Return everything in `model` that `dialect` refuses (errors) or handles worse than it could (warnings).
+    """Return everything in `model` that `dialect` refuses (errors) or computes slowly (warnings).
 
     `sm` is the GPU's compute capability, '8.7'; rules that depend on it report nothing if it is None.
     """

@@ -63,7 +63,7 @@ def zero_points(subject: Subject) -> Iterator[Finding]:
         array = constant_array(zero_point)
         if zero_point is None or (array is not None and not array.any()):
             continue
-        got = "a computed one" if array is None else str(array.ravel()[np.flatnonzero(array)[0]])
+        got = "a computed zero point" if array is None else str(array.ravel()[np.flatnonzero(array)[0]])
         yield Finding("zero-points", node_label(node), "error", "zero point 0", got, "quantize symmetrically")
 
 
@@ -78,12 +78,12 @@ def signed_int8(subject: Subject) -> Iterator[Finding]:
 
 
 def scales(subject: Subject) -> Iterator[Finding]:
-    """Require constant, finite and positive scales; FP16 ones need opset 19."""
+    """Require constant, finite and positive scales, and opset 19 for FP16 scales."""
     for node in subject.nodes(*_QDQ):
         array = constant_array(operand(node, 1))
         bad = None if array is None else array[~(np.isfinite(array) & (array > 0))]
         if array is None or bad is None or bad.size:
-            got = "a computed one" if bad is None else f"{float(bad[0])}"
+            got = "a computed scale" if bad is None else f"{float(bad[0])}"
             expected, remedy = "a constant, finite scale above 0", "calibrate this tensor again"
             yield Finding("scales", node_label(node), "error", expected, got, remedy)
         elif array.dtype == np.float16 and subject.opset < _OPSET_OF_HALF_SCALES:

@@ -65,7 +65,7 @@ class RecipeGraph:
 
     @property
     def constrained_layers(self) -> tuple[str, ...]:
-        """The layers that the builder must be told to compute in FP32."""
+        """The layers that the recipe constrains to FP32."""
         return self.fp32_layers if self.typing == "weak" else ()
 
     @property
@@ -98,7 +98,7 @@ class ReleaseRecipe(StrictModel):
 
 
 class EngineRecipe(StrictModel):
-    """How a board builds the engine of one graph."""
+    """The settings with which a board builds the engine of one graph."""
 
     recipe_version: str = RECIPE_VERSION
     board: str
@@ -204,7 +204,7 @@ def _why_not(dialect: TensorRtDialect, graph: RecipeGraph) -> str | None:
     if graph.opset > limit:
         return f"its parser reads ONNX opset {limit} at most, the graph has {graph.opset}"
     if dialect.typing not in (graph.typing, "either"):
-        return f"its typing is {dialect.typing}, the graph is made for {graph.typing} typing"
+        return f"its typing is {dialect.typing}, the graph has {graph.typing} typing"
     if graph.precision == "int8" and not dialect.qdq:
         return "TensorRT computes no INT8 on this GPU: use fp16"
     if (layers := graph.constrained_layers) and _release_number(dialect) < _HAS_LAYER_PRECISIONS:

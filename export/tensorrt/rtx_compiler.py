@@ -55,7 +55,7 @@ class EngineBuild:
 
 @dataclass
 class _Messages:
-    """TensorRT's messages of one parser run."""
+    """TensorRT's messages while it parses and compiles a graph."""
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

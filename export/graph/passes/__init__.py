@@ -1,1 +1,1 @@
-"""Exact graph rewrites, one a file."""
+"""Exact graph rewrites, one per file."""

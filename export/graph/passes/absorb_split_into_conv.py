@@ -27,6 +27,7 @@ from edgeact.export.graph.values import (
     only_consumer,
     operand,
     optional_operand,
+    required_array,
 )
 
 __all__ = ["AbsorbSplitIntoConv", "Absorption"]
@@ -36,7 +37,7 @@ _TILE_OUTPUTS = 16
 
 @dataclass(frozen=True)
 class Absorption:
-    """The nodes of one step of the cascade, and the channels that pass along its edges."""
+    """The nodes of one level of the split cascade, and the channels of its edges."""
 
     split: ir.Node
     concat: ir.Node
@@ -67,17 +68,17 @@ class AbsorbSplitIntoConv:
     name = "absorb_split_into_conv"
 
     def check(self, model: ir.Model) -> tuple[Absorption, ...] | Refusal:
-        """Apply to every such step whose convolution needs as many tiles as before."""
-        steps = [step for node in model.graph if node.op_type == "Split" and (step := _step(node))]
+        """Apply to every such level whose convolution fills as many tiles as before."""
+        levels = [level for node in model.graph if node.op_type == "Split" and (level := _level(node))]
         plan: list[Absorption] = []
-        for step in steps:  # the Split after an absorbed one has other channels, so that its step does not apply
-            if not step.needs_more_tiles and step.split not in (taken.next_split for taken in plan):
-                plan.append(step)
+        for level in levels:  # the Split after an absorbed one has other channels, so it no longer matches
+            if not level.needs_more_tiles and level.split not in (other.next_split for other in plan):
+                plan.append(level)
         if plan:
             return tuple(plan)
-        if not steps:
+        if not levels:
             return Refusal("a split whose second part is concatenated and convolved", "none")
-        widest = steps[0]
+        widest = levels[0]
         return Refusal(
             f"identity filters within the tiles of {_TILE_OUTPUTS} that {widest.outputs} outputs fill",
             f"{widest.keep} more outputs",
@@ -85,39 +86,41 @@ class AbsorbSplitIntoConv:
         )
 
     def rewrite(self, model: ir.Model, plan: tuple[Absorption, ...]) -> None:
-        """Widen the convolution, split after it what it passes on, and remove the Split before it."""
-        graph = model.graph
-        for step in plan:
-            prefix = f"{node_label(step.conv)}/carried"
-            step.concat.replace_input_with(1, operand(step.split, 0))
-            weight, bias = (constant_array(value) for value in (operand(step.conv, 1), optional_operand(step.conv, 2)))
-            assert weight is not None
-            step.conv.replace_input_with(1, add_constant(graph, f"{prefix}/weight", _widen(weight, step)))
-            if bias is not None:
-                wide_bias = np.r_[np.zeros(step.keep, np.float32), bias]
-                step.conv.replace_input_with(2, add_constant(graph, f"{prefix}/bias", wide_bias))
-            sizes = np.array([step.keep + step.next_keep, step.next_carry], np.int64)
-            set_inputs(step.next_split, [operand(step.next_split, 0), add_constant(graph, f"{prefix}/sizes", sizes)])
-            step.next_split.attributes.pop("num_outputs", None)  # stated by a Split into equal parts
-            kept = step.split.outputs[0]
-            set_inputs(step.final_concat, [value for value in step.final_concat.inputs if value is not kept])
-            graph.remove(step.split, safe=True)
+        """Widen each convolution, split its output as before, and remove the Split before it."""
+        for level in plan:
+            _absorb(model.graph, level)
 
 
-def _widen(weight: np.ndarray, step: Absorption) -> np.ndarray:
+def _absorb(graph: ir.Graph, level: Absorption) -> None:
+    conv, prefix = level.conv, f"{node_label(level.conv)}/carried"
+    level.concat.replace_input_with(1, operand(level.split, 0))
+    weight = _widen(required_array(operand(conv, 1)), level)
+    conv.replace_input_with(1, add_constant(graph, f"{prefix}/weight", weight))
+    if (bias := optional_operand(conv, 2)) is not None:
+        wide_bias = np.r_[np.zeros(level.keep, np.float32), required_array(bias)]
+        conv.replace_input_with(2, add_constant(graph, f"{prefix}/bias", wide_bias))
+    sizes = add_constant(graph, f"{prefix}/sizes", np.array([level.keep + level.next_keep, level.next_carry], np.int64))
+    set_inputs(level.next_split, [operand(level.next_split, 0), sizes])
+    level.next_split.attributes.pop("num_outputs", None)  # stated by a Split into equal parts
+    kept = level.split.outputs[0]
+    set_inputs(level.final_concat, [value for value in level.final_concat.inputs if value is not kept])
+    graph.remove(level.split, safe=True)
+
+
+def _widen(weight: np.ndarray, level: Absorption) -> np.ndarray:
     """Return the weight (keep + outputs, piece + keep + carry, ...) of the weight (outputs, piece + carry, ...)."""
     outputs, _, *kernel = weight.shape
-    wide = np.zeros((step.keep + outputs, step.piece + step.keep + step.carry, *kernel), weight.dtype)
-    wide[step.keep :, : step.piece] = weight[:, : step.piece]
-    wide[step.keep :, step.piece + step.keep :] = weight[:, step.piece :]
+    wide = np.zeros((level.keep + outputs, level.piece + level.keep + level.carry, *kernel), weight.dtype)
+    wide[level.keep :, : level.piece] = weight[:, : level.piece]
+    wide[level.keep :, level.piece + level.keep :] = weight[:, level.piece :]
     center = tuple(size // 2 for size in kernel)
-    for channel in range(step.keep):
-        wide[(channel, step.piece + channel, *center)] = 1
+    for channel in range(level.keep):
+        wide[(channel, level.piece + channel, *center)] = 1
     return wide
 
 
-def _step(split: ir.Node) -> Absorption | None:
-    """Return the step of the cascade that starts with `split`, None if the nodes after it are arranged otherwise."""
+def _level(split: ir.Node) -> Absorption | None:
+    """Return the level of the cascade that starts with `split`, None if the nodes after it are arranged otherwise."""
     parts = _two_parts(split)
     rectified = operand(split, 0).producer()
     if parts is None or rectified is None or rectified.op_type != "Relu":

@@ -17,9 +17,9 @@ class Refusal:
     """Why a rewrite does not apply to a graph."""
 
     expected: str
-    """What the rewrite needs."""
+    """Property of the graph that the rewrite needs."""
     got: str
-    """What the graph has instead."""
+    """Property that the graph has instead."""
     layer: str = ""
     """Name of the layer that was examined last; empty if the graph has no layer of the kind."""
 
@@ -31,7 +31,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class RewriteOutcome:
-    """What became of one rewrite of a graph."""
+    """The result of trying one rewrite on a graph."""
 
     rewrite: str
     """Name of the rewrite."""
@@ -51,7 +51,7 @@ class Rewrite(Protocol[Plan]):
     """Name of the rewrite's file, which decisions and reports show."""
 
     def check(self, model: ir.Model) -> Plan | Refusal:
-        """Return what `rewrite` needs, valid until the graph is changed, or why the rewrite does not apply.
+        """Return the plan for `rewrite`, valid until the graph is changed, or why the rewrite does not apply.
 
         Changes nothing.
         """

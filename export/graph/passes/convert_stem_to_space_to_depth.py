@@ -5,7 +5,7 @@ stride 1 over 4C channels. Along H (W alike) tap k of a kernel of kh taps with p
 2i + k - b, which is row p = (k - b) mod 2 of block i + floor((k - b) / 2). So the new kernel has
 floor((kh - 1 - b) / 2) - floor(-b / 2) + 1 taps, its padding is -floor(-b / 2) before and floor((kh - 1 - b) / 2)
 after, and weights that no tap falls on are zero. The arithmetic grows a little; the input channels fill four times as
-much of a tile, and INT8 tiles of three channels are what makes the stem slow.
+much of a tile, and nearly empty INT8 tiles of three channels are the reason that the stem is slow.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ConvertStemToSpaceToDepth:
         readers = model.graph.inputs[0].consumers()
         if len(readers) != 1 or readers[0].op_type != "Conv":
             got = ", ".join(node.op_type for node in readers) or "no reader"
-            return Refusal("an input that one Conv alone reads", got)
+            return Refusal("an input that a single Conv reads", got)
         conv = readers[0]
         weight, dims = constant_array(operand(conv, 1)), static_dims(model.graph.inputs[0])
         if weight is None:

@@ -2,8 +2,8 @@
 
 sum_B(mean_A(x) * c) = sum_(A and B)(x * c / |A|), with c the same along A. A frequency attention weights the mean over
 T of every position by a basis and sums over positions. The mean alone leaves the memory layout of convolutions
-(OpenVINO writes it channels-first and transposes it back); the whole sum gives one number per channel, and the product
-is fused with the layer before it.
+(OpenVINO writes it channels-first and transposes it back); the whole sum returns one number per channel, and the
+product is fused with the layer before it.
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ import onnx_ir as ir
 from edgeact.export.graph.edit import add_constant
 from edgeact.export.graph.passes.base import Refusal
 from edgeact.export.graph.values import (
-    constant_array,
     dims_of,
     given_inputs,
     is_constant,
     name_of,
     node_label,
     operand,
+    required_array,
 )
 
 __all__ = ["ChannelPadding", "PadChannels"]
@@ -69,15 +69,13 @@ class PadChannels:
             for axis, convs in enumerate((padding.producers, padding.readers)):
                 for conv in convs:
                     for index in range(1, len(conv.inputs)):
-                        array = constant_array(operand(conv, index))
-                        assert array is not None
                         name = f"{node_label(conv)}/padded{axis}/{index}"
-                        wide = _append_zeros(array, padding.added, axis)
+                        wide = _append_zeros(required_array(operand(conv, index)), padding.added, axis)
                         conv.replace_input_with(index, add_constant(model.graph, name, wide))
 
 
 def _coupled_values(value: ir.Value) -> set[ir.Value]:
-    """Return all tensors that get their channels from the same convolutions, or are summed with one that does."""
+    """Return all tensors that get their channels from the same convolutions, or are summed with such a tensor."""
     coupled, waiting = set[ir.Value](), [value]
     while waiting:
         value = waiting.pop()
@@ -112,7 +110,7 @@ def _padding(coupled: set[ir.Value]) -> ChannelPadding | None:
 
 
 def _common_channels(values: Iterable[ir.Value]) -> int | None:
-    """Return the channel count that all tensors have, None if they differ or one is no activation of a convolution."""
+    """Return the channel count of all tensors, None if they differ or a tensor is not an activation (N, C, ...)."""
     all_dims = [dims_of(value) or () for value in values]
     counts = {dims[1] if len(dims) > 2 else None for dims in all_dims}
     return counts.pop() if len(counts) == 1 else None

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from edgeact.export.graph.edit import add_constant, set_ints
 from edgeact.export.graph.passes.base import Refusal
-from edgeact.export.graph.values import constant_array, node_label, operand, static_dims
+from edgeact.export.graph.values import constant_array, node_label, operand, required_array, static_dims
 
 __all__ = ["TapTrim", "TrimPaddedKernelTaps"]
 
@@ -43,9 +43,7 @@ class TrimPaddedKernelTaps:
         """Cut weights and padding."""
         for trim in plan:
             conv = trim.conv
-            weight = constant_array(operand(conv, 1))
-            assert weight is not None
-            kept = weight[(slice(None), slice(None), *trim.taps)]
+            kept = required_array(operand(conv, 1))[(slice(None), slice(None), *trim.taps)]
             conv.replace_input_with(1, add_constant(model.graph, f"{node_label(conv)}/taps/weight", kept))
             set_ints(conv, "kernel_shape", kept.shape[2:])
             set_ints(conv, "pads", trim.pads)

@@ -87,8 +87,8 @@ def _computed_weight() -> onnx.ModelProto:
 
 
 REFUSED = {
-    "two users": (_two_users(), Refusal("an input that one Conv alone reads", "Conv, Relu")),
-    "no convolution": (graph([node("Relu", ["x"], ["y"])]), Refusal("an input that one Conv alone reads", "Relu")),
+    "two users": (_two_users(), Refusal("an input that a single Conv reads", "Conv, Relu")),
+    "no convolution": (graph([node("Relu", ["x"], ["y"])]), Refusal("an input that a single Conv reads", "Relu")),
     "computed weight": (_computed_weight(), Refusal("a constant weight", "a computed weight", "the_Conv")),
     "dynamic": (
         _stem(("n", 3, 4, 16, 16)),
@@ -137,7 +137,7 @@ def test_a_rewritten_graph_is_left_alone_and_the_original_untouched() -> None:
     once, (first,) = apply_rewrites(model, STEM_ONLY)
     twice, (second,) = apply_rewrites(once, STEM_ONLY)
     assert first.is_applied
-    assert second.refusal == Refusal("an input that one Conv alone reads", "Reshape")
+    assert second.refusal == Refusal("an input that a single Conv reads", "Reshape")
     assert to_bytes(twice) == to_bytes(once)
     assert to_bytes(model) == before
 
