@@ -1,1 +1,1 @@
-"""The model graphs, one literal registry, and what they cost."""
+"""Models: backbones and attention modules, one literal registry, checkpoints and costs."""

@@ -1,7 +1,7 @@
-"""What a model is made of, in one line: `backbone[+attention][?option=value&option=value]`.
+"""Model formulas: `backbone[+attention][?option=value&option=value]`.
 
 `resnet3d-50+eam?kernel=5&stages=3,4` is the backbone `resnet3d-50` with the attention `eam` of kernel size 5 after its
-stages 3 and 4. An option belongs to whichever part has one of that name; no two parts have the same.
+stages 3 and 4. An option belongs to the part that has one of that name; no backbone shares an option's name with an attention.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _C = TypeVar("_C", bound=PartOptions)
 
 @dataclass(frozen=True)
 class Formula:
-    """A backbone, perhaps an attention module, and what was chosen of both."""
+    """A backbone, an optional attention, and the options of both."""
 
     backbone: BackboneSpec
     backbone_options: PartOptions
@@ -35,21 +35,21 @@ class Formula:
     attention_options: AttentionOptions | None = None
 
     def build(self, options: NetworkConfig) -> nn.Module:
-        """The untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+        """Build the untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
         attention: AttentionBuilder = no_attention
         if self.attention and self.attention_options:
             attention = self.attention.at(self.attention_options, self.backbone.stages)
         return self.backbone.build(options, self.backbone_options, attention)
 
     def __str__(self) -> str:
-        """The shortest text that gives this formula; equal formulas have equal texts."""
+        """Return the shortest text of this formula; equal formulas have equal texts."""
         name = self.backbone.name + (f"+{self.attention.name}" if self.attention else "")
         chosen = self.backbone_options.text() | (self.attention_options.text() if self.attention_options else {})
         return name + ("?" + "&".join(f"{key}={chosen[key]}" for key in sorted(chosen)) if chosen else "")
 
 
 def parse_formula(text: str) -> Formula:
-    """The formula written as `text`; UnknownNameError or UsageError names what was expected."""
+    """Parse a formula; raises UnknownNameError or UsageError, which name what was expected."""
     names, _, query = text.partition("?")
     backbone_name, plus, attention_name = names.partition("+")
     backbone = find_backbone(backbone_name)

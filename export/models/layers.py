@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["HalvingMaxPool", "OwnStart", "channel_mlp", "conv_bn", "initialize", "spatial_mean"]
+__all__ = ["HalvingMaxPool", "SelfInitialized", "channel_mlp", "conv_bn", "initialize", "spatial_mean"]
 
 Triple = tuple[int, int, int]
 
@@ -19,7 +19,7 @@ def conv_bn(
     groups: int = 1,
     relu: bool = True,
 ) -> nn.Sequential:
-    """Conv3d without bias, 'same' padding at stride 1, then batch norm and, if asked, ReLU."""
+    """Return Conv3d without bias, with 'same' padding at stride 1, then batch norm and, if `relu`, ReLU."""
     sizes = (kernel, kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (sizes[0] // 2, sizes[1] // 2, sizes[2] // 2)
     layers: list[nn.Module] = [
@@ -32,7 +32,7 @@ def conv_bn(
 
 
 def channel_mlp(channels: int, reduction: int) -> nn.Sequential:
-    """Linear layers without bias through a bottleneck of `channels // reduction`, at least 1, with ReLU between."""
+    """Return two linear layers without bias, ReLU between, and a bottleneck of `channels // reduction`, at least 1."""
     hidden = max(channels // reduction, 1)
     return nn.Sequential(
         nn.Linear(channels, hidden, bias=False), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=False)
@@ -40,32 +40,32 @@ def channel_mlp(channels: int, reduction: int) -> nn.Sequential:
 
 
 class HalvingMaxPool(nn.Module):
-    """Max pooling that halves T, H and W, rounding up, in step with a 3x3x3 convolution of stride 2.
+    """Max pooling that halves T, H and W and rounds up, as a 3x3x3 convolution of stride 2 does.
 
-    An axis of one is left alone: OpenVINO and TensorRT refuse a kernel larger than its axis.
+    An axis of length 1 is not pooled: OpenVINO and TensorRT refuse a kernel larger than its axis.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, C, T, H, W)` -> `(N, C, ceil(T / 2), ceil(H / 2), ceil(W / 2))`."""
+        """Map `(N, C, T, H, W)` to `(N, C, ceil(T / 2), ceil(H / 2), ceil(W / 2))`."""
         kernel = [min(2, edge) for edge in x.shape[2:]]
         return functional.max_pool3d(x, kernel, ceil_mode=True)
 
 
-class OwnStart(nn.Module):
-    """A module that starts from values of its own, whatever backbone it stands in."""
+class SelfInitialized(nn.Module):
+    """A module that initializes its own parameters, in any backbone."""
 
-    def start(self) -> None:
-        """Set them; called when everything else has been initialized."""
+    def initialize_parameters(self) -> None:
+        """Initialize the parameters; called after the backbone has initialized all layers."""
         raise NotImplementedError
 
 
 def spatial_mean(x: Tensor) -> Tensor:
-    """Mean over T, H and W: `(N, C, T, H, W)` -> `(N, C)`."""
+    """Return the mean over T, H and W: `(N, C, T, H, W)` -> `(N, C)`."""
     return x.mean(dim=(2, 3, 4))
 
 
 def initialize(module: nn.Module) -> None:
-    """Kaiming-normal convolutions, unit batch norms, as torchvision's video ResNets; then every `OwnStart`."""
+    """Initialize as torchvision's video ResNets, Kaiming-normal and unit batch norms; then every `SelfInitialized`."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv3d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -77,5 +77,5 @@ def initialize(module: nn.Module) -> None:
         if isinstance(layer, (nn.Conv3d, nn.Linear)) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
     for layer in module.modules():
-        if isinstance(layer, OwnStart):
-            layer.start()
+        if isinstance(layer, SelfInitialized):
+            layer.initialize_parameters()

@@ -1,4 +1,4 @@
-"""What can be chosen of any registry model: classes, width and the clip it is fed with."""
+"""Configuration of a registry model: classes, width and input size."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["NetworkConfig"]
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What can be chosen of a registry model."""
+    """Number of classes, width and input size of a registry model."""
 
     class_count: int
     width: int
-    """Channels of the first stage; the papers' size is 64."""
+    """Channels of the first stage, a multiple of 4; 64 in the papers."""
     clip_frames: int
     size: tuple[int, int]
     """(height, width) of the network's input, pixels."""
@@ -31,5 +31,5 @@ class NetworkConfig:
 
     @property
     def input_shape(self) -> tuple[int, int, int, int, int]:
-        """Shape `(1, 3, T, H, W)` of one clip."""
+        """Shape of one clip, `(1, 3, T, H, W)`."""
         return (1, 3, self.clip_frames, *self.size)

@@ -1,4 +1,4 @@
-"""What can be chosen of one backbone or one attention module beyond `NetworkConfig`, written `?key=value&key=value`."""
+"""Options of a backbone or an attention module, written `?key=value&key=value` in a formula."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ def _split(value: Any) -> Any:
 
 
 Stages = Annotated[tuple[int, ...], BeforeValidator(_split)]
-"""Stages by number, counted from 1, in text as '3,4'."""
+"""Numbers of stages, counted from 1; written '3,4'."""
 
 
 class PartOptions(BaseModel):
-    """Options of one part, each with its default; a subclass a part, a field an option."""
+    """Options of a backbone or an attention module: a subclass per part, a field with a default per option."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def text(self) -> dict[str, str]:
-        """The options that differ from their defaults, as they are written."""
+        """Return the options that differ from their defaults, as written in a formula."""
         fields = type(self).model_fields
         chosen = {key: getattr(self, key) for key, field in fields.items() if getattr(self, key) != field.default}
         return {key: option_text(value) for key, value in chosen.items()}
 
 
 class AttentionOptions(PartOptions):
-    """Options every attention module has."""
+    """Options of every attention."""
 
     stages: Stages = ()
-    """After which stages it stands; none named means after every one."""
+    """Stages that the attention follows; none named means all."""
 
     def stands_after(self, stage: int, last: int) -> bool:
-        """Whether there is a module after `stage` of a backbone of `last` stages.
+        """Say whether the attention follows `stage` of a backbone of `last` stages.
 
-        A default that such a short backbone has none of means its last stage.
+        If the backbone has none of the stages named, the attention follows the last one.
         """
-        there = [one for one in self.stages if one <= last] or [last]
-        return not self.stages or stage in there
+        followed = [number for number in self.stages if number <= last] or [last]
+        return not self.stages or stage in followed
 
 
 def option_text(value: object) -> str:
-    """A value as it is written after `option=`."""
+    """Return a value as written after `option=`."""
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
     return str(int(value)) if isinstance(value, bool) else str(value)

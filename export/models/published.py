@@ -1,4 +1,4 @@
-"""What the papers print of their models, read from `published.toml`."""
+"""Figures that the papers print of their models, read from `published.toml`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TABLE = Path(__file__).parent / "published.toml"
 
 
 class Figure(BaseModel):
-    """One row of a paper's table: a model at the paper's size, and what the paper says it comes to."""
+    """One row of a paper's table: a model at the paper's size, with its parameters and multiply-accumulates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,15 +31,15 @@ class Figure(BaseModel):
     parameters_m: float | None = None
     """Millions."""
     gmacs: float | None = None
-    """Thousands of millions of multiply-accumulates a clip; the papers print them as 'GFLOPs'."""
+    """Billions of multiply-accumulates per clip; the papers print them as 'GFLOPs'."""
     why_parameters: str | None = None
-    """Why the printed number of parameters cannot be right, where ours differs."""
+    """Why the printed number of parameters cannot be right, if ours differs."""
     why_gmacs: str | None = None
-    """Why the printed multiply-accumulates cannot be right, where ours differ."""
+    """Why the printed multiply-accumulates cannot be right, if ours differ."""
 
 
 @functools.cache
 def published_figures() -> tuple[Figure, ...]:
-    """All of them, in the order of the file."""
+    """Return all figures, in the order of the file."""
     with _TABLE.open("rb") as handle:
         return tuple(Figure.model_validate(row) for row in tomllib.load(handle)["figure"])

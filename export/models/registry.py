@@ -28,12 +28,12 @@ _FORMULAS = {
     "cnn3d": "cnn3d",
     "cnn3d-gate": "cnn3d+gate",
 }
-"""The names the papers' models go by, and what each is made of."""
+"""Formulas of the papers' models, by name."""
 
 
 _SE_SA = "Action Recognition Using Deep 3D CNNs with Sequential Feature Aggregation and Attention"
 _PAPERS = {"se-sa-resnet18": _SE_SA, "se-sa-resnext101": _SE_SA}
-"""Where it is another than their backbone's."""
+"""Papers of models that differ from the backbone's paper."""
 
 
 def _row(name: str, text: str) -> ModelSpec:
@@ -45,9 +45,9 @@ MODELS: dict[str, ModelSpec] = {name: _row(name, text) for name, text in _FORMUL
 
 
 def find_model(name: str) -> ModelSpec:
-    """The model called `name`, a row of the table or a formula; UnknownNameError with the nearest names otherwise.
+    """Return the model called `name`, a row of the table or a formula; a formula that equals a row's gives the row.
 
-    A formula that a row stands for gives that row.
+    Raises UnknownNameError, which names the nearest.
     """
     if name in MODELS:
         return MODELS[name]

@@ -1,4 +1,4 @@
-"""What a model is to the exporter: a name, a formula, the paper's clip contract."""
+"""Specification of a model: name, formula and the paper's clip contract."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ModelSpec", "Pixels", "resized_clip"]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One row of the registry, or a combination that has none."""
+    """A row of the registry, or a combination without a row."""
 
     name: str
     formula: Formula
@@ -27,23 +27,23 @@ class ModelSpec:
     width: int = 64
 
     def build(self, options: NetworkConfig) -> nn.Module:
-        """The untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+        """Build the untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
         return self.formula.build(options)
 
     @property
     def classifier(self) -> str:
-        """Name of the last linear layer in the module."""
+        """Path of the last linear layer in the module."""
         return self.formula.backbone.classifier
 
     def config(self, class_count: int, *, width: int | None = None, clip: ClipSpec | None = None) -> NetworkConfig:
-        """The options for `class_count` classes, everything else as the paper has it unless given."""
+        """Return the configuration for `class_count` classes; the rest as in the paper if not given."""
         contract = clip or self.clip
         return NetworkConfig(class_count, width or self.width, contract.clip_frames, contract.crop)
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """How pixels are scaled, in the order of channels that the network takes; None: as the clip has it."""
+    """Normalization of pixels, in the network's channel order; None: that of the clip contract."""
 
     mean: tuple[float, ...] | None = None
     """Per channel, of pixels within [0, 1]."""
@@ -62,9 +62,9 @@ def resized_clip(
     fps: float | None = None,
     pixels: Pixels | None = None,
 ) -> ClipSpec:
-    """`clip` with another length, crop size (square), resize (height, width), rate or scale of its pixels.
+    """Return `clip` with another length, crop size (square), resize (height, width), rate or pixel normalization.
 
-    Unless given, the resize keeps its ratio to the crop. Raises UsageError where the outcome is no possible clip.
+    If not given, the resize keeps its ratio to the crop. Raises UsageError if the result is not a valid clip contract.
     """
     changes: dict[str, object] = {name: value for name, value in vars(pixels or Pixels()).items() if value is not None}
     if clip_frames is not None:

@@ -1,1 +1,1 @@
-"""The attention modules: one family with one interface, usable in every backbone."""
+"""Attention modules: one interface, usable in every backbone."""

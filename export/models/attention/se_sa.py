@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgeact.export.models.attention.base import AttentionView, Site
 from edgeact.export.models.attention.se import SqueezeExcitation
-from edgeact.export.models.layers import OwnStart
+from edgeact.export.models.layers import SelfInitialized
 from edgeact.export.models.part_options import AttentionOptions, Stages
 from edgeact.export.models.pruning.plan import KeptChannels
 
@@ -23,7 +23,7 @@ _PER_QUERY = 8
 _GAMMA = 0.1
 
 
-class ChannelFrameExcitation(OwnStart):
+class ChannelFrameExcitation(SelfInitialized):
     """X + SE of frames(SE of channels(X)): equations 1 to 6 and the sum that ends section 3.1.
 
     The paper's transpositions only bring frames where its SE expects channels, and back; here SE pools over the axes
@@ -34,10 +34,10 @@ class ChannelFrameExcitation(OwnStart):
         super().__init__()
         self.channels = SqueezeExcitation(channels, reduction)
         self.frames = SqueezeExcitation(frames, frame_reduction, "frames")
-        self.start()
+        self.initialize_parameters()
 
     @torch.no_grad()
-    def start(self) -> None:
+    def initialize_parameters(self) -> None:
         """Make one unit of every bottleneck live: means of ReLU features are never negative, so positive weights do.
 
         The last stage of a 16-frame clip has one frame, and a bottleneck of one unit would start dead every other time.
@@ -51,7 +51,7 @@ class ChannelFrameExcitation(OwnStart):
         return x + weighed
 
 
-class SelfAttention(OwnStart):
+class SelfAttention(SelfInitialized):
     """x + gamma o, where o at a position is what h makes of all positions of its frame, weighed (section 3.2, fig. 4).
 
     f, g and h are 1x1x1 convolutions; the form is SAGAN's (Zhang et al. 2019, section 3), the source of that figure,
@@ -65,9 +65,9 @@ class SelfAttention(OwnStart):
         self.g = nn.Conv3d(channels, queried, 1, bias=False)
         self.h = nn.Conv3d(channels, channels, 1, bias=False)
         self.gamma = nn.Parameter(torch.empty(()))
-        self.start()
+        self.initialize_parameters()
 
-    def start(self) -> None:
+    def initialize_parameters(self) -> None:
         """PyTorch's own weights, and a gamma above 0.
 
         Kaiming-normal by outputs, as in the backbones, makes f and g so large that every position begins by looking at

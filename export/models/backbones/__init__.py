@@ -1,1 +1,1 @@
-"""The backbones: networks without attention, each telling attention modules where they may stand."""
+"""Backbones: networks that ask an attention builder for a module after every stage."""

@@ -1,1 +1,1 @@
-"""A pruning as data: the plan a checkpoint carries, and its application to a module."""
+"""A pruning as data: the plan that a checkpoint stores, and its application to a module."""

@@ -101,7 +101,7 @@ class _Chosen(AttentionOptions):
 def test_limits_and_meanings_are_told_in_words() -> None:
     found = {option.name: (option.default, option.allowed, option.meaning) for option in options_of(_Chosen)}
     assert found == {
-        "stages": ("2", "numbers, as in 3,4", "After which stages it stands; none named means after every one."),
+        "stages": ("2", "numbers, as in 3,4", "Stages that the attention follows; none named means all."),
         "size": ("3", "1 to 9", "How large."),
         "least": ("1", "1 or more", ""),
         "shape": ("1", "round or 0 or 1", ""),
