@@ -1,7 +1,7 @@
 """Model formulas: `backbone[+attention][?option=value&option=value]`.
 
 `resnet3d-50+eam?kernel=5&stages=3,4` is the backbone `resnet3d-50` with the attention `eam` of kernel size 5 after its
-stages 3 and 4. An option belongs to the part that declares its name; no backbone shares an option's name with an attention.
+stages 3 and 4. An option belongs to the part that declares its name; a backbone and an attention share no option name.
 """
 
 from __future__ import annotations
