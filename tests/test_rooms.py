@@ -16,7 +16,7 @@ SHARED = "edgeact/__init__.py"  # the version and the table of the front door
 def _rooms() -> list[str]:
     """The first column of the table, from the ground up."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    table = text.split("## Rooms, from the ground up")[1].split("\n## ")[0]
+    table = text.split("## Rooms, from the ground up")[1].split("\n###")[0]
     return [row.group(1) for row in re.finditer(r"^\| (\w+) \| `", table, re.MULTILINE)]
 
 
