@@ -51,7 +51,7 @@ def test_pixels_are_scaled_as_stated_and_else_as_before() -> None:
     ("changes", "says"),
     [
         ({"size": 0}, "must be .* within 1..8192 pixels"),
-        ({"resize": (60, 70)}, r"crop \(112, 112\) must fit into resize \(60, 70\)"),
+        ({"resize": (60, 70)}, r"crop must fit into resize \(60, 70\), got \(112, 112\)"),
         ({"fps": -1.0}, "fps: "),
         ({"clip_frames": 0}, "clip_frames: "),
         ({"pixels": Pixels(std=(0.5, 0.0, 0.5))}, "std must be positive"),
