@@ -78,7 +78,11 @@ def test_refusals_that_need_data(export: Export, videos: Path, capsys: pytest.Ca
     for arguments, code, words in (
         (("--prune-layer", "bodies*=0.1"), 2, "layer pattern 'bodies*': expected the name of a prunable layer"),
         (("--finetune", f"folder:{untrained}?val=0"), 4, "expected a 'train' split to fine-tune on, got test"),
-        (("--finetune", f"folder:{videos}", "--random-weights"), 2, "are random and have nothing to teach"),
+        (
+            ("--finetune", f"folder:{videos}", "--random-weights"),
+            2,
+            "has random weights, from which no student can be distilled",
+        ),
     ):
         assert export("--prune", "0.5", *arguments) == code
         captured = " ".join(capsys.readouterr().err.split())

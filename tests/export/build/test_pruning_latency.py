@@ -39,7 +39,12 @@ def test_on_this_machine_layers_and_the_whole_are_measured(module: torch.nn.Modu
     convolutions = [name for name, layer in module.named_modules() if isinstance(layer, torch.nn.Conv3d)]
     assert set(convolutions) <= set(told.layers)
     assert {row.layer for row in plan.rows if ".fc." not in row.layer} <= set(told.layers)
-    assert all(ms > 0 for pair in told.layers.values() for ms in pair)
+    # OpenVINO's profile counts whole microseconds, in which a core does some 100,000 multiply-accumulates in float: a
+    # smaller layer may take 0.
+    measurable = [row.layer for row in plan.rows if min(row.macs) > 1_000_000]
+    assert len(measurable) > 5
+    assert all(ms > 0 for layer in measurable for ms in told.layers[layer])
+    assert all(ms >= 0 for pair in told.layers.values() for ms in pair)
     assert told.rest is not None
     assert min(*told.network, *told.rest) > 0
     assert told.how.endswith("threads: 1; layers by its profile, all in turns")
