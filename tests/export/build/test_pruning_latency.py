@@ -41,8 +41,8 @@ def test_on_this_machine_layers_and_the_whole_are_measured(module: torch.nn.Modu
     assert {row.layer for row in plan.rows if ".fc." not in row.layer} <= set(told.layers)
     # OpenVINO's profile counts whole microseconds, in which a core does some 100,000 multiply-accumulates in float: a
     # smaller layer may take 0.
-    measurable = [row.layer for row in plan.rows if min(row.macs) > 1_000_000]
-    assert len(measurable) > 5
+    measurable = [row.layer for row in plan.rows if min(row.macs) > 100_000]
+    assert len(measurable) > 1
     assert all(ms > 0 for layer in measurable for ms in told.layers[layer])
     assert all(ms >= 0 for pair in told.layers.values() for ms in pair)
     assert told.rest is not None
