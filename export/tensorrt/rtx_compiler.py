@@ -15,6 +15,7 @@ from typing import SupportsInt, cast
 from edgeact.errors import ConversionError
 from edgeact.extras import require
 from edgeact.runtime.backends import _trt_api as api
+from edgeact.runtime.backends._trt_lifetime import without_collection
 
 __all__ = ["EngineBuild", "check_and_build", "parse_only", "supported_sms"]
 
@@ -82,6 +83,7 @@ def supported_sms() -> tuple[str, ...]:
     return tuple(f"{number // 10}.{number % 10}" for number in numbers)
 
 
+@without_collection
 def parse_only(onnx_bytes: bytes) -> tuple[str, ...]:
     """Parse a serialized ONNX graph with the real parser and return its warnings.
 
@@ -90,6 +92,7 @@ def parse_only(onnx_bytes: bytes) -> tuple[str, ...]:
     return _parse(_module(), onnx_bytes).messages.distinct_warnings()
 
 
+@without_collection
 def check_and_build(
     onnx_bytes: bytes, compute_capabilities: str | Sequence[str], *, allow_tf32: bool = True
 ) -> EngineBuild:

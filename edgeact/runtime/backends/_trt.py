@@ -14,6 +14,7 @@ from typing import SupportsInt, TypeVar
 from edgeact.errors import BackendUnavailableError, ConversionError, DeviceError, ModelError
 from edgeact.runtime.backends import _trt_api as api
 from edgeact.runtime.backends._cuda import Cuda, Gpu
+from edgeact.runtime.backends._trt_lifetime import without_collection
 from edgeact.runtime.backends.base import Array, OpenRequest
 
 __all__ = ["BuildOptions", "Journal", "OpenedEngine", "TrtSession", "build_engine", "create", "deserialize", "pick_gpu"]
@@ -85,6 +86,7 @@ def create(make: Callable[[api.Logger], Created], journal: Journal, what: str) -
         ) from error
 
 
+@without_collection
 def build_engine(trt: api.TensorRt, graph: bytes, options: BuildOptions) -> bytes:
     """Parse an ONNX model and return the serialized engine.
 
@@ -115,6 +117,7 @@ class OpenedEngine:
     journal: Journal
 
 
+@without_collection
 def deserialize(trt: api.TensorRt, engine: bytes) -> OpenedEngine:
     """Open a serialized engine, which is executable code: the caller must have checked that it is trusted.
 

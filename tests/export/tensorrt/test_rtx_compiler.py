@@ -74,6 +74,16 @@ def test_refusal_names_the_layer_and_what_to_do(name: str) -> None:
     assert "driver version" not in str(caught.value)  # noise of a machine without a GPU
 
 
+def test_refusal_keeps_no_object_of_tensorrt_alive() -> None:
+    """A collection during TensorRT's next message would destroy them under TensorRT's own lock: a deadlock."""
+    with pytest.raises(ConversionError) as caught:
+        check_and_build(REFUSALS["zero point"][0].SerializeToString(), "8.9")
+    frames = [entry.frame for entry in caught.traceback]
+    values = [value for frame in frames for value in frame.f_locals.values()]
+    assert len(frames) > 2  # the wrapper's frame and the function's are among them
+    assert not [value for value in values if type(value).__module__.startswith("tensorrt_rtx")]
+
+
 def test_refusal_lists_every_layer_and_each_once() -> None:
     nodes = [node("DFT", ["x"], ["a"], "first", axis=1), node("DFT", ["a"], ["y"], "second", axis=1)]
     with pytest.raises(ConversionError) as caught:
