@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+MUTATIONS ?= 100000 # programs that `make sanitize` mutates
 WORKERS ?= 2 # processes of the tests, each with a share of the cores and up to 2 GB
 
-.PHONY: help demo docs test test-fast bench matrix proof lint wheel clean
+.PHONY: help demo docs test test-fast sanitize bench matrix proof lint wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -19,6 +20,9 @@ test: $(STAMP) ## all tests; those that need a browser or a GPU skip if there is
 
 test-fast: $(STAMP) ## the tests that take less than a second each: under 3 minutes, for the loop while writing
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not timing and not slow"
+
+sanitize: $(STAMP) ## the native engine's tests and 100,000 mutated programs with AddressSanitizer and UBSan; needs gcc or clang
+	sh scripts/sanitize.sh $(BIN)/python $(MUTATIONS)
 
 bench: $(STAMP) ## the ratios of docs/benchmarks.md, measured here
 	$(BIN)/python -m tests.benchmarks

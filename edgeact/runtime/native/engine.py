@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edgeact.errors import BackendUnavailableError
+from edgeact.errors import BackendUnavailableError, ModelError
 from edgeact.runtime.native import library as native
 from edgeact.runtime.native.library import Isa
 from edgeact.runtime.native.memory import Memory
@@ -48,7 +48,10 @@ class Engine:
     """One network in memory. Only one caller at a time may `run` it; `close` ends its threads."""
 
     def __init__(self, program: Program, tensors: Tensors, threads: int, isa: Isa) -> None:
-        """Prepare `program`, which `read_program` has checked; raises BackendUnavailableError without threads."""
+        """Prepare `program`, which `read_program` has checked.
+
+        Raises BackendUnavailableError without threads, and ModelError if a layer exceeds memory or float32.
+        """
         structures = _Structures(program, tensors)
         self._structures = structures  # owns all memory that the engine's pointers refer to
         arguments = [structures.arguments(instruction) for instruction in program.instructions]
@@ -233,6 +236,13 @@ class _Structures:
 
     def _epilogue(self, out_size: Size3, epilogue: Epilogue, input_bias: Array) -> native.EpilogueStruct:
         scale, bias = (self._tensors[index].astype(np.float32) for index in (epilogue.scale, epilogue.bias))
+        with np.errstate(over="ignore", invalid="ignore"):
+            bias = bias - scale * input_bias[epilogue.first : epilogue.last]
+        if not np.isfinite(bias).all():
+            raise ModelError(
+                f"native program: the bias of outputs {epilogue.first} to {epilogue.last} of a convolution exceeds "
+                "float32 with the input's zero point; export the model again"
+            )
         summands = (native.SummandStruct * 2)()
         for index, summand in enumerate(epilogue.summands):
             summands[index] = native.SummandStruct(self._pointer(summand.buffer), summand.channel, summand.scale)
@@ -248,7 +258,7 @@ class _Structures:
             summands=len(epilogue.summands),
             summand=summands,
             scale=self._copy(scale),
-            bias=self._copy(bias - scale * input_bias[epilogue.first : epilogue.last]),
+            bias=self._copy(bias),
         )
 
     def _buffer(self, index: int) -> native.BufferStruct:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from edgeact.runtime.backends.native import NativeBackend
+from edgeact.runtime.native import library
 from edgeact.runtime.native.engine import Engine
 from edgeact.runtime.native.library import Isa, best_isa
 from edgeact.runtime.native.memory import Memory
@@ -52,6 +55,8 @@ Size3 = tuple[int, int, int]
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
+if sanitized := os.environ.get("EDGEACT_TEST_NATIVE_LIBRARY"):  # of scripts/sanitize.sh; before the first use
+    library.library_file = Path(sanitized)
 _WHY = NativeBackend().why_unavailable()
 NEEDS_ENGINE = pytest.mark.skipif(_WHY is not None, reason=str(_WHY))
 _BEST = None if _WHY else best_isa()

@@ -6,11 +6,13 @@
 #include <math.h>
 #include <string.h>
 
-/* Round to nearest, ties to even: adding 1.5 * 2^23 leaves no fraction bits. */
+/* Round to nearest, ties to even: adding 1.5 * 2^23 leaves no fraction bits. NaN becomes the lowest value. */
 static inline uint8_t quantized(float value, int zero)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23 */
-    value = value < (float)-zero ? (float)-zero : value > (float)(255 - zero) ? (float)(255 - zero) : value;
+    const float lowest = (float)-zero, highest = (float)(255 - zero);
+    value = value > lowest ? value : lowest;
+    value = value < highest ? value : highest;
     return (uint8_t)((int)(value + magic - magic) + zero);
 }
 
