@@ -59,6 +59,7 @@ def test_export_writes_what_was_asked_for(bundle: Bundle) -> None:
     assert manifest.clip.mean == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.slow
 def test_load_evaluate_benchmark_and_report_take_the_bundle_itself(
     bundle: Bundle, videos: Path, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_load_evaluate_benchmark_and_report_take_the_bundle_itself(
     assert "ColourNet" in (tmp_path / "page.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_pruned_export_has_fewer_channels(bundle: Bundle, videos: Path, tmp_path: Path) -> None:
     pruned = edgeact.export(
         ColourNet(),

@@ -208,6 +208,7 @@ def test_make_installs_every_extra() -> None:
     assert set(listed[1].split(",")) == set(_extras())
 
 
+@pytest.mark.slow
 def test_every_override_of_mypy_is_a_module_in_use() -> None:
     imported = set()
     for path in (*_modules(), *(ROOT / "tests").rglob("*.py")):

@@ -155,6 +155,7 @@ def test_a_new_file_has_the_permissions_of_any_other(tmp_path: Path, umask: int)
     assert modes == {0o666 & ~umask}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the umask from Linux's /proc")
 def test_two_writing_threads_leave_the_umask_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TWO_WRITERS, str(tmp_path)]

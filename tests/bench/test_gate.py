@@ -30,14 +30,17 @@ def _outcomes(slowdown: float) -> list[str]:
     return [compare(was, now, max_regression=0.10).outcome for was, now in pairs]
 
 
+@pytest.mark.slow
 def test_compare_passes_noise() -> None:
     assert _outcomes(1.0) == ["pass"] * 40
 
 
+@pytest.mark.slow
 def test_compare_rarely_fails_a_slowdown_at_the_limit() -> None:
     assert _outcomes(1.10).count("regression") <= 8
 
 
+@pytest.mark.slow
 def test_compare_fails_a_slowdown_of_15_percent_with_a_limit_of_10() -> None:
     assert _outcomes(1.15).count("regression") >= 38
 
@@ -93,6 +96,7 @@ def test_compare_passes_a_faster_build() -> None:
     assert comparison.ratio == pytest.approx(0.7, rel=0.05)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_compare_is_monotonic_in_the_limit(first: float, second: float) -> None:

@@ -85,6 +85,7 @@ def test_median_interval_covers_the_median_95_percent_of_the_time(runs: int) -> 
     assert 0.94 <= hits / 2000 <= 0.985
 
 
+@pytest.mark.slow
 def test_median_ratio_covers_the_true_ratio_of_correlated_runs() -> None:
     low_misses = high_misses = 0
     for seed in range(100):
@@ -96,6 +97,7 @@ def test_median_ratio_covers_the_true_ratio_of_correlated_runs() -> None:
     assert high_misses <= 15
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0.01, 100), st.floats(0.2, 5))
 def test_median_ratio_is_independent_of_the_unit(unit: float, ratio: float) -> None:

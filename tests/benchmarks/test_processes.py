@@ -12,6 +12,7 @@ from tests.benchmarks.processes import run_child
 _HOLD = "import sys; held = bytearray(b'x' * (100 << 20)); print(len(held))"
 
 
+@pytest.mark.slow
 def test_run_child_measures_the_peak_memory_of_the_child_only() -> None:
     large = np.ones(400 << 20, np.uint8)  # as much as a benchmark with all libraries loaded
     child = run_child([sys.executable, "-S", "-c", _HOLD], cores=1)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from edgeact.calibration.range_methods import METHODS
 from edgeact.export.build.data import DataPlan, gather
 from tests.benchmarks.range_methods import compare
 from tests.export.colours import load_colours, write_colours
 
 
+@pytest.mark.slow
 def test_compare_has_an_outcome_for_each_method(tmp_path: Path) -> None:
     model = load_colours()
     data = gather(DataPlan(f"folder:{write_colours(tmp_path, 6)}", 12), model.labels, model.clip)

@@ -20,6 +20,7 @@ NAMES = st.lists(PART, min_size=1, max_size=3).map("/".join).filter(lambda name:
 EXTRA = st.dictionaries(NAMES.filter(lambda name: name not in making.MEMBERS), st.binary(max_size=3000), max_size=6)
 
 
+@pytest.mark.slow
 @given(extra=EXTRA, data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_members_read_back(

@@ -100,6 +100,7 @@ def test_match_labels_names_the_labels_that_the_model_lacks() -> None:
     assert match_labels(known, LABELS).splits["test"][0].label == LABELS.index("green")
 
 
+@pytest.mark.slow
 def test_evaluate_bundle_on_workers_equals_one_process(
     bundle: Bundle, videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

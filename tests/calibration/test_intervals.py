@@ -31,6 +31,7 @@ def test_drop_interval_covers_the_true_drop_about_95_percent_of_the_time() -> No
     assert 0.92 <= covered / 300 <= 0.99
 
 
+@pytest.mark.slow
 def test_drop_interval_on_count_needed_videos_has_80_percent_power() -> None:
     count, rng = count_needed(0.06, 0.04), np.random.default_rng(2)
     draws = rng.multinomial(count, (0.05, 0.01, 0.94), size=400)

@@ -126,7 +126,10 @@ def test_shipped_weights_and_their_clips_are_the_default(
 REFUSALS = [
     ((*OWN, "--data", "folder:CLIPS", "--clips", "9"), 4, ["at least 32 calibration clips, got 9", "--accept-poor"]),
     ((*OWN, "--data", "folder:ONE", "--clips", "40"), 4, ["at least 2 classes, got 1"]),
-    ((*OWN,), 4, ["'colour_net' was not trained on stick-actions", "--data"]),
+    pytest.param(
+        *((*OWN,), 4, ["'colour_net' was not trained on stick-actions", "--data"]),
+        marks=pytest.mark.slow,  # renders the project's clips if no test has
+    ),
     ((*OWN, "--data", "random"), 4, ["random clips", "--accept-poor-calibration"]),
     ((*OWN, "--data", "folder:/no/such/folder"), 4, ["there is no folder '/no/such/folder'"]),
     ((*OWN, "--data", "no-such-data"), 2, ["unknown data set 'no-such-data'"]),

@@ -155,6 +155,7 @@ def test_the_table_and_the_files(export: Export, videos: Path, capsys: pytest.Ca
         assert step in captured.err
 
 
+@pytest.mark.slow
 def test_a_bundle_is_rebuilt_from_its_recipe(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A checkpoint of the user's own, in FP16 so that latency selects nothing; all members but the recipe are equal."""
     options = ("--target", "nano", "--precision", "fp16", "--data", str(videos), "--out", "first.edgeact")
@@ -168,6 +169,7 @@ def test_a_bundle_is_rebuilt_from_its_recipe(export: Export, videos: Path, capsy
     assert "the recipe decides --precision" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_json_is_one_document(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--target", "nano", "--precision", "fp16", "--data", str(videos), "--out", "made.edgeact", "--json")
     assert export(*GOOD, *options) == 0

@@ -63,6 +63,7 @@ def test_a_combination_shows_what_it_chose() -> None:
     assert parts[:3] == ["parts", "8", "16"]
 
 
+@pytest.mark.slow
 def test_the_markdown_is_a_table_and_stands_alone() -> None:
     assert _output("--markdown").startswith("| model | clip |")
     result = CliRunner().invoke(app, ["models", "--markdown", "--json"])

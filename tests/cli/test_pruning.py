@@ -63,6 +63,7 @@ def test_the_plan_comes_first_and_the_weights_lie_beside_the_bundle(
     assert "holds weights of another pruning" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_without_training_it_is_done_and_said(export: Export, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--prune", "0.25", "--prune-multiple", "1", "--prune-scope", "global", "--importance", "bn-scale")
     assert export(*options) == 0
@@ -73,6 +74,7 @@ def test_without_training_it_is_done_and_said(export: Export, capsys: pytest.Cap
     assert sorted(path.name for path in Path().iterdir() if path.name != "cache") == ["labels.txt", "made.edgeact"]
 
 
+@pytest.mark.slow
 def test_refusals_that_need_data(export: Export, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     untrained = write_colours(Path("only") / "test", persons=1).parent
     for arguments, code, words in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from edgeact.cli.pruning_plan import plan_table
@@ -12,6 +13,7 @@ from edgeact.export.prune.reasons import KeepReason, ReasonKind
 from tests.export.prune.networks import CLIP, calibrated
 
 
+@pytest.mark.slow
 def test_the_table_has_every_layer_and_the_sums() -> None:
     plan = plan_pruning(calibrated("msf-r3d-fsam"), CLIP.input_shape, PruneRequest(0.5))
     console = Console(width=200, record=True, file=io.StringIO())

@@ -47,6 +47,14 @@ def edgeact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Edgeact:
     return run
 
 
+@pytest.fixture
+def searched(edgeact: Edgeact) -> Edgeact:
+    """The same, in a folder where a search of two trials has ended."""
+    if not Path("colour_net-cpu.search.json").exists():
+        edgeact(*SEARCH, "--trials", "2", "--max-ms", "1000")
+    return edgeact
+
+
 @pytest.mark.slow
 def test_budgets_nobody_keeps_end_with_their_own_code_and_what_would_be_kept(
     edgeact: Edgeact, capsys: pytest.CaptureFixture[str]
@@ -69,15 +77,16 @@ def test_it_goes_on_with_the_same_study(edgeact: Edgeact, capsys: pytest.Capture
     assert SearchRecord.model_validate_json(Path("colour_net-cpu.search.json").read_bytes()).trials == record.trials
 
 
-def test_the_report_shows_the_front(edgeact: Edgeact) -> None:
-    assert edgeact("report", "colour_net-cpu.search.json", "--markdown", "report.md") == 0
+@pytest.mark.slow
+def test_the_report_shows_the_front(searched: Edgeact) -> None:
+    assert searched("report", "colour_net-cpu.search.json", "--markdown", "report.md") == 0
     assert "edgeact export --trial colour\\_net-cpu.search.json:" in Path("report.md").read_text()
     assert "<h3>Pareto front</h3>" in Path("report.html").read_text()
 
 
 @pytest.mark.slow
-def test_a_point_of_it_is_exported_by_one_command(edgeact: Edgeact, capsys: pytest.CaptureFixture[str]) -> None:
-    assert edgeact("export", "--trial", "colour_net-cpu.search.json:1") == 0
+def test_a_point_of_it_is_exported_by_one_command(searched: Edgeact, capsys: pytest.CaptureFixture[str]) -> None:
+    assert searched("export", "--trial", "colour_net-cpu.search.json:1") == 0
     assert "wrote colour_net-cpu-1.edgeact" in capsys.readouterr().out
 
 
@@ -85,11 +94,14 @@ def test_a_point_of_it_is_exported_by_one_command(edgeact: Edgeact, capsys: pyte
     ("arguments", "code", "said"),
     [
         (("search", "--executor", "ray://here"), 2, "expected --executor local or dask://HOST:PORT"),
-        (("search", "--executor", "dask://127.0.0.1:1"), 8, "no Dask scheduler answers at 'dask://127.0.0.1:1'"),
+        pytest.param(
+            ("search", "--executor", "dask://127.0.0.1:1"),
+            *(8, "no Dask scheduler answers at 'dask://127.0.0.1:1'"),
+            marks=pytest.mark.slow,  # waits for an answer
+        ),
         (("search", "--clip-frames", "8,x"), 2, "expected --clip-frames with numbers above 0"),
         (("search", "--target", "jetsn"), 2, "unknown target 'jetsn'"),
         ((*SEARCH, "--trials", "2", "--study", "labels.txt"), 2, "is not a study of edgeact search"),
-        ((*SEARCH, "--seed", "7", "--trials", "2"), 2, "is the study of another search (seed: 0 there, 7 here)"),
         (("export", "--trial", "x.search.json"), 2, "expected --trial FILE.search.json:N"),
         (("export", "--trial", "none.json:1"), 2, "cannot read 'none.json'"),
         (("export", "--trial", "none.json:1", "--precision", "int8"), 2, "leave --precision out"),
@@ -101,3 +113,9 @@ def test_wrong_calls_say_what_is_wrong(
 ) -> None:
     assert edgeact(*arguments) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_study_of_another_search_is_refused(searched: Edgeact, capsys: pytest.CaptureFixture[str]) -> None:
+    assert searched(*SEARCH, "--seed", "7", "--trials", "2") == 2
+    assert "is the study of another search (seed: 0 there, 7 here)" in capsys.readouterr().err

@@ -55,6 +55,7 @@ def _in_terminal(*arguments: str) -> tuple[str, str]:
     return out, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(drawn).decode())
 
 
+@pytest.mark.slow
 def test_a_bar_moves_in_a_silent_step_but_not_while_a_model_is_timed() -> None:
     draws = {title: _in_terminal("-c", _WAITING, title)[1] for title in ("waiting", TIMED_STEP)}
     assert draws["waiting"].count("waiting") > draws[TIMED_STEP].count(TIMED_STEP) > 0

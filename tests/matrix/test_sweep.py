@@ -56,6 +56,7 @@ def _is_expected(name: str, cell: Cell) -> bool:
     return cell.parity is not None and cell.parity.snr_db is not None and cell.parity.snr_db > _BFLOAT16_DB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_all_columns_of_a_model_are_filled(precision: Precision) -> None:
     found = [cell for board in BOARDS for cell in try_board(trial("cnn3d+se"), board, precision)]

@@ -96,6 +96,7 @@ def test_page_has_no_console_messages_and_fetches_nothing(page: Any) -> None:
     assert page.title == "edgeact report: msf-r3d-fsam for intel-cpu"
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
@@ -152,6 +153,7 @@ def test_page_draws_estimates_in_a_scatter_of_their_own(browser: Any, tmp_path: 
     assert "tensorrt-int8: 1.83 ms (estimate), 93.8 %." in _texts(page, "figure > svg.wide > desc")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("report", [make_report(), make_board_report(), make_dozens_report()])
 @pytest.mark.parametrize("size", SIZES)

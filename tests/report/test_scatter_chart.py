@@ -63,6 +63,7 @@ points = st.booleans().flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, phases=WITHOUT_SHRINKING)
 @given(points, st.sampled_from(SIZES))
 def test_draw_scatter_keeps_everything_inside_and_in_order(some: list[Point], size: tuple[int, int]) -> None:
@@ -80,6 +81,7 @@ def test_draw_scatter_keeps_everything_inside_and_in_order(some: list[Point], si
         assert y >= next_y - ROUNDING_PX
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, phases=WITHOUT_SHRINKING)
 @given(points, st.sampled_from(SIZES))
 def test_draw_scatter_ticks_ascend_and_do_not_overlap(some: list[Point], size: tuple[int, int]) -> None:
@@ -106,6 +108,7 @@ def test_draw_scatter_names_overlap_neither_each_other_nor_a_mark(
     assert_all_named_without_overlap(some, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("size", SIZES)
 def test_draw_scatter_names_a_dozen_clustered_points(size: tuple[int, int], seed: int) -> None:

@@ -44,6 +44,7 @@ def test_draw_sensitivity_bars_are_longer_for_worse_layers(width: int) -> None:
     assert all(below[1] - above[3] >= 2 for above, below in itertools.pairwise(spans))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_draw_sensitivity_texts_lie_inside_and_do_not_overlap(width: int) -> None:
     root = draw(make_sensitivity(), width)
@@ -60,6 +61,7 @@ def test_draw_sensitivity_texts_lie_inside_and_do_not_overlap(width: int) -> Non
     assert not any(first.box.overlaps(second.box) for first, second in itertools.combinations(named, 2))
 
 
+@pytest.mark.slow
 def test_draw_sensitivity_marks_the_whole_graphs_where_their_snr_is() -> None:
     root = draw(make_sensitivity())
     (first, second) = ({x for x, _ in read_path(path)} for path in root.iterfind(".//g[@class='whole']/path"))
@@ -71,6 +73,7 @@ def test_draw_sensitivity_marks_the_whole_graphs_where_their_snr_is() -> None:
     assert {"all INT8 19.5 dB", "mixed 23.2 dB"} <= set(centers)
 
 
+@pytest.mark.slow
 def test_draw_sensitivity_sets_layers_kept_in_float_apart() -> None:
     root = draw(make_sensitivity())
     fills = ["fill:var(--paper)" in path.get("style", "") for path in root.iterfind(".//g[@class='layer']/path")]

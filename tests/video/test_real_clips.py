@@ -43,6 +43,7 @@ def test_every_file_is_probed_cut_and_preprocessed(shared_data: Path, name: str)
         assert np.isfinite(preprocess(frames, clip)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_a_streamed_file_gives_the_windows_of_the_file(shared_data: Path, name: str) -> None:
     path, clip = shared_data / name, make_clip()

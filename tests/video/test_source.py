@@ -82,6 +82,7 @@ def camera() -> Iterator[Camera]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_lost_camera_is_reconnected_a_limited_number_of_times(camera: Camera) -> None:
     notes: list[str] = []
     frames: list[Frame] = []

@@ -45,6 +45,7 @@ _TREES: dict[str, tuple[str, list[str], dict[str, list[str]]]] = {
 """A spec of 300 videos for each loader, with its files and the lines of its text files."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_every_loader_reports_progress(name: str, tmp_path: Path) -> None:
     spec, files, texts = _TREES[name]

@@ -116,6 +116,7 @@ def test_generate_stick_actions_writes_the_rendered_frames(tmp_path: Path) -> No
     assert "val" not in load_dataset(f"stick-actions:{tmp_path}?train=12&val=0&test=0").splits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_generate_stick_actions_with_an_executor_writes_the_same_bytes(tmp_path: Path, kind: str) -> None:
     config = StickActionsConfig(train=48, val=0, test=0, size=(64, 48), persons=(2, 1, 2))

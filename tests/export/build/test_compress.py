@@ -60,6 +60,7 @@ def _members(bundle: Bundle) -> dict[str, bytes]:
     return {path: bundle.read(path) for path in paths}
 
 
+@pytest.mark.slow
 def test_the_bundle_holds_the_pruned_model_and_counts_its_loss_from_the_unpruned(request_for: Case) -> None:
     events: list[object] = []
     steps: list[str] = []
@@ -98,6 +99,7 @@ def test_the_bundle_holds_the_pruned_model_and_counts_its_loss_from_the_unpruned
     assert "against the unpruned model on the same" in shown
 
 
+@pytest.mark.slow
 def test_its_weights_lie_beside_it_and_make_it_again(request_for: Case) -> None:
     first = export(request_for)
     weights = request_for.out.with_name("made.pruned.safetensors")
@@ -116,6 +118,7 @@ def test_its_weights_lie_beside_it_and_make_it_again(request_for: Case) -> None:
         export(replace(request_for, compression=replace(_compression(request_for), prune=PruneRequest(0.25))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuned", [True, False])
 def test_a_ratio_of_zero_changes_nothing_through_the_whole_path(tuned: bool, request_for: Case, tmp_path: Path) -> None:
     request_for = replace(request_for, target="jetson")
@@ -132,6 +135,7 @@ def test_a_ratio_of_zero_changes_nothing_through_the_whole_path(tuned: bool, req
     assert UNPRUNED not in {row.artifact for row in bundle.measurements.rows}
 
 
+@pytest.mark.slow
 def test_without_training_the_loss_is_told_and_counts_from_the_pruned_model(request_for: Case) -> None:
     notes: list[str] = []
     prune = PruneRequest(0.9, max_ratio=0.95)
@@ -146,6 +150,7 @@ def test_without_training_the_loss_is_told_and_counts_from_the_pruned_model(requ
     assert bundle.manifest.model.provenance["validation_top1"] == "not measured after pruning"
 
 
+@pytest.mark.slow
 def test_a_loss_against_the_unpruned_model_keeps_the_bundle_from_being_made(request_for: Case) -> None:
     """One step at a rate that ruins it: parity with the pruned model holds, accuracy does not."""
     ruin = TrainPlan(epochs=1, batch_size=4, learning_rate=1.0, warmup_fraction=0.0)
@@ -157,6 +162,7 @@ def test_a_loss_against_the_unpruned_model_keeps_the_bundle_from_being_made(requ
     assert request_for.out.with_name("made.pruned.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused_before_anything_is_written(request_for: Case, tmp_path: Path) -> None:
     wanted = _compression(request_for)
     random = replace(request_for.load, random_weights=True)
@@ -178,6 +184,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(request_for: Case,
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formula", ["msf-r3d-fsam", "cnn3d-gate"])
 def test_pruned_and_tuned_weights_reload_and_become_what_all_three_backends_take(
     formula: str, colour_videos: Path, tmp_path: Path, cache: Path

@@ -50,6 +50,7 @@ def good(colour_master: ir.Model) -> Candidate:
     return onnx_file("good", "fp32", to_bytes(colour_master))
 
 
+@pytest.mark.slow
 def test_a_graph_with_other_weights_disagrees_and_is_not_measured_further(
     meter: Meter, references: tuple[Reference, ...], good: Candidate, colour_master: ir.Model
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_graph_that_does_not_run_fails_alone(
     assert good.agrees
 
 
+@pytest.mark.slow
 def test_refused_candidates_do_not_decide_which_others_are_timed_in_turns() -> None:
     """The limit of nearness counts from the fastest that may be chosen: the others meet the same drift, in turns."""
     times = {"refused": 0.001, "slow": 0.011, "slower": 0.012}
@@ -133,6 +135,7 @@ def test_an_engine_takes_the_figures_of_its_graph(meter: Meter, good: Candidate)
     assert compared.parity is None
 
 
+@pytest.mark.slow
 def test_every_long_step_reports_progress(
     colours: LoadedModel, colour_data: ExportData, references: tuple[Reference, ...], good: Candidate
 ) -> None:

@@ -65,6 +65,7 @@ def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> Case:
     )
 
 
+@pytest.mark.slow
 def test_on_a_cpu_the_hurt_layer_alone_goes_to_float_and_the_bundle_says_so(request_for: Case) -> None:
     with pytest.raises(ParityError, match="--precision mixed keeps the layers in float"):
         export(replace(request_for, target="cpu", precision="int8"))
@@ -92,6 +93,7 @@ def test_on_a_cpu_the_hurt_layer_alone_goes_to_float_and_the_bundle_says_so(requ
         assert recognizer.labels == LABELS
 
 
+@pytest.mark.slow
 def test_a_board_gets_the_mix_before_what_is_slower(request_for: Case) -> None:
     bundle = export(request_for)
     assert bundle.manifest.preferred == ("trt-mixed", "trt-fp16", "onnx-fp32")
@@ -102,6 +104,7 @@ def test_a_board_gets_the_mix_before_what_is_slower(request_for: Case) -> None:
     assert recipe
 
 
+@pytest.mark.slow
 def test_where_too_much_would_stay_in_float_it_is_told_what_would_do(request_for: Case) -> None:
     bundle = export(replace(request_for, source=HurtBody()))
     assert bundle.measurements is not None
@@ -111,6 +114,7 @@ def test_where_too_much_would_stay_in_float_it_is_told_what_would_do(request_for
     assert "trt-fp16" in bundle.manifest.preferred
 
 
+@pytest.mark.slow
 def test_sensitivity_is_recorded_on_request_and_changes_nothing(request_for: Case) -> None:
     request = replace(request_for, source=ColourNet(), precision="int8")
     plain, looked = export(request), export(replace(request, sensitivity=True))

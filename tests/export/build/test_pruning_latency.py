@@ -30,6 +30,7 @@ def module() -> torch.nn.Module:
     return calibrated("msf-r3d-fsam")
 
 
+@pytest.mark.slow
 def test_on_this_machine_layers_and_the_whole_are_measured(module: torch.nn.Module) -> None:
     before = copy.deepcopy(module.state_dict())
     plan = plan_pruning(module, CLIP.input_shape, PruneRequest(0.5))
@@ -55,6 +56,7 @@ def test_on_this_machine_layers_and_the_whole_are_measured(module: torch.nn.Modu
     assert f"{told.network[0]:.3f} → {told.network[1]:.3f}" in text
 
 
+@pytest.mark.slow
 def test_a_time_goes_to_the_layer_whose_weight_its_node_reads() -> None:
     """By the graph that is timed: nothing else says that a layer's name leads to its own time."""
     network = torch.nn.Sequential(

@@ -58,6 +58,7 @@ def test_a_sheet_decodes_again_and_is_the_same_twice(weights: Path, video: Path,
     assert picture.notes == ()
 
 
+@pytest.mark.slow
 def test_a_film_has_every_clip_at_the_clips_rate(weights: Path, video: Path, tmp_path: Path) -> None:
     picture = _made(weights, video, tmp_path / "a.mp4")
     info = probe_video(tmp_path / "a.mp4")
@@ -85,6 +86,7 @@ def test_a_model_without_attention_is_told(video: Path, tmp_path: Path) -> None:
     assert np.array(picture.clips[0].grad_cam.map).ndim == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("a.png", [(1, 1)]), ("a.mp4", [(1, 2), (2, 2)])])
 def test_every_clip_is_told(
     name: str, expected: list[tuple[int, int]], weights: Path, video: Path, tmp_path: Path
@@ -127,6 +129,7 @@ def test_an_unreadable_video_is_refused(weights: Path, tmp_path: Path) -> None:
         _made(weights, broken, tmp_path / "a.png")
 
 
+@pytest.mark.slow
 @pytest.mark.real_video
 def test_the_shipped_model_on_a_real_video(shared_data: Path, tmp_path: Path) -> None:
     video = sorted((shared_data / "ut_interaction").rglob("*.avi"))[0]

@@ -60,6 +60,7 @@ def test_a_grad_cam_of_nothing_can_be_drawn() -> None:
     assert sheet(nothing, "probe", "noise").pixels().ndim == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 3, 16, 33])
 @pytest.mark.parametrize("crop", [(32, 32), (24, 48)])
 def test_any_clip_fits_on_a_sheet_and_in_a_film(frames: int, crop: tuple[int, int]) -> None:
@@ -83,6 +84,7 @@ def test_the_frame_that_plays_stands_out_in_the_bars() -> None:
     assert starts == sorted(set(starts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_gives_the_same_sheet_twice(name: str) -> None:
     clip = resized_clip(MODELS[name].clip, clip_frames=4, size=48)

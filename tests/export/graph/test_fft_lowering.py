@@ -115,6 +115,7 @@ class _Inner(nn.Module):
         return torch.sqrt(fft.rfft2(x)).real
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "says"),
     [

@@ -119,6 +119,7 @@ _MISFITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", _MISFITS)
 def test_each_tensor_that_does_not_fit_is_named(case: str, tmp_path: Path) -> None:
     model, state = _MISFITS[case]

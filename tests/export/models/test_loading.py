@@ -49,6 +49,7 @@ def test_registry_models_build_with_random_weights(name: str) -> None:
     assert loaded.weights_sha256 != load_model(name, LoadRequest(**{**SMALL.__dict__, "seed": 1})).weights_sha256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_card_says_all_that_is_needed(name: str, tmp_path: Path) -> None:
     loaded = load_model(name, LoadRequest(weights=_carded(tmp_path / "w.safetensors", name)))
@@ -59,6 +60,7 @@ def test_a_card_says_all_that_is_needed(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.module.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_without_a_card_classes_are_counted_by_the_classifier(name: str, suffix: str, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_parameters_are_the_published_ones(figure: Figure) -> None:
     assert found == (figure.why_parameters is None)  # a reason that is not needed is wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", [figure for figure in _FIGURES if figure.gmacs], ids=_name)
 def test_multiply_accumulates_are_the_published_ones(figure: Figure) -> None:
     found = _cost(figure).macs / 1e9 == pytest.approx(figure.gmacs, rel=_GMACS)

@@ -70,12 +70,14 @@ def test_the_full_size_model_lands_on_the_profiles_multiples_within_seconds() ->
     assert PruningPlan.model_validate_json(plan.model_dump_json()) == plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet3d-50", "msf-r3d", "3drfnet-18", "resnext3d-101", "se-sa-resnet18"])
 def test_a_ratio_is_met_where_there_is_no_multiple(name: str) -> None:
     plan = plan_pruning(calibrated(name), CLIP.input_shape, PruneRequest(0.5))
     assert plan.parameters[1] / plan.parameters[0] == pytest.approx(0.25, abs=0.08)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(ratio=st.floats(0.0, 0.98), max_ratio=st.floats(0.1, 0.95), multiple=st.sampled_from([1, 3, 8]))
 def test_no_layer_loses_more_than_allowed_but_for_rounding(ratio: float, max_ratio: float, multiple: int) -> None:

@@ -33,6 +33,7 @@ def _values(model: ir.Model, names: list[str], clips: list[NDArray[np.float32]])
     return {name: np.concatenate([run[name].reshape(-1) for run in runs]) for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_range_is_the_methods_over_all_values_of_the_tensor(method: MethodName) -> None:
     case = exported("cnn3d-gate")
@@ -61,6 +62,7 @@ def test_layers_left_out_are_not_observed() -> None:
     assert set(left.tensors) < set(layers)
 
 
+@pytest.mark.slow
 def test_parts_and_cores_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     case = exported("msf-r3d-fsam")
     clips = random_clips(case.clip, 9)

@@ -29,6 +29,7 @@ def _mean_errors(case: Switched, biases: dict[str, NDArray[np.float32]]) -> list
     return errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r3d-18", "cnn3d-gate"])
 def test_no_channels_mean_error_gets_larger_by_its_own_correction(name: str) -> None:
     case = switched(name)
@@ -55,6 +56,7 @@ def test_a_shift_that_all_clips_share_is_taken_off_and_scatter_is_left() -> None
     assert ((kept >= 0) & (kept < 1)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mean_error_of_the_output_shrinks(name: str) -> None:
     case = switched(name)

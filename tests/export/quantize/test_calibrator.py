@@ -77,6 +77,7 @@ def test_opsets_and_boards_share_one_calibration(observed: list[list[str]]) -> N
     assert len(observed) == 1
 
 
+@pytest.mark.slow
 def test_what_a_rewrite_made_anew_is_observed_and_nothing_else(observed: list[list[str]]) -> None:
     case = exported("msf-r3d-fsam")
     clips = random_clips(case.clip, 4)

@@ -20,6 +20,7 @@ def _is_kept(case: Switched, in_float: set[str], goal: Goal) -> bool:
     return (parity.snr_db is None or parity.snr_db >= goal.snr_db) and changed <= goal.changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"])
 def test_the_goal_is_kept_and_no_layer_is_in_float_for_nothing(name: str) -> None:
     case = switched(name)
@@ -46,6 +47,7 @@ def test_a_goal_that_is_kept_as_it_is_takes_no_layer() -> None:
     assert (chosen.layers, chosen.share, chosen.is_met, chosen.reasons) == ((), 0.0, True, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [2, 4, 9])
 def test_the_one_hurt_layer_is_found(place: int) -> None:
     case = switched("r3d-18")

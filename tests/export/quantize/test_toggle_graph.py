@@ -22,6 +22,7 @@ def test_no_layer_is_the_float_graph_and_all_layers_are_plain_int8(name: str) ->
     np.testing.assert_array_equal(case.graph.run(clip, case.graph.names), as_written(case.quantized(), clip))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(st.data())
 def test_any_set_of_layers_computes_what_the_quantizer_makes_of_it(data: st.DataObject) -> None:

@@ -41,6 +41,7 @@ def _configs(study: Study) -> list[str]:
     return [str(sorted(study.params(number).items())) for number in study.outcomes()]
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_model_as_it_is_and_repeats_nothing(tmp_path: Path) -> None:
     with open_study(tmp_path / "s.db", BINDING, SPACE) as study:
         _work_off(study, 12)
@@ -200,6 +201,7 @@ def test_a_proposal_killed_in_the_middle_is_made_again_whole(tmp_path: Path) -> 
     assert all(params in done for params in SPACE.first())
 
 
+@pytest.mark.slow
 def test_the_seed_decides_what_is_tried(tmp_path: Path) -> None:
     tried = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

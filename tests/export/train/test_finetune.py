@@ -176,6 +176,7 @@ def test_the_training_of_another_job_is_not_resumed(
     assert prune_and_finetune(model, request, out).weights_sha256 == clean.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_job_is_resumed_by_another_process(model: LoadedModel, request_: FinetuneRequest, tmp_path: Path) -> None:
     """The process ends between two steps: the second is pruned and written, the first training not yet removed."""
     out = tmp_path / "w.safetensors"

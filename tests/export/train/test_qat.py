@@ -62,6 +62,7 @@ def _quantized_layers(graph: ir.Model) -> set[str]:
     return {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_the_exporters_layers_are_quantized_with_about_its_error(name: str) -> None:
@@ -201,6 +202,7 @@ def test_the_digest_tells_layers_apart() -> None:
     assert len(digests) == 3
 
 
+@pytest.mark.slow
 def test_a_network_without_layers_for_int8_is_refused() -> None:
     class Mean(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -60,6 +60,7 @@ def test_the_weights_and_their_card_are_enough_to_load_the_model(request_: Train
     assert not list(request_.out.parent.glob("*.training"))
 
 
+@pytest.mark.slow
 def test_the_same_request_resumes_an_interrupted_training(request_: TrainRequest, tmp_path: Path) -> None:
     train(request_)
     again = replace(request_, out=tmp_path / "again.safetensors")
@@ -85,6 +86,7 @@ def test_training_starts_from_weights_and_their_card(request_: TrainRequest, tmp
     assert all(torch.allclose(before.tensors[name], after.tensors[name], atol=1e-6) for name in learned)
 
 
+@pytest.mark.slow
 def test_quantization_aware_training_starts_from_weights(request_: TrainRequest, tmp_path: Path) -> None:
     train(request_)
     notes: list[str] = []
@@ -101,6 +103,7 @@ def test_quantization_aware_training_starts_from_weights(request_: TrainRequest,
     assert load_model("cnn3d", LoadRequest(weights=later.out)).provenance["rounding"] == "INT8"
 
 
+@pytest.mark.slow
 def test_the_state_of_a_training_in_float_is_refused_with_int8(request_: TrainRequest, tmp_path: Path) -> None:
     train(request_)
     later = replace(request_, out=tmp_path / "later.safetensors", init=request_.out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import NodeProto
@@ -75,6 +76,7 @@ def _without_dead_nodes(nodes: list[NodeProto]) -> list[NodeProto]:
     return kept[::-1]
 
 
+@pytest.mark.slow
 @NEEDS_ENGINE
 @settings(max_examples=60, deadline=None)
 @given(LAYERS)

@@ -39,6 +39,7 @@ def _stem(shape: tuple[Any, ...] = SHAPE, *, outputs: int = 5, bias: bool = True
 SIDE = st.tuples(st.integers(1, 7), st.integers(0, 4), st.integers(0, 4))
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     extent=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(2, 6), st.integers(2, 6)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +53,7 @@ def test_a_frame_counts_for_its_neighbours_and_no_farther_one() -> None:
     assert bool((change[2:] == 0).all())
 
 
+@pytest.mark.slow
 def test_int8_leaves_both_maps_in_float() -> None:
     reasons = skip_list(exported("msf-r3d+nst").graph, load_profile("cpu"))
     assert len(reasons) == 4  # after two stages
