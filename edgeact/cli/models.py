@@ -17,7 +17,7 @@ from edgeact.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeact.export.models.catalogue import Entry, Part
+    from edgeact.export.models.catalog import Entry, Part
     from edgeact.export.models.checkpoint import ModelCard
     from edgeact.export.models.spec import ModelSpec
 
@@ -37,7 +37,7 @@ def command(
     if markdown and (json or name):
         raise UsageError("--markdown prints the whole list: expected neither a name nor --json with it")
     if markdown:
-        from edgeact.export.models.catalogue import markdown as table
+        from edgeact.export.models.catalog import markdown as table
 
         typer.echo(table())
     elif name is None:
@@ -49,10 +49,10 @@ def command(
 def _list(json: bool) -> None:
     with steps() as shown:
         shown.begin(STARTING)
-        from edgeact.export.models.catalogue import attentions, backbones, catalogue
+        from edgeact.export.models.catalog import attentions, backbones, catalog
 
         shown.begin("counting parameters and multiplications")
-        entries, parts_by_kind = list(catalogue()), {"backbones": backbones(), "attentions": attentions()}
+        entries, parts_by_kind = list(catalog()), {"backbones": backbones(), "attentions": attentions()}
     if json:
         documents = {kind: [part.model_dump() for part in parts] for kind, parts in parts_by_kind.items()}
         emit_json({"models": [entry.document() for entry in entries], **documents})
@@ -64,7 +64,7 @@ def _list(json: bool) -> None:
 
 
 def _show_model(name: str, json: bool) -> None:
-    from edgeact.export.models.catalogue import attentions, backbones, entries_of
+    from edgeact.export.models.catalog import attentions, backbones, entries_of
     from edgeact.export.models.checkpoint import read_weights, shipped_weights
     from edgeact.export.models.registry import find_model
 
@@ -88,7 +88,7 @@ def _show_model(name: str, json: bool) -> None:
 
 def _table(entries: Sequence[Entry]) -> RenderableType:
     """Return one row per entry; below the table, the reasons why figures of a paper cannot be met."""
-    from edgeact.export.models.catalogue import HEADERS
+    from edgeact.export.models.catalog import HEADERS
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for index, header in enumerate(HEADERS):

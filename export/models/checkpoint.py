@@ -37,7 +37,7 @@ _SHIPPED = Path(__file__).parent / "weights"
 
 
 class ModelCard(BaseModel):
-    """What a weights file says of itself, stored as JSON in the safetensors header."""
+    """Model, labels, clip contract and provenance of a weights file: JSON in the safetensors header."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -48,17 +48,17 @@ class ModelCard(BaseModel):
     clip: ClipSpec
     provenance: Mapping[str, str] = Field(default_factory=dict)
     pruning: tuple[PruningPlan, ...] = ()
-    """What was taken out of the model as it is built, in this order; with it the weights' shapes can be rebuilt."""
+    """Prunings of the model as built, in order; with them the weights' shapes are rebuilt."""
 
     def pruned_by(self, plan: PruningPlan) -> ModelCard:
-        """The card of the same model with `plan` applied, its lineage told."""
+        """Return the card of the same model with `plan` applied, and the pruning in its provenance."""
         plans = (*self.pruning, plan)
-        lineage = {key: "; ".join(one.provenance[key] for one in plans) for key in plan.provenance}
+        lineage = {key: "; ".join(plan.provenance[key] for plan in plans) for key in plan.provenance}
         return self.model_copy(update={"pruning": plans, "provenance": {**self.provenance, **lineage}})
 
 
 class Checkpoint(BaseModel):
-    """A state dict with the card it came with, if any."""
+    """A state dict with its model card, if any."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -67,11 +67,11 @@ class Checkpoint(BaseModel):
     sha256: str
     path: Path
     naming: str | None = None
-    """Whose names the file's tensors have, where they are another package's and `tensors` has been given ours."""
+    """The package whose tensor names the file has, if `tensors` was renamed from them; else None."""
 
 
 def write_weights(path: str | Path, module: nn.Module, card: ModelCard) -> None:
-    """Write the module's state dict, every tensor in its own type, and its card as safetensors, in one step."""
+    """Write the module's state dict, each tensor in its dtype, and its card as safetensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     write_bytes(path, save(tensors, metadata={_CARD_KEY: card.model_dump_json()}))
 
@@ -107,7 +107,7 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
 
 
 def _why_unread(error: Exception) -> str:
-    """In our words: torch's own advise to run the file's code, over many lines with colours."""
+    """Return why a file is unreadable; torch's messages, many colored lines, advise to run the file's code."""
     if isinstance(error, pickle.UnpicklingError):
         return "the file holds pickled code (a whole model or other objects), which is never run here, or is damaged"
     return f"it is damaged or no file of torch.save ({type(error).__name__})"
@@ -116,7 +116,7 @@ def _why_unread(error: Exception) -> str:
 def _read_torch(file: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # it reads it, or says why not
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # an unreadable file raises anyway
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # reading a broken or foreign pickle can raise anything
         raise WeightsError(
@@ -145,23 +145,23 @@ def _check_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_weights(module: nn.Module, weights: Checkpoint) -> None:
-    """Load `weights` into `module`; every name and shape must fit.
+    """Load `weights` into `module`; every name and shape must match.
 
     Raises WeightsError listing what is missing, unexpected or of another shape: the first few of each, or every one
     of a file from another package.
     """
-    own = module.state_dict()
-    missing = sorted(set(own) - set(weights.tensors))
-    unexpected = sorted(set(weights.tensors) - set(own))
+    state = module.state_dict()
+    missing = sorted(set(state) - set(weights.tensors))
+    unexpected = sorted(set(weights.tensors) - set(state))
     other = [
-        f"{name}: expected {tuple(own[name].shape)}, got {tuple(tensor.shape)}"
+        f"{name}: expected {tuple(state[name].shape)}, got {tuple(tensor.shape)}"
         for name, tensor in weights.tensors.items()
-        if name in own and own[name].shape != tensor.shape
+        if name in state and state[name].shape != tensor.shape
     ]
     if not (missing or unexpected or other):
         module.load_state_dict(weights.tensors)
         return
-    most = _LISTED if weights.naming is None else len(own) + len(weights.tensors)
+    most = _LISTED if weights.naming is None else len(state) + len(weights.tensors)
     parts = [f"{title} {_listed(names, most)}" for title, names in _titled(missing, unexpected, other) if names]
     raise WeightsError(
         f"weights '{weights.path}' do not fit the model: {'; '.join(parts)}; "
@@ -178,12 +178,12 @@ def _listed(names: list[str], most: int) -> str:
 
 
 def shipped_weights() -> dict[str, Path]:
-    """Weights that come with the package: model name -> file."""
+    """Return the files of weights that come with the package, by model name."""
     return {file.stem: file for file in sorted(_SHIPPED.glob("*.safetensors"))}
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in chunks."""
+    """Return the SHA-256 of a file, read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as handle:
         while chunk := handle.read(1 << 20):
@@ -192,12 +192,12 @@ def file_sha256(path: Path) -> str:
 
 
 def state_sha256(module: nn.Module) -> str:
-    """Digest of a module's parameters and buffers, names included; for weights that are in no file."""
+    """Return the SHA-256 of a module's parameters and buffers, names included; for weights that are in no file."""
     return tensors_sha256(module.state_dict())
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """`state_sha256` of a module with these tensors."""
+    """Return the `state_sha256` of a module with these tensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -25,9 +25,9 @@ __all__ = ["fill_missing", "trained_clip", "with_our_names"]
 class _Naming:
     title: str
     marks: frozenset[str]
-    """Names that every such file has, and none of another naming."""
+    """Names that every such file has, and no file of another naming."""
     rules: tuple[tuple[str, str], ...]
-    """Pattern and replacement, `layer1` being `stages.0` already; what no pattern fits keeps its name."""
+    """(pattern, replacement), applied after `layer1` became `stages.0`; a name that no pattern matches remains."""
 
 
 _SHARED = ((r"(stages\.\d\.\d+)\.downsample\.(.+)", r"\1.shortcut.\2"), (r"fc\.(\w+)", r"classifier.\1"))
@@ -54,7 +54,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def with_our_names(weights: Checkpoint) -> Checkpoint:
-    """`weights` under the names of the models here, `naming` saying whose names they had; others as they are."""
+    """Rename the tensors of another package's checkpoint to our names and set `naming`; return others unchanged."""
     for naming in (_TORCHVISION, _HARA):
         if weights.card is None and naming.marks <= weights.tensors.keys():
             tensors = {_ours(name, naming): tensor for name, tensor in weights.tensors.items()}
@@ -71,7 +71,7 @@ def _ours(name: str, naming: _Naming) -> str:
 
 
 def trained_clip(weights: Checkpoint | None, clip: ClipSpec) -> ClipSpec:
-    """The clip `weights` were trained on, as far as that is known: their card's, or `clip` with their pixels' scale."""
+    """Return the clip contract of `weights`: that of their card, else `clip` with their normalization, if known."""
     if weights is None:
         return clip
     if weights.card:
@@ -87,20 +87,20 @@ def _release(weights: Checkpoint) -> str | None:
 
 
 def fill_missing(
-    weights: Checkpoint, spec: ModelSpec, options: NetworkConfig, module: nn.Module
+    weights: Checkpoint, spec: ModelSpec, config: NetworkConfig, module: nn.Module
 ) -> tuple[Checkpoint, tuple[str, ...]]:
-    """`weights` with the module's own tensors where a file of another package cannot have them, and notes that say so.
+    """Add the module's tensors that a checkpoint of another package cannot have; return notes on them too.
 
-    These are attention modules and, in files of PyTorch before 0.4.1, batch norm's counters. Weights that are not
-    foreign come back as they are. Raises WeightsError for shortcuts without parameters.
+    These are attention modules and, in files of PyTorch before 0.4.1, batch norm's counters. A checkpoint in our names
+    is returned unchanged. Raises WeightsError for shortcuts without parameters.
     """
     if weights.naming is None:
         return weights, ()
-    own = module.state_dict()
-    missing = [name for name in own if name not in weights.tensors]
+    state = module.state_dict()
+    missing = [name for name in state if name not in weights.tensors]
     _refuse_type_a(weights, missing)
     with torch.device("meta"):
-        backbone = replace(spec.formula, attention=None, attention_options=None).build(options).state_dict()
+        backbone = replace(spec.formula, attention=None, attention_options=None).build(config).state_dict()
     attention = [name for name in missing if name not in backbone]
     counters = [name for name in missing if name in backbone and name.endswith(_COUNTER)]
     notes = [f"{weights.path.name} has the names of {weights.naming}"]
@@ -110,7 +110,7 @@ def fill_missing(
         notes.append(f"not in the file, new, untrained: {', '.join(attention)}")
     if counters:
         notes.append(f"not in the file, left at zero: {len(counters)} counters of batch norm ({_COUNTER})")
-    extra = {name: own[name] for name in (*attention, *counters)}
+    extra = {name: state[name] for name in (*attention, *counters)}
     return weights.model_copy(update={"tensors": {**weights.tensors, **extra}}), tuple(notes)
 
 

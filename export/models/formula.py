@@ -38,7 +38,7 @@ class Formula:
         """Build the untrained module: float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
         attention: AttentionBuilder = no_attention
         if self.attention and self.attention_options:
-            attention = self.attention.at(self.attention_options, self.backbone.stages)
+            attention = self.attention.builder(self.attention_options, self.backbone.stages)
         return self.backbone.build(options, self.backbone_options, attention)
 
     def __str__(self) -> str:

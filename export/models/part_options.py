@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 __all__ = ["AttentionOptions", "PartOptions", "Stages", "option_text"]
 
 
-def _split(value: Any) -> Any:
+def _split(value: object) -> object:
     return value.split(",") if isinstance(value, str) else value
 
 

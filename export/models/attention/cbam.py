@@ -14,19 +14,19 @@ __all__ = ["Cbam", "ChannelAttention", "cbam"]
 
 
 class ChannelAttention(Gate):
-    """One weight a channel, from the means and the peaks of all channels through one shared bottleneck."""
+    """One weight per channel, from the means and maxima of all channels through one shared bottleneck."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
         self.fc = channel_mlp(channels, reduction)
 
     def weights(self, x: Tensor) -> Tensor:
-        """One a channel, `(N, C, 1, 1, 1)`."""
+        """Return a weight per channel, `(N, C, 1, 1, 1)`."""
         both = self.fc(spatial_mean(x)) + self.fc(x.amax(dim=(2, 3, 4)))
         return torch.sigmoid(both)[:, :, None, None, None]
 
     def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Tie the bottleneck to the channels by their means alone."""
+        """Couple the bottleneck with the channels by their means alone."""
         return (weigh_channels(x, self.fc),)
 
 
@@ -38,5 +38,5 @@ class Cbam(nn.Sequential):
 
 
 def cbam(site: Site, options: SeOptions) -> nn.Module:
-    """CBAM for a site."""
+    """Build CBAM for a site."""
     return Cbam(site.channels, options.reduction)

@@ -1,4 +1,4 @@
-"""EAM, the efficient attention module: channels (EAM-S) and frames (EAM-T) weighed by their neighbours, and a residual.
+"""EAM, the efficient attention module: channels (EAM-S) and frames (EAM-T) weighted by their neighbors, and a residual.
 
 Paper: An Efficient Attention Module for 3D Convolutional Neural Networks in Action Recognition, section 3.
 """
@@ -21,7 +21,7 @@ _ALONG: dict[str, Literal["channels", "frames"]] = {"s": "channels", "t": "frame
 
 
 class Eam(nn.Module):
-    """EAM-ST and its variants of table 2: V + V'', equation 3, around whatever weighs (equations 1, 2, 4 to 11).
+    """EAM-ST and its variants of table 2: V + V'', equation 3, around the gates (equations 1, 2, 4 to 11).
 
     One after the other, the second module sees what the first has weighed. Parallel, both see V and the sum of both
     is V''; the paper says no more than 'with fusion'. The paper's transpositions only bring frames where its pooling
@@ -35,7 +35,7 @@ class Eam(nn.Module):
         self.gates = nn.ModuleDict({letter: LocalGate(_ALONG[letter], kernel, peaks=True) for letter in letters})
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features plus the weighed features, same shape."""
+        """Return the activation plus the weighted activation, same shape."""
         if self.parallel:
             return sum((gate(x) for gate in self.gates.values()), start=x)
         weighed = x
@@ -48,11 +48,11 @@ class EamOptions(AttentionOptions):
     """Options of EAM."""
 
     order: Order = "st"
-    """EAM-S, then EAM-T (the paper's choice); the other way round; one alone; or both of the same features."""
+    """st: EAM-S, then EAM-T (the paper's choice); ts: the reverse; s, t: one alone; parallel: both at once."""
     kernel: Annotated[OddKernel, Field(ge=3, le=9)] = 3
-    """Neighbours that decide one weight, of channels and of frames."""
+    """Kernel size over channels and over frames."""
 
 
 def eam(site: Site, options: EamOptions) -> nn.Module:
-    """EAM for a site."""
+    """Build EAM for a site."""
     return Eam(options.order, options.kernel)

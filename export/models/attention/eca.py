@@ -1,4 +1,4 @@
-"""ECA, efficient channel attention (Wang et al., CVPR 2020), and what EAM has in common with it: local interaction."""
+"""ECA, efficient channel attention (Wang et al., CVPR 2020), and the local interaction that EAM shares with it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def _odd(kernel: int) -> int:
 
 
 OddKernel = Annotated[int, Field(ge=1, le=63), AfterValidator(_odd)]
-"""Size of a 1-D kernel with a middle."""
+"""Odd size of a 1-D kernel."""
 
 
 class LocalGate(Gate):
-    """One weight a channel or a frame, each from its neighbours alone: pooling, one 1-D convolution, sigmoid."""
+    """One weight per channel or frame, computed from its neighbors: pooling, one 1-D convolution, sigmoid."""
 
     def __init__(self, along: Along, kernel: int, *, peaks: bool) -> None:
-        """`peaks`: the largest value is added to the mean."""
+        """Pool by the mean; if `peaks`, by the mean plus the maximum."""
         super().__init__()
         self.along = along
         self.title = f"{along.removesuffix('s')} attention"
@@ -37,7 +37,7 @@ class LocalGate(Gate):
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def weights(self, x: Tensor) -> Tensor:
-        """`(N, C, 1, 1, 1)` along channels, `(N, 1, T, 1, 1)` along frames."""
+        """Return weights, `(N, C, 1, 1, 1)` along channels, `(N, 1, T, 1, 1)` along frames."""
         pooled = x.mean(dim=axes_but(self.along), keepdim=True)
         if self.peaks:
             pooled = pooled + x.amax(dim=axes_but(self.along), keepdim=True)
@@ -50,7 +50,7 @@ class LocalGate(Gate):
 
 
 def adaptive_kernel(channels: int) -> int:
-    """ECA-Net's equation 12 with its gamma of 2 and b of 1: an odd size that grows with the logarithm of channels."""
+    """Return ECA-Net's kernel size, equation 12 with gamma 2 and b 1: odd, growing with the logarithm of channels."""
     return int((math.log2(channels) + 1) / 2) | 1
 
 
@@ -58,10 +58,10 @@ class EcaOptions(AttentionOptions):
     """Options of ECA."""
 
     kernel: Literal["adaptive"] | OddKernel = "adaptive"
-    """Neighbouring channels that decide one weight; adaptive: as many as ECA-Net's formula says."""
+    """Kernel size over channels; adaptive: by ECA-Net's formula."""
 
 
 def eca(site: Site, options: EcaOptions) -> nn.Module:
-    """ECA for a site."""
+    """Build ECA for a site."""
     kernel = adaptive_kernel(site.channels) if options.kernel == "adaptive" else options.kernel
     return LocalGate("channels", kernel, peaks=False)

@@ -38,7 +38,7 @@ _GRID = 7
 
 
 def dct_basis(channels: int, size: tuple[int, int], parts: int, frequencies: Frequencies = "top") -> Tensor:
-    """The 2-D DCT-II basis image of every channel, float32 `(channels, H, W)`.
+    """Return the 2-D DCT-II basis image of every channel, float32 `(channels, H, W)`.
 
     The channels are cut into `parts` equal parts, each with one of the first `parts` frequencies of the selection
     (FcaNet eq. 6; the MSF paper's eq. 5).
@@ -52,7 +52,7 @@ def dct_basis(channels: int, size: tuple[int, int], parts: int, frequencies: Fre
 
 
 def dct_pairs(size: tuple[int, int], parts: int, frequencies: Frequencies = "top") -> tuple[tuple[int, int], ...]:
-    """The frequency of every part, in half waves along H and along W."""
+    """Return the frequency of every part, in half waves along H and along W."""
     height, width = size
     return tuple(
         (min(row * max(height // _GRID, 1), height - 1), min(column * max(width // _GRID, 1), width - 1))
@@ -67,7 +67,7 @@ def _cosine(frequency: int, length: int) -> Tensor:
 
 
 class Fam(Gate):
-    """Frequency channel attention: one DCT coefficient a channel, averaged over T, through a bottleneck.
+    """Frequency channel attention: one DCT coefficient per channel, averaged over T, through a bottleneck.
 
     Paper: MSF-R3D+FSAM, section 3.2, eq. 5 and 6. `parts` and `frequencies` are not stated there; the sixteen that do
     best alone are FcaNet's best setting. Channels that cannot be cut into `parts` get the most parts that divide both.
@@ -94,18 +94,18 @@ class Fam(Gate):
         self.fc = nn.Sequential(*channel_mlp(channels, reduction), nn.Sigmoid())
 
     def weights(self, x: Tensor) -> Tensor:
-        """One a channel, `(N, C, 1, 1, 1)`; the map's H and W must be those the basis was made for."""
+        """Return a weight per channel, `(N, C, 1, 1, 1)`; H and W must be those of the basis."""
         if x.shape[-2:] != self.basis.shape[-2:]:
             raise UsageError(
-                f"this attention was built for maps of {tuple(self.basis.shape[-2:])}, got {tuple(x.shape[-2:])}; "
-                "build the model for the clip size it is fed with"
+                f"frequency attention: expected maps of {tuple(self.basis.shape[-2:])}, got {tuple(x.shape[-2:])}; "
+                "build the model for the clip size of its input"
             )
         frequencies = (x.mean(dim=2) * self.basis).sum(dim=(2, 3))
         weights: Tensor = self.fc(frequencies)
         return weights[:, :, None, None, None]
 
     def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Tie the bottleneck to the channels by their means: each DCT coefficient is of one channel too."""
+        """Couple the bottleneck with the channels by their means: a DCT coefficient is of one channel too."""
         return (weigh_channels(x, self.fc),)
 
     def remove_channels(self, kept: KeptChannels) -> None:
@@ -143,7 +143,7 @@ class Sam(Gate):
         self.conv = nn.Conv3d(2, 1, kernel, padding=kernel // 2, bias=False)
 
     def weights(self, x: Tensor) -> Tensor:
-        """One a position in time and space, `(N, 1, T, H, W)`."""
+        """Return a weight per position in time and space, `(N, 1, T, H, W)`."""
         pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
         return torch.sigmoid(self.conv(pooled))
 
@@ -170,11 +170,11 @@ class FsamOptions(AttentionOptions):
 
     stages: Stages = (3, 4)
     parts: int = Field(16, ge=1, le=_MOST_PARTS)
-    """Into how many parts FAM cuts the channels, each with a frequency of its own."""
+    """Number of parts that FAM cuts the channels into, each with a frequency."""
     frequencies: Frequencies = "top"
-    """Which frequencies: those that do best alone in FcaNet (top), the lowest (low), those that do worst (bot)."""
+    """DCT frequencies: the best single ones of FcaNet (top), the lowest (low), or the worst (bot)."""
 
 
 def fsam(site: Site, options: FsamOptions) -> nn.Module:
-    """FSAM for a site."""
+    """Build FSAM for a site."""
     return Fsam(site.channels, site.size, parts=options.parts, frequencies=options.frequencies)

@@ -12,17 +12,17 @@ __all__ = ["AttentionGate", "gate"]
 
 
 class AttentionGate(Gate):
-    """x * sigmoid(1x1x1 convolution of x): every position of every channel is gated by all channels there."""
+    """x * sigmoid(1x1x1 convolution of x): each value is gated by all channels at its position."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(channels, channels, 1)
 
     def weights(self, x: Tensor) -> Tensor:
-        """One for every value, `(N, C, T, H, W)`."""
+        """Return a weight per value, `(N, C, T, H, W)`."""
         return torch.sigmoid(self.conv(x))
 
 
 def gate(site: Site, options: AttentionOptions) -> nn.Module:
-    """The gate for a site."""
+    """Build the gate for a site."""
     return AttentionGate(site.channels)

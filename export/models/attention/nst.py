@@ -18,7 +18,7 @@ __all__ = ["Nst", "NstOptions", "When", "Where", "nst"]
 
 
 class _Map(Gate):
-    """Weights of one map over time and space, by a convolution of all channels."""
+    """Weights from a convolution of all channels to one map."""
 
     def __init__(self, channels: int, kernel: tuple[int, int, int]) -> None:
         super().__init__()
@@ -30,31 +30,31 @@ class _Map(Gate):
 
 
 class When(_Map):
-    """Temporal attention: a frame by what it and its two neighbours show on average."""
+    """Temporal attention: a weight per frame from the spatial means of the frame and its two neighbors."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, (3, 1, 1))
 
     def weights(self, x: Tensor) -> Tensor:
-        """One a frame, `(N, 1, T, 1, 1)`."""
+        """Return a weight per frame, `(N, 1, T, 1, 1)`."""
         return torch.sigmoid(self.conv(x.mean(dim=(3, 4), keepdim=True)))
 
 
 class Where(_Map):
-    """Spatial attention: a position by itself and its eight neighbours in the frame."""
+    """Spatial attention: a weight per position from the position and its eight neighbors in the frame."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, (1, 3, 3))
 
     def weights(self, x: Tensor) -> Tensor:
-        """One a position in time and space, `(N, 1, T, H, W)`."""
+        """Return a weight per position in time and space, `(N, 1, T, H, W)`."""
         return torch.sigmoid(self.conv(x))
 
 
 class Nst(nn.Sequential):
-    """Spatial attention that looks at frames which temporal attention has weighed.
+    """Temporal attention, then spatial attention on its output.
 
-    12 weights a channel, which after stages 3 and 4 are the 0.01 M that table 3 prints as NST's share.
+    12 parameters per channel, which after stages 3 and 4 are the 0.01 M that table 3 prints as NST's share.
     """
 
     def __init__(self, channels: int) -> None:
@@ -68,5 +68,5 @@ class NstOptions(AttentionOptions):
 
 
 def nst(site: Site, options: NstOptions) -> nn.Module:
-    """NST for a site."""
+    """Build NST for a site."""
     return Nst(site.channels)

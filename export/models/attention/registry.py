@@ -1,15 +1,14 @@
-"""All attention modules by name: one literal table."""
+"""All attentions by name: one literal table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from edgeact.errors import UnknownNameError
-from edgeact.export.models.attention.base import AttentionBuilder, Site
+from edgeact.export.models.attention.base import AttentionBuilder
 from edgeact.export.models.attention.cbam import cbam
 from edgeact.export.models.attention.eam import EamOptions, eam
 from edgeact.export.models.attention.eca import EcaOptions, eca
@@ -28,14 +27,14 @@ class AttentionSpec:
     """One row of the table."""
 
     name: str
-    build: Callable[[Site, Any], nn.Module]
-    """Makes the module for a site from an instance of `options`."""
+    build: Callable[..., nn.Module]
+    """Builds the module from a `Site` and an instance of `options`."""
     source: str
     """Paper, section, equation."""
     options: type[AttentionOptions] = AttentionOptions
 
-    def at(self, options: AttentionOptions, stages: int) -> AttentionBuilder:
-        """The module with these options in a backbone of so many stages, after those that the options name."""
+    def builder(self, options: AttentionOptions, stages: int) -> AttentionBuilder:
+        """Return the builder for a backbone of `stages` stages, which builds a module after those of the options."""
         return lambda site: self.build(site, options) if options.stands_after(site.stage, stages) else None
 
 
@@ -55,7 +54,7 @@ ATTENTIONS: dict[str, AttentionSpec] = {
 
 
 def find_attention(name: str) -> AttentionSpec:
-    """The row called `name`; UnknownNameError with the nearest names otherwise."""
+    """Return the row called `name`; raises UnknownNameError, which names the nearest."""
     try:
         return ATTENTIONS[name]
     except KeyError:

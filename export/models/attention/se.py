@@ -25,12 +25,12 @@ class SqueezeExcitation(Gate):
         self.fc = channel_mlp(count, reduction)
 
     def weights(self, x: Tensor) -> Tensor:
-        """`(N, C, 1, 1, 1)` along channels, `(N, 1, T, 1, 1)` along frames."""
+        """Return weights, `(N, C, 1, 1, 1)` along channels, `(N, 1, T, 1, 1)` along frames."""
         pooled = x.mean(dim=axes_but(self.along), keepdim=True)
         return torch.sigmoid(self.fc(pooled.flatten(1))).reshape(pooled.shape)
 
     def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Along channels, tie the bottleneck to them; along frames, no parameter belongs to a channel."""
+        """Along channels, couple the bottleneck with them; along frames, no parameter belongs to a channel."""
         return (weigh_channels(x, self.fc) if self.along == "channels" else x,)
 
     def remove_channels(self, kept: KeptChannels) -> None:
@@ -50,5 +50,5 @@ class SeOptions(AttentionOptions):
 
 
 def se(site: Site, options: SeOptions) -> nn.Module:
-    """Squeeze-and-excitation for a site."""
+    """Build squeeze-and-excitation for a site."""
     return SqueezeExcitation(site.channels, options.reduction)

@@ -38,7 +38,7 @@ class ChannelFrameExcitation(SelfInitialized):
 
     @torch.no_grad()
     def initialize_parameters(self) -> None:
-        """Make one unit of every bottleneck live: means of ReLU features are never negative, so positive weights do.
+        """Keep one unit of every bottleneck active: means behind ReLU are never negative, so positive weights suffice.
 
         The last stage of a 16-frame clip has one frame, and a bottleneck of one unit would start dead every other time.
         """
@@ -46,13 +46,13 @@ class ChannelFrameExcitation(SelfInitialized):
             gate.get_parameter("fc.0.weight")[0].abs_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features plus the weighed features, `(N, C, T, H, W)`."""
+        """Return the activation plus the weighted activation, `(N, C, T, H, W)`."""
         weighed: Tensor = self.frames(self.channels(x))
         return x + weighed
 
 
 class SelfAttention(SelfInitialized):
-    """x + gamma o, where o at a position is what h makes of all positions of its frame, weighed (section 3.2, fig. 4).
+    """x + gamma o, with o at a position the weighted sum of h over all positions of its frame (section 3.2, fig. 4).
 
     f, g and h are 1x1x1 convolutions; the form is SAGAN's (Zhang et al. 2019, section 3), the source of that figure,
     with its eighth of the channels in f and g.
@@ -68,28 +68,28 @@ class SelfAttention(SelfInitialized):
         self.initialize_parameters()
 
     def initialize_parameters(self) -> None:
-        """PyTorch's own weights, and a gamma above 0.
+        """Initialize as PyTorch does, with a gamma above 0.
 
-        Kaiming-normal by outputs, as in the backbones, makes f and g so large that every position begins by looking at
-        one other. SAGAN's gamma of 0 would keep all gradients from f, g and h, and hide the module from every check of
-        an untrained network.
+        Kaiming-normal by outputs, as in the backbones, makes f and g so large that every position at first attends to
+        a single other one. SAGAN's gamma of 0 would keep all gradients from f, g and h, and hide the module from every
+        check of an untrained network.
         """
         for layer in (self.f, self.g, self.h):
             layer.reset_parameters()
         nn.init.constant_(self.gamma, _GAMMA)
 
     def weights(self, x: Tensor) -> Tensor:
-        """How much each position looks at each other of its frame: `(N, T, H*W, H*W)`, every row sums to 1."""
+        """Return how much each position attends to each other of its frame: `(N, T, H*W, H*W)`, rows sum to 1."""
         keys, queries = _positions(self.f(x)), _positions(self.g(x))
         return torch.softmax(queries @ keys.transpose(2, 3), dim=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features plus what attention brings, `(N, C, T, H, W)`; T only lines up frames, none sees another."""
+        """Return `(N, C, T, H, W)`; frames are independent of each other."""
         seen = self.weights(x) @ _positions(self.h(x))
         return x + self.gamma * seen.permute(0, 3, 1, 2).reshape(x.shape)
 
     def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Tie h's channels to those of `x`, and f's to g's: their matrix product sums over its channels."""
+        """Couple h's channels with those of `x`, and f's with g's: the matrix product sums over them."""
         return x + self.h(x), self.f(x) * self.g(x)
 
     def remove_channels(self, kept: KeptChannels) -> None:
@@ -104,7 +104,7 @@ class SelfAttention(SelfInitialized):
 
 
 def _positions(x: Tensor) -> Tensor:
-    """`(N, C, T, H, W)` -> `(N, T, H*W, C)`."""
+    """Reorder `(N, C, T, H, W)` to `(N, T, H*W, C)`."""
     return x.flatten(3).permute(0, 2, 3, 1)
 
 
@@ -112,9 +112,9 @@ class SeSaOptions(AttentionOptions):
     """Options of SE+SA."""
 
     modules: Literal["se-sa", "se", "sa"] = "se-sa"
-    """Both in the paper's order (its best model), or one alone."""
+    """SE, then SA (the paper's best model), or one alone."""
     sa_stages: Stages = ()
-    """After which of its stages self-attention stands behind SE; none named means after every one (the paper's *)."""
+    """Stages after which self-attention follows SE; none named means all (the paper's *)."""
     reduction: Annotated[int, Field(ge=1)] = 16
     """Channels per unit of the bottleneck, the paper's r."""
     frame_reduction: Annotated[int, Field(ge=1)] = 2
@@ -123,14 +123,14 @@ class SeSaOptions(AttentionOptions):
     @model_validator(mode="after")
     def _check_stages(self) -> SeSaOptions:
         if self.sa_stages and self.modules != "se-sa":
-            raise ValueError("sa_stages goes with modules=se-sa; say where one module alone stands by stages")
+            raise ValueError("sa_stages needs modules=se-sa; name the stages of a single module by stages")
         if self.stages and not set(self.sa_stages) <= set(self.stages):
             raise ValueError("sa_stages must be among stages")
         return self
 
 
 def se_sa(site: Site, options: SeSaOptions) -> nn.Module:
-    """SE+SA for a site, or what `options` leave of it."""
+    """Build SE+SA for a site, or the one module that `options` name."""
     parts: list[nn.Module] = []
     if "se" in options.modules:
         parts.append(ChannelFrameExcitation(site.channels, site.frames, options.reduction, options.frame_reduction))

@@ -24,18 +24,18 @@ _HIDDEN_PER_CHANNEL = 64  # 4096 units at the published width
 _DROPOUT = 0.5
 
 Pair = Callable[[int, int], nn.Module]
-"""Makes what stands in a stage of two convolutions, from input and output channels."""
+"""Builds the body of a stage of two convolutions, from input and output channels."""
 
 
 class _FirstPool(nn.Module):
-    """C3D's first pooling leaves the frames alone, "not to merge the temporal signal too early"."""
+    """C3D's first pooling, which does not pool frames, "not to merge the temporal signal too early"."""
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.max_pool3d(x, (1, 2, 2), ceil_mode=True)
 
 
 class C3d(nn.Module):
-    """Five stages of convolutions with attention behind them, pooling between and after, two hidden layers, classifier.
+    """Five stages of convolutions, each followed by attention and pooling, two hidden layers, classifier.
 
     The poolings round up, as those of the original's framework did: 7x7 maps become 4x4, and 16x112x112 leaves 1x4x4
     for the hidden layers, the published 8192 values. An axis that has come down to one stays there, so short and small
@@ -74,13 +74,13 @@ class C3d(nn.Module):
         _initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+        """Map float32 `(N, 3, T, H, W)` to logits `(N, class_count)`."""
         logits: Tensor = self.classifier(self.hidden(self.pool(self.stages(x))))
         return logits
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:
-    """The original's layer: no batch norm."""
+    """Return a convolution and ReLU without batch norm, as in the original."""
     return nn.Sequential(nn.Conv3d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True))
 
 
@@ -90,7 +90,7 @@ def _pooled(extent: tuple[int, int, int], *, time: bool) -> tuple[int, int, int]
 
 
 def _initialize(module: C3d) -> None:
-    """Kaiming-normal by fan-in: without batch norm the layers must keep the scale of what they are fed themselves."""
+    """Initialize Kaiming-normal by fan-in: without batch norm the layers must keep the scale of their inputs."""
     for layer in module.modules():
         if isinstance(layer, (nn.Conv3d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -100,14 +100,14 @@ def _initialize(module: C3d) -> None:
 
 
 def c3d(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
-    """C3D (Tran et al. 2015), the MSF paper's second baseline."""
+    """Build C3D (Tran et al. 2015), the MSF paper's second baseline."""
     return C3d(
         config, lambda inputs, outputs: nn.Sequential(_conv(inputs, outputs), _conv(outputs, outputs)), attention
     )
 
 
 def msf_c3d(config: NetworkConfig, options: MsfOptions, attention: AttentionBuilder) -> nn.Module:
-    """C3D with an MSF module for each of its three pairs of convolutions, "the two cascades" (section 4.4).
+    """Build C3D with an MSF module for each of its three pairs of convolutions, "the two cascades" (section 4.4).
 
     All three shortcuts project, the last too, whose channels do not change: only so are the parameters 69.20 M.
     """

@@ -44,11 +44,11 @@ class Cnn3d(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+        """Map float32 `(N, 3, T, H, W)` to logits `(N, class_count)`."""
         logits: Tensor = self.head(self.pool(self.gate(self.conv(x))))
         return logits
 
 
 def cnn3d(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
-    """The paper's network; its only stage is its convolution."""
+    """Build the paper's network, of one stage."""
     return Cnn3d(config, attention)

@@ -42,7 +42,7 @@ class FourierUnit(nn.Module):
         self.conv = conv_bn(2 * channels, 2 * channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, C, T, H, W)` in and out, float32 out."""
+        """Map `(N, C, T, H, W)` to the same shape, float32."""
         if x.dtype.itemsize >= torch.float32.itemsize:
             return self._transformed(x)
         with torch.autocast(x.device.type, enabled=False):
@@ -55,7 +55,7 @@ class FourierUnit(nn.Module):
         return y
 
     def trace_channels(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Tie the real and the imaginary part of each channel to that channel of the output (`Prunable`)."""
+        """Couple the real and the imaginary part of each channel with that channel of the output (`Prunable`)."""
         parts = self.conv(torch.cat([x * 1, x * 1], dim=1))
         real, imag = torch.split(parts, [x.shape[1], x.shape[1]], dim=1)
         return (real * imag,)
@@ -79,9 +79,9 @@ class SpectralTransform(nn.Module):
         self.up = conv_bn(hidden, outputs, 1, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, inputs, T, H, W)` -> `(N, outputs, T / stride, H / stride, W / stride)`."""
+        """Map `(N, inputs, T, H, W)` to `(N, outputs, T / stride, H / stride, W / stride)`."""
         if self.stride > 1:
-            kernel = [min(self.stride, edge) for edge in x.shape[2:]]  # none larger than its axis: OpenVINO, TensorRT
+            kernel = [min(self.stride, edge) for edge in x.shape[2:]]  # OpenVINO and TensorRT refuse larger ones
             x = functional.avg_pool3d(x, kernel, ceil_mode=True)
         x = self.down(x)
         y: Tensor = self.up(x + self.unit(x))
@@ -104,17 +104,17 @@ class FastFourierConv(nn.Module):
 
     @property
     def split(self) -> list[int]:
-        """Local and global input channels, as their convolutions have them: a pruned layer has fewer."""
+        """Numbers of local and global input channels, read from the convolutions, which pruning may cut."""
         return [cast(nn.Conv3d, layers[0]).in_channels for layers in (self.to_global, self.spectral.down)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, inputs, T, H, W)` -> `(N, outputs, T / stride, H / stride, W / stride)`, the global channels last."""
+        """Map `(N, inputs, T, H, W)` to `(N, outputs, T / stride, H / stride, W / stride)`, global channels last."""
         near, far = torch.split(x, self.split, dim=1)
         return torch.cat([self.to_local(x), self.to_global(near) + self.spectral(far)], dim=1)
 
 
 class FourierOptions(PartOptions):
-    """What of the paper's two ideas is in, for comparison without."""
+    """Options of 3DRFNet: each of the paper's two ideas can be left out for comparison."""
 
     ffc: bool = True
     """Fast Fourier Convolution for the 3x3x3 convolutions of all stages but the last."""
@@ -126,15 +126,15 @@ class FourierOptions(PartOptions):
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Makes the blocks of a plain 3-D ResNet, with Fourier convolutions and attention put in."""
+    """Builds the blocks of a 3-D ResNet, with Fourier convolutions and attention inside."""
 
     plain: Block
     options: FourierOptions
     last_outputs: int
-    """Channels of the last stage, which stays local as in FFC's own networks: pooling to one mean follows it."""
+    """Channels of the last stage, which has no Fourier convolution, as in FFC's networks: pooling to a mean follows."""
 
     def __call__(self, inputs: int, outputs: int, stride: int) -> nn.Module:
-        """One block."""
+        """Build a block."""
         block = self.plain(inputs, outputs, stride)
         branch = [cast(nn.Sequential, layers) for name, layers in block.named_children() if name.startswith("conv")]
         if self.options.ffc and outputs < self.last_outputs:
@@ -146,7 +146,7 @@ class _Blocks:
 
 
 def _put_fourier_in(layers: nn.Sequential, ratio: float) -> None:
-    """A Fourier convolution in the place of a 3x3x3 convolution and its batch norm."""
+    """Replace a 3x3x3 convolution and its batch norm by a Fourier convolution."""
     conv = layers[0]
     if isinstance(conv, nn.Conv3d) and conv.kernel_size == (3, 3, 3):
         layers[0] = FastFourierConv(conv.in_channels, conv.out_channels, conv.stride[0], ratio)
@@ -154,13 +154,13 @@ def _put_fourier_in(layers: nn.Sequential, ratio: float) -> None:
 
 
 def rfnet3d_18(config: NetworkConfig, options: FourierOptions, attention: AttentionBuilder) -> nn.Module:
-    """3DRFNet at depth 18."""
+    """Build 3DRFNet of depth 18."""
     block = _Blocks(BasicBlock, options, config.width * _LAST_STAGE)
     return ResNet3d(config, block, (2, 2, 2, 2), 1, attention)
 
 
 def rfnet3d_50(config: NetworkConfig, options: FourierOptions, attention: AttentionBuilder) -> nn.Module:
-    """3DRFNet at depth 50."""
+    """Build 3DRFNet of depth 50."""
     expansion = _BOTTLENECK_EXPANSION
     block = _Blocks(Bottleneck(expansion), options, config.width * _LAST_STAGE * expansion)
     return ResNet3d(config, block, (3, 4, 6, 3), expansion, attention)

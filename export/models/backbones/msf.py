@@ -24,9 +24,9 @@ class MsfOptions(PartOptions):
     """Options of the MSF module."""
 
     groups: int = Field(default=4, ge=3, le=6)
-    """Into how many groups MSL splits the channels (S of table 2)."""
+    """Number of groups that MSL splits the channels into (S of table 2)."""
     msl: Literal["a", "b", "c", "d"] = "b"
-    """Where MSL stands (figure 8, table 1); see `MsfBlock`."""
+    """Position of MSL in the block (figure 8, table 1); see `MsfBlock`."""
 
 
 class MultiLevelSplit(nn.Module):
@@ -43,7 +43,7 @@ class MultiLevelSplit(nn.Module):
         sizes = [len(part) for part in torch.arange(channels).chunk(groups)]
         branches, carried = [], 0
         self.carries: list[int] = []
-        """How many channels each branch but the last feeds on; where channels are taken out, fewer."""
+        """Number of channels that each branch but the last passes to the next; pruning may lower them."""
         for size in sizes[1:]:
             width = size + carried
             branches.append(conv_bn(width, width))
@@ -53,8 +53,8 @@ class MultiLevelSplit(nn.Module):
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape out as in."""
-        # Sizes come off the convolutions, not from the constructor: a pruned layer has other widths.
+        """Map `(N, C, T, H, W)` to the same shape."""
+        # Sizes are read from the convolutions, which pruning may have cut.
         convs = [layer for layer in self.branches.modules() if isinstance(layer, nn.Conv3d)]
         sizes = [conv.in_channels - carry for conv, carry in zip(convs, [0, *self.carries], strict=True)]
         first, *pieces = torch.split(x, [x.shape[1] - sum(sizes), *sizes], dim=1)
@@ -63,7 +63,7 @@ class MultiLevelSplit(nn.Module):
         for index, (branch, piece) in enumerate(zip(self.branches, pieces, strict=True)):
             y = branch(piece if carried is None else torch.cat([piece, carried], dim=1))
             kept, carried = y, None
-            if index < len(self.carries) and self.carries[index]:  # a split into all and nothing is no split
+            if index < len(self.carries) and self.carries[index]:  # nothing is split off
                 kept, carried = torch.split(y, [y.shape[1] - self.carries[index], self.carries[index]], dim=1)
             outputs.append(kept)
         return torch.cat(outputs, dim=1)
@@ -78,20 +78,19 @@ class MultiLevelSplit(nn.Module):
 
 
 class MsfBlock(nn.Module):
-    """The MSF module: ReLU(X + Y + shortcut), X made of the input, Y made of X (section 3.1, figure 2).
+    """The MSF module: ReLU(X + Y + shortcut), X computed from the input, Y from X (section 3.1, figure 2).
 
     Figure 8 is not described in full; these are the readings that give table 1's parameters within 0.1 %:
 
     * b, the paper's own: X by a 3x3x3 convolution, Y by MSL;
     * a: X by MSL, Y by a 3x3x3 convolution. MSL keeps shape and channels, and its convolutions have stride 1 by the
-      text, so where the block changes either the input is first pooled and projected, as on the shortcut;
-    * c: b, with MSL for X too where the block changes neither;
+      text, so if the block changes either, the input is first pooled and projected, as on the shortcut;
+    * c: b, with MSL for X too if the block changes neither;
     * d: b, with X by a temporal 3x1x1 and then a spatial 1x3x3 convolution. The other order needs 1.0 M less than
       printed.
 
     The shortcut shrinks by max pooling, which keeps more texture than a strided 1x1x1 convolution, then projects; it
-    projects where channels change, or wherever `project` asks for it. The submodules are named as in b: `conv` makes
-    X, `msl` makes Y.
+    projects if channels change or if `project` is set. The submodules are named as in b: `conv` computes X, `msl` Y.
     """
 
     def __init__(
@@ -109,13 +108,13 @@ class MsfBlock(nn.Module):
         self.shortcut = nn.Identity() if same else _resized(inputs, outputs, stride, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, inputs, T, H, W)` -> `(N, outputs, T / stride, H / stride, W / stride)`."""
+        """Map `(N, inputs, T, H, W)` to `(N, outputs, T / stride, H / stride, W / stride)`."""
         y = self.conv(x)
         return torch.relu(y + self.msl(y) + self.shortcut(x))
 
 
 def _first(inputs: int, outputs: int, stride: int, options: MsfOptions) -> nn.Module:
-    """What makes X."""
+    """Return the layers that compute X."""
     if options.msl == "d":
         return nn.Sequential(
             conv_bn(inputs, outputs, (3, 1, 1), (stride, 1, 1)),
@@ -129,6 +128,6 @@ def _first(inputs: int, outputs: int, stride: int, options: MsfOptions) -> nn.Mo
 
 
 def _resized(inputs: int, outputs: int, stride: int, *, relu: bool) -> nn.Sequential:
-    """A 1x1x1 projection, behind max pooling where the block shrinks its input."""
+    """Return a 1x1x1 projection, behind max pooling if the stride is not 1."""
     projection = conv_bn(inputs, outputs, 1, relu=relu)
     return projection if stride == 1 else nn.Sequential(HalvingMaxPool(), projection)

@@ -18,7 +18,7 @@ __all__ = ["R3d", "msf_r3d", "r3d_18"]
 
 
 class R3d(nn.Module):
-    """The R3D-18 body: stem, four stages of two blocks with attention behind them, mean pooling, classifier."""
+    """The R3D-18 body: stem, four stages of two blocks, each followed by attention, mean pooling, classifier."""
 
     def __init__(self, config: NetworkConfig, block: Block, attention: AttentionBuilder) -> None:
         super().__init__()
@@ -32,16 +32,16 @@ class R3d(nn.Module):
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+        """Map float32 `(N, 3, T, H, W)` to logits `(N, class_count)`."""
         logits: Tensor = self.classifier(spatial_mean(self.stages(self.stem(x))))
         return logits
 
 
 def r3d_18(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
-    """R3D-18 (Tran et al. 2018), the paper's baseline."""
+    """Build R3D-18 (Tran et al. 2018), the paper's baseline."""
     return R3d(config, BasicBlock, attention)
 
 
 def msf_r3d(config: NetworkConfig, options: MsfOptions, attention: AttentionBuilder) -> nn.Module:
-    """R3D-18 with MSF modules."""
+    """Build R3D-18 with MSF modules."""
     return R3d(config, lambda inputs, outputs, stride: MsfBlock(inputs, outputs, stride, options), attention)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import UnknownNameError
-from edgeact.export.models.attention.base import AttentionBuilder
 from edgeact.export.models.backbones.c3d import c3d, msf_c3d
 from edgeact.export.models.backbones.cnn3d import cnn3d
 from edgeact.export.models.backbones.fourier3d import FourierOptions, rfnet3d_18, rfnet3d_50
 from edgeact.export.models.backbones.msf import MsfOptions
 from edgeact.export.models.backbones.r3d import msf_r3d, r3d_18
 from edgeact.export.models.backbones.resnet3d import resnet3d_18, resnet3d_50, resnext3d_101
-from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.part_options import PartOptions
 
 __all__ = ["BACKBONES", "BackboneSpec", "find_backbone"]
 
-# The per-channel statistics torchvision's video models are trained with; none of the papers states its own.
+# Per-channel statistics of torchvision's video models; none of the papers states any.
 _KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 _KINETICS_STD = (0.22803, 0.22145, 0.216989)
 
@@ -48,16 +45,16 @@ class BackboneSpec:
     """One row of the table."""
 
     name: str
-    build: Callable[[NetworkConfig, Any, AttentionBuilder], nn.Module]
-    """Makes the network from an instance of `options`; it asks the attention for a module after every stage."""
+    build: Callable[..., nn.Module]
+    """Builds the network from a `NetworkConfig`, an instance of `options` and an `AttentionBuilder`."""
     clip: ClipSpec
     """The paper's clip contract."""
     paper: str
     options: type[PartOptions] = PartOptions
     stages: int = 4
-    """After each of which attention may stand."""
+    """Number of stages that attention can follow."""
     classifier: str = "classifier"
-    """Name of the last linear layer in the module."""
+    """Path of the last linear layer in the module."""
 
 
 def _clip(clip_frames: int, fps: float) -> ClipSpec:
@@ -85,7 +82,7 @@ BACKBONES: dict[str, BackboneSpec] = {
 
 
 def find_backbone(name: str) -> BackboneSpec:
-    """The row called `name`; UnknownNameError with the nearest names otherwise."""
+    """Return the row called `name`; raises UnknownNameError, which names the nearest."""
     try:
         return BACKBONES[name]
     except KeyError:

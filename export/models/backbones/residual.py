@@ -1,6 +1,6 @@
-"""Residual networks: blocks that halve at the first of a stage, and stages of blocks with attention behind each.
+"""Residual networks: blocks, the first of a stage halving, and stages followed by attention.
 
-Every block is made from `(inputs, outputs, stride)`.
+Every block is built from `(inputs, outputs, stride)`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["BasicBlock", "Block", "Bottleneck", "Extent", "halved", "residual_st
 
 Block = Callable[[int, int, int], nn.Module]
 Extent = tuple[int, int, int]
-"""T, H and W of features."""
+"""T, H and W of an activation."""
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """Nothing where the shapes agree, else a strided projection (He et al.'s type B)."""
+    """Return the identity if the shapes agree, else a strided projection (He et al.'s type B)."""
     same = stride == 1 and inputs == outputs
     return nn.Identity() if same else conv_bn(inputs, outputs, 1, stride, relu=False)
 
@@ -37,20 +37,20 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, inputs, T, H, W)` -> `(N, outputs, T / stride, H / stride, W / stride)`."""
+        """Map `(N, inputs, T, H, W)` to `(N, outputs, T / stride, H / stride, W / stride)`."""
         return torch.relu(self.conv2(self.conv1(x)) + self.shortcut(x))
 
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """Makes bottleneck blocks: 1x1x1 down, 3x3x3 in groups, 1x1x1 up, and a shortcut."""
+    """Builds bottleneck blocks: 1x1x1 down, 3x3x3 in groups, 1x1x1 up, and a shortcut."""
 
     expansion: int
     """Outputs per channel of the bottleneck: 4 in ResNet, 2 in ResNeXt."""
     groups: int = 1
 
     def __call__(self, inputs: int, outputs: int, stride: int) -> nn.Module:
-        """One block; `outputs` is a multiple of `expansion * groups`."""
+        """Build a block; `outputs` is a multiple of `expansion * groups`."""
         return _BottleneckBlock(inputs, outputs, stride, self)
 
 
@@ -64,7 +64,7 @@ class _BottleneckBlock(nn.Module):
         self.shortcut = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, inputs, T, H, W)` -> `(N, outputs, T / stride, H / stride, W / stride)`."""
+        """Map `(N, inputs, T, H, W)` to `(N, outputs, T / stride, H / stride, W / stride)`."""
         return torch.relu(self.conv3(self.conv2(self.conv1(x))) + self.shortcut(x))
 
 
@@ -76,9 +76,9 @@ def residual_stages(
     extent: Extent,
     attention: AttentionBuilder,
 ) -> nn.Sequential:
-    """A stage of `depths[i]` blocks to `outputs[i]` channels each, attention after it; all but the first halve.
+    """Build a stage of `depths[i]` blocks to `outputs[i]` channels, followed by attention; all but the first halve.
 
-    `extent` is what goes into the first stage.
+    `extent` is that of the first stage's input.
     """
     stages, channels = [], inputs
     for index, (width, depth) in enumerate(zip(outputs, depths, strict=True)):
@@ -93,5 +93,5 @@ def residual_stages(
 
 
 def halved(extent: Extent) -> Extent:
-    """What a 3x3x3 convolution or pooling of stride 2 and padding 1 leaves."""
+    """Return the extent behind a 3x3x3 convolution or pooling of stride 2 and padding 1."""
     return (extent[0] + 1) // 2, (extent[1] + 1) // 2, (extent[2] + 1) // 2

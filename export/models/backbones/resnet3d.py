@@ -25,7 +25,7 @@ _PAPER_WIDTH = 64
 
 
 class ResNet3d(nn.Module):
-    """Stem, max pooling, four stages of blocks with attention behind them, mean pooling, classifier.
+    """Stem, max pooling, four stages of blocks, each followed by attention, mean pooling, classifier.
 
     The stem halves H and W, the pooling T too: 16x112x112 comes to 8x28x28 before the first stage, 1x4x4 at the end.
     """
@@ -45,26 +45,26 @@ class ResNet3d(nn.Module):
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 `(N, 3, T, H, W)` -> logits `(N, class_count)`."""
+        """Map float32 `(N, 3, T, H, W)` to logits `(N, class_count)`."""
         logits: Tensor = self.classifier(spatial_mean(self.stages(self.pool(self.stem(x)))))
         return logits
 
 
 def resnet3d_18(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
-    """3-D ResNet-18."""
+    """Build 3-D ResNet-18."""
     return ResNet3d(config, BasicBlock, (2, 2, 2, 2), 1, attention)
 
 
 def resnet3d_50(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
-    """3-D ResNet-50."""
+    """Build 3-D ResNet-50."""
     block = Bottleneck(_BOTTLENECK_EXPANSION)
     return ResNet3d(config, block, (3, 4, 6, 3), _BOTTLENECK_EXPANSION, attention)
 
 
 def resnext3d_101(config: NetworkConfig, options: PartOptions, attention: AttentionBuilder) -> nn.Module:
-    """3-D ResNeXt-101: 32 groups at the paper's width.
+    """Build 3-D ResNeXt-101: 32 groups at the paper's width.
 
-    The groups scale with the width, so that they keep 4 channels each in the first stage, 32 in the last.
+    Groups scale with the width and keep 4 channels each in the first stage, 32 in the last.
     """
     block = Bottleneck(_RESNEXT_EXPANSION, _RESNEXT_GROUPS * config.width // _PAPER_WIDTH)
     return ResNet3d(config, block, (3, 4, 23, 3), _BOTTLENECK_EXPANSION, attention)

@@ -147,7 +147,7 @@ def test_excitation_of_the_features_stands_before_self_attention() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("modules=sa&sa_stages=3", "sa_stages goes with modules=se-sa"),
+        ("modules=sa&sa_stages=3", "sa_stages needs modules=se-sa"),
         ("stages=1,2&sa_stages=3", "sa_stages must be among stages"),
         ("sa_stages=3,7", "expected sa_stages within 1 to 4, got 3,7"),
         ("modules=as", "option modules"),

@@ -1,4 +1,4 @@
-"""Every model with a name or a published figure: what it costs here, and what its paper prints."""
+"""Models with a name or a published figure: counted parameters and MACs beside those of the paper."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ __all__ = [
     "Part",
     "attentions",
     "backbones",
-    "catalogue",
+    "catalog",
     "entries_of",
     "markdown",
     "options_of",
 ]
 
 HEADERS = ("model", "clip", "classes", "M par.", "paper", "%", "GMACs", "paper", "%", "figure of")
-"""Of `Entry.cells`: counted, as the paper prints it, and by how much they differ."""
+"""Of `Entry.cells`: the count, the figure in the paper, and their difference."""
 
-_CLASSES = 101  # UCF-101's, where no figure says otherwise
+_CLASSES = 101  # UCF-101's, for models without a figure
 _NO_LIMITS = {"integer": "a number", "string": "a word", "boolean": "0 or 1", "array": "numbers, as in 3,4"}
 
 
-class _Told(BaseModel):
+class _CatalogModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Entry(_Told):
-    """A model at one size, with its paper's figure where there is one."""
+class Entry(_CatalogModel):
+    """A model at one size, with its paper's figure, if any."""
 
     name: str
     formula: str
@@ -57,23 +57,23 @@ class Entry(_Told):
 
     @property
     def parameters_percent(self) -> float | None:
-        """By how much it differs from the paper's figure, in percent of that."""
+        """Difference of the parameters from the paper's figure, in percent of the figure; None without a figure."""
         return _percent(self.parameters / 1e6, self.figure.parameters_m if self.figure else None)
 
     @property
     def macs_percent(self) -> float | None:
-        """By how much it differs from the paper's figure, in percent of that."""
+        """Difference of the MACs from the paper's figure, in percent of the figure; None without a figure."""
         return _percent(self.macs / 1e9, self.figure.gmacs if self.figure else None)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why the paper's figures cannot be met, where that is so."""
-        found = (self.figure.why_parameters, self.figure.why_gmacs) if self.figure else ()
-        return tuple(reason for reason in found if reason)
+        """Why the paper's figures cannot be met, for those that are not."""
+        reasons = (self.figure.why_parameters, self.figure.why_gmacs) if self.figure else ()
+        return tuple(reason for reason in reasons if reason)
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The entry as a row of the table below `HEADERS`; millions of parameters, thousands of millions of MACs."""
+        """Row of the table below `HEADERS`, parameters in millions and MACs in billions."""
         figure, clip = self.figure, self.clip
         return (
             self.name,
@@ -88,14 +88,14 @@ class Entry(_Told):
             figure.source if figure else "-",
         )
 
-    def document(self) -> dict[str, Any]:
-        """The entry and its differences as JSON-ready data."""
+    def document(self) -> dict[str, object]:
+        """Return the entry and its differences as JSON-ready data."""
         differences = {"parameters_percent": self.parameters_percent, "macs_percent": self.macs_percent}
-        return self.model_dump(mode="json") | differences
+        return {**self.model_dump(mode="json"), **differences}
 
 
-class Option(_Told):
-    """Something to choose of a part, written `?name=value`."""
+class Option(_CatalogModel):
+    """An option of a backbone or an attention, written `?name=value`."""
 
     name: str
     default: str
@@ -103,43 +103,43 @@ class Option(_Told):
     meaning: str
 
 
-class Part(_Told):
-    """A backbone or an attention module, by its name in formulas."""
+class Part(_CatalogModel):
+    """A backbone or an attention, by its name in formulas."""
 
     name: str
     source: str
     options: tuple[Option, ...]
 
 
-def catalogue() -> Iterator[Entry]:
-    """Every published figure with its model, then the registry's models without any; seconds for all."""
+def catalog() -> Iterator[Entry]:
+    """Yield an entry per published figure, then one per model of the registry without a figure; takes seconds."""
     figures = published_figures()
     for figure in figures:
         yield _entry(find_model(figure.model), figure)
-    told = {find_model(figure.model).name for figure in figures}
+    published = {find_model(figure.model).name for figure in figures}
     for name, spec in MODELS.items():
-        if name not in told:
+        if name not in published:
             yield _entry(spec, None)
 
 
 def entries_of(spec: ModelSpec) -> tuple[Entry, ...]:
-    """One model: an entry for every published figure of it, or one without a figure."""
+    """Return an entry per published figure of one model, or an entry without a figure."""
     figures = [figure for figure in published_figures() if find_model(figure.model).name == spec.name]
     return tuple(_entry(spec, figure) for figure in figures or (None,))
 
 
 def backbones() -> tuple[Part, ...]:
-    """All backbones with their options."""
+    """Return all backbones with their options."""
     return tuple(Part(name=row.name, source=row.paper, options=options_of(row.options)) for row in BACKBONES.values())
 
 
 def attentions() -> tuple[Part, ...]:
-    """All attention modules with their options."""
+    """Return all attentions with their options."""
     return tuple(Part(name=row.name, source=row.source, options=options_of(row.options)) for row in ATTENTIONS.values())
 
 
 def options_of(options: type[PartOptions]) -> tuple[Option, ...]:
-    """What the fields of `options` let through and mean."""
+    """Return the allowed values and the meaning of every field of `options`."""
     schemas = options.model_json_schema()["properties"] if options.model_fields else {}
     return tuple(
         Option(
@@ -153,33 +153,33 @@ def options_of(options: type[PartOptions]) -> tuple[Option, ...]:
 
 
 def markdown() -> str:
-    """The catalogue as a Markdown table, below it each reason once with the models it is true of."""
-    entries = list(catalogue())
+    """Return the catalog as a Markdown table, and below the table each reason once with its models."""
+    entries = list(catalog())
     lines = [f"| {' | '.join(HEADERS)} |", f"| {' | '.join('---' for _ in HEADERS)} |"]
     for entry in entries:
         name, *others = entry.cells
         lines.append(f"| `{name}` | {' | '.join(others)} |")
-    told: dict[str, dict[str, None]] = {}
+    models: dict[str, dict[str, None]] = {}
     for entry in entries:
         for reason in entry.reasons:
-            told.setdefault(reason, {})[f"`{entry.name}`, {entry.cells[-1]}"] = None
-    reasons = [f"* {'; '.join(names)}: {reason}" for reason, names in told.items()]
+            models.setdefault(reason, {})[f"`{entry.name}`, {entry.cells[-1]}"] = None
+    reasons = [f"* {'; '.join(names)}: {reason}" for reason, names in models.items()]
     return "\n".join([*lines, *([""] if reasons else []), *reasons])
 
 
 @functools.cache
 def _entry(spec: ModelSpec, figure: Figure | None) -> Entry:
     clip = resized_clip(spec.clip, clip_frames=figure.clip_frames) if figure else spec.clip
-    options = spec.config(figure.classes if figure else _CLASSES, clip=clip)
+    config = spec.config(figure.classes if figure else _CLASSES, clip=clip)
     with torch.device("meta"):  # shapes alone, nothing is computed
-        cost = measure_cost(spec.build(options), options.input_shape)
+        cost = measure_cost(spec.build(config), config.input_shape)
     return Entry(
         name=spec.name,
         formula=str(spec.formula),
         paper=spec.paper,
         clip=clip,
-        classes=options.class_count,
-        width=options.width,
+        classes=config.class_count,
+        width=config.width,
         parameters=cost.parameters,
         macs=cost.macs,
         figure=figure,
@@ -195,19 +195,19 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _meaning(options: type[PartOptions], name: str) -> str:
-    """The docstring below the field; one that only has another default means what it meant before."""
+    """Return the docstring below the field; a subclass that only changes the default keeps its base's docstring."""
     kinds = [kind for kind in options.__mro__ if issubclass(kind, PartOptions) and name in kind.model_fields]
-    told = (kind.model_fields[name].description for kind in kinds)
-    return " ".join(next((text for text in told if text), "").split())
+    descriptions = (kind.model_fields[name].description for kind in kinds)
+    return " ".join(next((text for text in descriptions if text), "").split())
 
 
 def _allowed(schema: dict[str, Any]) -> str:
-    """What an option's JSON schema lets through, in words."""
+    """Return the values that an option's JSON schema allows, in words."""
     if "anyOf" in schema:
-        return " or ".join(_allowed(one) for one in schema["anyOf"])
+        return " or ".join(_allowed(choice) for choice in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         return " or ".join(map(str, schema.get("enum", [schema.get("const")])))
-    low, high = (schema.get(own, schema.get(common)) for own, common in (("ge", "minimum"), ("le", "maximum")))
+    low, high = (schema.get(key, schema.get(alias)) for key, alias in (("ge", "minimum"), ("le", "maximum")))
     if low is None and high is None:
         return _NO_LIMITS[schema["type"]]
     return f"{low} or more" if high is None else f"{low} to {high}"
