@@ -13,7 +13,7 @@ from edgeact.export.quantize.bias_correction import with_biases
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.exclusions import module_layers, skip_list
 from edgeact.export.quantize.qdq import float_layers, quantize
-from edgeact.export.quantize.toggle_graph import switchable
+from edgeact.export.quantize.toggle_graph import build_toggle_graph
 from edgeact.export.quantize.tuning import Tuner
 from edgeact.reasons import Int8Omitted
 
@@ -55,7 +55,7 @@ def int8_graph(
     """
     ranges = calibrator.ranges_for(graph, excluded)
     quantized = quantize(graph, ranges, excluded)
-    toggled = switchable(graph, quantized, excluded, with_means=True) if tuning else None
+    toggled = build_toggle_graph(graph, quantized, excluded, with_means=True) if tuning else None
     if tuning is None or toggled is None or not toggled.layers:
         return TargetGraph("int8", quantized, float_layers=float_layers(graph, excluded))
     tuned = tuning.tuner.tune(toggled, calibrator.clips, artifact, tuning.attempt)

@@ -27,7 +27,7 @@ from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.quantize.avoid_saturation import avoid_saturation
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.fold_weights import fold_weights
-from edgeact.export.quantize.qdq_placement import integer_flow
+from edgeact.export.quantize.qdq_placement import place_qdq
 from edgeact.progress import Callbacks
 from edgeact.reasons import Decision, NotLowered, PassResult
 from edgeact.records import Precision
@@ -82,7 +82,7 @@ def _pass_result(outcome: RewriteOutcome) -> PassResult:
 def _placed(quantized: TargetGraph, graph: ir.Model, calibrator: Calibrator) -> TargetGraph:
     """Return the INT8 graph with its Q/DQ pairs placed for CPU kernels."""
     ranges = calibrator.ranges_for(graph, quantized.float_layers)
-    placed = integer_flow(quantized.model, ranges, lambda tensors: calibrator.observed(graph, tensors))
+    placed = place_qdq(quantized.model, ranges, lambda tensors: calibrator.observed(graph, tensors))
     return replace(quantized, model=placed)
 
 

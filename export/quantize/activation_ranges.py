@@ -1,4 +1,4 @@
-"""What the activations of a float graph that INT8 rounds range over, observed on clips."""
+"""Ranges of the activations of a float graph that INT8 quantizes, observed on clips."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ It is part of the cache's key, and tests/export/quantize/test_calibrator.py pins
 
 Clip = npt.NDArray[np.float32]
 
-_MOST_WORKERS = 8
-_MOST_BYTES = 1 << 30
+_MAX_WORKERS = 8
+_MAX_BYTES = 1 << 30
 
 
 def collect_ranges(
@@ -44,12 +44,12 @@ def collect_ranges(
     skip: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Ranges:
-    """The ranges of every activation of `model` that INT8 would round, layers named in `skip` left out.
+    """Return the ranges of every activation of `model` that INT8 quantizes, without layers in `excluded`.
 
-    Each clip is float32 of the graph's own input shape. The same arguments give the same ranges on any number of
-    cores. Memory: one clip a core at a time, and of their activations at most 1 GiB together; no clip's are kept.
-    Raises CalibrationError where there is no clip, a clip does not fit or is not finite, or an activation is not
-    finite; ConversionError where the graph cannot be run.
+    Each clip is float32 of the graph's input shape. The same arguments give the same ranges on any number of cores.
+    Memory: one clip per core at a time, and at most 1 GiB of activations in all; no activation is kept.
+    Raises CalibrationError without clips, if a clip has another shape, or if a clip or an activation is not finite;
+    ConversionError if the graph cannot be run.
     """
     return observe(model, quantized_tensors(model, skip), clips, method, on_progress)
 
@@ -61,10 +61,10 @@ def observe(
     method: MethodName,
     on_progress: OnProgress | None = None,
 ) -> Ranges:
-    """The ranges of the tensors named in `layers` (tensor -> layer) alone; otherwise as `collect_ranges`."""
+    """Return the ranges of the tensors named in `layers` (tensor -> layer) only; otherwise as `collect_ranges`."""
     _check_fit(model, clips)
-    workers = min(_MOST_WORKERS, usable_cores())
-    parts = _parts(model, layers, _MOST_BYTES // workers)
+    workers = min(_MAX_WORKERS, usable_cores())
+    parts = _parts(model, layers, _MAX_BYTES // workers)
     tensors: dict[str, TensorRange] = {}
     for index, part in enumerate(parts):
         observer = _Observer(model, part, workers)
@@ -73,16 +73,16 @@ def observe(
             for done, _ in enumerate(observer.watch(clips[start:stop]), start=index * len(clips) + start + 1):
                 if on_progress:
                     on_progress(done, len(parts) * len(clips))
-            for name, histogram in observer.seen.items():
+            for name, histogram in observer.histograms.items():
                 limits[name][stop] = METHODS[method](histogram)
-        tensors |= {name: _range(part[name], observer.seen[name], limits[name]) for name in part}
+        tensors |= {name: _range(part[name], observer.histograms[name], limits[name]) for name in part}
     return Ranges(method=method, clips=len(clips), tensors=tensors)
 
 
 def quantized_tensors(model: ir.Model, skip: Collection[str] = ()) -> dict[str, str]:
-    """Activation -> layer, for what the layers outside `skip` read and make; the first layer where it is several's.
+    """Return activation -> layer, for the inputs and outputs of all layers but the excluded; the first layer wins.
 
-    Layers without constant weights count with both of their inputs where they are products.
+    A product of two activations has two inputs.
     """
     layers: dict[str, str] = {}
     for node in model.graph:
@@ -94,22 +94,22 @@ def quantized_tensors(model: ir.Model, skip: Collection[str] = ()) -> dict[str, 
     return layers
 
 
-def _range(layer: str, seen: Histogram, limits: Mapping[int, float]) -> TensorRange:
-    limit = float(np.float32(limits[max(limits)]))  # as the graph will hold it
+def _range(layer: str, histogram: Histogram, limits: Mapping[int, float]) -> TensorRange:
+    limit = float(np.float32(limits[max(limits)]))  # the precision of the graph's scale
     last_change, settled_after = settled(limits)
     return TensorRange(
         layer=layer,
-        low=seen.low,
-        high=seen.high,
+        low=histogram.low,
+        high=histogram.high,
         limit=limit,
-        clipped=seen.share_above(limit),
+        clipped=histogram.share_above(limit),
         last_change=last_change,
         settled_after=settled_after,
     )
 
 
-def _parts(model: ir.Model, layers: Mapping[str, str], most_bytes: int) -> list[dict[str, str]]:
-    """`layers` in parts whose tensors of one clip take at most `most_bytes` together, a larger one by itself."""
+def _parts(model: ir.Model, layers: Mapping[str, str], max_bytes: int) -> list[dict[str, str]]:
+    """Split `layers` into parts whose tensors of one clip take at most `max_bytes`; a larger tensor is a part."""
     values = ir.convenience.create_value_mapping(model.graph)
     parts: list[dict[str, str]] = []
     room = 0
@@ -117,18 +117,18 @@ def _parts(model: ir.Model, layers: Mapping[str, str], most_bytes: int) -> list[
         size = 4 * math.prod(dim or 1 for dim in dims_of(values[name]) or ())
         if not parts or size > room:
             parts.append({})
-            room = most_bytes
+            room = max_bytes
         parts[-1][name] = layer
         room -= size
     return parts
 
 
 class _Observer:
-    """Runs a graph up to some of its tensors, several clips at once, and counts their values."""
+    """Runs a graph up to the given tensors, several clips at a time, and counts their values in histograms."""
 
     def __init__(self, model: ir.Model, layers: Mapping[str, str], workers: int) -> None:
         self._workers = workers
-        self.seen = dict.fromkeys(layers, EMPTY)
+        self.histograms = dict.fromkeys(layers, EMPTY)
         self._layers = layers
         self._input = name_of(model.graph.inputs[0])
         self._outputs = [name for name in layers if name != self._input]
@@ -136,11 +136,11 @@ class _Observer:
         self._lock = threading.Lock()
 
     def watch(self, clips: Sequence[Clip]) -> Iterator[None]:
-        """Count the clips, and yield after every one."""
+        """Count the values of all clips; yields after each clip."""
         with ThreadPoolExecutor(self._workers) as pool:
-            yield from pool.map(self._look, clips)
+            yield from pool.map(self._count, clips)
 
-    def _look(self, clip: Clip) -> None:
+    def _count(self, clip: Clip) -> None:
         values = self._runner.run(self._outputs, {self._input: clip}) if self._runner else []
         tensors = dict(zip(self._outputs, values, strict=True))
         if self._input in self._layers:
@@ -148,23 +148,24 @@ class _Observer:
         del values
         while tensors:
             name, array = tensors.popitem()
-            found = count_magnitudes(array)
-            if not np.isfinite((found.low, found.high)).all():
+            histogram = count_magnitudes(array)
+            if not np.isfinite((histogram.low, histogram.high)).all():
                 raise CalibrationError(
                     f"the range of '{name}' on the calibration clips is not usable: layer '{self._layers[name]}' gives "
-                    f"{found.low} to {found.high}; check the weights, or calibrate on clips of the model's own data"
+                    f"{histogram.low} to {histogram.high}; check the weights, or calibrate on clips of the training "
+                    "data"
                 )
             with self._lock:
-                self.seen[name] += found
+                self.histograms[name] += histogram
 
 
 def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
     """Return a copy of `model` with other outputs."""
-    watched = model.clone()
-    values = ir.convenience.create_value_mapping(watched.graph)
-    watched.graph.outputs.clear()
-    watched.graph.outputs.extend(values[name] for name in names)
-    return watched
+    copy = model.clone()
+    values = ir.convenience.create_value_mapping(copy.graph)
+    copy.graph.outputs.clear()
+    copy.graph.outputs.extend(values[name] for name in names)
+    return copy
 
 
 def _check_fit(model: ir.Model, clips: Sequence[Clip]) -> None:
@@ -175,7 +176,7 @@ def _check_fit(model: ir.Model, clips: Sequence[Clip]) -> None:
         if clip.shape != expected or clip.dtype != np.float32:
             raise CalibrationError(
                 f"calibration clip {index}: expected float32 of shape {shape}, got {clip.dtype} of {clip.shape}; "
-                "preprocess it by the model's own clip contract"
+                "preprocess it by the clip contract of the model"
             )
         if not np.isfinite(clip).all():
             raise CalibrationError(f"calibration clip {index} holds NaN or infinity; expected finite pixels")

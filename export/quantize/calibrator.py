@@ -1,4 +1,4 @@
-"""Ranges for all graphs of one model: its master is calibrated once, and what a rewrite made anew is added."""
+"""Ranges for all graphs of one model: the master graph is calibrated once; tensors that rewrites add are observed."""
 
 from __future__ import annotations
 
@@ -34,28 +34,29 @@ _VERSIONS = {
 
 @dataclass(frozen=True)
 class Calibrator:
-    """The clips a model is calibrated on, and the ranges they give."""
+    """The calibration clips of a model, and the ranges observed on them."""
 
     master: ir.Model
-    """FP32; not to be changed."""
+    """The FP32 graph; must not be changed."""
     clips: Sequence[npt.NDArray[np.float32]]
-    """Not to be changed."""
+    """Float32 clips of the graph's input shape; must not be changed."""
     method: MethodName = "minmax"
     cache: RangeCache | None = None
-    """Where ranges observed before may be; None: observe."""
+    """Cache of observed ranges; None: always observe."""
     on_progress: OnProgress | None = None
-    """Called with the clips done while they are observed."""
+    """Called with the number of observed clips and their total."""
 
     @functools.cached_property
     def ranges(self) -> Ranges:
-        """Those of `master`, of every layer that any target quantizes; observed on first use."""
+        """Ranges of `master`, of every layer that any target quantizes; observed on first use."""
         return self.observed(self.master, quantized_tensors(self.master, float_everywhere(self.master)))
 
     def ranges_for(self, graph: ir.Model, skip: Collection[str]) -> Ranges:
-        """The ranges `graph` needs, a graph made from `master` that computes the same function.
+        """Return the ranges that `graph` needs, a rewritten `master` that computes the same function.
 
-        A tensor of the master's name and shape has the master's range: opsets and exact rewrites change operators,
-        and a rewrite that changes what a tensor holds gives it another name or shape. The others are observed.
+        A tensor of the same name and shape in `master` has the same range: opsets and exact rewrites change
+        operators, and a rewrite that changes the values of a tensor gives it another name or shape. All other tensors
+        are observed.
         """
         values = ir.convenience.create_value_mapping(graph.graph)
         needed = quantized_tensors(graph, skip).items()
@@ -66,7 +67,7 @@ class Calibrator:
         return self.ranges.model_copy(update={"tensors": {**self.ranges.tensors, **added.tensors}})
 
     def observed(self, graph: ir.Model, layers: Mapping[str, str]) -> Ranges:
-        """The ranges of the tensors named in `layers` (tensor -> layer), from the cache where they are there."""
+        """Return the ranges of the tensors named in `layers` (tensor -> layer), from the cache if possible."""
         if self.cache is None:
             return observe(graph, layers, self.clips, self.method, self.on_progress)
         key = self._key(graph, layers)
@@ -95,5 +96,5 @@ class Calibrator:
         return ir.convenience.create_value_mapping(self.master.graph)
 
     def _is_known(self, value: ir.Value) -> bool:
-        twin = self._values.get(value.name or "")
-        return twin is not None and value.name in self.ranges.tensors and dims_of(value) == dims_of(twin)
+        original = self._values.get(value.name or "")
+        return original is not None and value.name in self.ranges.tensors and dims_of(value) == dims_of(original)

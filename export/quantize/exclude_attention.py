@@ -1,14 +1,14 @@
-"""Which layers of a graph only compute attention weights, found by what the graph does with their results.
+"""Find the layers of a graph that compute attention weights only, by the use of their results.
 
-A sigmoid or softmax is a gate where its values are multiplied with features. The layers that lead to it, from those
-features or from what they were made of, are attention: a convolution of pooled features, a bottleneck, the queries and
-keys of self-attention. One rounded value there scales all features behind it, and they take next to no time, so they
-stay in float. Two kinds stand apart:
+A sigmoid or softmax is a gate if its values are multiplied with activations. The layers between those activations, or
+their inputs, and the gate are attention: a convolution of pooled activations, a bottleneck, the queries and keys of
+self-attention. A quantization error there scales whole channels or frames, and these layers take little time, so they
+are kept in float. Two exceptions:
 
-* a convolution that gives as many values as there are features (a gate for every value) takes as much time as a layer
-  of the backbone, and rounds no more: it is quantized like one;
-* the product of two computed matrices stays in float wherever it stands: self-attention's weights of many positions are
-  smaller than one step of INT8, and would all be 0.
+* a convolution with as many outputs as the gated activation has values (a gate for every value) takes as much time as a
+  layer of the backbone and is no more sensitive: it is quantized;
+* the product of two activations is kept in float everywhere: self-attention weights over many positions are smaller
+  than one INT8 scale and would all become 0.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _LINEAR = ("Gemm", "MatMul")
 _LAYERS = ("Conv", *_LINEAR)
 _PRODUCTS = ("Mul", "MatMul")
 
-_GATE = "attention gate: it scales all features behind it and takes no time in float"
-_PRODUCT = "product of two computed matrices: attention weights of many positions are below one step of INT8"
+_GATE = "attention gate: an error scales whole channels or frames, and float takes little time"
+_PRODUCT = "product of two activations: attention weights over many positions are below one INT8 scale"
 
 
 def gate_layers(model: ir.Model) -> dict[str, str]:
-    """Layer name -> reason, for every Conv, Gemm and MatMul of `model` that belongs to attention."""
+    """Return layer name -> reason, for every Conv, Gemm and MatMul of `model` that belongs to attention."""
     reasons: dict[ir.Node, str] = {}
     for node in model.graph:
         if node.op_type == "MatMul" and not any(is_constant(quantized_source(value)) for value in given_inputs(node)):
             reasons[node] = _PRODUCT
-        if node.op_type in _GATES and (features := set(_weighed(node))):
-            for layer in _branch(node, features):
+        if node.op_type in _GATES and (gated := set(_gated(node))):
+            for layer in _branch(node, gated):
                 reasons.setdefault(layer, _GATE)
     return {name_of(node): reasons[node] for node in model.graph if node in reasons}
 
 
-def _weighed(gate: ir.Node) -> Iterator[ir.Value]:
-    """What the gate's values are multiplied with, before any other layer reads them."""
+def _gated(gate: ir.Node) -> Iterator[ir.Value]:
+    """Yield the activations that the gate's values are multiplied with, before any other layer reads them."""
     values, seen = list(gate.outputs), set(gate.outputs)
     while values:
         value = values.pop()
@@ -57,10 +57,10 @@ def _weighed(gate: ir.Node) -> Iterator[ir.Value]:
                 seen.update(node.outputs)
 
 
-def _branch(gate: ir.Node, features: set[ir.Value]) -> Iterator[ir.Node]:
-    """The layers that lead to the gate and not to the features, convolutions as large as the features left out."""
-    shared = set(_ancestors(features, set()))
-    size = max(_size(value) for value in features)
+def _branch(gate: ir.Node, gated: set[ir.Value]) -> Iterator[ir.Node]:
+    """Yield the layers that only the gate depends on, without convolutions as large as the gated activations."""
+    shared = set(_ancestors(gated, set()))
+    size = max(_size(value) for value in gated)
     for value in _ancestors(set(given_inputs(gate)), shared):
         node = value.producer()
         if node is not None and (node.op_type in _LINEAR or (node.op_type == "Conv" and _size(value) < size)):
@@ -68,7 +68,7 @@ def _branch(gate: ir.Node, features: set[ir.Value]) -> Iterator[ir.Node]:
 
 
 def _ancestors(values: set[ir.Value], known: set[ir.Value]) -> Iterator[ir.Value]:
-    """`values` and everything they are computed from, down to what is `known`."""
+    """Yield `values` and all their ancestors, except `known`."""
     waiting, seen = list(values - known), values | known
     while waiting:
         value = waiting.pop()

@@ -1,8 +1,8 @@
-"""Which layers of a graph transform to a spectrum and back, or work on one.
+"""Find the layers of a graph that are Fourier transforms, or process a spectrum.
 
-A spectrum has no common step: the frame's mean stands so far above the rest that INT8 steps for it round most other
-frequencies to 0. With all layers quantized, the Fourier branches of a random 3DRFNet were 4 to 17 % off their FP32
-values; with these layers in float 2 to 8 %.
+A spectrum has no common quantization scale: the mean of a frame is so much larger than all other frequencies that its
+INT8 scale rounds most of them to 0. With all layers quantized, the Fourier branches of a random 3DRFNet were 4 to 17 %
+off their FP32 values; with these layers in float 2 to 8 %.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["spectral_layers"]
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 
-_TRANSFORM = "Fourier transform: one INT8 step for the mean of a frame would round its other frequencies to 0"
-_SPECTRUM = "works on a spectrum: one INT8 step for the mean of a frame would round its other frequencies to 0"
+_TRANSFORM = "Fourier transform: the INT8 scale of a frame's mean rounds its other frequencies to 0"
+_SPECTRUM = "processes a spectrum: the INT8 scale of a frame's mean rounds its other frequencies to 0"
 
 
 def spectral_layers(model: ir.Model) -> dict[str, str]:
-    """Layer name -> reason, for the products that are transforms and every layer between one and its inverse."""
+    """Return layer name -> reason, for transforms and for every layer between a transform and its inverse."""
     directions = {node: direction for node in model.graph if (direction := _direction(node))}
     behind = _between(model.graph, ir.Node.predecessors, directions, "forward")
     before = _between(reversed(model.graph), ir.Node.successors, directions, "inverse")
@@ -43,9 +43,9 @@ def _between(
     directions: Mapping[ir.Node, Direction],
     start: Direction,
 ) -> set[ir.Node]:
-    """The transforms of direction `start`, and what they lead to before a transform of the other direction.
+    """Return the transforms of direction `start` and all nodes reached from them before one of the other direction.
 
-    `neighbors` are the nodes that a node is reached from, which stand before it in `nodes`.
+    `neighbors` gives the nodes from which a node is reached; `nodes` is ordered so that they come first.
     """
     reached: set[ir.Node] = set()
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Which layers of a graph stay in float in INT8, and why: the target's small-channel rule and the attention gates."""
+"""Layers that INT8 keeps in float, with reasons: attention gates, spectra, and small channels on GPUs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LAYERS = ("Conv", "Gemm", "MatMul")
 
 
 def skip_list(model: ir.Model, profile: DeviceProfile) -> dict[str, str]:
-    """Layer name -> reason, for every Conv, Gemm and MatMul of `model` that must not be quantized for `profile`.
+    """Return layer name -> reason, for every Conv, Gemm and MatMul of `model` to keep in float for `profile`.
 
-    Attention: what computes weights of features, by `gates`. Fourier transforms and what stands between them, by
-    `spectral`. Small channels: the rule of TensorRT's own optimizer, for GPU targets.
+    Attention gates: see `exclude_attention`. Fourier transforms and layers between them: see `exclude_fft`. Small
+    channels, on GPU targets: see `tensorrt_rules`.
     """
     reasons = float_everywhere(model)
     if profile.family != "cpu":
@@ -30,7 +30,7 @@ def skip_list(model: ir.Model, profile: DeviceProfile) -> dict[str, str]:
 
 
 def float_everywhere(model: ir.Model) -> dict[str, str]:
-    """Layer name -> reason, for the layers that no target quantizes."""
+    """Return layer name -> reason, for the layers that no target quantizes."""
     return gate_layers(model) | spectral_layers(model)
 
 
@@ -48,10 +48,10 @@ def _small_channels(model: ir.Model) -> dict[str, str]:
 
 
 def module_layers(model: ir.Model, modules: Collection[str]) -> dict[str, str]:
-    """Layer name -> reason, for every Conv, Gemm and MatMul whose weights belong to one of PyTorch's `modules`.
+    """Return layer name -> reason, for every Conv, Gemm and MatMul with weights of a PyTorch module of `modules`.
 
-    A weight has its parameter's name where the exporter kept it. A layer whose weight has none goes with the layer
-    before it in the graph.
+    If the exporter kept it, a weight has the name of its parameter. Without a name, a layer counts to the module of the
+    layer before it in the graph.
     """
     layers: dict[str, str] = {}
     owner = None
@@ -62,5 +62,5 @@ def module_layers(model: ir.Model, modules: Collection[str]) -> dict[str, str]:
             if parameter:
                 owner = next((module for module in modules if parameter.startswith(f"{module}.")), None)
             if owner is not None:
-                layers[name_of(node)] = f"'{owner}' was asked to stay in float"
+                layers[name_of(node)] = f"module '{owner}' is kept in float on request"
     return layers

@@ -1,7 +1,7 @@
-"""Constant weights behind a QuantizeLinear, stored as the int8 numbers they become.
+"""Store constant weights as int8 values instead of float values behind a QuantizeLinear.
 
-OpenVINO and ONNX Runtime read a DequantizeLinear of an int8 constant as well as a Q/DQ pair of a float one, and the
-file is a quarter of the size. TensorRT's dialects get the pair, which every release reads.
+OpenVINO and ONNX Runtime read a DequantizeLinear of an int8 constant as well as a Q/DQ pair of a float constant, and
+the file has a quarter of the size. Graphs for TensorRT keep the pair, which every release reads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["fold_weights"]
 
 
 def fold_weights(model: ir.Model) -> ir.Model:
-    """A copy of `model` without the QuantizeLinear nodes of constants; the function is bit for bit the same."""
+    """Return a copy of `model` without QuantizeLinear nodes of constants; its outputs are bit-identical."""
     folded = model.clone()
     for node in list(folded.graph):
         if node.op_type == "QuantizeLinear" and operand(node, 0).is_initializer():
@@ -29,8 +29,8 @@ def fold_weights(model: ir.Model) -> ir.Model:
 
 
 def _int8(values: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
-    """ONNX QuantizeLinear to int8 with zero point 0: round half to even, saturate."""
+    """Quantize to int8 with zero point 0 as ONNX QuantizeLinear does: round half to even, saturate."""
     if scale.ndim:
         scale = scale.reshape([-1 if index == axis else 1 for index in range(values.ndim)])
-    rounded: np.ndarray = np.clip(np.rint(values / scale), -128, 127).astype(np.int8)
-    return rounded
+    integers: np.ndarray = np.clip(np.rint(values / scale), -128, 127).astype(np.int8)
+    return integers

@@ -1,9 +1,9 @@
-"""Mixed precision: the fewest multiply-accumulates in float that bring INT8 within its accuracy budget.
+"""Mixed precision: keep as few multiply-accumulates in float as the accuracy budget of INT8 allows.
 
-The damage of single layers only orders them, by noise per multiply-accumulate: what their sum says of the whole is
-wrong wherever layers saturate or correct each other, so every decision is by a run of the whole network with exactly
-the layers in float that it is about. Bisection over the order finds how many layers from its top keep the budget; then
-each of them, the most costly first, goes back to INT8 if the budget still holds, until none can.
+Sensitivities of single layers only order them, by noise per multiply-accumulate: their sum mispredicts the network's
+error if layers saturate or compensate each other, so every decision runs the whole network with the set of layers in
+float. Bisection over the order finds the number of layers that meets the budget; then each of them, the most expensive
+first, returns to INT8 if the budget is still met, until none can.
 """
 
 from __future__ import annotations
@@ -16,56 +16,58 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeact.export.quantize.sensitivity import compare
-from edgeact.export.quantize.toggle_graph import Layer, SwitchedGraph
+from edgeact.export.quantize.toggle_graph import Layer, ToggleGraph
 from edgeact.progress import OnProgress
 from edgeact.reasons import MixedPrecision
 from edgeact.records import LayerSensitivity, Parity, Sensitivity
 
-__all__ = ["MOST_IN_FLOAT", "Goal", "Mix", "goal_beyond", "mix"]
+__all__ = ["MOST_IN_FLOAT", "Goal", "Mix", "mix", "next_goal"]
 
 Array = npt.NDArray[np.float32]
 
 MOST_IN_FLOAT = 0.5
-"""Share of the multiply-accumulates: with more of them in float there is little left to gain over a float artifact."""
+"""Largest share of multiply-accumulates in float: with more, little is gained over a float artifact."""
 
-_MARGIN_DB = 3.0  # calibration clips are not those an artifact is judged on
+_MARGIN_DB = 3.0  # an artifact is judged on other clips than these
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What the network has to reach on calibration clips, against its float graph."""
+    """The parity with the float graph to reach on calibration clips."""
 
     snr_db: float
     changed: int
-    """Clips that may change their class."""
+    """Clips whose top-1 class may change."""
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Layers to leave in float, and what the network with them in float comes to on the same clips."""
+    """Layers to keep in float, and the parity of the network with them in float on the same clips."""
 
     goal: Goal
     reached: Parity
     share: float
-    """Of the multiply-accumulates of all layers looked at, in float."""
+    """Share of the multiply-accumulates in float."""
     layers: tuple[LayerSensitivity, ...]
-    wanted: tuple[int, float] | None = None
-    """Where the goal takes more than MOST_IN_FLOAT: how many layers it takes, and their share."""
+    needed: tuple[int, float] | None = None
+    """If the goal needs more than MOST_IN_FLOAT: the number of layers that meet it, and their share."""
 
     @property
     def is_met(self) -> bool:
-        """Whether the goal is kept."""
-        return self.wanted is None
+        """Whether the goal is met."""
+        return self.needed is None
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Layer -> why it is left in float."""
-        return {layer.layer: f"mixed precision: INT8 here alone leaves {_damage(layer)}" for layer in self.layers}
+        """Layer -> why it is kept in float."""
+        return {
+            layer.layer: f"mixed precision: INT8 in this layer alone gives {_parity(layer)}" for layer in self.layers
+        }
 
     @property
     def decision(self) -> MixedPrecision:
         """The layers kept in float, how close they come to the goal and, if it is out of reach, what would meet it."""
-        needed, needed_share = self.wanted or (None, None)
+        needed, needed_share = self.needed or (None, None)
         return MixedPrecision(
             layers=len(self.layers),
             share=self.share,
@@ -80,50 +82,50 @@ class Mix:
         )
 
 
-def goal_beyond(plain: Parity, limit_db: float, max_drop_points: float, raises: int = 0) -> Goal:
-    """What INT8 that was refused has to reach: a margin above the parity limit, and above what it was refused with.
+def next_goal(plain: Parity, limit_db: float, max_drop_points: float, raises: int = 0) -> Goal:
+    """Return the goal of refused INT8: a margin above the parity limit and above the SNR of plain INT8.
 
-    As many clips may change their class as the accuracy budget allows, rounded up: one hesitant clip decides nothing.
-    `raises` is how often a mix was refused already.
+    As many clips may change their class as the accuracy budget allows, rounded up: a single borderline clip is no
+    reason to refuse. `raises` is the number of mixes refused so far.
     """
-    own = plain.snr_db if plain.snr_db is not None else math.inf
-    least = limit_db if math.isinf(own) else max(limit_db, own)
-    return Goal(least + _MARGIN_DB * (1 + raises), math.ceil(max_drop_points / 100 * plain.clips))
+    snr_db = plain.snr_db if plain.snr_db is not None else math.inf
+    lowest = limit_db if math.isinf(snr_db) else max(limit_db, snr_db)
+    return Goal(lowest + _MARGIN_DB * (1 + raises), math.ceil(max_drop_points / 100 * plain.clips))
 
 
 def mix(
-    graph: SwitchedGraph,
+    graph: ToggleGraph,
     clips: Sequence[Array],
     sensitivity: Sensitivity,
     goal: Goal,
     on_progress: OnProgress | None = None,
 ) -> Mix:
-    """Choose the layers to leave in float so that `graph` keeps `goal` on `clips`; none where it does as it is.
+    """Choose the layers to keep in float so that `graph` meets `goal` on `clips`; none if plain INT8 does.
 
-    `sensitivity` is that of `graph`. Where the goal takes more than MOST_IN_FLOAT of the multiply-accumulates, the mix
-    is the best within that share, and says what it would take.
+    `sensitivity` is that of `graph`. If the goal needs more than MOST_IN_FLOAT of the multiply-accumulates, the mix is
+    the best within that share, and `needed` tells what would meet the goal.
     """
     search = _Search(graph, clips, goal, on_progress)
     order = _order(graph, sensitivity)
-    low, high = 0, len(order)  # all in float keeps every goal
+    low, high = 0, len(order)  # with all layers in float every goal is met
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if search.is_kept(order[:middle]) else (middle + 1, high)
-    chosen = search.without_needless(order[:high])
-    wanted = None
+        low, high = (low, middle) if search.is_met(order[:middle]) else (middle + 1, high)
+    chosen = search.minimize(order[:high])
+    needed = None
     if _share(graph, chosen) > MOST_IN_FLOAT:
-        wanted = (len(chosen), _share(graph, chosen))
-        chosen = _within(graph, order)
+        needed = (len(chosen), _share(graph, chosen))
+        chosen = _longest_prefix(graph, order)
     names = {layer.name for layer in chosen}
-    damages = tuple(damage for damage in sensitivity.layers if damage.layer in names)
-    return Mix(goal, search.parity(chosen), _share(graph, chosen), damages, wanted)
+    sensitivities = tuple(layer for layer in sensitivity.layers if layer.layer in names)
+    return Mix(goal, search.parity(chosen), _share(graph, chosen), sensitivities, needed)
 
 
 @dataclass
 class _Search:
-    """Runs sets of layers in float over the clips."""
+    """Runs the network on the clips with sets of layers in float."""
 
-    graph: SwitchedGraph
+    graph: ToggleGraph
     clips: Sequence[Array]
     goal: Goal
     on_progress: OnProgress | None
@@ -133,61 +135,59 @@ class _Search:
     def __post_init__(self) -> None:
         self._floats = [self.graph.run(clip, ()) for clip in self.clips]
 
-    def is_kept(self, in_float: Collection[Layer]) -> bool:
-        """Whether the goal is kept; clips are left out once it cannot be any more."""
-        self._tell()
+    def is_met(self, in_float: Collection[Layer]) -> bool:
+        """Return whether the goal is met; the remaining clips are skipped once it is missed."""
+        self._report()
         signal = sum(float(np.square(logits, dtype=np.float64).sum()) for logits in self._floats)
         noise_left, changes_left = signal / 10 ** (self.goal.snr_db / 10), self.goal.changed
-        for clip, wanted in zip(self.clips, self._floats, strict=True):
-            got = self.graph.run(clip, self._on(in_float))
-            noise_left -= float(np.square(got.astype(np.float64) - wanted).sum())
-            changes_left -= int(got.argmax() != wanted.argmax())
-            if not noise_left >= 0 or changes_left < 0:  # a NaN keeps nothing
+        for clip, expected in zip(self.clips, self._floats, strict=True):
+            logits = self.graph.run(clip, self._enabled(in_float))
+            noise_left -= float(np.square(logits.astype(np.float64) - expected).sum())
+            changes_left -= int(logits.argmax() != expected.argmax())
+            if not noise_left >= 0 or changes_left < 0:  # also if it is NaN
                 return False
         return True
 
-    def without_needless(self, in_float: Sequence[Layer]) -> list[Layer]:
-        """The layers less those, the most costly first, without which the goal is kept too."""
-        left = sorted(in_float, key=lambda layer: -layer.macs)
-        for layer in list(left):
-            fewer = [one for one in left if one is not layer]
-            if self.is_kept(fewer):
-                left = fewer
-        return left if len(left) == len(in_float) else self.without_needless(left)
+    def minimize(self, in_float: Sequence[Layer]) -> list[Layer]:
+        """Return the layers without those, the most expensive first, that the goal does not need."""
+        needed = sorted(in_float, key=lambda layer: -layer.macs)
+        for layer in list(needed):
+            fewer = [other for other in needed if other is not layer]
+            if self.is_met(fewer):
+                needed = fewer
+        return needed if len(needed) == len(in_float) else self.minimize(needed)
 
     def parity(self, in_float: Collection[Layer]) -> Parity:
-        """Agreement with the float graph."""
-        return compare(self._floats, [self.graph.run(clip, self._on(in_float)) for clip in self.clips])
+        """Return the parity with the float graph."""
+        return compare(self._floats, [self.graph.run(clip, self._enabled(in_float)) for clip in self.clips])
 
-    def _on(self, in_float: Collection[Layer]) -> set[str]:
+    def _enabled(self, in_float: Collection[Layer]) -> set[str]:
         return set(self.graph.names) - {layer.name for layer in in_float}
 
-    def _tell(self) -> None:
-        """How many sets were tried; how many it takes is not known."""
+    def _report(self) -> None:
+        """Report the number of sets tried; the total is unknown."""
         self._tried += 1
         if self.on_progress:
             self.on_progress(self._tried, 0)
 
 
-def _damage(layer: LayerSensitivity) -> str:
+def _parity(layer: LayerSensitivity) -> str:
     snr = "no error" if layer.snr_db is None else f"{layer.snr_db:.1f} dB"
     return f"{snr} of SNR and {layer.top1_agreement:.0%} of the top-1"
 
 
-def _order(graph: SwitchedGraph, sensitivity: Sensitivity) -> list[Layer]:
-    """The layers by noise per multiply-accumulate, most first."""
-    noise = {
-        damage.layer: 0.0 if damage.snr_db is None else 10 ** (-damage.snr_db / 10) for damage in sensitivity.layers
-    }
+def _order(graph: ToggleGraph, sensitivity: Sensitivity) -> list[Layer]:
+    """Return the layers by descending noise per multiply-accumulate."""
+    noise = {layer.layer: 0.0 if layer.snr_db is None else 10 ** (-layer.snr_db / 10) for layer in sensitivity.layers}
     return sorted(graph.layers, key=lambda layer: -noise[layer.name] / max(layer.macs, 1))
 
 
-def _share(graph: SwitchedGraph, chosen: Collection[Layer]) -> float:
+def _share(graph: ToggleGraph, chosen: Collection[Layer]) -> float:
     return sum(layer.macs for layer in chosen) / max(sum(layer.macs for layer in graph.layers), 1)
 
 
-def _within(graph: SwitchedGraph, order: Sequence[Layer]) -> list[Layer]:
-    """The longest beginning of `order` that is worth it."""
+def _longest_prefix(graph: ToggleGraph, order: Sequence[Layer]) -> list[Layer]:
+    """Return the longest prefix of `order` within MOST_IN_FLOAT."""
     return next(
         list(order[:count]) for count in range(len(order), -1, -1) if _share(graph, order[:count]) <= MOST_IN_FLOAT
     )

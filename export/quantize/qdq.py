@@ -1,6 +1,6 @@
-"""Static symmetric INT8: Q/DQ around convolutions and linear layers of the FP32 ONNX graph, by given ranges.
+"""Static symmetric INT8: Q/DQ around convolutions and linear layers of an FP32 ONNX graph, with scales from ranges.
 
-The result is the one form that TensorRT 8.5 to 11, OpenVINO and ONNX Runtime all accept: int8 weights per output
+The result is the common form that TensorRT 8.5 to 11, OpenVINO and ONNX Runtime all accept: int8 weights per output
 channel, int8 activations per tensor, every zero point 0, biases left in FP32 (TensorRT has no INT32 DequantizeLinear).
 """
 
@@ -31,7 +31,7 @@ MIN_CLIPS = 32
 MIN_CLASSES = 2
 # Just above FP16's smallest normal number, 2**-14: an FP16 graph holds its scales in FP16, with fewer digits below.
 SMALLEST_SCALE = 6.2e-5
-_ANY_LIMIT = 1.0  # of what is always 0: every step holds it
+_ANY_LIMIT = 1.0  # of an activation that is always 0: every scale represents it
 _EXTRA_OPTIONS: dict[str, Any] = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
@@ -42,12 +42,12 @@ _EXTRA_OPTIONS: dict[str, Any] = {
 
 
 def describe(method: MethodName) -> str:
-    """What the provenance of a bundle calls the quantization with ranges by `method`."""
+    """Return the description of quantization with ranges by `method`, for the provenance of a bundle."""
     return f"static, symmetric int8, {method} ranges; weights per channel, activations per tensor"
 
 
 def check_clips(count: int, classes: int, *, accept_poor: bool) -> None:
-    """Raise CalibrationError for fewer than MIN_CLIPS clips, or those of one class, unless the user accepts it."""
+    """Raise CalibrationError for fewer than MIN_CLIPS clips or MIN_CLASSES classes, unless the user accepts them."""
     if classes < MIN_CLASSES and not accept_poor:
         raise CalibrationError(
             f"expected calibration clips of at least {MIN_CLASSES} classes, got {classes}; give data of all classes, "
@@ -55,20 +55,21 @@ def check_clips(count: int, classes: int, *, accept_poor: bool) -> None:
         )
     if count < MIN_CLIPS and not accept_poor:
         raise CalibrationError(
-            f"expected at least {MIN_CLIPS} calibration clips, got {count}; ask for more with --clips or "
-            "--clips, of a larger data set, or give --accept-poor-calibration to go on with ranges that may be far off"
+            f"expected at least {MIN_CLIPS} calibration clips, got {count}; ask for more with --clips, "
+            "give a larger data set, or give --accept-poor-calibration to go on with ranges that may be far off"
         )
 
 
 def quantize(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> ir.Model:
-    """A copy of `model` with Q/DQ nodes; layers named in `skip` (layer -> reason) stay in float.
+    """Return a copy of `model` with Q/DQ nodes; layers named in `skip` (layer -> reason) are kept in float.
 
-    `ranges` may hold more tensors than `model` has. The same model, ranges and skip list give the same bytes.
-    Raises CalibrationError where an activation to be quantized has no range; ConversionError where the quantizer
-    refuses the graph. An activation that is 0 on all clips, a dead branch's, gets a step all the same.
+    `ranges` may contain more tensors than `model`. Equal arguments give equal bytes. An activation that is 0 on all
+    clips, as in a dead branch, gets an arbitrary scale.
+    Raises CalibrationError if an activation to quantize has no range, ConversionError if the quantizer refuses the
+    graph.
     """
     _check_ranges(model, ranges, skip)
-    # The quantizer computes a scale for every range it is given, needed or not.
+    # The quantizer computes a scale for every given range, needed or not.
     limits = {name: np.float32(ranges.tensors[name].limit or _ANY_LIMIT) for name in quantized_tensors(model, skip)}
     tensors = {name: TensorData(lowest=-limit, highest=limit) for name, limit in limits.items()}
     try:
@@ -87,13 +88,13 @@ def quantize(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> ir.Mod
             )
             quantizer.quantize_model()
             quantizer.model.topological_sort()
-    except Exception as error:  # ONNX Runtime's own classes have no base but Exception
+    except Exception as error:  # ONNX Runtime's exceptions derive from Exception only
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConversionError(f"INT8 quantization failed: {reason}; try --precision fp16 or fp32") from error
     proto: onnx.ModelProto = quantizer.model.model
     del proto.metadata_props[:]
     for tensor in proto.graph.initializer:
-        tensor.ClearField("data_location")  # the quantizer reads its copy from a folder of its own
+        tensor.ClearField("data_location")  # the quantizer stores its copy in a temporary folder
     result = from_proto(proto)
     _check_weight_scales(result)
     _raise_weight_scales(result)
@@ -101,12 +102,12 @@ def quantize(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> ir.Mod
 
 
 def float_layers(model: ir.Model, skip: Mapping[str, str]) -> dict[str, str]:
-    """The layers of `skip` that `model` has, with the reason, in the graph's order."""
+    """Return the layers of `skip` that `model` contains, with reasons, in graph order."""
     return {name: skip[name] for node in model.graph if (name := name_of(node)) in skip}
 
 
 def _scales(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value, npt.NDArray[np.float32]]]:
-    """Tensor quantized, its scale, and the scale's value, for every QuantizeLinear."""
+    """Yield the quantized tensor, its scale and the scale's values of every QuantizeLinear."""
     for node in model.graph:
         if node.op_type == "QuantizeLinear":
             scale = operand(node, 1)
@@ -116,7 +117,9 @@ def _scales(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value, npt.NDArray[n
 def _check_ranges(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> None:
     for name, layer in quantized_tensors(model, skip).items():
         if name not in ranges.tensors:
-            raise CalibrationError(f"no range was calibrated for '{name}' of layer '{layer}'; calibrate this graph")
+            raise CalibrationError(
+                f"layer '{layer}': expected a calibrated range for '{name}', got none; calibrate this graph"
+            )
 
 
 def _check_weight_scales(quantized: ir.Model) -> None:
@@ -128,14 +131,14 @@ def _check_weight_scales(quantized: ir.Model) -> None:
 def _unusable(tensor: str, why: str) -> str:
     return (
         f"the range of '{tensor}' on the calibration clips is not usable: {why}; "
-        "check the weights, or calibrate on clips of the model's own data"
+        "check the weights, or calibrate on clips of the data that the model was trained on"
     )
 
 
 def _raise_weight_scales(model: ir.Model) -> None:
-    """Lift the scales of nearly empty weight channels to SMALLEST_SCALE, in place.
+    """Raise the scales of nearly empty weight channels to SMALLEST_SCALE, in place.
 
-    The weights themselves are still in float before their QuantizeLinear, so the pair stays consistent.
+    The weights are still in float in front of their QuantizeLinear, so the pair remains consistent.
     """
     for value, scale, array in _scales(model):
         if value.is_initializer() and (array < SMALLEST_SCALE).any():
@@ -144,7 +147,7 @@ def _raise_weight_scales(model: ir.Model) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantizer advises on standard output and the root logger; edgeact has prepared the graph already."""
+    """Suppress the quantizer's advice on standard output and the root logger: the graph is prepared already."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     try:

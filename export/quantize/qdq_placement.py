@@ -1,13 +1,13 @@
-"""Q/DQ where a CPU's INT8 kernels want them: features stay integers from one layer to the next.
+"""Q/DQ placement for INT8 kernels of CPUs: activations remain integers between layers.
 
-`static` puts Q/DQ around every layer, the form that all TensorRT releases fuse. A CPU executes it as it stands: two
-roundings a layer, a step of its own for every piece of a split, sums in float between integers. Here
+`qdq.quantize` places Q/DQ around every layer, the form that all TensorRT releases fuse. A CPU executes it literally:
+two quantizations per layer, another scale for every part of a Split, sums in float between integers. Here
 
-* what is only moved (split, joined, pooled by its maximum, reshaped) is rounded once, where it is made, in one step for
-  all that is joined, so that pieces are copied and never rounded anew;
-* what cannot be negative is rounded to unsigned numbers, and the ReLU before it is part of the rounding. The step stays
-  that of int8: processors without VNNI add two products in 16 bits, and 2 * 255 * 127 is more than they hold;
-* sums of rounded features are of integers; only a layer's own output is added unrounded, by its kernel.
+* a tensor that operators only move (Split, Concat, MaxPool, Reshape) is quantized once, after its producer, with one
+  scale for all tensors that a Concat joins, so parts are copied and never requantized;
+* a tensor without negative values is quantized to uint8, and the ReLU in front is part of the quantization. The scale
+  remains that of int8: processors without VNNI add two products in 16 bits, which 2 * 255 * 127 exceeds;
+* quantized activations are added as integers; only the output of the layer itself is added unquantized, by its kernel.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from edgeact.export.graph.edit import add_constant, remove_unused
 from edgeact.export.graph.values import constant_array, given_inputs, is_constant, name_of, operand, quantized_source
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS
 
-__all__ = ["MOVING_OPS", "integer_flow"]
+__all__ = ["MOVING_OPS", "place_qdq"]
 
 MOVING_OPS = (
     *("Split", "Concat", "MaxPool", "ReduceMax", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice"),
     "Identity",
 )
-"""Operators that move values without computing new ones, from their first input (Concat: from all)."""
-_TURNING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity")
+"""Operators that move values of their first input (Concat: of all inputs) without computing new ones."""
+_RESHAPING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 _NEVER_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Clip")
 _KEEP_SIGN = (*MOVING_OPS, "Add", "Mul", "ReduceMean", "ReduceSum", "AveragePool", "GlobalAveragePool")
 
@@ -40,39 +40,42 @@ Observe = Callable[[Mapping[str, str]], Ranges]
 
 
 @dataclass(frozen=True)
-class _Step:
-    """How one group of tensors is rounded."""
+class _Quantization:
+    """Scale and type of a group of tensors."""
 
     scale: float
     unsigned: bool
 
 
-def integer_flow(quantized: ir.Model, ranges: Ranges, observe: Observe) -> ir.Model:
-    """A copy of what `static.quantize` made, with the same layers in INT8 and Q/DQ as said above.
+def place_qdq(quantized: ir.Model, ranges: Ranges, observe: Observe) -> ir.Model:
+    """Return a copy of a graph from `qdq.quantize` with the same layers in INT8 and the Q/DQ placement for CPUs.
 
-    Steps follow from those in `quantized` and, where a ReLU cuts them, from `ranges`; `observe` gives the ranges of the
-    tensors (tensor -> what it is) that do not.
+    Scales follow from the scales in `quantized` and, behind a ReLU, from `ranges`; `observe` returns ranges of the
+    other tensors (tensor -> description).
     """
     model = quantized.clone()
-    layers, limits = _take_out(model)
+    layers, limits = _remove_activation_pairs(model)
     groups = _Groups(model)
-    wanted = dict.fromkeys(groups.of(value) for value in _to_round(model, layers))
-    sources = {value: group for group in wanted for value in groups.sources(group)}
+    quantized_groups = dict.fromkeys(groups.of(value) for value in _tensors_to_quantize(model, layers))
+    sources = {value: group for group in quantized_groups for value in groups.sources(group)}
     known = _Limits(limits, ranges)
-    found = {value: known.of(value) for value in sources}
-    unknown = [value for value, limit in found.items() if limit is None]
+    source_limits = {value: known.of(value) for value in sources}
+    unknown = [value for value, limit in source_limits.items() if limit is None]
     if unknown:
-        seen = observe(dict.fromkeys(map(name_of, unknown), "features between layers"))
-        found |= {value: seen.tensors[name_of(value)].limit for value in unknown}
-    steps = {group: _step({value: found[value] or 0 for value in groups.sources(group)}) for group in wanted}
+        observed = observe(dict.fromkeys(map(name_of, unknown), "activation between layers"))
+        source_limits |= {value: observed.tensors[name_of(value)].limit for value in unknown}
+    quantizations = {
+        group: _quantization({value: source_limits[value] or 0 for value in groups.sources(group)})
+        for group in quantized_groups
+    }
     for value, group in sources.items():
-        _insert(model.graph, value, steps[group])
+        _insert(model.graph, value, quantizations[group])
     remove_unused(model)
     return model
 
 
-def _take_out(model: ir.Model) -> tuple[set[ir.Node], dict[ir.Value, float]]:
-    """Remove the Q/DQ pairs of activations; the layers that read one, and what each pair could hold."""
+def _remove_activation_pairs(model: ir.Model) -> tuple[set[ir.Node], dict[ir.Value, float]]:
+    """Remove the Q/DQ pairs of activations; return the layers that read a pair, and the limit of each pair."""
     layers: set[ir.Node] = set()
     limits: dict[ir.Value, float] = {}
     for node in list(model.graph):
@@ -81,7 +84,7 @@ def _take_out(model: ir.Model) -> tuple[set[ir.Node], dict[ir.Value, float]]:
             continue
         value, output, name = operand(quantizer, 0), node.outputs[0], name_of(node.outputs[0])
         layers |= {use.node for use in output.uses() if use.node.op_type in QUANTIZED_OPS and use.idx == 0}
-        limits[value] = _held(quantizer)
+        limits[value] = _limit(quantizer)
         is_result = output.is_graph_output()
         output.replace_all_uses_with(value, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
@@ -91,30 +94,31 @@ def _take_out(model: ir.Model) -> tuple[set[ir.Node], dict[ir.Value, float]]:
     return layers, limits
 
 
-def _held(quantizer: ir.Node) -> float:
+def _limit(quantizer: ir.Node) -> float:
+    """Return the largest value that the pair represents."""
     scale = constant_array(quantizer.inputs[1])
     return 0.0 if scale is None else float(scale) * INT8_MAX
 
 
-def _to_round(model: ir.Model, layers: set[ir.Node]) -> list[ir.Value]:
-    """Return what the layers read, and what is added to an output of one of them, in the graph's order.
+def _tensors_to_quantize(model: ir.Model, layers: set[ir.Node]) -> list[ir.Value]:
+    """Return the inputs of the layers, and the tensors added to their outputs, in graph order.
 
-    The order decides that of the constants in the file: equal graphs give equal bytes in every process.
+    The order decides the order of constants in the file: equal graphs give equal bytes in every process.
     """
     values = [value for node in model.graph if node in layers for value in given_inputs(node)]
     for node in model.graph:
         if node.op_type == "Add":
-            made = [value for value in given_inputs(node) if value.producer() in layers]
-            values += [value for value in given_inputs(node) if made and value is not made[0]]
-    return [value for value in dict.fromkeys(values) if _is_feature(value)]
+            outputs = [value for value in given_inputs(node) if value.producer() in layers]
+            values += [value for value in given_inputs(node) if outputs and value is not outputs[0]]
+    return [value for value in dict.fromkeys(values) if _is_activation(value)]
 
 
-def _is_feature(value: ir.Value) -> bool:
+def _is_activation(value: ir.Value) -> bool:
     return not is_constant(value) and not is_constant(quantized_source(value))
 
 
 class _Groups:
-    """Tensors that only moving operators stand between: they share one step."""
+    """Groups of tensors with only moving operators between them, which share a scale."""
 
     def __init__(self, model: ir.Model) -> None:
         self._parents: dict[ir.Value, ir.Value] = {}
@@ -122,7 +126,7 @@ class _Groups:
         for node in model.graph:
             if node.op_type in MOVING_OPS:
                 joined = given_inputs(node) if node.op_type == "Concat" else [operand(node, 0)]
-                values = [value for value in (*joined, *node.outputs) if _is_feature(value)]
+                values = [value for value in (*joined, *node.outputs) if _is_activation(value)]
                 for value in values[1:]:
                     self._parents[self.of(value)] = self.of(values[0])
         for node in model.graph:
@@ -130,13 +134,13 @@ class _Groups:
                 self._members[self.of(value)][value] = None
 
     def of(self, value: ir.Value) -> ir.Value:
-        """The tensor that stands for the tensor's group."""
+        """Return the representative of the group of `value`."""
         while (parent := self._parents.get(value, value)) is not value:
             value = parent
         return value
 
     def sources(self, group: ir.Value) -> list[ir.Value]:
-        """Members that are made and not moved: where the group is rounded."""
+        """Return the members that a computing operator produces: the group is quantized there."""
         return [value for value in self._members[group] if not _is_moved(value)]
 
 
@@ -147,20 +151,20 @@ def _is_moved(value: ir.Value) -> bool:
 
 @dataclass(frozen=True)
 class _Limits:
-    """The largest size of the values of tensors, as far as it follows from what the pairs taken out could hold."""
+    """Largest magnitudes of tensors, as far as they follow from the limits of the removed pairs."""
 
-    held: Mapping[ir.Value, float]
+    pairs: Mapping[ir.Value, float]
     ranges: Ranges
 
     def of(self, value: ir.Value) -> float | None:
-        """Of a sum no more than of its parts together; None where it does not follow."""
-        held = next((self.held[twin] for twin in _turned(value) if twin in self.held), None)
-        if held is not None:
-            return held
+        """Return the limit of `value`, of a sum at most the sum of limits; None if it does not follow."""
+        limit = next((self.pairs[same] for same in _reshaped(value) if same in self.pairs), None)
+        if limit is not None:
+            return limit
         node = value.producer()
         if node is None:
             return None
-        if node.op_type == "Relu" and operand(node, 0) in self.held:
+        if node.op_type == "Relu" and operand(node, 0) in self.pairs:
             return self._positive(operand(node, 0))
         if node.op_type not in ("Add", "Concat", "Relu", "Split", "MaxPool", "Reshape", "Transpose"):
             return None
@@ -172,24 +176,24 @@ class _Limits:
         return sum(sizes) if node.op_type == "Add" else max(sizes)
 
     def _positive(self, value: ir.Value) -> float:
-        """What a ReLU leaves of it: less where its largest values are negative, if it is still what was observed."""
-        limit, seen = self.held[value], self.ranges.tensors.get(name_of(value))
-        if seen is None or not math.isclose(seen.limit, limit, rel_tol=1e-5):
+        """Return the limit behind a ReLU: less if the largest magnitudes are negative and the range is as observed."""
+        limit, observed = self.pairs[value], self.ranges.tensors.get(name_of(value))
+        if observed is None or not math.isclose(observed.limit, limit, rel_tol=1e-5):
             return limit
-        return min(max(seen.high, 0.0), limit)
+        return min(max(observed.high, 0.0), limit)
 
 
-def _turned(value: ir.Value) -> Iterator[ir.Value]:
-    """The tensor, and those that hold the same values in another shape or order."""
+def _reshaped(value: ir.Value) -> Iterator[ir.Value]:
+    """Yield the tensor, and tensors with the same values in another shape or order."""
     yield value
     for node, index in value.uses():
-        if node.op_type in _TURNING and index == 0:
-            yield from _turned(node.outputs[0])
+        if node.op_type in _RESHAPING and index == 0:
+            yield from _reshaped(node.outputs[0])
 
 
-def _step(limits: Mapping[ir.Value, float]) -> _Step:
-    limit = max(limits.values()) or 1.0  # any step holds what is always 0
-    return _Step(limit / INT8_MAX, all(_never_negative(value) for value in limits))
+def _quantization(limits: Mapping[ir.Value, float]) -> _Quantization:
+    limit = max(limits.values()) or 1.0  # every scale represents 0
+    return _Quantization(limit / INT8_MAX, all(_never_negative(value) for value in limits))
 
 
 def _never_negative(value: ir.Value) -> bool:
@@ -203,11 +207,11 @@ def _never_negative(value: ir.Value) -> bool:
     return node.op_type in _KEEP_SIGN and all(_never_negative(part) for part in data)
 
 
-def _insert(graph: ir.Graph, value: ir.Value, step: _Step) -> None:
-    """Round `value` for all that read it."""
+def _insert(graph: ir.Graph, value: ir.Value, quantization: _Quantization) -> None:
+    """Quantize and dequantize `value` for all its readers."""
     name = name_of(value)
-    scale = add_constant(graph, f"{name}_scale", np.array(step.scale, np.float32))
-    zero = add_constant(graph, f"{name}_zero_point", np.array(0, np.uint8 if step.unsigned else np.int8))
+    scale = add_constant(graph, f"{name}_scale", np.array(quantization.scale, np.float32))
+    zero = add_constant(graph, f"{name}_zero_point", np.array(0, np.uint8 if quantization.unsigned else np.int8))
     tape = ir.tape.Tape()
     integers = tape.op(
         "QuantizeLinear",
@@ -215,7 +219,7 @@ def _insert(graph: ir.Graph, value: ir.Value, step: _Step) -> None:
         name=f"{name}_QuantizeLinear",
         output=ir.val(f"{name}_QuantizeLinear_Output", zero.dtype, value.shape),
     )
-    restored = tape.op(
+    dequantized = tape.op(
         "DequantizeLinear",
         [integers, scale, zero],
         name=f"{name}_DequantizeLinear",
@@ -223,7 +227,7 @@ def _insert(graph: ir.Graph, value: ir.Value, step: _Step) -> None:
     )
     for node, index in value.uses():
         if node is not tape.nodes[0]:
-            node.replace_input_with(index, restored)
+            node.replace_input_with(index, dequantized)
     producer = value.producer()
     if producer is None:
         graph.insert_before(graph[0], tape.nodes)

@@ -1,4 +1,4 @@
-"""What INT8 does to a network layer by layer: each one rounded alone, the output compared with the float graph's."""
+"""Sensitivity of a network to INT8 by layer: each layer quantized alone, the logits compared with the float graph's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgeact.calibration.parity import compare_logits
 from edgeact.errors import CalibrationError
-from edgeact.export.quantize.toggle_graph import SwitchedGraph
+from edgeact.export.quantize.toggle_graph import ToggleGraph
 from edgeact.progress import OnProgress
 from edgeact.records import LayerSensitivity, Parity, Sensitivity
 
@@ -19,17 +19,20 @@ Array = npt.NDArray[np.float32]
 
 
 def measure_sensitivity(
-    graph: SwitchedGraph, clips: Sequence[Array], artifact: str, on_progress: OnProgress | None = None
+    graph: ToggleGraph, clips: Sequence[Array], artifact: str, on_progress: OnProgress | None = None
 ) -> Sensitivity:
-    """The damage of every layer of `graph` alone, and of all of them together, on float32 clips of its input shape.
+    """Measure the error by each layer of `graph` alone and by all layers together, on float32 clips of its input shape.
 
-    A clip is run once in float; for every layer it goes on from the last cut before that layer, so all layers of a
-    residual network take as long as a few whole runs each. `artifact` names what the INT8 graph is for.
-    Raises CalibrationError where there is nothing to measure, InputError where an output is not finite.
+    A clip runs in float once; for each layer it resumes at the last cut before the layer. `artifact` names the INT8
+    artifact in the record.
+    Raises CalibrationError without clips or layers in INT8, InputError if an output is not finite.
     """
     if not clips or not graph.layers:
         missing = "no clip" if graph.layers else "no layer in INT8"
-        raise CalibrationError(f"sensitivity needs clips and layers in INT8, got {missing}; see --clips")
+        raise CalibrationError(
+            f"sensitivity needs clips and layers in INT8, got {missing}; give calibration clips with --clips, and a "
+            "model with layers that INT8 quantizes"
+        )
     floats: list[Array] = []
     alone: dict[str, list[Array]] = {name: [] for name in graph.names}
     together: list[Array] = []
@@ -43,7 +46,7 @@ def measure_sensitivity(
         if on_progress:
             on_progress(done, len(clips))
     whole = compare(floats, together)
-    found = {name: compare(floats, outputs) for name, outputs in alone.items()}
+    parities = {name: compare(floats, outputs) for name, outputs in alone.items()}
     return Sensitivity(
         artifact=artifact,
         clips=len(clips),
@@ -54,8 +57,8 @@ def measure_sensitivity(
                 layer=layer.name,
                 weight=layer.weight,
                 macs=layer.macs,
-                snr_db=found[layer.name].snr_db,
-                top1_agreement=found[layer.name].top1_agreement,
+                snr_db=parities[layer.name].snr_db,
+                top1_agreement=parities[layer.name].top1_agreement,
             )
             for layer in graph.layers
         ),
@@ -63,5 +66,5 @@ def measure_sensitivity(
 
 
 def compare(reference: Sequence[Array], candidate: Sequence[Array]) -> Parity:
-    """Agreement of logits `(1, classes)`, clip by clip; only the SNR of INT8's parity limits is applied."""
+    """Compare logits `(1, classes)` clip by clip; of the parity limits of INT8 only the SNR applies."""
     return compare_logits(np.concatenate(reference), np.concatenate(candidate), "int8", trained=False)

@@ -1,14 +1,14 @@
-"""Which convolutions must stay in float when a graph is quantized to INT8.
+"""Convolutions that INT8 must keep in float for TensorRT.
 
-The rule is the one of NVIDIA's Model Optimizer (`modelopt/onnx/quantization/graph_utils.py`,
+The rule is that of NVIDIA's Model Optimizer (`modelopt/onnx/quantization/graph_utils.py`,
 `find_nodes_from_convs_to_exclude`, INT8 mode), restated here. With OC output channels and IC input channels per group:
 
-* a weight that is not constant stays in float;
-* OC >= 16 and IC >= 16 quantizes;
-* fewer channels quantize only
-  - in a plain convolution with a cubic kernel, where OC or IC is a multiple of 8, and which reads the network's input
-    or has at least 16 channels on one side;
-  - in a grouped convolution with every kernel side >= 3 and OC a multiple of 8.
+* a convolution whose weight is not constant is kept in float;
+* with OC >= 16 and IC >= 16 it is quantized;
+* with fewer channels it is quantized only
+  - without groups, with a cubic kernel, if OC or IC is a multiple of 8, and if it reads the network's input or OC or
+    IC is at least 16;
+  - with groups, if every kernel side is >= 3 and OC is a multiple of 8.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _GROUPED_KERNEL = 3
 
 
 def int8_exclusion_reason(weight_shape: tuple[int, ...] | None, group: int, is_first: bool) -> str | None:
-    """Why a convolution must not be quantized to INT8, or None where it may be.
+    """Return why a convolution must be kept in float, or None if INT8 may quantize it.
 
-    `weight_shape` is `(OC, IC per group, *kernel)`, None for a weight that is computed; `is_first` tells that the
-    convolution reads the network's input.
+    `weight_shape` is `(OC, IC per group, *kernel)`, None for a computed weight; `is_first`: the convolution reads the
+    network's input.
     """
     if weight_shape is None:
         return "its weight is computed, not a constant"

@@ -1,13 +1,13 @@
-"""An INT8 graph whose layers are switched between INT8 and float while it runs, so that trying them compiles nothing.
+"""A fake-quant graph whose layers are switched between INT8 and float at run time, without compiling it again.
 
-Trying N layers one by one with the quantizer takes N graphs and N sessions. Here there is one graph: every activation
-that has a Q/DQ pair goes on as `Where(switch, rounded, as computed)`, and the weights are inputs, fed in float or
-rounded, which costs nothing. A layer that is on turns on every pair it touches, its inputs', its output's and its
-weight's, as the quantizer does with a layer that is not excluded: with a set of layers on, the graph computes what
-`quantize` makes with all others in its skip list.
+Trying N sets of layers with the quantizer takes N graphs and N sessions. This graph serves all of them: behind every
+activation with a Q/DQ pair stands `Where(switch, fake-quant value, float value)`, and weights are inputs, fed in float
+or fake-quantized. An enabled layer enables the pairs of its input, output and weight, as the quantizer does with a
+layer that is not excluded: with a set of layers enabled, the graph computes the same as `quantize` with all others
+excluded.
 
-The graph is cut where one tensor carries everything, between the blocks of a network. What a layer does not change need
-not be computed again: `resume` goes on from the last cut before it.
+The graph is cut into segments at tensors that all later nodes depend on, between the blocks of a network. `resume`
+starts at the last cut before a layer, so nothing in front of it is computed again.
 """
 
 from __future__ import annotations
@@ -34,138 +34,141 @@ from edgeact.export.graph.values import (
 )
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS
 
-__all__ = ["Layer", "SwitchedGraph", "switchable"]
+__all__ = ["Layer", "ToggleGraph", "build_toggle_graph"]
 
 Array = npt.NDArray[np.float32]
 
-_SWITCH, _ROUNDED, _BIAS, _MEAN = "edgeact_switch/", "edgeact_rounded/", "edgeact_bias/", "edgeact_mean/"
+_SWITCH, _QUANTIZED, _BIAS, _MEAN = "edgeact_switch/", "edgeact_fake_quant/", "edgeact_bias/", "edgeact_mean/"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One quantized layer, by its node's name, and what it switches."""
+    """A quantized layer and the tensors that it enables."""
 
     name: str
+    """Name of its node."""
     weight: str
-    """Name of its weight in the float graph; empty where it has none."""
+    """Name of its weight in the float graph; empty for a product of two activations."""
     macs: int
     tensors: frozenset[str]
-    """What it rounds: its weight, and the activations it reads and makes that have a Q/DQ pair."""
+    """Its weight, and its input and output activations that have a Q/DQ pair."""
     bias: str | None
-    """The input its bias is fed to; None where it has no place for one."""
+    """Graph input of its bias; None if the operator has none."""
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """What an input of the graph is fed while a tensor is in float, and while it is rounded."""
+class _Feed:
+    """The values fed to a graph input while its tensor is in float and while it is quantized."""
 
     tensor: str
     as_float: npt.NDArray[Any]
-    rounded: npt.NDArray[Any]
+    quantized: npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """What is computed between two cuts."""
+    """The nodes between two cuts."""
 
     runner: GraphRunner
     source: str
     results: tuple[str, ...]
     fed: frozenset[str]
-    """Switches, weights and biases it reads."""
+    """Switches, weights and biases that it reads."""
 
 
 @dataclass(frozen=True)
-class SwitchedGraph:
-    """See the module. Layers stand in the graph's order; `on` are the names of those in INT8.
+class ToggleGraph:
+    """See the module. Layers are in graph order; `enabled` names the layers in INT8.
 
-    A state is what a segment starts from: the clip, float32 of the graph's input shape, then what the cuts carry.
+    A state is the input of a segment: the clip, float32 of the graph's input shape, or the tensor at a cut.
     """
 
     layers: tuple[Layer, ...]
     biases: Mapping[str, Array]
-    """By the input's name: what every layer has for a bias where nothing else is said, zeros where it has none."""
-    _choices: Mapping[str, _Choice] = field(repr=False)
+    """Input name -> default bias of the layer, zeros if it has none."""
+    _feeds: Mapping[str, _Feed] = field(repr=False)
     _segments: tuple[_Segment, ...] = field(repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all layers."""
+        """Names of all layers."""
         return tuple(layer.name for layer in self.layers)
 
-    def run(self, clip: Array, on: Collection[str], biases: Mapping[str, Array] | None = None) -> Array:
-        """Logits `(1, classes)` of a clip; `biases` take the place of `self.biases`."""
-        return self.resume(0, clip, on, biases)
+    def run(self, clip: Array, enabled: Collection[str], biases: Mapping[str, Array] | None = None) -> Array:
+        """Return logits `(1, classes)` of a clip; `biases` replace `self.biases`."""
+        return self.resume(0, clip, enabled, biases)
 
-    def states(self, clip: Array, on: Collection[str]) -> list[Array]:
-        """What every segment starts from, and the logits at the end."""
-        found = [clip]
+    def states(self, clip: Array, enabled: Collection[str]) -> list[Array]:
+        """Return the state of every segment, and the logits at the end."""
+        states = [clip]
         for index in range(len(self._segments)):
-            found.append(self.advance(index, found[-1], on)[0])
-        return found
+            states.append(self.advance(index, states[-1], enabled)[0])
+        return states
 
-    def resume(self, first: int, state: Array, on: Collection[str], biases: Mapping[str, Array] | None = None) -> Array:
-        """Logits, from the state that segment `first` starts from."""
+    def resume(
+        self, first: int, state: Array, enabled: Collection[str], biases: Mapping[str, Array] | None = None
+    ) -> Array:
+        """Return logits, from the state of segment `first`."""
         for index in range(first, len(self._segments)):
-            state = self.advance(index, state, on, biases)[0]
+            state = self.advance(index, state, enabled, biases)[0]
         return state
 
     def fed(self, biases: Mapping[str, Array]) -> dict[str, Array]:
-        """What to give `run` for biases by the layers' names; the other layers keep their own."""
+        """Return biases for `run` from biases by layer name; other layers keep their defaults."""
         return dict(self.biases) | {
             layer.bias: biases[layer.name] for layer in self.layers if layer.bias and layer.name in biases
         }
 
     def advance(
-        self, index: int, state: Array, on: Collection[str], biases: Mapping[str, Array] | None = None
+        self, index: int, state: Array, enabled: Collection[str], biases: Mapping[str, Array] | None = None
     ) -> list[Array]:
-        """The state after segment `index`, then the means of its layers, see `switchable`, in their order."""
+        """Return the state after segment `index`, then the means of its layers in order (see `build_toggle_graph`)."""
         segment = self._segments[index]
-        touched = {tensor for layer in self.layers if layer.name in on for tensor in layer.tensors}
+        quantized = {tensor for layer in self.layers if layer.name in enabled for tensor in layer.tensors}
         feeds: dict[str, npt.NDArray[Any]] = {segment.source: state}
         for name in segment.fed:
-            if choice := self._choices.get(name):
-                feeds[name] = choice.rounded if choice.tensor in touched else choice.as_float
+            if feed := self._feeds.get(name):
+                feeds[name] = feed.quantized if feed.tensor in quantized else feed.as_float
             else:
                 feeds[name] = (biases or self.biases)[name]
         return segment.runner.run(segment.results, feeds)
 
     def first_segment(self, layer: Layer) -> int:
-        """The first segment that `layer` changes."""
+        """Return the first segment that `layer` changes."""
         return next(index for index, segment in enumerate(self._segments) if self._tensors(segment) & layer.tensors)
 
-    def in_segments(self) -> list[list[Layer]]:
-        """The layers whose biases each segment reads, in the graph's order."""
+    def layers_by_segment(self) -> list[list[Layer]]:
+        """Return the layers whose biases each segment reads, in graph order."""
         return [[layer for layer in self.layers if layer.bias in segment.fed] for segment in self._segments]
 
     def _tensors(self, segment: _Segment) -> set[str]:
-        return {self._choices[name].tensor for name in segment.fed if name in self._choices}
+        return {self._feeds[name].tensor for name in segment.fed if name in self._feeds}
 
 
-def switchable(
+def build_toggle_graph(
     model: ir.Model, quantized: ir.Model, skip: Collection[str], *, with_means: bool = False
-) -> SwitchedGraph:
-    """The switched form of `quantized`, which the quantizer made of `model` with the layers of `skip` left in float.
+) -> ToggleGraph:
+    """Return the toggle graph of `quantized`, the quantizer's output for `model` with layers of `skip` in float.
 
-    `with_means` has every segment give its layers' outputs too, before they are rounded, each averaged over all but
-    its channels, for the layers that have a place for a bias. Neither model is changed.
+    With `with_means` every segment also returns the mean output per channel of its layers that have a bias input,
+    before quantization. Neither model is changed.
     """
     body = quantized.clone()
     pairs = _pairs(body)
     layers = _layers(body, model, pairs, skip)
     nodes = {name_of(node): node for node in body.graph}
     biases = {layer.bias: _bias(nodes[layer.name]) for layer in layers if layer.bias}
-    choices = _choices(body, pairs)
+    feeds_by_input = _feeds(body, pairs)
     clip = body.graph.inputs[0]
     _switch(body.graph, pairs)
     _feed_biases(body.graph, [layer for layer in layers if layer.bias], biases)
     remove_unused(body)
     segments = _segments(body, clip, biases.keys() if with_means else ())
-    return SwitchedGraph(tuple(layers), biases, choices, segments)
+    return ToggleGraph(tuple(layers), biases, feeds_by_input, segments)
 
 
 Pairs = Mapping[ir.Value, ir.Value]
-"""Output of a DequantizeLinear -> what its QuantizeLinear rounds."""
+"""Output of a DequantizeLinear -> the tensor that its QuantizeLinear reads."""
 
 
 def _pairs(body: ir.Model) -> Pairs:
@@ -179,7 +182,7 @@ def _pairs(body: ir.Model) -> Pairs:
 
 def _layers(body: ir.Model, source: ir.Model, pairs: Pairs, skip: Collection[str]) -> list[Layer]:
     originals = {name_of(node): node for node in source.graph}
-    rounded = set(pairs.values())
+    paired = set(pairs.values())
     layers = []
     for node in body.graph:
         name, inputs = name_of(node), list(given_inputs(node))[:2]
@@ -190,7 +193,7 @@ def _layers(body: ir.Model, source: ir.Model, pairs: Pairs, skip: Collection[str
                     name=name,
                     weight=next((name_of(value) for value in operands if is_constant(value)), ""),
                     macs=_macs(originals[name]),
-                    tensors=frozenset(map(name_of, [*operands, *rounded.intersection(node.outputs)])),
+                    tensors=frozenset(map(name_of, [*operands, *paired.intersection(node.outputs)])),
                     bias=_BIAS + name if _takes_bias(node) else None,
                 )
             )
@@ -202,7 +205,7 @@ def _takes_bias(node: ir.Node) -> bool:
 
 
 def _macs(node: ir.Node) -> int:
-    """Multiply-accumulates: of every output, as many as its channel's weights."""
+    """Return the multiply-accumulates of a node of the lowered graph, which has other layers than PyTorch's modules."""
     values = (node.outputs[0], operand(node, 1), operand(node, 0))
     outputs, weight, inputs = ([side or 0 for side in dims_of(value) or (0,)] for value in values)
     if node.op_type == "Conv":
@@ -213,50 +216,50 @@ def _macs(node: ir.Node) -> int:
 
 
 def _bias(node: ir.Node) -> Array:
-    """The layer's bias, a vector of its channels."""
-    there = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
-    if there is None:
+    """Return the bias `(channels,)` of a layer."""
+    bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
+    if bias is None:
         channels = (dims_of(node.outputs[0]) or (0, 0))[1] or 0
         return np.zeros(channels, np.float32)
-    return there.astype(np.float32)
+    return bias.astype(np.float32)
 
 
-def _choices(body: ir.Model, pairs: Pairs) -> dict[str, _Choice]:
-    """A weight is fed under the name it is read by, an activation has a switch."""
+def _feeds(body: ir.Model, pairs: Pairs) -> dict[str, _Feed]:
+    """Return the feeds by input name: weights under the name that their layer reads, and switches of activations."""
     weights = [back for back, tensor in pairs.items() if is_constant(tensor)]
-    choices = {}
-    for back, rounded in zip(weights, _rounded(body, weights), strict=True):
-        choices[name_of(back)] = _Choice(name_of(pairs[back]), required_array(pairs[back]), rounded)
+    feeds_by_input = {}
+    for back, quantized in zip(weights, _fake_quantized(body, weights), strict=True):
+        feeds_by_input[name_of(back)] = _Feed(name_of(pairs[back]), required_array(pairs[back]), quantized)
     for tensor in pairs.values():
         if not is_constant(tensor):
             name = name_of(tensor)
-            choices[_SWITCH + name] = _Choice(name, np.array(False), np.array(True))
-    return choices
+            feeds_by_input[_SWITCH + name] = _Feed(name, np.array(False), np.array(True))
+    return feeds_by_input
 
 
-def _rounded(body: ir.Model, weights: Sequence[ir.Value]) -> list[Array]:
-    """What the weights' pairs make of them, by the operators themselves."""
+def _fake_quantized(body: ir.Model, weights: Sequence[ir.Value]) -> list[Array]:
+    """Return the weights behind their Q/DQ pairs, computed by the operators."""
     if not weights:
         return []
-    return GraphRunner(_part(body, [], weights)).run([name_of(value) for value in weights], {})
+    return GraphRunner(_subgraph(body, [], weights)).run([name_of(value) for value in weights], {})
 
 
 def _switch(graph: ir.Graph, pairs: Pairs) -> None:
-    """Make inputs of the weights, and go on with every other pair as its switch, a further input, says."""
+    """Turn weights into inputs, and add a switch behind every pair of an activation."""
     for back, tensor in pairs.items():
         name = name_of(back)
         if is_constant(tensor):
-            going_on = ir.val(name, back.dtype, back.shape)
-            graph.inputs.append(going_on)
-            back.replace_all_uses_with(going_on)
+            selected = ir.val(name, back.dtype, back.shape)
+            graph.inputs.append(selected)
+            back.replace_all_uses_with(selected)
             continue
-        back.name = _ROUNDED + name_of(tensor)
+        back.name = _QUANTIZED + name_of(tensor)
         switch = ir.val(_SWITCH + name_of(tensor), ir.DataType.BOOL, ())
         graph.inputs.append(switch)
-        going_on = ir.val(name, back.dtype, back.shape)
+        selected = ir.val(name, back.dtype, back.shape)
         label = f"{_SWITCH}Where/{name_of(tensor)}"
-        where = ir.node("Where", [switch, back, tensor], outputs=[going_on], name=label)
-        back.replace_all_uses_with(going_on, replace_graph_outputs=True)
+        where = ir.node("Where", [switch, back, tensor], outputs=[selected], name=label)
+        back.replace_all_uses_with(selected, replace_graph_outputs=True)
         where.replace_input_with(1, back)
         producer = back.producer()
         assert producer is not None
@@ -273,23 +276,23 @@ def _feed_biases(graph: ir.Graph, layers: Sequence[Layer], biases: Mapping[str, 
 
 
 def _segments(body: ir.Model, clip: ir.Value, averaged: Collection[str]) -> tuple[_Segment, ...]:
-    """The graph in pieces; the layers with a bias of `averaged` give means."""
+    """Cut the graph into segments; the layers with a bias in `averaged` return means."""
     nodes = list(body.graph)
     fed = {value for value in body.graph.inputs if value is not clip}
     segments, start, source = [], 0, clip
     for end, carried in [*_cuts(nodes, clip, fed), (len(nodes), body.graph.outputs[0])]:
-        own = nodes[start:end]
-        read = {name_of(value): value for node in own for value in given_inputs(node) if value in fed}
-        means = [_mean(body.graph, node) for node in own if len(node.inputs) > 2 and _reads(node, averaged)]
+        between = nodes[start:end]
+        read = {name_of(value): value for node in between for value in given_inputs(node) if value in fed}
+        means = [_mean(body.graph, node) for node in between if len(node.inputs) > 2 and _reads(node, averaged)]
         inputs, results = [source, *(read[name] for name in sorted(read))], [carried, *means]
-        runner = GraphRunner(_part(body, inputs, results))
+        runner = GraphRunner(_subgraph(body, inputs, results))
         segments.append(_Segment(runner, name_of(source), tuple(map(name_of, results)), frozenset(read)))
         start, source = end, carried
     return tuple(segments)
 
 
 def _cuts(nodes: Sequence[ir.Node], clip: ir.Value, fed: Collection[ir.Value]) -> list[tuple[int, ir.Value]]:
-    """(number of nodes before it, the one tensor it carries) of every place to cut, each with a layer on both sides."""
+    """Return (number of nodes before, tensor at the cut) of every cut, each with a layer on both sides."""
     last = {
         value: index
         for index, node in enumerate(nodes)
@@ -312,7 +315,7 @@ def _reads(node: ir.Node, biases: Collection[str]) -> bool:
 
 
 def _mean(graph: ir.Graph, node: ir.Node) -> ir.Value:
-    """A new result of the graph: the layer's output averaged over all but its channels."""
+    """Add an output to the graph: the layer's output averaged over all axes except its channels."""
     value = node.outputs[0]
     name = _MEAN + name_of(value)
     axes = [axis for axis in range(len(dims_of(value) or ())) if axis != 1]
@@ -321,6 +324,6 @@ def _mean(graph: ir.Graph, node: ir.Node) -> ir.Value:
     return mean
 
 
-def _part(body: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Model:
-    """A copy of what leads from `inputs` to `outputs`."""
+def _subgraph(body: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Model:
+    """Return a copy of the nodes between `inputs` and `outputs`."""
     return ir.Model(ir.convenience.extract(body.graph, inputs, outputs), ir_version=body.ir_version)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from edgeact.calibration.parity import LIMITS
 from edgeact.export.quantize.bias_correction import corrected_biases
-from edgeact.export.quantize.mixed_precision import Mix, goal_beyond, mix
+from edgeact.export.quantize.mixed_precision import Mix, mix, next_goal
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
-from edgeact.export.quantize.toggle_graph import SwitchedGraph
+from edgeact.export.quantize.toggle_graph import ToggleGraph
 from edgeact.progress import Callbacks
 from edgeact.reasons import BiasCorrection, Decision
 from edgeact.records import Sensitivity
@@ -36,14 +36,14 @@ class TuningSettings:
     max_drop_points: float = 1.0
     """Points of top-1 that INT8 may lose."""
     with_sensitivity: bool = False
-    """Whether the damage by layer is measured of plain INT8 too."""
+    """Whether the sensitivity of plain INT8 is measured too."""
     parameters: Mapping[str, str] = field(default_factory=dict)
-    """Layer -> name of its weight in the model, which a rewritten graph may not have."""
+    """Layer -> name of its weight in the model, which a rewritten graph may lack."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found for one INT8 graph."""
+    """The result of tuning one INT8 graph."""
 
     biases: Mapping[str, Array]
     """Layer -> corrected bias, float32 `(channels,)`; empty if correction does not pay."""
@@ -64,7 +64,7 @@ class Tuner:
         self._mixes: dict[tuple[tuple[str, ...], int], Mix] = {}
         self._biases: dict[tuple[tuple[str, ...], frozenset[str]], tuple[Mapping[str, Array], BiasCorrection]] = {}
 
-    def tune(self, graph: SwitchedGraph, clips: Sequence[Array], artifact: str, attempt: int | None = None) -> Tuned:
+    def tune(self, graph: ToggleGraph, clips: Sequence[Array], artifact: str, attempt: int | None = None) -> Tuned:
         """Tune `graph`, which was made with means, on calibration `clips`, float32 `(1, 3, T, H, W)`.
 
         `attempt` None leaves all layers in INT8; 0, 1 ... searches for layers to keep in float, each time with a higher
@@ -72,39 +72,39 @@ class Tuner:
         """
         enabled = set(graph.names)
         decisions: list[Decision] = []
-        found, sensitivity = None, None
+        chosen, sensitivity = None, None
         if attempt is not None:
-            found = self.mix(graph, clips, artifact, attempt)
-            sensitivity = _with_mix(self.sensitivity(graph, clips, artifact), found)
-            enabled -= found.reasons.keys()
-            decisions.append(found.decision)
+            chosen = self.mix(graph, clips, artifact, attempt)
+            sensitivity = _with_mix(self.sensitivity(graph, clips, artifact), chosen)
+            enabled -= chosen.reasons.keys()
+            decisions.append(chosen.decision)
         elif self._settings.with_sensitivity:
             sensitivity = self.sensitivity(graph, clips, artifact)
         biases, correction = self.corrected_biases(graph, clips, enabled)
-        decisions.append(correction.model_copy(update={"mixed": found is not None}))
-        return Tuned(biases, tuple(decisions), found, sensitivity)
+        decisions.append(correction.model_copy(update={"mixed": chosen is not None}))
+        return Tuned(biases, tuple(decisions), chosen, sensitivity)
 
-    def sensitivity(self, graph: SwitchedGraph, clips: Sequence[Array], artifact: str) -> Sensitivity:
-        """Measure the damage of INT8 in each layer of `graph` alone."""
+    def sensitivity(self, graph: ToggleGraph, clips: Sequence[Array], artifact: str) -> Sensitivity:
+        """Measure the error of INT8 in each layer of `graph` alone."""
         if graph.names not in self._sensitivities:
-            on_progress = self._callbacks.step("INT8 damage by layer")
+            on_progress = self._callbacks.step("INT8 error by layer")
             measured = measure_sensitivity(graph, clips[:_SENSITIVITY_CLIPS], artifact, on_progress)
             self._sensitivities[graph.names] = self._with_parameters(measured)
         return self._sensitivities[graph.names]
 
-    def mix(self, graph: SwitchedGraph, clips: Sequence[Array], artifact: str, attempt: int) -> Mix:
+    def mix(self, graph: ToggleGraph, clips: Sequence[Array], artifact: str, attempt: int) -> Mix:
         """Choose the layers of `graph` to keep in float so that INT8 stays within the accuracy budget."""
         key = (graph.names, attempt)
         if key not in self._mixes:
             sensitivity, few = self.sensitivity(graph, clips, artifact), clips[:_MIX_CLIPS]
             plain = compare([graph.run(clip, ()) for clip in few], [graph.run(clip, graph.names) for clip in few])
-            goal = goal_beyond(plain, LIMITS["int8"].snr_db, self._settings.max_drop_points, attempt)
+            goal = next_goal(plain, LIMITS["int8"].snr_db, self._settings.max_drop_points, attempt)
             on_progress = self._callbacks.step("mixed precision: sets of layers in float")
             self._mixes[key] = mix(graph, few, sensitivity, goal, on_progress)
         return self._mixes[key]
 
     def corrected_biases(
-        self, graph: SwitchedGraph, clips: Sequence[Array], enabled: Collection[str]
+        self, graph: ToggleGraph, clips: Sequence[Array], enabled: Collection[str]
     ) -> tuple[Mapping[str, Array], BiasCorrection]:
         """Return corrected biases by layer, none if held-back clips show no gain, and the decision.
 
@@ -123,7 +123,7 @@ class Tuner:
         return measured.model_copy(update={"layers": layers})
 
     def _correct(
-        self, graph: SwitchedGraph, clips: Sequence[Array], enabled: Collection[str]
+        self, graph: ToggleGraph, clips: Sequence[Array], enabled: Collection[str]
     ) -> tuple[Mapping[str, Array], BiasCorrection]:
         if len(clips) < _FEWEST_CLIPS:
             return {}, BiasCorrection(mixed=False, outcome="too-few-clips", clips=len(clips))

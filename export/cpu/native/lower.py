@@ -59,7 +59,7 @@ class Lowered:
 
 
 def lower(model: ir.Model) -> Lowered:
-    """Lower an INT8 graph as `edgeact.export.quantize.qdq_placement.integer_flow` makes it.
+    """Lower an INT8 graph as `edgeact.export.quantize.qdq_placement.place_qdq` makes it.
 
     Raises NotLoweredError, which names the layer, if the native engine cannot run the graph.
     """

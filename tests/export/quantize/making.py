@@ -18,7 +18,7 @@ from edgeact.export.quantize.avoid_saturation import avoid_saturation
 from edgeact.export.quantize.exclusions import float_everywhere
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
-from edgeact.export.quantize.toggle_graph import SwitchedGraph, switchable
+from edgeact.export.quantize.toggle_graph import ToggleGraph, build_toggle_graph
 from tests.export.graph.exported import exported, random_clips
 
 __all__ = ["Switched", "as_written", "for_openvino", "hurt", "switched", "with_int8"]
@@ -31,7 +31,7 @@ class Switched:
     model: ir.Model
     skip: dict[str, str]
     clips: list[NDArray[np.float32]]
-    graph: SwitchedGraph
+    graph: ToggleGraph
 
     def quantized(self, in_float: tuple[str, ...] = ()) -> ir.Model:
         """INT8 with further layers in float."""
@@ -50,7 +50,7 @@ def with_int8(model: ir.Model, clips: list[NDArray[np.float32]]) -> Switched:
     """`model` by the rules that hold for every target."""
     skip = float_everywhere(model)
     plain = quantize(model, collect_ranges(model, clips, skip=skip), skip)
-    return Switched(model, skip, clips, switchable(model, plain, skip, with_means=True))
+    return Switched(model, skip, clips, build_toggle_graph(model, plain, skip, with_means=True))
 
 
 def for_openvino(placed: ir.Model) -> ir.Model:

@@ -68,7 +68,7 @@ def test_parts_and_cores_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     clips = random_clips(case.clip, 9)
     whole = collect_ranges(case.graph, clips, "mse")
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(module, "_MOST_BYTES", 200_000)
+    monkeypatch.setattr(module, "_MAX_BYTES", 200_000)
     monkeypatch.setattr(module, "usable_cores", lambda: 5)
     assert collect_ranges(case.graph, clips, "mse", (), lambda done, total: seen.append((done, total))) == whole
     parts = seen[-1][1] // 9

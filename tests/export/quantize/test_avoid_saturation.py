@@ -29,7 +29,7 @@ from edgeact.export.quantize.activation_ranges import collect_ranges, quantized_
 from edgeact.export.quantize.exclusions import skip_list
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
-from edgeact.export.quantize.qdq_placement import MOVING_OPS, integer_flow
+from edgeact.export.quantize.qdq_placement import MOVING_OPS, place_qdq
 from edgeact.runtime import OpenRequest, Session, get_backend
 from tests.export.graph.exported import exported, random_clips
 from tests.export.graph.graphs import graph, node
@@ -58,7 +58,7 @@ def _narrow(name: str) -> ir.Model:
     graph, _ = apply_rewrites(at_opset(exported(name).graph, 17), REWRITES)
     skip = skip_list(graph, load_profile("cpu"))
     quantized = quantize(graph, _ranges(quantized_tensors(graph, skip)), skip)
-    return integer_flow(quantized, _ranges(quantized_tensors(graph, skip)), _ranges)
+    return place_qdq(quantized, _ranges(quantized_tensors(graph, skip)), _ranges)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _layer(kind: str, *, signed: bool) -> ir.Model:
 
 def _placed(model: ir.Model, clips: list[Array]) -> ir.Model:
     ranges = collect_ranges(model, clips)
-    return integer_flow(quantize(model, ranges, {}), ranges, _nothing_observed)
+    return place_qdq(quantize(model, ranges, {}), ranges, _nothing_observed)
 
 
 def _extreme_clips(shape: tuple[int, ...] = SHAPE) -> list[Array]:
@@ -190,7 +190,7 @@ def _narrow_network() -> tuple[ir.Model, list[Array]]:
     graph, _ = apply_rewrites(at_opset(case.graph, 17), REWRITES)
     skip = skip_list(graph, load_profile("cpu"))
     ranges = collect_ranges(graph, clips, skip=skip)
-    return integer_flow(quantize(graph, ranges, skip), ranges, _nothing_observed), clips
+    return place_qdq(quantize(graph, ranges, skip), ranges, _nothing_observed), clips
 
 
 def _nothing_observed(tensors: Mapping[str, str]) -> Ranges:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeact.export.graph.proto import to_bytes
 from edgeact.export.quantize.bias_correction import _shrunk_mean, corrected_biases, with_biases
-from edgeact.export.quantize.toggle_graph import SwitchedGraph
+from edgeact.export.quantize.toggle_graph import ToggleGraph
 from tests.export.graph.exported import run_onnx
 from tests.export.quantize.making import Switched, as_written, switched
 
@@ -20,7 +20,7 @@ def _mean_errors(case: Switched, biases: dict[str, NDArray[np.float32]]) -> list
     """By layer, the mean error of its channels, behind the same layers before it."""
     graph, errors, fed = case.graph, [], case.graph.fed(biases)
     floats, rounded = list(case.clips), list(case.clips)
-    for index in range(len(graph.in_segments())):
+    for index in range(len(graph.layers_by_segment())):
         wanted = [graph.advance(index, state, ()) for state in floats]
         got = [graph.advance(index, state, graph.names, fed) for state in rounded]
         for place in range(1, len(wanted[0])):
@@ -77,17 +77,17 @@ def test_where_nothing_is_rounded_nothing_is_corrected() -> None:
 
 def test_a_layer_without_error_keeps_its_bias_bit_for_bit() -> None:
     case = switched("cnn3d-gate")
-    none = _Exact(case.graph.layers, case.graph.biases, case.graph._choices, case.graph._segments)
+    none = _Exact(case.graph.layers, case.graph.biases, case.graph._feeds, case.graph._segments)
     found = corrected_biases(none, case.clips, none.names)
     for layer in none.layers:
         if layer.bias:
             np.testing.assert_array_equal(found[layer.name], case.graph.biases[layer.bias])
 
 
-class _Exact(SwitchedGraph):
+class _Exact(ToggleGraph):
     """INT8 that rounds nothing."""
 
-    def advance(self, index, state, on, biases=None):  # type: ignore[no-untyped-def]
+    def advance(self, index, state, enabled, biases=None):  # type: ignore[no-untyped-def]
         return super().advance(index, state, (), biases)
 
 

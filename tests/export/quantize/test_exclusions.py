@@ -52,4 +52,4 @@ def test_layers_of_a_module_are_those_with_its_weights(name: str) -> None:
     }
     assert named & set(layers) <= set().union(*parts)
     stem = module_layers(model, (children[-1],))
-    assert all(reason == f"'{children[-1]}' was asked to stay in float" for reason in stem.values())
+    assert all(reason == f"module '{children[-1]}' is kept in float on request" for reason in stem.values())

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from edgeact.export.quantize.mixed_precision import MOST_IN_FLOAT, Goal, goal_beyond, mix
+from edgeact.export.quantize.mixed_precision import MOST_IN_FLOAT, Goal, mix, next_goal
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
 from tests.export.graph.exported import run_onnx
 from tests.export.quantize.making import Switched, as_written, hurt, switched, with_int8
@@ -61,7 +61,7 @@ def test_the_one_hurt_layer_is_found(place: int) -> None:
     before = sick.graph.layers[place - 1].weight
     assert {layer.weight for layer in chosen.layers} <= {weight, before}
     assert weight in {layer.weight for layer in chosen.layers}
-    assert all("INT8 here alone leaves" in reason for reason in chosen.reasons.values())
+    assert all("INT8 in this layer alone" in reason for reason in chosen.reasons.values())
 
 
 def test_a_goal_out_of_reach_says_how_close_it_came_and_what_would_do() -> None:
@@ -70,8 +70,8 @@ def test_a_goal_out_of_reach_says_how_close_it_came_and_what_would_do() -> None:
     chosen = mix(case.graph, case.clips, sensitivity, Goal(90.0, 0))
     assert not chosen.is_met
     assert chosen.share <= MOST_IN_FLOAT
-    assert chosen.wanted is not None
-    count, share = chosen.wanted
+    assert chosen.needed is not None
+    count, share = chosen.needed
     assert count >= len(chosen.layers)
     assert share > MOST_IN_FLOAT
     decision = chosen.decision
@@ -85,10 +85,10 @@ def test_the_goal_lies_beyond_what_was_refused() -> None:
     parity = compare([case.graph.run(c, ()) for c in case.clips], [case.graph.run(c, ()) for c in case.clips])
     poor = parity.model_copy(update={"snr_db": 4.0, "clips": 32})
     good = parity.model_copy(update={"snr_db": 25.0, "clips": 32})
-    assert goal_beyond(poor, 10.0, 1.0) == Goal(13.0, 1)
-    assert goal_beyond(good, 10.0, 0.0) == Goal(28.0, 0)
-    assert goal_beyond(good, 10.0, 10.0, raises=2) == Goal(34.0, 4)
-    assert goal_beyond(parity, 10.0, 1.0) == Goal(13.0, 1)
+    assert next_goal(poor, 10.0, 1.0) == Goal(13.0, 1)
+    assert next_goal(good, 10.0, 0.0) == Goal(28.0, 0)
+    assert next_goal(good, 10.0, 10.0, raises=2) == Goal(34.0, 4)
+    assert next_goal(parity, 10.0, 1.0) == Goal(13.0, 1)
 
 
 def test_progress_is_told() -> None:

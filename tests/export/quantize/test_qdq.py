@@ -28,7 +28,7 @@ from edgeact.export.graph.values import (
 from edgeact.export.quantize.activation_ranges import collect_ranges, observe
 from edgeact.export.quantize.exclusions import skip_list
 from edgeact.export.quantize.qdq import MIN_CLASSES, MIN_CLIPS, SMALLEST_SCALE, check_clips, float_layers, quantize
-from edgeact.export.quantize.qdq_placement import integer_flow
+from edgeact.export.quantize.qdq_placement import place_qdq
 from edgeact.export.tensorrt.rtx_compiler import parse_only
 from tests.export.graph.exported import Exported, exported, random_clips, run_onnx
 from tests.export.graph.graphs import graph, node
@@ -89,7 +89,7 @@ def test_every_runtime_takes_it_and_keeps_the_signal(name: str) -> None:
     wanted = [run_onnx(case.graph, clip) for clip in clips]
     assert _signal_to_noise_db([run_onnx(model, clip) for clip in clips], wanted) > 15
     core = openvino.Core()
-    placed = integer_flow(model, ranges, lambda tensors: observe(source, tensors, clips, "minmax"))
+    placed = place_qdq(model, ranges, lambda tensors: observe(source, tensors, clips, "minmax"))
     compiled = core.compile_model(core.read_model(*to_openvino(to_bytes(for_openvino(placed)))), "CPU")
     assert _signal_to_noise_db([compiled(clip)[0] for clip in clips], wanted) > 10
     pytest.importorskip("tensorrt_rtx")
@@ -205,7 +205,7 @@ def test_a_layer_that_was_not_calibrated_is_told() -> None:
     ranges = collect_ranges(_conv(LIVE), [GOOD])
     other = _conv(LIVE)
     other.graph.inputs[0].name = "x2"
-    with pytest.raises(CalibrationError, match="no range was calibrated for 'x2' of layer 'the_Conv'"):
+    with pytest.raises(CalibrationError, match=r"'the_Conv'.*'x2'"):
         quantize(other, ranges, {})
 
 

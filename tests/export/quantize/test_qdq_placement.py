@@ -18,7 +18,7 @@ from edgeact.export.graph.proto import find_fault, to_bytes
 from edgeact.export.graph.values import constant_array, is_constant, name_of, operand
 from edgeact.export.quantize.activation_ranges import collect_ranges, observe
 from edgeact.export.quantize.qdq import quantize
-from edgeact.export.quantize.qdq_placement import integer_flow
+from edgeact.export.quantize.qdq_placement import place_qdq
 from tests.export.graph.graphs import graph, node
 from tests.export.graph.passes.running import run
 
@@ -56,7 +56,7 @@ def _never(tensors: Mapping[str, str]) -> Ranges:
 
 def _flow(model: ir.Model) -> ir.Model:
     ranges = collect_ranges(model, CLIPS)
-    return integer_flow(quantize(model, ranges, {}), ranges, _never)
+    return place_qdq(quantize(model, ranges, {}), ranges, _never)
 
 
 def _steps(model: ir.Model) -> dict[str, tuple[float, ir.DataType | None]]:
@@ -114,7 +114,7 @@ def test_it_is_as_close_to_float_as_before(seed: int, activation: str) -> None:
     x = CLIPS[seed % len(CLIPS)]
     expected = run(model, x)
     before, after = (
-        float(np.square(run(one, x) - expected).sum()) for one in (quantized, integer_flow(quantized, ranges, _never))
+        float(np.square(run(one, x) - expected).sum()) for one in (quantized, place_qdq(quantized, ranges, _never))
     )
     assert after <= 1.2 * before
     assert after < 1e-2 * float(np.square(expected).sum())
@@ -123,7 +123,7 @@ def test_it_is_as_close_to_float_as_before(seed: int, activation: str) -> None:
 def test_layers_left_in_float_stay_there() -> None:
     model, skip = _block(), {"second": "wanted so"}
     ranges = collect_ranges(model, CLIPS, skip=skip)
-    flowing = integer_flow(quantize(model, ranges, skip), ranges, lambda names: observe(model, names, CLIPS, "minmax"))
+    flowing = place_qdq(quantize(model, ranges, skip), ranges, lambda names: observe(model, names, CLIPS, "minmax"))
     assert set(_steps(flowing)) == {"x", "u", "r"}  # v goes into no other layer
 
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_derived_is_observed() -> None:
         asked.extend(tensors)
         return observe(model, tensors, CLIPS, "minmax")
 
-    flowing = integer_flow(quantize(model, ranges, {}), ranges, look)
+    flowing = place_qdq(quantize(model, ranges, {}), ranges, look)
     assert asked == ["t"]
     assert _steps(flowing)["t"][0] == pytest.approx(look({"t": ""}).tensors["t"].limit / INT8_MAX, rel=1e-5)
 
@@ -161,9 +161,7 @@ def test_what_is_always_0_gets_a_step_all_the_same() -> None:
     model = graph(nodes, constants, shape=SHAPE)
     ranges = collect_ranges(model, CLIPS)
     assert ranges.tensors["dead"].limit == 0
-    flowing = integer_flow(
-        quantize(model, ranges, {}), ranges, lambda tensors: observe(model, tensors, CLIPS, "minmax")
-    )
+    flowing = place_qdq(quantize(model, ranges, {}), ranges, lambda tensors: observe(model, tensors, CLIPS, "minmax"))
     assert all(step > 0 for step, _ in _steps(flowing).values())
     assert _snr(model, flowing) > 30
 

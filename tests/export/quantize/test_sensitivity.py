@@ -7,7 +7,7 @@ import pytest
 
 from edgeact.errors import CalibrationError
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
-from edgeact.export.quantize.toggle_graph import SwitchedGraph
+from edgeact.export.quantize.toggle_graph import ToggleGraph
 from tests.export.graph.exported import run_onnx
 from tests.export.quantize.making import as_written, hurt, switched, with_int8
 
@@ -50,4 +50,4 @@ def test_nothing_to_measure_is_told() -> None:
     with pytest.raises(CalibrationError, match="no clip"):
         measure_sensitivity(case.graph, [], "an-int8")
     with pytest.raises(CalibrationError, match="no layer in INT8"):
-        measure_sensitivity(SwitchedGraph((), {}, {}, ()), case.clips, "an-int8")
+        measure_sensitivity(ToggleGraph((), {}, {}, ()), case.clips, "an-int8")

@@ -38,7 +38,7 @@ def test_sensitivity_is_measured_once_and_names_the_weights_of_the_model(case: S
     assert measured.layers[0].weight == "net.first.weight"
     assert measured.layers[1].weight == case.graph.layers[1].weight
     assert tuner.sensitivity(case.graph, case.clips, "another") is measured
-    assert titles == ["INT8 damage by layer"] * 16
+    assert titles == ["INT8 error by layer"] * 16
 
 
 def test_mixed_precision_is_in_the_sensitivity_and_each_attempt_has_a_higher_goal(case: Switched) -> None:

@@ -13,7 +13,7 @@ from edgeact.calibration.ranges import Ranges
 from edgeact.export.quantize.activation_ranges import collect_ranges, observe
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
-from edgeact.export.quantize.qdq_placement import integer_flow
+from edgeact.export.quantize.qdq_placement import place_qdq
 from tests.export.graph.graphs import graph, node
 
 __all__ = ["CLIPS", "SAME_SIZE", "SHAPE", "STEM", "head", "int8_network", "integer"]
@@ -32,7 +32,7 @@ def integer(model: ir.Model, clips: Sequence[npt.NDArray[np.float32]]) -> ir.Mod
     def observed(tensors: Mapping[str, str]) -> Ranges:
         return observe(model, tensors, clips, "minmax")
 
-    return fold_weights(integer_flow(quantize(model, ranges, {}), ranges, observed))
+    return fold_weights(place_qdq(quantize(model, ranges, {}), ranges, observed))
 
 
 def head(source: str) -> list[NodeProto]:

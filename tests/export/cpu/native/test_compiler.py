@@ -21,7 +21,7 @@ from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.exclusions import skip_list
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
-from edgeact.export.quantize.qdq_placement import integer_flow
+from edgeact.export.quantize.qdq_placement import place_qdq
 from edgeact.runtime.native.program import Conv, Input, Pool, Program, Quantize
 from edgeact.runtime.native.reading import read_program
 from tests.export.graph.exported import random_clips, trial
@@ -58,7 +58,7 @@ def _int8(name: str) -> ir.Model:
     calibrator = Calibrator(case.master, random_clips(case.model.clip, 4))
     skip = skip_list(graph, load_profile("cpu"))
     quantized = quantize(graph, calibrator.ranges_for(graph, skip), skip)
-    flowing = integer_flow(quantized, calibrator.ranges, lambda tensors: calibrator.observed(graph, tensors))
+    flowing = place_qdq(quantized, calibrator.ranges, lambda tensors: calibrator.observed(graph, tensors))
     return fold_weights(flowing)
 
 
