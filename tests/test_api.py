@@ -16,6 +16,7 @@ from edgeact.errors import UsageError
 from edgeact.export.build import read_recipe
 from edgeact.progress import Callbacks
 from tests.export.colours import LABELS, ColourNet, write_colours
+from tests.messages import names
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_a_pruned_export_has_fewer_channels(bundle: Bundle, videos: Path, tmp_pa
 
 
 def test_wrong_calls_are_refused_as_python_would(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'tagret'"):
+    with pytest.raises(TypeError, check=names("unexpected keyword argument 'tagret'")):
         edgeact.export("msf-r3d-fsam", tagret="cpu")  # type: ignore[call-arg]
     with pytest.raises(KeyError):
         edgeact.export("msf-r3d-fsam", "jetsen", out=tmp_path / "x.edgeact")

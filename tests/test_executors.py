@@ -8,6 +8,7 @@ import pytest
 
 from edgeact.errors import DeviceError, UsageError
 from edgeact.executors import Executors, SerialExecutor, open_executors
+from tests.messages import names
 
 
 def test_open_executors_runs_local_tasks_on_submission() -> None:
@@ -56,7 +57,7 @@ def test_open_executors_of_a_cluster_needs_a_worker_for_timing(cluster: Any) -> 
     spec = cluster.scheduler_address.replace("tcp://", "dask://")
     with open_executors(spec) as executors:
         assert executors.work.submit(divmod, 7, 2).result() == (3, 1)
-    with pytest.raises(UsageError, match="--resources 'timing=1'"):
+    with pytest.raises(UsageError, check=names("--resources 'timing=1'")):
         open_executors(spec, timing=True).__enter__()
 
 
@@ -64,6 +65,6 @@ def test_open_executors_refuses_a_cluster_without_workers() -> None:
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=":0", silence_logs=50) as cluster,
-        pytest.raises(DeviceError, match="has no worker"),
+        pytest.raises(DeviceError, check=names("has no worker")),
     ):
         open_executors(cluster.scheduler_address.replace("tcp://", "dask://")).__enter__()

@@ -13,6 +13,7 @@ import pytest
 
 from edgeact.errors import StorageError
 from edgeact.storage import atomic_write, cache_folder, write_bytes, write_text
+from tests.messages import names
 
 FULL_DISK = """
 import resource, sys
@@ -164,11 +165,11 @@ def test_two_writing_threads_leave_the_umask_alone(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_reported(target: Path) -> None:
-    with pytest.raises(StorageError, match=r"cannot write '.*/file/inside': "):
+    with pytest.raises(StorageError, check=names("cannot write '", "/file/inside':")):
         write_bytes(target / "inside", b"x")
-    with pytest.raises(StorageError, match="Is a directory"):
+    with pytest.raises(StorageError, check=names("Is a directory")):
         write_bytes(target.parent, b"x")
-    with pytest.raises(StorageError, match="name too long"):
+    with pytest.raises(StorageError, check=names("name too long")):
         write_bytes(target.parent / ("n" * 300), b"x")
     assert _only_before(target)
 
@@ -178,7 +179,7 @@ def test_a_folder_without_write_permission_is_reported(target: Path) -> None:
         pytest.skip("root may write everywhere")
     target.parent.chmod(0o500)
     try:
-        with pytest.raises(StorageError, match="Permission denied"):
+        with pytest.raises(StorageError, check=names("Permission denied")):
             write_bytes(target, b"after")
         assert _only_before(target)
     finally:

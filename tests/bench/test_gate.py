@@ -23,6 +23,7 @@ from edgeact.devices import probe_machine
 from edgeact.errors import BaselineError, RegressionError, UsageError
 from tests.bench.bundles import make_golden_bundle
 from tests.bench.making import make_record
+from tests.messages import names
 
 
 def _outcomes(slowdown: float) -> list[str]:
@@ -184,14 +185,14 @@ def test_compare_notes_other_library_versions() -> None:
 def test_compare_refuses_a_record_without_samples() -> None:
     record = make_record()
     bare = record.model_copy(update={"latency": record.latency.model_copy(update={"samples_ms": ()})})
-    with pytest.raises(BaselineError, match="latency samples"):
+    with pytest.raises(BaselineError, check=names("latency samples")):
         compare(bare, record)
 
 
 @pytest.mark.parametrize("limit", [float("nan"), float("inf"), -0.1])
 @pytest.mark.parametrize("name", ["max_regression", "min_delta_ms"])
 def test_compare_refuses_limits_that_disable_the_gate(name: str, limit: float) -> None:
-    with pytest.raises(UsageError, match="disable the gate"):
+    with pytest.raises(UsageError, check=names("disable the gate")):
         compare(make_record(), make_record(), **{name: limit})
 
 
@@ -202,7 +203,7 @@ def test_parse_limit_reads_percentages_and_fractions(text: str, limit: float) ->
 
 @pytest.mark.parametrize("text", ["", "%", "ten", "10%%", "nan", "inf%", "-1%", "1,5%"])
 def test_parse_limit_refuses_other_texts(text: str) -> None:
-    with pytest.raises(UsageError, match="limit"):
+    with pytest.raises(UsageError, check=names("limit")):
         parse_limit(text)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from edgeact.records import Interval, Machine
 from tests.benchmarks.records import BenchFailure, BenchReport, BenchRow, BenchSettings
 from tests.benchmarks.tables import console_table, markdown
+from tests.messages import names
 
 _TRAINED = BenchSettings.full().model_copy(update={"trained": True})
 
@@ -62,7 +63,7 @@ def test_bench_row_has_no_verdict_if_the_limit_does_not_apply() -> None:
     ("limit", "passed"), [(1.0, False), (0.5, True), (None, True)], ids=["denied", "claimed", "without a limit"]
 )
 def test_bench_row_refuses_a_verdict_that_contradicts_the_value(limit: float | None, passed: bool) -> None:
-    with pytest.raises(ValidationError, match="is not passed="):
+    with pytest.raises(ValidationError, check=names("is not passed=")):
         BenchRow(name="ratio", value=0.9, unit="", limit=limit, passed=passed, how="")
 
 
@@ -72,13 +73,13 @@ def test_bench_report_survives_json_and_refuses_unknown_fields() -> None:
     document = json.loads(report.model_dump_json())
     assert document["schema_version"] == "1.0"
     assert BenchReport.model_validate(document) == report
-    with pytest.raises(ValidationError, match="Extra inputs"):
+    with pytest.raises(ValidationError, check=names("Extra inputs")):
         BenchReport.model_validate({**document, "surprise": 1})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_bench_row_refuses_values_that_are_not_finite(value: float) -> None:
-    with pytest.raises(ValidationError, match="finite"):
+    with pytest.raises(ValidationError, check=names("finite")):
         _row(value)
 
 

@@ -11,6 +11,7 @@ from edgeact.cli.loading import ChannelOrderChoice, ClipOptions, ClipSize, Model
 from edgeact.cli.main import app
 from edgeact.errors import UsageError
 from edgeact.export.models.loading import LoadRequest
+from tests.messages import names
 
 LOADING = {"weights", "labels", "width", "clip_frames", "size", "fps", "resize", "mean", "std", "channel_order"}
 
@@ -42,5 +43,5 @@ def test_texts_become_values(tmp_path: Path) -> None:
 
 
 def test_a_text_that_is_no_size_is_refused() -> None:
-    with pytest.raises(UsageError, match="64by64"):
+    with pytest.raises(UsageError, check=names("64by64")):
         load_request(ModelOptions(), ClipSize(), ClipOptions(resize="64by64"))

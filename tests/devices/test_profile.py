@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgeact.devices import DeviceProfile, list_profiles, load_profile
+from tests.messages import names
 
 
 @pytest.fixture(params=list_profiles())
@@ -32,19 +33,19 @@ def test_provenance_of_nothing_is_refused() -> None:
     fields = load_profile("t4").model_dump(exclude_unset=True)
     del fields["int8_tops_dense"]
 
-    with pytest.raises(ValidationError, match="provenance without a value for int8_tops_dense"):
+    with pytest.raises(ValidationError, check=names("provenance without a value for int8_tops_dense")):
         DeviceProfile.model_validate(fields)
 
 
 def test_an_int8_rate_without_int8_is_refused() -> None:
     fields = load_profile("t4").model_dump(exclude_unset=True) | {"supports_int8": False}
 
-    with pytest.raises(ValidationError, match="states int8_tops_dense, but supports_int8 is false"):
+    with pytest.raises(ValidationError, check=names("states int8_tops_dense, but supports_int8 is false")):
         DeviceProfile.model_validate(fields)
 
 
 def test_a_profile_cannot_be_changed(profile: DeviceProfile) -> None:
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(ValidationError, check=names("frozen")):
         profile.supports_int8 = True
 
 

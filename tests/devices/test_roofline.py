@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from edgeact.devices import DENSE, GROUPED, estimate_latency_ms, list_profiles, load_profile
 from edgeact.errors import UsageError
 from edgeact.records import Precision
+from tests.messages import names
 
 _COUNTS = st.integers(min_value=0, max_value=10**13)
 _PRECISIONS = st.sampled_from(["fp32", "fp16", "int8"])
@@ -79,5 +80,5 @@ def test_no_estimate_without_the_peaks(name: str, precision: Precision) -> None:
 
 @pytest.mark.parametrize(("macs", "moved"), [(-1, 0), (0, -1)])
 def test_negative_counts_are_refused(macs: int, moved: int) -> None:
-    with pytest.raises(UsageError, match="expected 0 or more"):
+    with pytest.raises(UsageError, check=names("expected 0 or more")):
         estimate_latency_ms(load_profile("nano"), macs, moved, "fp32")

@@ -10,6 +10,7 @@ from edgeact.errors import BundleTruncatedError, UsageError
 from edgeact.records import Measurements
 from edgeact.report import Report, build_report, read_inputs
 from tests.bench.making import make_record
+from tests.messages import names
 from tests.report.making import (
     make_accuracy_record,
     make_estimated_rows,
@@ -56,9 +57,9 @@ def test_build_report_of_records_is_titled_by_their_artifacts() -> None:
 def test_read_inputs_refuses_other_files(tmp_path: Path) -> None:
     for text in ('{"kind": "measurements"}', '{"kind": "accuracy"}', "{}", "{"):
         (tmp_path / "x.json").write_text(text)
-        with pytest.raises(UsageError, match="neither a bundle nor a record"):
+        with pytest.raises(UsageError, check=names("neither a bundle nor a record")):
             read_inputs([tmp_path / "x.json"])
-    with pytest.raises(UsageError, match="cannot read"):
+    with pytest.raises(UsageError, check=names("cannot read")):
         read_inputs([tmp_path / "absent"])
     (tmp_path / "x.edgeact").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(BundleTruncatedError):

@@ -11,6 +11,7 @@ import pytest
 
 from edgeact.errors import DeviceError, StorageError
 from edgeact.runtime.caches import CodeCache, key_digest
+from tests.messages import names
 
 KEY = {"graph": "abc", "version": "10.3.0.30"}
 
@@ -61,7 +62,7 @@ def test_code_that_does_not_open_any_more_is_built_anew(tmp_path: Path) -> None:
 
 def test_code_that_never_opens_is_not_kept(tmp_path: Path) -> None:
     cache, builder = CodeCache(tmp_path), Builder(b"bad")
-    with pytest.raises(DeviceError, match="another driver"):
+    with pytest.raises(DeviceError, check=names("another driver")):
         cache.open_or_build(KEY, builder.build, builder.open_code)
     assert cache.read(KEY) is None
 
@@ -73,7 +74,7 @@ def test_without_a_folder_nothing_is_kept() -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="cannot create the cache folder"):
+    with pytest.raises(StorageError, check=names("cannot create the cache folder")):
         CodeCache(tmp_path / "file" / "engines").write(KEY, b"code")
 
 

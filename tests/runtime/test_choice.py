@@ -18,6 +18,7 @@ from edgeact.errors import (
 )
 from edgeact.runtime import FakeBackend, FallbackWarning
 from edgeact.runtime.choice import Mismatch, find_mismatch
+from tests.messages import names
 from tests.runtime.making import ArtifactSpec, make_bundle, tiny_onnx
 
 ENGINE = ArtifactSpec("engine", ("tensorrt-rtx",), "tensorrt-rtx-engine", {"tiny.engine": ("engine", b"machine code")})
@@ -121,7 +122,7 @@ def test_arguments_that_nothing_meets(
 
 def test_an_untrusted_engine_is_refused(tmp_path: Path) -> None:
     path = make_bundle(tmp_path / "b.edgeact", [ENGINE]).path
-    with pytest.raises(UntrustedEngineError, match="executable code"):
+    with pytest.raises(UntrustedEngineError, check=names("executable code")):
         runtime.load(path)
     backend = FakeBackend()
     with pytest.raises(UntrustedEngineError):
@@ -150,7 +151,7 @@ def test_requirements_are_compared_with_the_backends_facts(tmp_path: Path) -> No
     needs = ArtifactSpec("engine", ("fake",), requires={"sm": "8.9", "tensorrt-rtx": "1.7.1"})
     path = make_bundle(tmp_path / "b.edgeact", [needs]).path
     runtime.load(path, backend=FakeBackend(properties={"sm": "8.9", "tensorrt-rtx": "1.7.1.116"})).close()
-    with pytest.raises(BackendUnavailableError, match=r"'engine' requires sm 8\.9, got 8\.6"):
+    with pytest.raises(BackendUnavailableError, check=names("'engine' requires sm 8.9, got 8.6")):
         runtime.load(path, backend=FakeBackend(properties={"sm": "8.6", "tensorrt-rtx": "1.7.1.116"}))
 
 
@@ -168,9 +169,9 @@ def test_a_request_has_members_by_role(tmp_path: Path) -> None:
 
 
 def test_a_backend_instance_reports_its_failure(bundle_path: Path) -> None:
-    with pytest.raises(BackendUnavailableError, match="under repair"):
+    with pytest.raises(BackendUnavailableError, check=names("under repair")):
         runtime.load(bundle_path, backend=FakeBackend(unavailable="under repair"))
-    with pytest.raises(DeviceError, match="broken"):
+    with pytest.raises(DeviceError, check=names("broken")):
         runtime.load(bundle_path, backend=FakeBackend(fail_open="broken"))
 
 
@@ -214,5 +215,5 @@ def test_a_library_that_does_not_load_is_a_reason(bundle_path: Path) -> None:
         def why_unavailable(self) -> str | None:
             raise ImportError("libcudart.so.12: cannot open shared object file")
 
-    with pytest.raises(BackendUnavailableError, match="fake is installed but does not load: libcudart"):
+    with pytest.raises(BackendUnavailableError, check=names("fake is installed but does not load: libcudart")):
         runtime.load(bundle_path, backend=Broken())

@@ -16,6 +16,7 @@ from edgeact import runtime
 from edgeact.errors import BundleTruncatedError, InputError, UsageError
 from edgeact.runtime import FakeBackend, softmax
 from edgeact.video import preprocess
+from tests.messages import names
 from tests.runtime.making import CLIP, LABELS, colored, reference, tiny_onnx
 
 
@@ -94,15 +95,15 @@ def test_wrong_frames_are_named(bundle_path: Path, frames: Any, message: str) ->
 
 def test_unknown_order_and_closed_recognizer(bundle_path: Path) -> None:
     recognizer = runtime.load(bundle_path)
-    with pytest.raises(UsageError, match="expected 'rgb' or 'bgr', got 'gbr'"):
+    with pytest.raises(UsageError, check=names("expected 'rgb' or 'bgr', got 'gbr'")):
         recognizer.predict(colored(0), order="gbr")  # type: ignore[arg-type]
     recognizer.close()
-    with pytest.raises(UsageError, match="closed"):
+    with pytest.raises(UsageError, check=names("closed")):
         recognizer.predict(colored(0))
 
 
 def test_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no file"):
+    with pytest.raises(UsageError, check=names("no file")):
         runtime.load(tmp_path / "none.edgeact")
     (tmp_path / "short.edgeact").write_bytes(b"PK")
     with pytest.raises(BundleTruncatedError):

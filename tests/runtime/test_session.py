@@ -10,6 +10,7 @@ import pytest
 
 from edgeact.errors import BackendUnavailableError, DeviceError, InputError, ModelError, UsageError
 from edgeact.runtime import BackendSession, FakeBackend, OpenRequest, Session, get_backend
+from tests.messages import names
 from tests.runtime.making import CLIP, random_clip, request
 
 WRONG: dict[str, tuple[Any, str]] = {
@@ -31,7 +32,7 @@ def test_wrong_input_is_named(case: str) -> None:
 def test_one_nan_among_thousands_is_found() -> None:
     clip = random_clip()
     clip[0, 2, 3, 15, 15] = np.nan
-    with Session(FakeBackend(), request()) as session, pytest.raises(InputError, match="got 1 NaN"):
+    with Session(FakeBackend(), request()) as session, pytest.raises(InputError, check=names("got 1 NaN")):
         session.run(clip)
 
 
@@ -67,16 +68,16 @@ def test_closed_sessions_say_so() -> None:
     session.close()
     session.close()
     assert backend.closed == 1
-    with pytest.raises(UsageError, match="closed"):
+    with pytest.raises(UsageError, check=names("closed")):
         session.run(random_clip())
 
 
 def test_errors_of_the_library_are_mapped() -> None:
-    with pytest.raises(DeviceError, match="fake failed while opening the model: FakeBackendError: no memory"):
+    with pytest.raises(DeviceError, check=names("fake failed while opening the model: FakeBackendError: no memory")):
         Session(FakeBackend(fail_open="no memory"), request())
     with (
         Session(FakeBackend(fail_run="lost"), request()) as session,
-        pytest.raises(DeviceError, match="fake failed while running the model: FakeBackendError: lost"),
+        pytest.raises(DeviceError, check=names("fake failed while running the model: FakeBackendError: lost")),
     ):
         session.run(random_clip())
 
@@ -85,7 +86,7 @@ def test_bugs_stay_bugs() -> None:
     def broken(clip: Any) -> Any:
         raise TypeError("a bug")
 
-    with Session(FakeBackend(logits=broken), request()) as session, pytest.raises(TypeError, match="a bug"):
+    with Session(FakeBackend(logits=broken), request()) as session, pytest.raises(TypeError, check=names("a bug")):
         session.run(random_clip())
 
 
@@ -93,7 +94,10 @@ def test_out_of_memory_is_mapped() -> None:
     def hungry(clip: Any) -> Any:
         raise MemoryError
 
-    with Session(FakeBackend(logits=hungry), request()) as session, pytest.raises(DeviceError, match="out of memory"):
+    with (
+        Session(FakeBackend(logits=hungry), request()) as session,
+        pytest.raises(DeviceError, check=names("out of memory")),
+    ):
         session.run(random_clip())
 
 
@@ -110,5 +114,5 @@ def test_a_library_that_does_not_load_is_mapped() -> None:
         def open(self, request: OpenRequest, /) -> BackendSession:
             raise ImportError("libnvinfer.so.10: cannot open shared object file")
 
-    with pytest.raises(BackendUnavailableError, match=r"fake is installed but does not load: libnvinfer"):
+    with pytest.raises(BackendUnavailableError, check=names("fake is installed but does not load: libnvinfer")):
         Session(Broken(), request())

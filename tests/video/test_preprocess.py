@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeact.clip import ClipSpec
 from edgeact.errors import InputError
 from edgeact.video import Image, Preprocessor, preprocess
+from tests.messages import names
 from tests.video.clips import make_clip
 
 FLAGS = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
@@ -143,7 +144,7 @@ def test_two_threads_and_kept_memory_change_nothing(
 def test_a_preprocessor_works_after_a_wrong_frame() -> None:
     clip, frames = make_clip(), random_frames(8, 36, 40)
     reused = Preprocessor(clip, threads=2)
-    with pytest.raises(InputError, match="frame 7"):
+    with pytest.raises(InputError, check=names("frame 7")):
         reused([*frames[:7], np.zeros((9, 9), np.uint8)])
     np.testing.assert_array_equal(reused(frames), preprocess(frames, clip))
     reused.close()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgeact.errors import VideoError
 from edgeact.video import open_source, probe_video, write_video
 from edgeact.video.recorded import StampClock
+from tests.messages import names
 from tests.video.clips import motion
 
 
@@ -67,7 +68,7 @@ def test_a_truncated_file(tmp_path: Path) -> None:
     write_video(whole, motion(25, 1.0), 25)
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[:-700])
-    with pytest.raises(VideoError, match=r"cut\.mp4"):
+    with pytest.raises(VideoError, check=names("cut.mp4")):
         probe_video(cut)
 
 
@@ -78,11 +79,11 @@ def test_a_video_whose_frames_are_all_damaged(tmp_path: Path) -> None:
     start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
     data[start:end] = bytes(end - start)
     path.write_bytes(data)
-    with pytest.raises(VideoError, match="expected at least 1 frame that can be decoded, got 0"):
+    with pytest.raises(VideoError, check=names("expected at least 1 frame that can be decoded, got 0")):
         probe_video(path)
     with (
         open_source(path) as source,
-        pytest.raises(VideoError, match="expected at least 1 frame that can be decoded, got 0"),
+        pytest.raises(VideoError, check=names("expected at least 1 frame that can be decoded, got 0")),
     ):
         next(source)
 

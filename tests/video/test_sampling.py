@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgeact.errors import UsageError, VideoError
 from edgeact.video import open_source, probe_video, read_clips, window_starts, write_video
 from edgeact.video.sampling import WindowCutter
+from tests.messages import names
 from tests.video.clips import SPEED, make_clip, motion, motion_image, stamped
 
 
@@ -31,9 +32,9 @@ def test_window_starts(duration_s: float, hop_s: float | None, expected: tuple[f
 
 @pytest.mark.parametrize("number", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_duration_or_hop_that_is_not_positive(number: float) -> None:
-    with pytest.raises(UsageError, match="expected a duration above 0"):
+    with pytest.raises(UsageError, check=names("expected a duration above 0")):
         window_starts(number, make_clip())
-    with pytest.raises(UsageError, match="expected a hop"):
+    with pytest.raises(UsageError, check=names("expected a hop")):
         window_starts(1.0, make_clip(), number)
 
 
@@ -98,12 +99,12 @@ def test_overlapping_windows_are_the_windows_read_alone(tmp_path: Path) -> None:
 
 
 def test_starts_must_ascend(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="must ascend"):
+    with pytest.raises(UsageError, check=names("must ascend")):
         read_clips(tmp_path / "any.mp4", make_clip(), [1.0, 0.5])
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"none\.mp4"):
+    with pytest.raises(VideoError, check=names("none.mp4")):
         list(read_clips(tmp_path / "none.mp4", make_clip(), [0.0]))
 
 

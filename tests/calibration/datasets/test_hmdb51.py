@@ -7,6 +7,7 @@ import pytest
 from edgeact.calibration.datasets import load_dataset
 from edgeact.errors import DatasetError
 from tests.calibration.datasets.trees import put_text, put_videos
+from tests.messages import names
 
 # Names as published, with their odd characters, and ten people in one of them.
 LISTS = {
@@ -81,5 +82,5 @@ def test_load_hmdb51_refuses_malformed_lists(tmp_path: Path, line: str) -> None:
 
 def test_load_hmdb51_names_missing_lists(tmp_path: Path) -> None:
     _tree(tmp_path)
-    with pytest.raises(DatasetError, match=r"expected '<class>_test_split2\.txt' lists in one of"):
+    with pytest.raises(DatasetError, check=names("expected '<class>_test_split2.txt' lists in one of")):
         load_dataset(f"hmdb51:{tmp_path}?split=2")

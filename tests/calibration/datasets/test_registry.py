@@ -8,6 +8,7 @@ import pytest
 from edgeact.calibration.datasets import DATASETS, load_dataset
 from edgeact.errors import DatasetError, UnknownNameError, UsageError
 from tests.calibration.datasets.trees import put_text, put_videos
+from tests.messages import names
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
@@ -77,7 +78,7 @@ def test_load_dataset_refuses_malformed_options(query: str) -> None:
 
 
 def test_load_dataset_refuses_a_missing_folder() -> None:
-    with pytest.raises(DatasetError, match="there is no folder '/no/such/folder'"):
+    with pytest.raises(DatasetError, check=names("there is no folder '/no/such/folder'")):
         load_dataset("/no/such/folder")
 
 

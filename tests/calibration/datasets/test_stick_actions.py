@@ -16,6 +16,7 @@ from edgeact.calibration.datasets.stick_actions import LABELS, MARKER, SPLITS
 from edgeact.clip import ClipSpec
 from edgeact.errors import DatasetError, StorageError, UsageError
 from edgeact.video import preprocess, probe_video, read_clips, window_starts
+from tests.messages import names
 
 SMALL = StickActionsConfig(train=24, val=12, test=24, size=(64, 48), persons=(2, 1, 2))
 CLIPS = [
@@ -151,10 +152,10 @@ def test_generate_stick_actions_resumes_after_an_interruption(tmp_path: Path) ->
 def test_generate_stick_actions_refuses_a_folder_of_another_configuration(tmp_path: Path) -> None:
     spec = f"stick-actions:{tmp_path}?train=12&val=0&test=0&size=64x48&persons=1x1x1"
     assert load_dataset(spec).digest("train") == load_dataset(spec).digest("train")
-    with pytest.raises(DatasetError, match=r"another configuration.*seed"):
+    with pytest.raises(DatasetError, check=names("another configuration", "seed")):
         load_dataset(spec + "&seed=1")
     (tmp_path / MARKER).write_text("[]")
-    with pytest.raises(DatasetError, match="not the marker"):
+    with pytest.raises(DatasetError, check=names("not the marker")):
         load_dataset(spec)
 
 
@@ -167,7 +168,7 @@ def test_load_stick_actions_without_a_path_uses_the_cache(tmp_path: Path, monkey
 
 def test_generate_stick_actions_raises_storage_error_if_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot write"):
+    with pytest.raises(StorageError, check=names("cannot write")):
         generate_stick_actions(tmp_path / "file" / "below", SMALL)
 
 
@@ -193,7 +194,7 @@ def test_load_stick_actions_refuses_bad_options(tmp_path: Path, options: str, me
 
 @pytest.mark.parametrize(("split", "index"), [("validation", 0), ("train", -1)])
 def test_render_clip_refuses_unknown_splits_and_negative_indices(split: str, index: int) -> None:
-    with pytest.raises(UsageError, match="expected a split"):
+    with pytest.raises(UsageError, check=names("expected a split")):
         render_clip(SMALL, split, index)
 
 

@@ -28,6 +28,7 @@ from edgeact.runtime import get_backend, load
 from tests.export.build.exporting import Case, export
 from tests.export.colours import LABELS, ColourNet
 from tests.export.prune.networks import CLIP
+from tests.messages import names
 
 REFERENCE, UNPRUNED = "pytorch", "pytorch-unpruned"
 TRAIN = TrainPlan(epochs=4, batch_size=8, learning_rate=2e-3)
@@ -114,7 +115,7 @@ def test_its_weights_lie_beside_it_and_make_it_again(request_for: Case) -> None:
     assert bundle.manifest.model.provenance == first.manifest.model.provenance
     assert bundle.measurements is not None
     assert AfterPruning(case="pruned-before") in bundle.measurements.decisions
-    with pytest.raises(UsageError, match=r"made\.pruned\.safetensors' holds weights of another pruning"):
+    with pytest.raises(UsageError, check=names("made.pruned.safetensors' holds weights of another pruning")):
         export(replace(request_for, compression=replace(_compression(request_for), prune=PruneRequest(0.25))))
 
 
@@ -177,9 +178,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(request_for: Case,
     ):
         with pytest.raises(error, match=words):
             export(replace(request_for, **changes))
-    with pytest.raises(UsageError, match=r"takes gradients from training clips; give them with --finetune DATA"):
+    with pytest.raises(UsageError, check=names("takes gradients from training clips; give them with --finetune DATA")):
         Compression(PruneRequest(0.5, importance="taylor"))
-    with pytest.raises(UsageError, match=r"2 pruning steps need fine-tuning between them; give --finetune DATA"):
+    with pytest.raises(UsageError, check=names("2 pruning steps need fine-tuning between them; give --finetune DATA")):
         Compression(PruneRequest(0.5), steps=2)
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
 

@@ -17,6 +17,7 @@ from edgeact.export.build import data as data_module
 from edgeact.export.build.data import RANDOM_DATA, DataPlan, ExportData, gather
 from edgeact.export.models.loading import LoadedModel
 from tests.export.colours import LABELS, clip_spec, write_colours
+from tests.messages import names
 
 
 def _groups(items: tuple[VideoItem, ...]) -> set[str]:
@@ -86,7 +87,7 @@ def test_a_lone_split_is_carved_by_groups(colour_videos: Path) -> None:
 
 def test_one_group_alone_is_refused(tmp_path: Path) -> None:
     write_colours(tmp_path, persons=1)
-    with pytest.raises(CalibrationError, match="expected at least 2 groups"):
+    with pytest.raises(CalibrationError, check=names("expected at least 2 groups")):
         gather(DataPlan(f"folder:{tmp_path}?test=0&val=0"), LABELS, clip_spec())
 
 
@@ -119,7 +120,7 @@ def test_random_clips_need_a_flag_and_are_marked(
     monkeypatch.setattr(
         data_module, "DEFAULT_DATA", f"stick-actions:{tmp_path}?train=12&val=0&test=12&size=48x32&persons=1x1x1"
     )
-    with pytest.raises(CalibrationError, match="--accept-poor-calibration"):
+    with pytest.raises(CalibrationError, check=names("--accept-poor-calibration")):
         gather(DataPlan(RANDOM_DATA), ACTIONS, colours.clip)
     data = gather(DataPlan(RANDOM_DATA, calibration_clips=3, accept_poor=True), ACTIONS, colours.clip)
     assert (len(data.calibration), data.provenance.clips, data.provenance.videos) == (3, 3, 0)

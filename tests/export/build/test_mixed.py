@@ -18,6 +18,7 @@ from edgeact.reasons import MixedPrecision
 from edgeact.runtime import get_backend, load
 from tests.export.build.exporting import Case, export
 from tests.export.colours import LABELS, ColourNet
+from tests.messages import names
 
 LARGE = 1e6  # a step of INT8 for the largest feature is far above those that tell colours apart
 
@@ -67,7 +68,7 @@ def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> Case:
 
 @pytest.mark.slow
 def test_on_a_cpu_the_hurt_layer_alone_goes_to_float_and_the_bundle_says_so(request_for: Case) -> None:
-    with pytest.raises(ParityError, match="--precision mixed keeps the layers in float"):
+    with pytest.raises(ParityError, check=names("--precision mixed keeps the layers in float")):
         export(replace(request_for, target="cpu", precision="int8"))
     bundle = export(replace(request_for, target="cpu", precision="mixed"))
     assert bundle.measurements is not None

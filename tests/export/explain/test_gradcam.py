@@ -12,6 +12,7 @@ from edgeact.export.explain.gradcam import grad_cam
 from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import MODELS
 from tests.export.explain.making import Probe
+from tests.messages import names
 
 
 @pytest.mark.parametrize("index", [None, 0, 1, 2])
@@ -45,7 +46,7 @@ def test_it_leaves_the_module_as_it_was() -> None:
 
 def test_a_network_without_such_features_is_refused() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 2 * 4 * 4, 2))
-    with pytest.raises(ModelError, match=r"expected a layer with an output \(1, C, T, H, W\), got none"):
+    with pytest.raises(ModelError, check=names("expected a layer with an output (1, C, T, H, W), got none")):
         grad_cam(module, torch.randn(1, 3, 2, 4, 4))
 
 

@@ -9,6 +9,7 @@ from edgeact.errors import ConversionError
 from edgeact.export.graph.activation_extrema import largest_values
 from edgeact.export.graph.proto import to_bytes
 from tests.export.graph.graphs import Conv, conv, graph, node
+from tests.messages import names
 
 
 def test_largest_values_over_all_samples_are_those_of_the_tensors() -> None:
@@ -30,12 +31,12 @@ def test_quantized_volumes_are_measured_in_every_opset(opset: int) -> None:
 def test_overflow_of_fp32_itself_names_the_layer() -> None:
     nodes = [node("Mul", ["x", "s"], ["a"], "harmless"), node("Exp", ["a"], ["y"], "the_explosion")]
     model = graph(nodes, {"s": np.float32(100.0)}, shape=(1, 4))
-    with pytest.raises(ConversionError, match=r"'the_explosion' \(Exp\): expected finite FP32 values .* got inf"):
+    with pytest.raises(ConversionError, check=names("'the_explosion' (Exp): expected finite FP32 values", "got inf")):
         largest_values(model, [np.ones((1, 4), np.float32)])
 
 
 def test_no_sample_is_refused() -> None:
-    with pytest.raises(ConversionError, match="at least one sample clip"):
+    with pytest.raises(ConversionError, check=names("at least one sample clip")):
         largest_values(conv(Conv()), [])
 
 

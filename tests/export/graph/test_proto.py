@@ -12,6 +12,7 @@ from edgeact.export.graph.proto import find_fault, from_bytes, from_proto, infer
 from edgeact.export.graph.values import dims_of
 from tests.export.graph.exported import exported
 from tests.export.graph.graphs import Conv, conv, graph, graph_proto, node
+from tests.messages import names
 
 
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
@@ -52,12 +53,12 @@ def test_a_graph_of_contradictory_shapes_is_refused() -> None:
     model = graph([node("MatMul", ["x", "w"], ["y"])], {"w": np.ones((4, 5), np.float32)}, shape=(2, 4))
     model.graph.inputs[0].shape = ir.Shape((2, 3))
     assert "Incompatible dimensions" in (find_fault(model) or "")
-    with pytest.raises(ConversionError, match="not valid ONNX"):
+    with pytest.raises(ConversionError, check=names("not valid ONNX")):
         infer_anew(model)
 
 
 def test_a_graph_that_defines_a_tensor_twice_is_refused() -> None:
     proto = graph_proto([node("Relu", ["x"], ["y"])])
     proto.graph.node.append(onnx.helper.make_node("Relu", ["x"], ["y"]))
-    with pytest.raises(ConversionError, match="not valid ONNX"):
+    with pytest.raises(ConversionError, check=names("not valid ONNX")):
         from_proto(proto)

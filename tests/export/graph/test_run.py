@@ -9,6 +9,7 @@ import pytest
 from edgeact.errors import ConversionError
 from edgeact.export.graph.run import GraphRunner
 from tests.export.graph.graphs import graph, node
+from tests.messages import names
 
 
 def test_outputs_come_in_the_order_asked_for() -> None:
@@ -23,7 +24,7 @@ def test_outputs_come_in_the_order_asked_for() -> None:
 def test_an_operator_without_a_kernel_is_refused() -> None:
     model = graph([node("Relu", ["x"], ["y"])])
     model.graph[0].op_type = "NoSuchOperator"
-    with pytest.raises(ConversionError, match=r"ONNX Runtime cannot run the graph: .*NoSuchOperator"):
+    with pytest.raises(ConversionError, check=names("ONNX Runtime cannot run the graph:", "NoSuchOperator")):
         GraphRunner(model)
 
 

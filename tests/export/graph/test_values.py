@@ -29,6 +29,7 @@ from edgeact.export.graph.values import (
     weight_dims,
 )
 from tests.export.graph.graphs import Conv, conv, graph, node
+from tests.messages import names
 
 
 def _layers(model: ir.Model) -> dict[str | None, ir.Node]:
@@ -68,7 +69,7 @@ def test_inputs_may_be_omitted() -> None:
     assert [value.name for value in given_inputs(clip)] == ["x", "high"]
     assert optional_operand(clip, 1) is None
     assert optional_operand(clip, 3) is None
-    with pytest.raises(ConversionError, match=r"'the_Clip' \(Clip\): expected an input 1"):
+    with pytest.raises(ConversionError, check=names("'the_Clip' (Clip): expected an input 1")):
         operand(clip, 1)
 
 
@@ -103,5 +104,5 @@ def test_operators_are_looked_up_in_the_graph_s_opset() -> None:
     assert schema_of(model.graph[0], 13) is not None
     assert schema_of(ir.node("Gelu", [], name="gelu"), 13) is None
     del model.opset_imports[""]
-    with pytest.raises(ConversionError, match="no ONNX opset"):
+    with pytest.raises(ConversionError, check=names("no ONNX opset")):
         opset_of(model)

@@ -26,6 +26,7 @@ from edgeact.export.models.checkpoint import (
     write_weights,
 )
 from edgeact.export.models.registry import MODELS
+from tests.messages import names
 
 CARD = ModelCard(model="cnn3d", width=4, labels=("a", "b"), clip=MODELS["cnn3d"].clip, provenance={"data": "none"})
 
@@ -76,14 +77,14 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(protocol: int, tmp_path: Pa
     torch.save({"w": torch.zeros(1), "x": _Hostile(ran)}, tmp_path / "w.pt", pickle_protocol=protocol)
     (tmp_path / "raw.pt").write_bytes(pickle.dumps(_Hostile(ran), protocol))
     for name in ("w.pt", "raw.pt"):
-        with pytest.raises(WeightsError, match=r"pickled code .*never run.*torch\.save\(model\.state_dict\(\), "):
+        with pytest.raises(WeightsError, check=names("pickled code", "never run", "torch.save(model.state_dict(),")):
             read_weights(tmp_path / name)
     assert not ran.exists()
 
 
 def test_a_whole_model_is_refused_in_one_plain_line(tmp_path: Path) -> None:
     torch.save(_module(), tmp_path / "whole.pth")
-    with pytest.raises(WeightsError, match="a whole model") as caught:
+    with pytest.raises(WeightsError, check=names("a whole model")) as caught:
         read_weights(tmp_path / "whole.pth")
     assert str(caught.value).isprintable()  # torch's own words come with colours
 
@@ -177,7 +178,7 @@ def test_what_does_not_fit_is_listed() -> None:
 
 def test_long_lists_are_cut() -> None:
     weights = Checkpoint(tensors={f"x{i}": torch.zeros(1) for i in range(9)}, card=None, sha256="", path=Path("w.pt"))
-    with pytest.raises(WeightsError, match=r"unexpected \(9\) x0, x1, x2, x3, x4, \.\.\."):
+    with pytest.raises(WeightsError, check=names("unexpected (9) x0, x1, x2, x3, x4, ...")):
         load_weights(nn.Identity(), weights)
 
 

@@ -15,6 +15,7 @@ from edgeact.export.models.checkpoint_names import trained_clip, with_our_names
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.models.registry import MODELS, find_model
 from tests.export.models.checkpoints import HARA_DEPTHS, Shapes, filled, hara, torchvision_r3d_18
+from tests.messages import names
 
 _SMALL = {"width": 4, "clip_frames": 2, "size": 16}
 _TABLES = {"r3d-18": torchvision_r3d_18(), **{name: hara(name) for name in HARA_DEPTHS}}
@@ -100,7 +101,9 @@ def test_counters_that_old_files_lack_stay_at_zero(tmp_path: Path) -> None:
 
 
 def test_shortcuts_without_parameters_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"shortcuts without parameters \(type A.*expected projections \(type B\)"):
+    with pytest.raises(
+        WeightsError, check=names("shortcuts without parameters (type A", "expected projections (type B)")
+    ):
         _load("resnet3d-18", filled(hara("resnet3d-18", 4, shortcut="A")), tmp_path)
 
 
@@ -124,7 +127,7 @@ _MISFITS = {
 def test_each_tensor_that_does_not_fit_is_named(case: str, tmp_path: Path) -> None:
     model, state = _MISFITS[case]
     spec = MODELS[model]
-    with pytest.raises(WeightsError, match="do not fit the model") as caught:
+    with pytest.raises(WeightsError, check=names("do not fit the model")) as caught:
         _load(model, state, tmp_path)
     own = spec.build(spec.config(400, width=4)).state_dict()
     ours = with_our_names(_weights(state)).tensors
@@ -137,7 +140,7 @@ def test_each_tensor_that_does_not_fit_is_named(case: str, tmp_path: Path) -> No
 
 
 def test_labels_of_another_count_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"have 400 classes, but 2 labels were given.*edgeact train --init"):
+    with pytest.raises(WeightsError, check=names("have 400 classes, but 2 labels were given", "edgeact train --init")):
         _load("resnet3d-18", _narrow("resnet3d-18"), tmp_path, labels=("a", "b"))
 
 

@@ -17,6 +17,7 @@ from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.spec import Pixels, resized_clip
 from tests.export.models.factories import Tiny, tiny
+from tests.messages import names
 
 FACTORIES = "tests.export.models.factories"
 LABELS = ("up", "down", "left")
@@ -189,5 +190,5 @@ def test_weights_that_do_not_fit_are_refused(make: Callable[[Path], LoadRequest]
 def test_modules_that_are_not_finite_are_refused(value: float) -> None:
     module = Tiny()
     nn.init.constant_(module.conv.weight, value)
-    with pytest.raises(WeightsError, match=r"tensor 'conv.weight' holds NaN or infinity"):
+    with pytest.raises(WeightsError, check=names("tensor 'conv.weight' holds NaN or infinity")):
         load_model(module, SMALL)

@@ -8,6 +8,7 @@ from edgeact.devices import DeviceProfile, load_profile
 from edgeact.errors import UsageError
 from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.search.estimate import estimate_ms
+from tests.messages import names
 
 MODEL = load_model("msf-r3d-fsam", LoadRequest(random_weights=True, width=8, clip_frames=4, size=32))
 
@@ -32,5 +33,5 @@ def test_stages_in_int8_count_by_themselves() -> None:
 
 def test_unknown_rates_are_told() -> None:
     profile = load_profile("orin-nano-8gb").model_copy(update={"bandwidth_gb_per_s": None})
-    with pytest.raises(UsageError, match="no peak rate in fp16 is known"):
+    with pytest.raises(UsageError, check=names("no peak rate in fp16 is known")):
         _estimate(profile)

@@ -17,6 +17,7 @@ from edgeact.export.prune import PruneRequest, plan_pruning
 from edgeact.export.search.space import Config, Space, groups_of, prunable
 from tests.export.colours import ColourNet
 from tests.export.search.making import SPACE
+from tests.messages import names
 
 
 def _narrow(name: str) -> nn.Module:
@@ -53,7 +54,7 @@ def test_many_modules_are_put_together_in_their_order() -> None:
 
 
 def test_a_model_without_layers_has_nothing_to_search() -> None:
-    with pytest.raises(ModelError, match="expected a convolution or linear layer"):
+    with pytest.raises(ModelError, check=names("expected a convolution or linear layer")):
         groups_of(nn.ReLU())
 
 
@@ -93,5 +94,5 @@ def test_what_is_drawn_and_begun_with_is_of_the_space() -> None:
 
 def test_a_space_of_one_point_is_refused() -> None:
     nothing = SPACE.model_copy(update={"prunable": {}, "int8": False, "clips": SPACE.clips[:1]})
-    with pytest.raises(ModelError, match="nothing to search"):
+    with pytest.raises(ModelError, check=names("nothing to search")):
         _ = nothing.choices

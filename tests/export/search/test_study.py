@@ -19,6 +19,7 @@ from edgeact.export.search.locks import is_held
 from edgeact.export.search.space import ClipSize, Space
 from edgeact.export.search.study import Budgets, Study, open_study
 from tests.export.search.making import SPACE, outcome
+from tests.messages import names
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 BINDING = {"model": "m"}
@@ -129,7 +130,7 @@ def test_processes_share_one_study_though_one_is_killed(tmp_path: Path) -> None:
 def test_the_study_of_another_search_is_refused(tmp_path: Path, binding: dict[str, str], space: Space) -> None:
     with open_study(tmp_path / "s.db", BINDING, SPACE) as study:
         _work_off(study, 1)
-    with pytest.raises(UsageError, match="is the study of another search") as caught:
+    with pytest.raises(UsageError, check=names("is the study of another search")) as caught:
         open_study(tmp_path / "s.db", binding, space).__enter__()
     assert "there" in str(caught.value)
     with open_study(tmp_path / "s.db", BINDING, SPACE) as study:
@@ -154,7 +155,7 @@ def _damaged(path: Path) -> None:
 def test_a_file_that_is_no_study_is_refused_and_left_alone(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / "s.db")
     before = (tmp_path / "s.db").read_bytes()
-    with pytest.raises(UsageError, match="is not a study of edgeact search"):
+    with pytest.raises(UsageError, check=names("is not a study of edgeact search")):
         open_study(tmp_path / "s.db", BINDING, SPACE).__enter__()
     assert (tmp_path / "s.db").read_bytes() == before
 
@@ -163,7 +164,7 @@ def test_a_study_that_breaks_later_is_told(tmp_path: Path) -> None:
     with open_study(tmp_path / "s.db", BINDING, SPACE) as study:
         with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as file:
             file.execute("DROP TABLE trials")
-        with pytest.raises(StorageError, match="cannot read or write the study"):
+        with pytest.raises(StorageError, check=names("cannot read or write the study")):
             study.ask(3)
 
 
@@ -213,7 +214,7 @@ def test_the_seed_decides_what_is_tried(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot lock"):
+    with pytest.raises(StorageError, check=names("cannot lock")):
         open_study(tmp_path / "file" / "s.db", BINDING, SPACE).__enter__()
 
 

@@ -25,6 +25,7 @@ from edgeact.export.tensorrt.fp16 import to_strong_fp16
 from edgeact.export.tensorrt.lint import lint_graph, raise_on_errors
 from edgeact.export.tensorrt.rtx_compiler import check_and_build
 from tests.export.graph.graphs import Conv, conv, conv_proto, graph, node
+from tests.messages import names
 
 Array = NDArray[np.float32]
 RNG = np.random.default_rng(0)
@@ -196,13 +197,13 @@ def test_weights_that_are_not_finite_are_refused_by_layer(bad: float) -> None:
     weight = EYE.copy()
     weight[0, 0] = bad
     model.graph.initializers["loud"].const_value = ir.tensor(weight)
-    with pytest.raises(ConversionError, match=r"'amplifier' \(Conv\): expected finite weights"):
+    with pytest.raises(ConversionError, check=names("'amplifier' (Conv): expected finite weights")):
         to_strong_fp16(model, None)
 
 
 def test_fp32_that_overflows_itself_is_refused_by_layer() -> None:
     model = graph([node("Exp", ["x"], ["y"], "explosion")], shape=(1, 4))
-    with pytest.raises(ConversionError, match="'explosion'"):
+    with pytest.raises(ConversionError, check=names("'explosion'")):
         to_strong_fp16(model, [np.full((1, 4), 100, np.float32)])
 
 
@@ -282,7 +283,7 @@ def test_control_flow_is_refused_by_layer() -> None:
         [node("Relu", ["x"], ["z"])], "b", [], [onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, None)]
     )
     model = graph([node("If", ["yes"], ["y"], "fork", then_branch=branch, else_branch=branch)], {"yes": np.bool_(True)})
-    with pytest.raises(ConversionError, match=r"'fork' \(If\).*unroll"):
+    with pytest.raises(ConversionError, check=names("'fork' (If)", "unroll")):
         to_strong_fp16(model, None)
 
 

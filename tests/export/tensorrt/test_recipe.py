@@ -20,6 +20,7 @@ from edgeact.export.tensorrt.recipe import (
     recipe_json,
     trtexec_script,
 )
+from tests.messages import names
 
 MASTER = RecipeGraph("graphs/master.onnx", "int8", "weak", 17, "clip", (1, 3, 8, 112, 112))
 STRONG = dataclasses.replace(MASTER, member="graphs/fp16.onnx", typing="strong", opset=19)
@@ -108,25 +109,27 @@ def test_a_release_that_cannot_keep_layers_in_fp32_is_not_served() -> None:
     recipe = build_recipe(load_profile("xavier-nx"), old)
     assert "'loud' must not be in FP16: use fp32" in recipe.not_for["jetpack-4.6.1"]
     assert [entry.name for entry in recipe.releases] == ["jetpack-5.1", "jetpack-5.0.2"]
-    with pytest.raises(ConversionError, match=r"Jetson Nano.*cannot keep single layers in FP32.*use fp32"):
+    with pytest.raises(ConversionError, check=names("Jetson Nano", "cannot keep single layers in FP32", "use fp32")):
         build_recipe(load_profile("nano"), old)
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a,b", "*", "it's", "Conv -> y", "a\nb"])
 def test_names_that_trtexec_would_read_otherwise_are_refused(name: str) -> None:
-    with pytest.raises(ConversionError, match=r"kept in FP32: expected a name that trtexec can read.*rename the layer"):
+    with pytest.raises(
+        ConversionError, check=names("kept in FP32: expected a name that trtexec can read", "rename the layer")
+    ):
         build_recipe(load_profile("orin-nano-8gb"), dataclasses.replace(HELD, fp32_layers=("good", name)))
 
 
 def test_board_without_int8_gets_fp16_only() -> None:
     old = dataclasses.replace(MASTER, opset=13)
-    with pytest.raises(ConversionError, match=r"Jetson Nano.*computes no INT8 on this GPU: use fp16"):
+    with pytest.raises(ConversionError, check=names("Jetson Nano", "computes no INT8 on this GPU: use fp16")):
         build_recipe(load_profile("nano"), old)
     assert build_recipe(load_profile("nano"), dataclasses.replace(old, precision="fp16")).releases
 
 
 def test_target_without_tensorrt_is_refused() -> None:
-    with pytest.raises(ConversionError, match="the board has no TensorRT"):
+    with pytest.raises(ConversionError, check=names("the board has no TensorRT")):
         build_recipe(load_profile("intel-cpu"), MASTER)
 
 
@@ -197,5 +200,5 @@ def test_script_leaves_nothing_half_written(board: Path) -> None:
 
 def test_unknown_release_names_the_nearest() -> None:
     recipe = build_recipe(load_profile("orin-nano-8gb"), MASTER)
-    with pytest.raises(UnknownNameError, match=r"jetpack-6\.2"):
+    with pytest.raises(UnknownNameError, check=names("jetpack-6.2")):
         trtexec_script(recipe, "jetpack-6.22")

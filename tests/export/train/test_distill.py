@@ -21,6 +21,7 @@ from edgeact.export.train.plan import TrainingVideos, TrainPlan
 from tests.export.train.modules import Recorder, build, have_equal_states
 from tests.export.train.watching import InterruptedTrainingError, interrupting_after
 from tests.export.videos import CLIP
+from tests.messages import names
 
 PLAN = TrainPlan(epochs=2, batch_size=4)
 CLIPS = torch.randn(4, *CLIP.input_shape[1:], generator=torch.Generator().manual_seed(1))
@@ -77,15 +78,15 @@ def test_feature_maps_of_any_width_are_compared_and_give_the_student_gradients(n
 
 
 def test_an_impossible_teacher_is_refused() -> None:
-    with pytest.raises(ModelError, match="a teacher of 2 classes"):
+    with pytest.raises(ModelError, check=names("a teacher of 2 classes")):
         _loss(_module(classes=3), _module(), Distillation())
     flat = nn.Sequential(nn.Flatten(), nn.Linear(CLIPS[0].numel(), 2))
-    with pytest.raises(ModelError, match="no layer of the teacher"):
+    with pytest.raises(ModelError, check=names("no layer of the teacher")):
         _loss(flat, copy.deepcopy(flat), Distillation(feature_weight=1.0))
-    with pytest.raises(ModelError, match="the student has no layer"):
+    with pytest.raises(ModelError, check=names("the student has no layer")):
         _loss(_module("msf-r3d-fsam"), _module(), Distillation(feature_weight=1.0))
     for wrong in ((0.0, 0.5, 0.0), (4.0, 1.5, 0.0), (4.0, 0.5, -1.0)):
-        with pytest.raises(UsageError, match="expected a temperature above 0"):
+        with pytest.raises(UsageError, check=names("expected a temperature above 0")):
             Distillation(*wrong)
 
 
@@ -117,7 +118,7 @@ def test_the_state_of_another_teacher_is_refused(change: str, few_videos: Prepar
         "temperature": Teacher(_module(width=8), Distillation(temperature=2.0)),
         "none": None,
     }[change]
-    with pytest.raises(UsageError, match="the state of another training"):
+    with pytest.raises(UsageError, check=names("the state of another training")):
         fit(_module(), data, plan, tmp_path / "state", None, Method(other))
 
 

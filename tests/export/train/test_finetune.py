@@ -28,6 +28,7 @@ from tests.export import videos
 from tests.export.colours import LABELS, load_colours, write_colours
 from tests.export.prune.networks import CLIP, calibrated
 from tests.export.train.watching import InterruptedTrainingError, collecting_epochs, interrupting_after
+from tests.messages import names
 
 SOURCE = "tests.export.colours:colour_net"
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -170,7 +171,7 @@ def test_the_training_of_another_job_is_not_resumed(
     other = replace(request, prune=replace(request.prune, importance="bn-scale"))
     with pytest.raises(InterruptedTrainingError):
         prune_and_finetune(model, other, out, interrupting_after(1))
-    with pytest.raises(UsageError, match="remove the file to begin anew"):
+    with pytest.raises(UsageError, check=names("remove the file to begin anew")):
         prune_and_finetune(model, request, out)
     (tmp_path / "w.pruning.safetensors").unlink()
     assert prune_and_finetune(model, request, out).weights_sha256 == clean.weights_sha256
@@ -227,7 +228,7 @@ def test_the_files_of_another_job_are_refused_and_kept(
         "data": replace(request, data=f"{request.data}?val=0.4"),
     }.get(change, request)
     another = replace(model, weights_sha256="0" * 64) if change == "model" else model
-    with pytest.raises(UsageError, match=r"holds weights of another pruning"):
+    with pytest.raises(UsageError, check=names("holds weights of another pruning")):
         prune_and_finetune(another, other, out)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == held
 
@@ -265,7 +266,7 @@ def test_videos_that_measure_accuracy_and_their_groups_are_not_trained_on(
     left_out = sum(item.group == shared for item in train)
     assert notes[0].startswith(f"{left_out} train videos are not trained on: their groups measure accuracy")
     assert tuned.provenance["finetuned_on"] == f"folder, {len(train) - left_out} train videos"
-    with pytest.raises(DatasetError, match="share a group with videos that measure accuracy"):
+    with pytest.raises(DatasetError, check=names("share a group with videos that measure accuracy")):
         prune_and_finetune(model, request, tmp_path / "none.safetensors", evaluation_videos=train)
     elsewhere = [VideoItem(tmp_path / "else", 0, shared)]
     prune_and_finetune(model, request, tmp_path / "all.safetensors", evaluation_videos=elsewhere)
@@ -276,17 +277,17 @@ def test_impossible_requests_are_refused(
 ) -> None:
     out = tmp_path / "w.safetensors"
     untrained = write_colours(tmp_path / "only" / "test", persons=2).parent
-    with pytest.raises(DatasetError, match="expected a 'train' split to fine-tune on, got test"):
+    with pytest.raises(DatasetError, check=names("expected a 'train' split to fine-tune on, got test")):
         prune_and_finetune(model, replace(request_, data=f"folder:{untrained}?val=0"), out)
-    with pytest.raises(DatasetError, match="labels the model does not know"):
+    with pytest.raises(DatasetError, check=names("labels the model does not know")):
         prune_and_finetune(replace(model, labels=("a", "b", "c", "d")), request_, out)
-    with pytest.raises(UsageError, match="has random weights"):
+    with pytest.raises(UsageError, check=names("has random weights")):
         prune_and_finetune(replace(model, trained=False), request_, out)
-    with pytest.raises(UsageError, match=r"expected a path FILE\.safetensors"):
+    with pytest.raises(UsageError, check=names("expected a path FILE.safetensors")):
         prune_and_finetune(model, request_, tmp_path / "w.pt")
-    with pytest.raises(UsageError, match=r"pattern 'bodies\.\*'"):
+    with pytest.raises(UsageError, check=names("pattern 'bodies.*'")):
         prune_and_finetune(model, replace(request_, prune=PruneRequest(0.5, ratios={"bodies.*": 0.2})), out)
-    with pytest.raises(UsageError, match="at least 1 step"):
+    with pytest.raises(UsageError, check=names("at least 1 step")):
         replace(request_, steps=0)
     assert not out.exists()
 

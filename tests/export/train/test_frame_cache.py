@@ -20,6 +20,7 @@ from edgeact.export.train.batches import normalized
 from edgeact.export.train.frame_cache import PreparedVideos, prepare
 from edgeact.video import preprocess, read_clips
 from tests.export.videos import CLIP, moving_bars
+from tests.messages import names
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def test_unreadable_videos_are_left_out_and_counted(tmp_path: Path) -> None:
     assert prepared.labels == (0, 1, 0)
     assert len(prepared) == 3
     assert seen == [(done, 5) for done in range(1, 6)]
-    with pytest.raises(DatasetError, match=r"none of 2 videos could be decoded \(1 unreadable, 1 missing\)"):
+    with pytest.raises(DatasetError, check=names("none of 2 videos could be decoded (1 unreadable, 1 missing)")):
         prepare(bad, CLIP)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from edgeact.errors import UsageError
 from edgeact.export.train.plan import TrainPlan
+from tests.messages import names
 
 
 @pytest.mark.parametrize(
@@ -25,5 +26,5 @@ from edgeact.export.train.plan import TrainPlan
     ids=str,
 )
 def test_impossible_plans_are_refused(changes: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="training plan: expected"):
+    with pytest.raises(UsageError, check=names("training plan: expected")):
         replace(TrainPlan(), **changes)  # type: ignore[arg-type]

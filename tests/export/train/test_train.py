@@ -18,6 +18,7 @@ from edgeact.export.train.train import TrainRequest, train
 from edgeact.progress import Callbacks
 from tests.export.models.checkpoints import filled, hara
 from tests.export.train.watching import InterruptedTrainingError, collecting_epochs, interrupting_after
+from tests.messages import names
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +111,9 @@ def test_the_state_of_a_training_in_float_is_refused_with_int8(request_: TrainRe
 
     with pytest.raises(InterruptedTrainingError):
         train(later, interrupting_after(1))
-    with pytest.raises(UsageError, match="the state of another training"):
+    with pytest.raises(UsageError, check=names("the state of another training")):
         train(replace(later, int8=True))
-    with pytest.raises(UsageError, match="--init"):
+    with pytest.raises(UsageError, check=names("--init")):
         replace(later, init=None, int8=True)
 
 
@@ -171,5 +172,5 @@ def test_data_without_training_videos_is_refused_before_decoding(
 ) -> None:
     monkeypatch.setattr(training, "prepare", None)
     data = f"stick-actions:{tmp_path / 'other'}?train=0&val=12&test=0&size=64x48"
-    with pytest.raises(DatasetError, match="expected a 'train' split"):
+    with pytest.raises(DatasetError, check=names("expected a 'train' split")):
         train(replace(request_, data=data))

@@ -14,6 +14,7 @@ from edgeact.errors import UsageError
 from edgeact.export.models.attention.base import Site
 from edgeact.export.models.attention.eca import EcaOptions, LocalGate, adaptive_kernel, eca
 from edgeact.export.models.formula import parse_formula
+from tests.messages import names
 
 _AXIS = {"channels": 1, "frames": 2}
 
@@ -71,5 +72,5 @@ def test_a_kernel_that_is_given_is_taken_everywhere() -> None:
 
 @pytest.mark.parametrize("kernel", ["4", "0", "-3", "wide"])
 def test_kernels_without_a_middle_are_refused(kernel: str) -> None:
-    with pytest.raises(UsageError, match="option kernel"):
+    with pytest.raises(UsageError, check=names("option kernel")):
         parse_formula(f"r3d-18+eca?kernel={kernel}")

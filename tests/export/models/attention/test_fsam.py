@@ -15,6 +15,7 @@ from edgeact.errors import UsageError
 from edgeact.export.models.attention.base import Site
 from edgeact.export.models.attention.fsam import Fam, Frequencies, Fsam, FsamOptions, Sam, dct_basis, fsam
 from edgeact.export.models.attention.gate import AttentionGate
+from tests.messages import names
 
 MODULES: dict[str, nn.Module] = {
     "fam": Fam(16, (7, 5)),
@@ -99,5 +100,5 @@ def test_options_reach_the_basis() -> None:
 
 
 def test_another_map_is_refused_with_both_sizes() -> None:
-    with pytest.raises(UsageError, match=r"maps of \(7, 7\), got \(7, 8\).*clip size"):
+    with pytest.raises(UsageError, check=names("maps of (7, 7), got (7, 8)", "clip size")):
         Fam(16, (7, 7))(torch.zeros(1, 16, 2, 7, 8))
