@@ -96,7 +96,7 @@ def test_two_sessions_do_not_disturb_each_other(name: str) -> None:
 @pytest.mark.parametrize("name", RUN_HERE)
 @pytest.mark.parametrize("graph", [b"", b"no model at all", tiny_onnx()[:200]])
 def test_a_graph_that_does_not_open_is_a_mapped_error(name: str, graph: bytes) -> None:
-    with pytest.raises(EdgeactError, match=name):
+    with pytest.raises(EdgeactError, check=names(name)):
         Session(get_backend(name), request(graph))
 
 
@@ -105,7 +105,7 @@ def test_a_device_that_is_not_here(name: str) -> None:
     device = {"onnxruntime": "CUDA", "openvino": "NPU", "native": "GPU"}[name]
     if device in get_backend(name).devices():
         pytest.skip(f"{device} is here")
-    with pytest.raises(BackendUnavailableError, match=device):
+    with pytest.raises(BackendUnavailableError, check=names(device)):
         Session(get_backend(name), request(device=device))
 
 

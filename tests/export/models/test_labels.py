@@ -8,6 +8,7 @@ import pytest
 
 from edgeact.errors import DataError
 from edgeact.export.models.labels import read_labels
+from tests.messages import names
 
 
 def test_labels_are_read_one_a_line(tmp_path: Path) -> None:
@@ -23,5 +24,5 @@ def test_wrong_label_files_are_refused(text: str | None, says: str, tmp_path: Pa
     path = tmp_path / "labels.txt"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, check=names(says)):
         read_labels(path)

@@ -337,7 +337,7 @@ def test_clip_sizes_a_model_does_not_take_are_told(colour_videos: Path) -> None:
 def test_bad_requests(
     colour_videos: Path, tmp_path: Path, change: dict[str, object], error: type[Exception], said: str
 ) -> None:
-    with open_executors() as executors, pytest.raises(error, match=said):
+    with open_executors() as executors, pytest.raises(error, check=names(said)):
         search(replace(request_for(colour_videos, tmp_path, 1), **change), executors)  # type: ignore[arg-type]
 
 
@@ -357,7 +357,7 @@ def test_random_weights_and_too_few_clips_are_refused(colour_videos: Path, tmp_p
     few = request_for(colour_videos, tmp_path, 1).recipe
     few = replace(few, data=DataPlan(str(colour_videos), calibration_clips=8))
     for recipe, error, said in ((random, UsageError, "are random"), (few, CalibrationError, "at least 32 calibration")):
-        with open_executors() as executors, pytest.raises(error, match=said):
+        with open_executors() as executors, pytest.raises(error, check=names(said)):
             search(replace(request_for(colour_videos, tmp_path, 1), recipe=recipe), executors)
 
 

@@ -21,6 +21,7 @@ from edgeact.export.models.attention.se_sa import ChannelFrameExcitation, SelfAt
 from edgeact.export.models.formula import parse_formula
 from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import find_model
+from tests.messages import names
 
 _CLIP = ClipSpec(clip_frames=8, fps=25.0, resize=(48, 48), crop=(48, 48), mean=(0.4,) * 3, std=(0.2,) * 3)
 
@@ -154,7 +155,7 @@ def test_excitation_of_the_features_stands_before_self_attention() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(options: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, check=names(message)):
         parse_formula(f"resnet3d-18+se-sa?{options}")
 
 
