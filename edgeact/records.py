@@ -59,7 +59,7 @@ class Interval(Record):
     high: float
 
     def overlaps(self, other: Interval) -> bool:
-        """Whether the intervals share a value, so that the estimates are not significantly different."""
+        """Return whether the intervals share a value, so that the estimates are not significantly different."""
         return self.low <= other.high and other.low <= self.high
 
 

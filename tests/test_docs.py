@@ -167,7 +167,7 @@ def test_the_quickstart_calls_functions_with_parameters_that_they_have() -> None
         inspect.signature(function).bind(*([None] * len(call.args)), **names)
 
 
-def test_what_the_readme_says_of_your_own_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_readme_says_of_your_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
     path = make_bundle(tmp_path / "model.edgeact").path
     with runtime.load(path, backend=FakeBackend(logits=np.array([0.0, 0.0, 0.0, 9.0], np.float32))) as recognizer:

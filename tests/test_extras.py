@@ -39,7 +39,7 @@ def test_an_error_inside_an_installed_module_is_not_hidden(tmp_path: Path, monke
         extras.require("edgeact_broken", "video")
 
 
-def test_on_a_jetson_nobody_is_told_to_install_pips_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_jetson_nobody_is_reported_to_install_pips_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = tmp_path / "nv_tegra_release"
     release.write_text("# R36 (release), REVISION: 4.4\n")
     monkeypatch.setattr(extras, "_L4T", release)

@@ -125,7 +125,7 @@ def test_only_the_native_engine_needs_a_compiler() -> None:
 
 
 @pytest.mark.parametrize("name", ["calibration", "devices", "export"])
-def test_the_links_of_the_checkout_lead_where_the_build_looks(name: str) -> None:
+def test_the_links_of_the_checkout_lead_if_the_build_looks(name: str) -> None:
     link = ROOT / "edgeact" / name
     assert link.is_symlink()
     assert link.resolve() == _folder(f"edgeact.{name}").resolve()

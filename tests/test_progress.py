@@ -23,7 +23,7 @@ def test_an_item_counts_once_the_caller_is_through_with_it() -> None:
     assert told == [1]
 
 
-def test_a_title_is_told_to_listeners_only() -> None:
+def test_a_title_is_reported_to_listeners_only() -> None:
     told: list[tuple[str, int, int]] = []
     tell = titled(lambda *step: told.append(step), "reading")
     assert tell is not None

@@ -91,7 +91,7 @@ def test_the_rule_itself() -> None:
     assert not _is_allowed("ground", "devices")
 
 
-def test_every_module_lies_in_a_room() -> None:
+def test_every_module_is_in_a_room() -> None:
     files = _files()
     assert len(files) > 30
     strangers = [path for path in files if _room_of_file(path) not in ROOMS]

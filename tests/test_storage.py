@@ -186,7 +186,7 @@ def test_a_folder_without_write_permission_is_reported(target: Path) -> None:
         target.parent.chmod(0o700)
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_if_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.setenv("EDGEACT_CACHE", "")

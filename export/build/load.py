@@ -61,7 +61,7 @@ def with_clip(recipe: Recipe, model: LoadedModel) -> Recipe:
 
 
 def is_foreign(recipe: Recipe, model: LoadedModel, data: ExportData) -> bool:
-    """Whether no data was given and the project's own data does not have the model's labels."""
+    """Return whether no data was given and the data of the project lacks the model's labels."""
     return recipe.data.spec is None and data.labels != model.labels
 
 

@@ -100,7 +100,7 @@ def refusal(candidate: Candidate, terms: Terms) -> Reason | None:
 
 
 def inaccurate_int8(candidates: Sequence[Candidate], terms: Terms) -> bool:
-    """Whether INT8 itself is not accurate enough: candidates are refused for their accuracy, and none is accepted.
+    """Return whether INT8 is not accurate enough: candidates are refused for their accuracy, and none is accepted.
 
     If one is accepted, the INT8 graph is accurate and the kernels of the other backends are at fault, which mixed
     precision does not cure. Never if PyTorch's own accuracy is refused.
@@ -142,7 +142,7 @@ def _has_accuracy(candidate: Candidate, terms: Terms) -> bool:
 
 
 def _is_unproven(candidate: Candidate, terms: Terms) -> bool:
-    """Whether the candidate is INT8 of unknown accuracy that was not requested by name."""
+    """Return whether the candidate is INT8 of unknown accuracy that was not requested by name."""
     if candidate.precision != "int8" or terms.int8_requested or not terms.trained:
         return False
     return not _has_accuracy(candidate, terms)
@@ -219,7 +219,7 @@ def _chosen(candidate: Candidate, allowed: Sequence[Candidate], terms: Terms) ->
 
 
 def _overlap(candidate: Candidate, other: Candidate) -> bool:
-    """Whether the confidence intervals of two latencies overlap."""
+    """Return whether the confidence intervals of two latencies overlap."""
     if candidate.latency is None or other.latency is None:
         return False
     return candidate.latency.p50_interval.overlaps(other.latency.p50_interval)

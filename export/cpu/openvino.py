@@ -16,7 +16,7 @@ _NODE = re.compile(r"ONNX node '<Node\((\w+)\): ([^>]*)>': (.*)")
 
 
 def to_openvino(graph: bytes, *, compress_to_fp16: bool = False) -> tuple[bytes, bytes]:
-    """The IR of a serialized ONNX model as `(xml, weights)`; the same graph gives the same bytes.
+    """Return the IR of a serialized ONNX model as `(xml, weights)`; the same graph gives the same bytes.
 
     `compress_to_fp16` stores the weights in half the size; a CPU computes in its own precision either way.
     Raises ConversionError with the layers that OpenVINO refuses and its reason.

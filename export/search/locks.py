@@ -33,7 +33,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a live process holds the exclusive lock of `path`; False if the file does not exist."""
+    """Return whether a live process holds the exclusive lock of `path`; False if the file does not exist."""
     if not path.exists():
         return False
     try:

@@ -37,7 +37,7 @@ def test_settled_requires_a_stable_second_half(case: str) -> None:
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=6, max_size=6))
-def test_settled_limits_stay_within_the_tolerance(values: list[float]) -> None:
+def test_settled_limits_remain_within_the_tolerance(values: list[float]) -> None:
     limits = dict(zip(checkpoints(32), values, strict=False))
     end = limits[max(limits)]
     _, after = settled(limits)

@@ -149,7 +149,7 @@ def test_wrong_calls_end_with_their_code(
     assert message in capsys.readouterr().err
 
 
-def test_nothing_is_left_where_the_record_cannot_be_written(
+def test_nothing_is_left_if_the_record_cannot_be_written(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")

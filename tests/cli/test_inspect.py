@@ -56,7 +56,7 @@ def test_json_is_the_whole_manifest_and_measurements(
     assert Measurements.model_validate_json(json.dumps(document["measurements"])) == making.measurements()
 
 
-def test_what_is_absent_is_said(
+def test_what_is_absent_is_stated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draft = making.draft().model_copy(

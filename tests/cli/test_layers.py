@@ -50,6 +50,6 @@ def test_the_worst_layers_are_listed_and_the_rest_counted() -> None:
     assert "layers kept in float in" not in text
 
 
-def test_nothing_is_said_where_there_is_nothing_to_say() -> None:
+def test_nothing_is_said_if_there_is_nothing_to_say() -> None:
     assert _text(layers_shown(_manifest({}), make_view().measurements)).strip() == ""
     assert _text(layers_shown(_manifest({}), None)).strip() == ""

@@ -118,7 +118,7 @@ finally:
         (("bench", "{junk}", "--json"), 5, "the file does not end like a bundle"),
     ],
 )
-def test_an_error_is_one_line_and_its_own_exit_code(
+def test_an_error_is_one_line_and_its_exit_code(
     arguments: tuple[str, ...], code: int, message: str, tmp_path: Path
 ) -> None:
     junk = tmp_path / "[junk].edgeact"

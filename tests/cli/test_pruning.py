@@ -43,7 +43,7 @@ def export(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exp
 
 
 @pytest.mark.slow
-def test_the_plan_comes_first_and_the_weights_lie_beside_the_bundle(
+def test_the_plan_comes_first_and_the_weights_are_beside_the_bundle(
     export: Export, videos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pruning = ("--prune", "0.3", "--prune-layer", "body=0.5", "--prune-multiple", "4", "--prune-steps", "2")
@@ -64,7 +64,7 @@ def test_the_plan_comes_first_and_the_weights_lie_beside_the_bundle(
 
 
 @pytest.mark.slow
-def test_without_training_it_is_done_and_said(export: Export, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_training_it_is_done_and_stated(export: Export, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--prune", "0.25", "--prune-multiple", "1", "--prune-scope", "global", "--importance", "bn-scale")
     assert export(*options) == 0
     captured = capsys.readouterr()

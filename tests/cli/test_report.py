@@ -60,7 +60,7 @@ def test_a_bundle_and_records_become_page_markdown_and_json(bundle: Path, tmp_pa
         assert "Accuracy records" in text
 
 
-def test_an_earlier_page_stays_where_an_input_is_bad(bundle: Path, tmp_path: Path) -> None:
+def test_an_earlier_page_remains_if_an_input_is_bad(bundle: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text("earlier")
     result = CliRunner().invoke(app, ["report", str(bundle), str(tmp_path / "absent.edgeact"), "-o", str(page)])

@@ -63,7 +63,7 @@ def test_people_read_lines_and_a_closing_one(bundle: str, video: str) -> None:
     assert "mean of 3 windows" in lines[3]
 
 
-def test_it_stops_after_so_many_windows(bundle: str, video: str) -> None:
+def test_it_stops_after_that_many_windows(bundle: str, video: str) -> None:
     result = CliRunner().invoke(app, ["run", bundle, video, "--json", "--max-windows", "1"])
     assert len(result.stdout.splitlines()) == 2
 

@@ -56,7 +56,7 @@ def searched(edgeact: Edgeact) -> Edgeact:
 
 
 @pytest.mark.slow
-def test_budgets_nobody_keeps_end_with_their_own_code_and_what_would_be_kept(
+def test_budgets_that_no_trial_keeps_end_with_their_code_and_what_would_be_kept(
     edgeact: Edgeact, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert edgeact(*SEARCH, "--trials", "1", "--max-ms", "0.000001") == 12

@@ -44,7 +44,7 @@ def test_a_model_is_trained(
     assert f"wrote {out}" in shown.err
 
 
-def test_what_did_not_come_from_a_checkpoint_is_said(
+def test_what_did_not_come_from_a_checkpoint_is_stated(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(filled(hara("resnet3d-18", 4)), tmp_path / "r3d18.pth")

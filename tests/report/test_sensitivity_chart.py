@@ -46,7 +46,7 @@ def test_draw_sensitivity_bars_are_longer_for_worse_layers(width: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
-def test_draw_sensitivity_texts_lie_inside_and_do_not_overlap(width: int) -> None:
+def test_draw_sensitivity_texts_are_inside_and_do_not_overlap(width: int) -> None:
     root = draw(make_sensitivity(), width)
     height = float(root.get("viewBox", "").split()[3])
     labels = read_labels(root)
@@ -62,7 +62,7 @@ def test_draw_sensitivity_texts_lie_inside_and_do_not_overlap(width: int) -> Non
 
 
 @pytest.mark.slow
-def test_draw_sensitivity_marks_the_whole_graphs_where_their_snr_is() -> None:
+def test_draw_sensitivity_marks_the_whole_graphs_if_their_snr_is() -> None:
     root = draw(make_sensitivity())
     (first, second) = ({x for x, _ in read_path(path)} for path in root.iterfind(".//g[@class='whole']/path"))
     centers = {label.text: (label.box.left + label.box.right) / 2 for label in read_labels(root)}

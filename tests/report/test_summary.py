@@ -65,7 +65,7 @@ def test_summarize_bundle_says_that_the_device_chooses() -> None:
     assert "not available: the device times the candidates (openvino-int8, onnx)" in summarize_bundle(later)[1]
 
 
-def test_measured_where_separates_measurements_and_estimates() -> None:
+def test_measured_if_separates_measurements_and_estimates() -> None:
     sentences = measured_where(make_view())
     measured = next(sentence for sentence in sentences if sentence.startswith("Latency was measured on intel-cpu"))
     assert "onnx-int8" in measured
@@ -85,7 +85,7 @@ def test_measured_where_separates_measurements_and_estimates() -> None:
         (_of("a-board-of-tomorrow"), True),
     ],
 )
-def test_measured_where_names_values_of_another_machine(view: BundleView, is_foreign: bool) -> None:
+def test_measured_if_names_values_of_another_machine(view: BundleView, is_foreign: bool) -> None:
     assert any("from another machine" in sentence for sentence in measured_where(view)) == is_foreign
 
 

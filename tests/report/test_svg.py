@@ -56,7 +56,7 @@ def test_to_svg_shares_no_identifier_between_charts_of_a_page() -> None:
 
 
 @pytest.mark.slow
-def test_to_svg_is_deterministic_whatever_matplotlibrc_says(tmp_path: Path) -> None:
+def test_to_svg_is_deterministic_for_any_matplotlibrc_says(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\nfont.size: 30\nsvg.fonttype: path\n")
     first, second = (_chart_in_new_process(MPLCONFIGDIR=folder) for folder in (str(tmp_path), ""))
     assert first == second

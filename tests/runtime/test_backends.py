@@ -114,7 +114,7 @@ def test_openvino_maps_an_unknown_device() -> None:
         Session(get_backend("openvino"), request(device="ABACUS"))
 
 
-def test_openvino_opens_its_own_ir(tmp_path: Path) -> None:
+def test_openvino_opens_its_ir(tmp_path: Path) -> None:
     graph, clip = tiny_onnx(), random_clip()
     openvino.save_model(openvino.Core().read_model(graph), tmp_path / "tiny.xml", compress_to_fp16=False)
     changes: dict[str, Any] = {"kind": "openvino-ir", "weights": (tmp_path / "tiny.bin").read_bytes()}

@@ -82,7 +82,7 @@ def test_errors_of_the_library_are_mapped() -> None:
         session.run(random_clip())
 
 
-def test_bugs_stay_bugs() -> None:
+def test_bugs_remain_bugs() -> None:
     def broken(clip: Any) -> Any:
         raise TypeError("a bug")
 

@@ -44,7 +44,7 @@ def test_the_windows_do_not_depend_on_the_rate(recognizer: Recognizer, tmp_path:
     assert all(result.windows_dropped == result.frames_dropped == 0 for result in results)
 
 
-def test_a_slow_source_is_told(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_a_slow_source_is_reported(recognizer: Recognizer, tmp_path: Path) -> None:
     write_video(tmp_path / "slow.mp4", colored(0, 12, (48, 64)), 4.0)
     notes = [note for result in recognizer.stream(tmp_path / "slow.mp4") for note in result.notes]
     assert len(notes) == 1
@@ -158,7 +158,7 @@ def test_an_error_while_predicting_releases_the_source(error: BaseException) -> 
     assert camera.closed.is_set()
 
 
-def test_a_source_that_fails_is_told_after_its_last_window() -> None:
+def test_a_source_that_fails_is_reported_after_its_last_window() -> None:
     camera = Camera(fps=200.0, frames=8, failure=VideoError("unplugged"))
     seen: list[WindowResult] = []
     with pytest.raises(VideoError, check=names("unplugged")):

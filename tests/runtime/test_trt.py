@@ -169,7 +169,7 @@ HELD = b'{"typing": "weak", "fp32_layers": ["conv1", "fc"]}'
 
 
 @pytest.mark.parametrize(("precision", "flags"), [("fp16", ("FP16",)), ("int8", ("FP16", "INT8"))])
-def test_layers_that_must_stay_in_fp32_are_part_of_the_options(precision: str, flags: tuple[str, ...]) -> None:
+def test_layers_that_must_remain_in_fp32_are_part_of_the_options(precision: str, flags: tuple[str, ...]) -> None:
     options = build_options(RELEASES["8.5"], request(precision=precision, recipe=HELD))
     assert options.fp32_layers == ("conv1", "fc")
     assert options.builder_flags == (*flags, "OBEY_PRECISION_CONSTRAINTS")

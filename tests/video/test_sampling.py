@@ -62,7 +62,7 @@ def test_sampled_frames_are_within_half_a_frame_interval(fps: float, start_s: fl
 
 
 @pytest.mark.parametrize("fps", [12, 25, 30, 60])
-def test_motion_is_where_it_should_be_at_any_frame_rate(tmp_path: Path, fps: int) -> None:
+def test_motion_is_if_it_should_be_at_any_frame_rate(tmp_path: Path, fps: int) -> None:
     """The disc stands within half a frame's movement (and 0.3 px for the codec) of where the window time puts it."""
     path = tmp_path / "video.mp4"
     write_video(path, motion(fps, 3.0), fps)

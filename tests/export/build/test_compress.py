@@ -101,7 +101,7 @@ def test_the_bundle_holds_the_pruned_model_and_counts_its_loss_from_the_unpruned
 
 
 @pytest.mark.slow
-def test_its_weights_lie_beside_it_and_make_it_again(request_for: Case) -> None:
+def test_its_weights_are_beside_it_and_make_it_again(request_for: Case) -> None:
     first = export(request_for)
     weights = request_for.out.with_name("made.pruned.safetensors")
     notes: list[str] = []
@@ -137,7 +137,7 @@ def test_a_ratio_of_zero_changes_nothing_through_the_whole_path(tuned: bool, req
 
 
 @pytest.mark.slow
-def test_without_training_the_loss_is_told_and_counts_from_the_pruned_model(request_for: Case) -> None:
+def test_without_training_the_loss_is_reported_and_counts_from_the_pruned_model(request_for: Case) -> None:
     notes: list[str] = []
     prune = PruneRequest(0.9, max_ratio=0.95)
     request = replace(request_for, compression=Compression(prune, 1))

@@ -62,7 +62,7 @@ def test_labels_the_model_does_not_know_leave_accuracy_out(colour_videos: Path) 
     assert data.labels == LABELS
 
 
-def test_a_class_without_a_test_video_is_told(colour_videos: Path, tmp_path: Path, colour_data: ExportData) -> None:
+def test_a_class_without_a_test_video_is_reported(colour_videos: Path, tmp_path: Path, colour_data: ExportData) -> None:
     shutil.copytree(colour_videos, tmp_path / "videos")
     only, *others = sorted((tmp_path / "videos" / "red").iterdir())
     for path in others:

@@ -67,7 +67,7 @@ def request_for(colour_videos: Path, tmp_path: Path, cache: Path) -> Case:
 
 
 @pytest.mark.slow
-def test_on_a_cpu_the_hurt_layer_alone_goes_to_float_and_the_bundle_says_so(request_for: Case) -> None:
+def test_on_a_cpu_the_sensitive_layer_alone_goes_to_float_and_the_bundle_says_so(request_for: Case) -> None:
     with pytest.raises(ParityError, check=names("--precision mixed keeps the layers in float")):
         export(replace(request_for, target="cpu", precision="int8"))
     bundle = export(replace(request_for, target="cpu", precision="mixed"))
@@ -106,7 +106,7 @@ def test_a_board_gets_the_mix_before_what_is_slower(request_for: Case) -> None:
 
 
 @pytest.mark.slow
-def test_where_too_much_would_stay_in_float_it_is_told_what_would_do(request_for: Case) -> None:
+def test_if_too_much_would_remain_in_float_it_is_reported_what_would_do(request_for: Case) -> None:
     bundle = export(replace(request_for, source=HurtBody()))
     assert bundle.measurements is not None
     mixed = [decision for decision in bundle.measurements.decisions if isinstance(decision, MixedPrecision)]

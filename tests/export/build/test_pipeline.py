@@ -162,7 +162,7 @@ def test_an_engine_is_vouched_for_here_only(request_for: Case, tmp_path: Path, m
         assert "executable code" in refused["rtx-int8-engine"]
 
 
-def test_the_steps_are_told_and_the_default_data_is_named(
+def test_the_steps_are_reported_and_the_default_data_is_named(
     request_for: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = f"stick-actions:{tmp_path}/sticks?train=12&val=0&test=12&size=48x32&persons=1x1x1"

@@ -40,14 +40,14 @@ def test_grad_cam_is_of_the_label_asked_for() -> None:
         assert seen.explained in seen.ranking
 
 
-def test_every_frame_has_the_features_that_cover_it() -> None:
+def test_every_frame_has_the_activations_that_cover_it() -> None:
     seen = view_clip(loaded(Probe()), noise(), 0.0)
     halves = np.array([1, 2], np.float32)
     assert [float(seen.at_frame(halves, frame)) for frame in range(4)] == [1, 1, 2, 2]
     assert [float(seen.at_frame(halves[:1], frame)) for frame in range(4)] == [1] * 4
 
 
-def test_of_equal_modules_in_a_stage_the_last_is_shown_and_all_are_told() -> None:
+def test_of_equal_modules_in_a_stage_the_last_is_shown_and_all_are_reported() -> None:
     gates = [Fixed(torch.tensor(FRAMES).roll(index).view(1, 1, 4, 1, 1)) for index in range(3)]
     alone = Fixed(torch.full((1, 1, 1, 1, 1), 0.5))
     seen = view_clip(loaded(Probe(*gates, alone)), noise(), 0.0)

@@ -16,7 +16,7 @@ from tests.messages import names
 
 
 @pytest.mark.parametrize("index", [None, 0, 1, 2])
-def test_of_a_linear_probe_it_is_the_classifiers_own_map(index: int | None) -> None:
+def test_of_a_linear_probe_it_is_the_classifiers_map(index: int | None) -> None:
     module, clip = Probe(), torch.randn(1, 3, 4, 6, 5)
     cam = grad_cam(module, clip, index)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_it_leaves_the_module_as_it_was() -> None:
     assert not any(layer._forward_hooks for layer in module.modules())
 
 
-def test_a_network_without_such_features_is_refused() -> None:
+def test_a_network_without_such_activations_is_refused() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 2 * 4 * 4, 2))
     with pytest.raises(ModelError, check=names("expected a layer with an output (1, C, T, H, W), got none")):
         grad_cam(module, torch.randn(1, 3, 2, 4, 4))

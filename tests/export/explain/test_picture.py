@@ -81,7 +81,7 @@ def test_grad_cam_speaks_of_the_label_given(weights: Path, video: Path, tmp_path
     assert picture.clips[0].grad_cam.label == "up"
 
 
-def test_a_model_without_attention_is_told(video: Path, tmp_path: Path) -> None:
+def test_a_model_without_attention_is_reported(video: Path, tmp_path: Path) -> None:
     picture = _made(_weights(tmp_path / "plain.safetensors", "r3d-18"), video, tmp_path / "a.png")
     assert picture.notes == ("'r3d-18' has no attention module; the picture shows Grad-CAM alone",)
     assert np.array(picture.clips[0].grad_cam.map).ndim == 3
@@ -89,7 +89,7 @@ def test_a_model_without_attention_is_told(video: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("a.png", [(1, 1)]), ("a.mp4", [(1, 2), (2, 2)])])
-def test_every_clip_is_told(
+def test_every_clip_is_reported(
     name: str, expected: list[tuple[int, int]], weights: Path, video: Path, tmp_path: Path
 ) -> None:
     told: list[tuple[int, int]] = []
@@ -99,7 +99,7 @@ def test_every_clip_is_told(
     assert len(picture.clips) == len(expected)
 
 
-def test_a_video_shorter_than_a_clip_is_told(weights: Path, video: Path, tmp_path: Path) -> None:
+def test_a_video_shorter_than_a_clip_is_reported(weights: Path, video: Path, tmp_path: Path) -> None:
     picture = _made(weights, video, tmp_path / "a.png", start_s=1.0)
     assert picture.notes == ("the video ends 0.25 s after the start, a clip takes 0.50 s: the last frame is repeated",)
 

@@ -64,7 +64,7 @@ def test_a_formula_finds_the_weights_of_its_row() -> None:
     assert open_model("msf-r3d+fsam").name == "msf-r3d-fsam"
 
 
-def test_a_model_takes_weights_of_its_own(trained: Path) -> None:
+def test_a_model_takes_weights_of_itself(trained: Path) -> None:
     assert open_model(_MODEL, trained).weights_sha256 == file_sha256(trained)
 
 

@@ -128,7 +128,7 @@ class _Inner(nn.Module):
         (_Users(lambda m, x: torch.stft(x[0, 0, 0], 8, return_complex=True).abs()), "aten.stft"),
     ],
 )
-def test_what_has_no_real_form_is_told_with_its_layer(module: nn.Module, says: str) -> None:
+def test_what_has_no_real_form_is_reported_with_its_layer(module: nn.Module, says: str) -> None:
     with pytest.raises(ConversionError, check=names(says)):
         to_onnx(module, _CLIP)
 
@@ -172,7 +172,7 @@ def test_every_converter_takes_a_lowered_graph(norm: str) -> None:
 
 
 @pytest.mark.slow
-def test_an_unscaled_spectrum_that_outgrows_fp16_stays_in_fp32() -> None:
+def test_an_unscaled_spectrum_that_outgrows_fp16_remains_in_fp32() -> None:
     """19 x 19 pixels of 60 add up to 21660, past the margin; the orthonormal scale keeps them at 1140."""
     clip = np.full(_CLIP.input_shape, 50, np.float32)
     kept = {}

@@ -21,7 +21,7 @@ def test_an_exported_graph_goes_in_and_out_unchanged(name: str) -> None:
     assert to_bytes(from_bytes(data)) == data
 
 
-def test_types_and_shapes_are_inferred_where_they_are_missing() -> None:
+def test_types_and_shapes_are_inferred_if_they_are_missing() -> None:
     model = conv(Conv(quantized=True))
     assert {(value.name, value.dtype, dims_of(value)) for layer in model.graph for value in layer.outputs} == {
         ("x_int8", ir.DataType.INT8, (1, 16, 4, 8, 8)),
@@ -39,7 +39,7 @@ def test_a_change_is_inferred_anew() -> None:
     assert dims_of(rectified) == (2, 3)
 
 
-def test_large_constants_stay_in_the_graph() -> None:
+def test_large_constants_remain_in_the_graph() -> None:
     model = conv(Conv(64, 64))
     before = to_bytes(model)
     infer_anew(model)

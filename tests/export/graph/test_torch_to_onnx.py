@@ -95,7 +95,7 @@ class _DataDependent(nn.Module):
         return x.amax(dim=(2, 3, 4))
 
 
-def test_data_dependent_control_flow_is_told_with_its_place(capfd: pytest.CaptureFixture[str]) -> None:
+def test_data_dependent_control_flow_is_reported_with_its_place(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConversionError) as caught:
         to_onnx(_DataDependent(), exported("cnn3d").clip)
     message = str(caught.value)

@@ -32,14 +32,14 @@ def entries() -> list[Entry]:
 
 
 @pytest.mark.slow
-def test_every_row_and_every_figure_is_told(entries: list[Entry]) -> None:
+def test_every_row_and_every_figure_is_reported(entries: list[Entry]) -> None:
     assert {entry.name for entry in entries} >= set(MODELS)
     assert [entry.figure for entry in entries if entry.figure] == list(published_figures())
     without = [entry.name for entry in entries if entry.figure is None]
     assert len(without) == len(set(without))
 
 
-def test_a_figure_is_compared_at_its_own_size(entries: list[Entry]) -> None:
+def test_a_figure_is_compared_at_its_size(entries: list[Entry]) -> None:
     for entry in entries:
         if entry.figure:
             assert (entry.classes, entry.clip.clip_frames) == (entry.figure.classes, entry.figure.clip_frames)
@@ -75,7 +75,7 @@ def test_the_markdown_gives_each_reason_once_with_all_it_is_true_of(entries: lis
 
 
 @pytest.mark.parametrize("part", [*backbones(), *attentions()], ids=lambda part: part.name)
-def test_options_are_told_with_default_range_and_meaning(part: Part) -> None:
+def test_options_are_reported_with_default_range_and_meaning(part: Part) -> None:
     row = BACKBONES.get(part.name) or ATTENTIONS[part.name]
     options: type[PartOptions] = row.options
     assert [option.name for option in part.options] == list(options.model_fields)
@@ -98,7 +98,7 @@ class _Chosen(AttentionOptions):
     shape: Literal["round"] | bool = True
 
 
-def test_limits_and_meanings_are_told_in_words() -> None:
+def test_limits_and_meanings_are_reported_in_words() -> None:
     found = {option.name: (option.default, option.allowed, option.meaning) for option in options_of(_Chosen)}
     assert found == {
         "stages": ("2", "numbers, as in 3,4", "Stages that the attention follows; none named means all."),

@@ -93,7 +93,7 @@ def test_attention_is_new_and_named(model: str, tmp_path: Path) -> None:
     assert all(torch.equal(own[name], fresh[name]) for name in new)
 
 
-def test_counters_that_old_files_lack_stay_at_zero(tmp_path: Path) -> None:
+def test_counters_that_old_files_lack_remain_at_zero(tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in _narrow("resnet3d-50").items() if "batches" not in name}
     loaded = _load("resnet3d-50", state, tmp_path)
     assert "not in the file, left at zero: 53 counters of batch norm (num_batches_tracked)" in loaded.notes
@@ -155,7 +155,7 @@ def test_pixels_are_scaled_as_the_release_did(classes: int, std: float, tmp_path
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_own_names_are_left_alone(model: str) -> None:
+def test_names_are_left_alone(model: str) -> None:
     spec = find_model(model)
     with torch.device("meta"):
         weights = _weights(spec.build(spec.config(7, width=4)).state_dict())

@@ -54,7 +54,7 @@ def test_products_of_computed_matrices_count(fused: bool, device: str) -> None:
     assert cost.macs == 2 * (2 * 3 * 10 * 10 * 8)
 
 
-def test_a_fourier_transform_counts_by_its_own_formula() -> None:
+def test_a_fourier_transform_counts_by_its_formula() -> None:
     """8 x 16 = 2**7 real values: half of 5/2 N log2 N, twice."""
     assert measure_cost(_Spectrum(), (1, 2, 8, 16)).macs == 2 * (2 * 128 * 7 * 5 // 4)
 

@@ -49,7 +49,7 @@ def test_a_row_and_its_formula_are_one_model() -> None:
     assert find_model("msf-r3d+fsam?stages=3,4") is MODELS["msf-r3d-fsam"]
 
 
-def test_stages_say_where_the_module_stands() -> None:
+def test_stages_say_if_the_module_stands() -> None:
     module = parse_formula("r3d-18+fsam?stages=2").build(NetworkConfig(5, 16, 4, (32, 32)))
     assert {name.split(".")[1] for name, _ in module.named_parameters() if ".fc." in name} == {"1"}
 
@@ -66,6 +66,6 @@ def test_stages_say_where_the_module_stands() -> None:
         ("r3d-18+fsam?parts", UsageError, "expected option=value&option=value"),
     ],
 )
-def test_what_is_wrong_is_said(text: str, kind: type[EdgeactError], message: str) -> None:
+def test_what_is_wrong_is_stated(text: str, kind: type[EdgeactError], message: str) -> None:
     with pytest.raises(kind, match=message):
         parse_formula(text)

@@ -22,7 +22,7 @@ def _hook_count(module: nn.Module) -> int:
     return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
 
 
-def test_every_submodule_gets_its_own_mode_back() -> None:
+def test_every_submodule_gets_its_mode_back() -> None:
     module = _module().train()
     module[1].eval()
     with evaluated(module) as same:

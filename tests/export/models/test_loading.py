@@ -79,7 +79,7 @@ def test_without_a_card_classes_are_counted_by_the_classifier(name: str, suffix:
 @pytest.mark.parametrize(
     "source", [f"{FACTORIES}:tiny", f"{FACTORIES}:Tiny", tiny()], ids=["function", "class", "module"]
 )
-def test_a_users_own_module(source: str | nn.Module) -> None:
+def test_a_users_module(source: str | nn.Module) -> None:
     loaded = load_model(source, LoadRequest(clip_frames=4, size=32, labels=("a", "b", "c", "d")))
     assert (loaded.labels, loaded.trained) == (("a", "b", "c", "d"), True)
     assert loaded.name.lower() == "tiny"
@@ -87,7 +87,7 @@ def test_a_users_own_module(source: str | nn.Module) -> None:
     assert len(load_model(source, LoadRequest(clip_frames=2, size=16)).labels) == 4
 
 
-def test_what_is_assumed_of_a_users_clip_is_told() -> None:
+def test_what_is_assumed_of_a_users_clip_is_reported() -> None:
     (told,) = load_model(tiny(), LoadRequest(clip_frames=4, size=56, fps=12.5)).notes
     assert told.startswith("assumed clip: 4 frames at 12.5/s, resize 64x86, crop 56x56, rgb, mean 0.43216, ")
     assert told.endswith("; set --resize, --mean, --std, --channel-order if the model was trained otherwise")
@@ -102,7 +102,7 @@ def test_a_users_clip_is_taken_as_stated() -> None:
     assert load_model(tiny(), LoadRequest(clip=loaded.clip)).notes == ()
 
 
-def test_a_users_own_weights(tmp_path: Path) -> None:
+def test_a_users_weights(tmp_path: Path) -> None:
     torch.save(tiny().state_dict(), tmp_path / "own.pth")
     module = Tiny()
     loaded = load_model(module, LoadRequest(weights=tmp_path / "own.pth", clip_frames=2, size=16))

@@ -63,7 +63,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_classifier_is_where_the_row_says(name: str) -> None:
+def test_the_classifier_is_if_the_row_says(name: str) -> None:
     spec = MODELS[name]
     module = spec.build(NetworkConfig(11, 4, 4, (32, 32)))
     linear = [key for key, layer in module.named_modules() if isinstance(layer, torch.nn.Linear)]

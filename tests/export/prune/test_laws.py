@@ -47,7 +47,7 @@ def test_a_ratio_of_zero_changes_nothing(formula: str) -> None:
 @settings(max_examples=2, deadline=None)
 @given(request=REQUESTS)
 @torch.no_grad()
-def test_any_pruning_runs_is_told_rightly_and_comes_back_from_its_file(formula: str, request: PruneRequest) -> None:
+def test_any_pruning_runs_is_reported_rightly_and_comes_back_from_its_file(formula: str, request: PruneRequest) -> None:
     original = calibrated(formula)
     plan = plan_pruning(original, CLIP.input_shape, request)
     pruned = copy.deepcopy(original)
@@ -66,7 +66,7 @@ def test_any_pruning_runs_is_told_rightly_and_comes_back_from_its_file(formula: 
 
 @pytest.mark.parametrize("formula", MODELS)
 @torch.no_grad()
-def test_the_narrowest_models_are_pruned_where_they_have_anything_left(formula: str) -> None:
+def test_the_narrowest_models_are_pruned_if_they_have_anything_left(formula: str) -> None:
     original = calibrated(formula, width=4)  # pieces of one channel, halves of none
     plan = plan_pruning(original, CLIP.input_shape, PruneRequest(0.5))
     pruned = copy.deepcopy(original)

@@ -73,7 +73,7 @@ def test_the_full_size_model_lands_on_the_profiles_multiples_within_seconds() ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet3d-50", "msf-r3d", "3drfnet-18", "resnext3d-101", "se-sa-resnet18"])
-def test_a_ratio_is_met_where_there_is_no_multiple(name: str) -> None:
+def test_a_ratio_is_met_if_there_is_no_multiple(name: str) -> None:
     plan = plan_pruning(calibrated(name), CLIP.input_shape, PruneRequest(0.5))
     assert plan.parameters[1] / plan.parameters[0] == pytest.approx(0.25, abs=0.08)
 
@@ -137,7 +137,7 @@ def test_taylor_asks_what_the_loss_would_lose() -> None:
     assert kept.indices == [0, 1, 2, 5, 6, 7]
 
 
-def test_stages_have_their_own_ratios() -> None:
+def test_stages_have_their_ratios() -> None:
     ratios = {"stages.0.*": 0.0, "stages.3.1.conv1.*": 0.75}
     plan = plan_pruning(calibrated("resnet3d-18"), CLIP.input_shape, PruneRequest(0.5, ratios=ratios))
     outputs = {row.layer: row.outputs for row in plan.rows if row.outputs[0] != row.outputs[1]}
@@ -166,7 +166,7 @@ def test_wishes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def test_a_users_network_is_pruned_where_it_can_be_and_the_rest_is_named() -> None:
+def test_a_users_network_is_pruned_if_it_can_be_and_the_rest_is_named() -> None:
     torch.manual_seed(0)
     original = Mixed().eval()
     plan = plan_pruning(original, SHAPE, PruneRequest(0.5))
@@ -194,7 +194,7 @@ def test_a_users_network_is_pruned_where_it_can_be_and_the_rest_is_named() -> No
     assert reasons["normed"] == str(KeepReason(ReasonKind.unsupported_layer, "'layer_norm', a LayerNorm"))
 
 
-def test_what_code_has_written_down_stays() -> None:
+def test_what_code_has_written_down_remains() -> None:
     plan = plan_pruning(Stubborn(), SHAPE, PruneRequest(0.5))
     assert [row.layer for row in plan.rows] == ["first", "second"]
     assert kinds(plan)["second"] is ReasonKind.needed_to_run
@@ -259,7 +259,7 @@ def test_a_plan_is_of_one_model() -> None:
         apply_plan(Stubborn(), plan)
 
 
-def test_nothing_to_prune_is_said() -> None:
+def test_nothing_to_prune_is_stated() -> None:
     class Constant(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.zeros(1, 4)

@@ -110,7 +110,7 @@ def test_the_settling_is_that_of_the_clips_in_their_order() -> None:
     assert 10 in checkpoints(21)
 
 
-def test_an_activation_that_is_not_finite_is_told_with_its_layer() -> None:
+def test_an_activation_that_is_not_finite_is_reported_with_its_layer() -> None:
     with pytest.raises(CalibrationError, check=names("range of 'c'", "not usable: layer 'the_Conv' gives inf")):
         collect_ranges(_conv(), _clips(1.0, 3e38))
 

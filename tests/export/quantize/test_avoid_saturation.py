@@ -247,7 +247,7 @@ def test_onnx_runtime_computes_the_exact_integers_on_this_cpu(model: ir.Model) -
             np.testing.assert_allclose(session.run(clip).logits, as_written(placed, clip), rtol=1e-4)
 
 
-def test_values_within_the_calibrated_range_stay_the_same() -> None:
+def test_values_within_the_calibrated_range_remain_the_same() -> None:
     """Only the weights of the layer with signed inputs lose a bit, and +-1 takes none."""
     clips = _extreme_clips()[:2]
     placed = _placed(_network(), clips)

@@ -31,7 +31,7 @@ def _mean_errors(case: Switched, biases: dict[str, NDArray[np.float32]]) -> list
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["r3d-18", "cnn3d-gate"])
-def test_no_channels_mean_error_gets_larger_by_its_own_correction(name: str) -> None:
+def test_no_channels_mean_error_gets_larger_by_its_correction(name: str) -> None:
     case = switched(name)
     corrected = corrected_biases(case.graph, case.clips, case.graph.names)
     done: dict[str, NDArray[np.float32]] = {}
@@ -70,7 +70,7 @@ def test_the_mean_error_of_the_output_shrinks(name: str) -> None:
     assert errors[1] <= max(errors[0], step / 2)  # the output itself is rounded behind the last bias
 
 
-def test_where_nothing_is_rounded_nothing_is_corrected() -> None:
+def test_if_nothing_is_quantized_nothing_is_corrected() -> None:
     case = switched("cnn3d-gate")
     assert corrected_biases(case.graph, case.clips, ()) == {}
 

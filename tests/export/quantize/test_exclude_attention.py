@@ -50,7 +50,7 @@ def _found(nodes: list[onnx.NodeProto]) -> set[str]:
     return set(gate_layers(graph(nodes, _CONSTANTS, shape=SHAPE)))
 
 
-def test_a_bottleneck_is_a_gate_and_its_features_are_not() -> None:
+def test_a_bottleneck_is_a_gate_and_its_activations_are_not() -> None:
     assert _found([*_bottleneck(), _WEIGHED]) == {"squeeze", "excite"}
 
 
@@ -73,13 +73,13 @@ def test_both_paths_of_a_sum_lead_to_the_gate() -> None:
 
 
 @pytest.mark.parametrize(("weight", "found"), [("wt", {"gate"}), ("wf", set())])
-def test_a_convolution_as_large_as_the_features_is_a_layer_like_others(weight: str, found: set[str]) -> None:
+def test_a_convolution_as_large_as_the_activations_is_a_layer_like_others(weight: str, found: set[str]) -> None:
     conv = node("Conv", ["f", weight], ["c"], "gate", kernel_shape=list(_CONSTANTS[weight].shape[2:]))
     conv.attribute.append(onnx.helper.make_attribute("auto_pad", "SAME_UPPER"))
     assert _found([_bottleneck()[0], conv, node("Sigmoid", ["c"], ["g"]), _WEIGHED]) == found
 
 
-def test_what_no_features_are_multiplied_with_is_no_gate() -> None:
+def test_what_no_activations_are_multiplied_with_is_no_gate() -> None:
     """Scores, a swish, and a sigmoid that the next layer reads."""
     scores = [one for one in _bottleneck() if one.op_type != "Unsqueeze"]
     scores[-1].output[0] = "y"
@@ -116,7 +116,7 @@ _LIKE_THE_BACKBONE = {"gate": ("conv",), "se-sa": ("h",)}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ATTENTIONS)
-def test_the_layers_of_every_module_stay_in_float(name: str) -> None:
+def test_the_layers_of_every_module_remain_in_float(name: str) -> None:
     model = exported(f"cnn3d+{name}").graph
     weights = {entry.name: name_of(operand(entry, 1)) for entry in model.graph if entry.op_type in ("Conv", "Gemm")}
     layers = {layer: weight.split(".")[-2] for layer, weight in weights.items() if weight.startswith("gate.")}

@@ -49,7 +49,7 @@ def test_a_goal_that_is_kept_as_it_is_takes_no_layer() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", [2, 4, 9])
-def test_the_one_hurt_layer_is_found(place: int) -> None:
+def test_the_one_sensitive_layer_is_found(place: int) -> None:
     case = switched("r3d-18")
     weight = case.graph.layers[place].weight
     sick = with_int8(hurt(case.model, weight, 1e3), case.clips)
@@ -80,7 +80,7 @@ def test_a_goal_out_of_reach_says_how_close_it_came_and_what_would_do() -> None:
     assert decision.needed_share > decision.share_limit
 
 
-def test_the_goal_lies_beyond_what_was_refused() -> None:
+def test_the_goal_is_beyond_what_was_refused() -> None:
     case = switched("cnn3d-gate")
     parity = compare([case.graph.run(c, ()) for c in case.clips], [case.graph.run(c, ()) for c in case.clips])
     poor = parity.model_copy(update={"snr_db": 4.0, "clips": 32})
@@ -91,7 +91,7 @@ def test_the_goal_lies_beyond_what_was_refused() -> None:
     assert next_goal(parity, 10.0, 1.0) == Goal(13.0, 1)
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     case, told = switched("cnn3d-gate"), []
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     goal = Goal((sensitivity.snr_db or 0) + 3, 6)

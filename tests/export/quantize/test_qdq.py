@@ -97,7 +97,7 @@ def test_every_runtime_takes_it_and_keeps_the_signal(name: str) -> None:
     parse_only(to_bytes(model))
 
 
-def test_skipped_layers_stay_in_float() -> None:
+def test_skipped_layers_remain_in_float() -> None:
     case = exported("cnn3d")
     layers = [name_of(entry) for entry in case.graph.graph if entry.op_type in ("Conv", "Gemm")]
     model = _quantized(case, {layers[0]: "asked for", "no such layer": "none"})
@@ -187,7 +187,7 @@ def test_a_scale_that_truly_is_one_is_kept() -> None:
     np.testing.assert_array_equal(run_onnx(model, GOOD * 127), run_onnx(_conv(LIVE), GOOD * 127))
 
 
-def test_a_graph_the_quantizer_cannot_read_is_told() -> None:
+def test_a_graph_the_quantizer_cannot_read_is_reported() -> None:
     model = _conv(LIVE)
     ranges = collect_ranges(model, [GOOD])
     model.graph.initializers["w"].const_value = ir.tensor(LIVE * np.float32("nan"))
@@ -195,14 +195,14 @@ def test_a_graph_the_quantizer_cannot_read_is_told() -> None:
         quantize(model, ranges, {})
 
 
-def test_a_graph_that_cannot_be_run_is_told() -> None:
+def test_a_graph_that_cannot_be_run_is_reported() -> None:
     model = _conv(LIVE)
     model.graph[1].op_type = "NoSuchOperator"
     with pytest.raises(ConversionError, check=names("ONNX Runtime cannot run the graph:", "NoSuchOperator")):
         collect_ranges(model, [GOOD])
 
 
-def test_a_layer_that_was_not_calibrated_is_told() -> None:
+def test_a_layer_that_was_not_calibrated_is_reported() -> None:
     ranges = collect_ranges(_conv(LIVE), [GOOD])
     other = _conv(LIVE)
     other.graph.inputs[0].name = "x2"
@@ -223,7 +223,7 @@ def test_too_few_clips_need_acceptance() -> None:
         check_clips(MIN_CLIPS, 1, accept_poor=False)
 
 
-def test_nothing_is_printed_and_logging_stays_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_and_logging_remains_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     logging.disable(logging.ERROR)
     try:
         _calibrated(_conv(LIVE), [GOOD])

@@ -69,7 +69,7 @@ def _steps(model: ir.Model) -> dict[str, tuple[float, ir.DataType | None]]:
     return steps
 
 
-def test_features_are_rounded_where_they_are_made() -> None:
+def test_activations_are_quantized_if_they_are_made() -> None:
     steps = _steps(_flow(_block()))
     assert {name: kind for name, (_, kind) in steps.items()} == {
         "x": ir.DataType.INT8,
@@ -91,7 +91,7 @@ def test_constants_stand_in_the_order_of_the_graph() -> None:
     ]
 
 
-def test_a_step_is_the_range_of_what_the_relu_leaves() -> None:
+def test_a_scale_is_the_range_of_what_the_relu_leaves() -> None:
     model = _block()
     seen = observe(model, {"u": "", "v": ""}, CLIPS, "minmax").tensors
     steps = _steps(_flow(model))
@@ -99,7 +99,7 @@ def test_a_step_is_the_range_of_what_the_relu_leaves() -> None:
         assert steps[name][0] == pytest.approx(seen[name].high / INT8_MAX, rel=1e-5)
 
 
-def test_features_of_both_signs_stay_signed() -> None:
+def test_activations_of_both_signs_remain_signed() -> None:
     steps = _steps(_flow(_block("Tanh")))
     assert steps["u"][1] == ir.DataType.INT8
     assert steps["r"][1] == ir.DataType.UINT8
@@ -120,7 +120,7 @@ def test_it_is_as_close_to_float_as_before(seed: int, activation: str) -> None:
     assert after < 1e-2 * float(np.square(expected).sum())
 
 
-def test_layers_left_in_float_stay_there() -> None:
+def test_layers_left_in_float_remain_there() -> None:
     model, skip = _block(), {"second": "wanted so"}
     ranges = collect_ranges(model, CLIPS, skip=skip)
     flowing = place_qdq(quantize(model, ranges, skip), ranges, lambda names: observe(model, names, CLIPS, "minmax"))
@@ -147,7 +147,7 @@ def test_what_cannot_be_derived_is_observed() -> None:
     assert _steps(flowing)["t"][0] == pytest.approx(look({"t": ""}).tensors["t"].limit / INT8_MAX, rel=1e-5)
 
 
-def test_what_is_always_0_gets_a_step_all_the_same() -> None:
+def test_what_is_always_0_gets_a_scale_all_the_same() -> None:
     """A branch that its weights have shut says nothing against the others: any step holds its zeros."""
     nodes = [
         node("Conv", ["x", "w0"], ["a"], "stem", **CENTRED),
@@ -166,7 +166,7 @@ def test_what_is_always_0_gets_a_step_all_the_same() -> None:
     assert _snr(model, flowing) > 30
 
 
-def test_a_maximum_is_rounded_before_it_is_taken() -> None:
+def test_a_maximum_is_quantized_before_it_is_taken() -> None:
     """It only moves values. OpenVINO 2026.4 computes a convolution wrongly that reads a maximum rounded behind it."""
     nodes = [
         node("Conv", ["x", "w0"], ["a"], "stem", **CENTRED),

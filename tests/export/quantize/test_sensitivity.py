@@ -29,7 +29,7 @@ def test_the_damage_of_a_layer_is_that_of_the_graph_with_it_alone_in_int8() -> N
     assert found.snr_db == pytest.approx(whole.snr_db, abs=0.05)
 
 
-def test_a_hurt_layer_stands_out() -> None:
+def test_a_sensitive_layer_stands_out() -> None:
     case = switched("r3d-18")
     weight = case.graph.layers[4].weight
     found = measure_sensitivity(with_int8(hurt(case.model, weight, 300.0), case.clips).graph, case.clips, "an-int8")
@@ -46,7 +46,7 @@ def test_progress_counts_clips() -> None:
     assert told == [(1, 2), (2, 2)]
 
 
-def test_nothing_to_measure_is_told() -> None:
+def test_nothing_to_measure_is_reported() -> None:
     case = switched("cnn3d-gate")
     with pytest.raises(CalibrationError, check=names("no clip")):
         measure_sensitivity(case.graph, [], "an-int8")

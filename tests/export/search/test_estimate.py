@@ -31,7 +31,7 @@ def test_stages_in_int8_count_by_themselves() -> None:
     assert all(saved)
 
 
-def test_unknown_rates_are_told() -> None:
+def test_unknown_rates_are_reported() -> None:
     profile = load_profile("orin-nano-8gb").model_copy(update={"bandwidth_gb_per_s": None})
     with pytest.raises(UsageError, check=names("no peak rate in fp16 is known")):
         _estimate(profile)

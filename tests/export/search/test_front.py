@@ -70,7 +70,7 @@ def test_the_fastest_within_both_budgets_is_chosen() -> None:
     assert fastest_within(front[:1]) is None
 
 
-def test_it_is_told_how_close_the_front_came_and_what_would_be_kept() -> None:
+def test_it_is_reported_how_close_the_front_came_and_what_would_be_kept() -> None:
     told = shortfall([_trial(4, 7.0, 2.341), _trial(2, 9.123, 0.5)], 8.0, 1.0)
     assert "within --max-drop 1 the fastest is trial 2 with 9.12 ms, 1.14 times the budget: --max-ms 9.13" in told
     assert "within --max-ms 8 the most accurate is trial 4, which loses 2.34 points: --max-drop 2.35" in told
@@ -87,5 +87,5 @@ def test_budgets_far_from_all(max_ms: float | None, said: str) -> None:
     assert said in shortfall([_trial(4, 7.0, 2.341)], max_ms, 1.0)
 
 
-def test_where_nothing_could_be_measured() -> None:
+def test_if_nothing_could_be_measured() -> None:
     assert "no trial could be measured" in shortfall([], 1.0, 1.0)

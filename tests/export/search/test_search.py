@@ -316,7 +316,7 @@ def test_other_weights_and_videos_on_a_worker_are_refused(colour_videos: Path) -
         unpruned(replace(recipe, data_digest="0" * 64))
 
 
-def test_clip_sizes_a_model_does_not_take_are_told(colour_videos: Path) -> None:
+def test_clip_sizes_a_model_does_not_take_are_reported(colour_videos: Path) -> None:
     recipe = unpruned(request_for(colour_videos, Path("unused"), 1).recipe).recipe
     assert why_refused(recipe, ClipSize(clip_frames=2, size=16)) == ""
     assert "possible" in why_refused(recipe, ClipSize(clip_frames=2, size=9000))

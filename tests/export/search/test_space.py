@@ -37,7 +37,7 @@ def test_every_layer_belongs_to_one_stage(name: str) -> None:
     assert len({group.name for group in groups}) == len(groups)
 
 
-def test_stages_have_the_models_own_names() -> None:
+def test_stages_have_the_models_names() -> None:
     module = _narrow("msf-r3d-fsam")
     names = [group.name for group in groups_of(module)]
     assert names == ["stem", "stages.0", "stages.1", "stages.2", "stages.3", "classifier"]

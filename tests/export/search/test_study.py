@@ -52,7 +52,7 @@ def test_it_begins_with_the_model_as_it_is_and_repeats_nothing(tmp_path: Path) -
     assert first == SPACE.first()
 
 
-def test_finished_trials_stay_and_count(tmp_path: Path) -> None:
+def test_finished_trials_remain_and_count(tmp_path: Path) -> None:
     with open_study(tmp_path / "s.db", BINDING, SPACE) as study:
         first = _work_off(study, 3)
         before = study.outcomes()
@@ -160,7 +160,7 @@ def test_a_file_that_is_no_study_is_refused_and_left_alone(make: Callable[[Path]
     assert (tmp_path / "s.db").read_bytes() == before
 
 
-def test_a_study_that_breaks_later_is_told(tmp_path: Path) -> None:
+def test_a_study_that_breaks_later_is_reported(tmp_path: Path) -> None:
     with open_study(tmp_path / "s.db", BINDING, SPACE) as study:
         with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as file:
             file.execute("DROP TABLE trials")
@@ -212,7 +212,7 @@ def test_the_seed_decides_what_is_tried(tmp_path: Path) -> None:
     assert tried[0] == tried[1] != tried[2]
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, check=names("cannot lock")):
         open_study(tmp_path / "file" / "s.db", BINDING, SPACE).__enter__()

@@ -253,7 +253,7 @@ def test_a_board_that_cannot_hold_layers_in_fp32_says_so(make: Make, colour_mast
         make(load_profile("nano"), "fp16", _loud(colour_master)[0])
 
 
-def test_the_runtime_is_told_which_releases_take_a_graph(make: Make) -> None:
+def test_the_runtime_is_reported_which_releases_take_a_graph(make: Make) -> None:
     def asked(board: str) -> dict[str, dict[str, str]]:
         candidates, _ = make(load_profile(board), "fp16")
         return {candidate.name: candidate.artifact.requires for candidate in candidates if candidate.checked_by}

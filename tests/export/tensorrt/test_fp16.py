@@ -140,7 +140,7 @@ def test_quantizers_in_float_round_on_every_release_of_onnx_runtime() -> None:
     assert to_bytes(with_float_quantizers(plain)) == to_bytes(plain)
 
 
-def test_neighbours_too_loud_for_fp16_stay_in_fp32_without_a_cast_between() -> None:
+def test_neighbors_too_loud_for_fp16_remain_in_fp32_without_a_cast_between() -> None:
     model, sample = _loud(1e6), np.full(SHAPE, 0.5, np.float32)
     result = to_strong_fp16(model, [sample])
     assert set(result.float_layers) == {"amplifier", "neighbour", "attenuator"}
@@ -163,12 +163,12 @@ def test_layers_keep_a_margin_of_four_below_the_end_of_fp16(gain: float, stays: 
     assert ("neighbour" in result.float_layers) == stays
 
 
-def test_activations_below_the_normal_range_stay_in_fp32() -> None:
+def test_activations_below_the_normal_range_remain_in_fp32() -> None:
     result = to_strong_fp16(_loud(1e-5), [np.full(SHAPE, 0.5, np.float32)])
     assert "too small" in result.float_layers["neighbour"]
 
 
-def test_sums_that_could_overflow_stay_in_fp32() -> None:
+def test_sums_that_could_overflow_remain_in_fp32() -> None:
     model = graph([node("ReduceMean", ["x"], ["y"], "mean", axes=[2, 3, 4])], shape=(1, 1, 8, 32, 32))
     sample = np.full((1, 1, 8, 32, 32), 9.0, np.float32)
     assert "8192 terms" in to_strong_fp16(model, [sample]).float_layers["mean"]
@@ -185,7 +185,7 @@ def test_softmax_adds_up_along_its_axis_only() -> None:
     assert "20000 terms" in result.float_layers["attention"]
 
 
-def test_without_samples_every_sum_stays_in_fp32() -> None:
+def test_without_samples_every_sum_remains_in_fp32() -> None:
     result = to_strong_fp16(_network(), None)
     assert set(result.float_layers) == {"squeeze", "mean"}
     assert result.largest_activation is None
@@ -207,7 +207,7 @@ def test_fp32_that_overflows_itself_is_refused_by_layer() -> None:
         to_strong_fp16(model, [np.full((1, 4), 100, np.float32)])
 
 
-def test_flushed_weights_are_counted_and_tiny_tensors_stay_in_fp32() -> None:
+def test_flushed_weights_are_counted_and_tiny_tensors_remain_in_fp32() -> None:
     model = _loud(1.0)
     weight = EYE.copy()
     weight[0, 1] = weight[1, 0] = 1e-9
@@ -232,7 +232,7 @@ def test_scale_too_small_for_fp16_keeps_the_whole_quantized_layer_in_fp32() -> N
     assert check_and_build(to_bytes(result.model), "8.9").engine
 
 
-def test_layers_that_share_a_quantized_activation_stay_in_fp32_together() -> None:
+def test_layers_that_share_a_quantized_activation_remain_in_fp32_together() -> None:
     proto = conv_proto(Conv(quantized=True))
     proto.graph.node[-1].output[0] = "first"
     tiny = {"t_int8": np.ones((16, 16, 1, 1, 1), np.int8), "t_scale": np.float32(1e-9), "t_zero": np.int8(0)}
@@ -262,7 +262,7 @@ def test_constants_in_nodes_are_kept(attributes: dict[str, Any]) -> None:
     np.testing.assert_array_equal(_run(result.model, np.ones(SHAPE, np.float32)), np.full(SHAPE, 2.0))
 
 
-def test_operators_without_fp16_stay_in_fp32() -> None:
+def test_operators_without_fp16_remain_in_fp32() -> None:
     nodes = [
         node("Relu", ["x"], ["a"], "before"),
         node("Resize", ["a", "", "scales"], ["b"], "resize"),

@@ -181,7 +181,7 @@ def test_a_rule_reports_the_broken_graph_and_not_the_other(case: Case) -> None:
     assert case.got in found[0].got
 
 
-def test_every_rule_has_a_case_and_speaks_under_its_own_name() -> None:
+def test_every_rule_has_a_case_and_speaks_under_its_name() -> None:
     names = {rule.__name__.replace("_", "-") for rule in RULES}
     assert {case.rule for case in CASES} == names
     for case in CASES:

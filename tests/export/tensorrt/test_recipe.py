@@ -95,7 +95,7 @@ def test_releases_that_cannot_take_the_graph_are_listed_with_the_reason() -> Non
     assert set(new.not_for) == {"jetpack-5.1", "jetpack-6.0"}
 
 
-def test_layers_that_stay_in_fp32_are_told_under_weak_typing_only() -> None:
+def test_layers_that_remain_in_fp32_are_reported_under_weak_typing_only() -> None:
     recipe = build_recipe(load_profile("orin-nano-8gb"), HELD)
     assert recipe.fp32_layers == ("loud", "stage/2.conv")
     assert recipe.releases[0].builder_flags == ("FP16", "OBEY_PRECISION_CONSTRAINTS")

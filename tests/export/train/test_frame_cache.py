@@ -55,7 +55,7 @@ def _stored(path: Path, count: int, clip: ClipSpec = CLIP) -> PreparedVideos:
 
 @settings(max_examples=100, deadline=None)
 @given(count=st.integers(1, 60), phase=st.floats(0, 1))
-def test_clips_keep_their_rate_and_stay_inside(
+def test_clips_keep_their_rate_and_remain_inside(
     count: int, phase: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cut = _stored(tmp_path_factory.getbasetemp() / "frames.npy", count).cut(0, phase)

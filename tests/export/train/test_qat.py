@@ -187,7 +187,7 @@ def test_an_error_leaves_the_module_as_before() -> None:
     assert not module.conv._forward_pre_hooks
 
 
-def test_a_layer_whose_inputs_are_zero_stays_in_float() -> None:
+def test_a_layer_whose_inputs_are_zero_remains_in_float() -> None:
     module = _Small().eval()
     with fake_quantized(module, ["conv"], [torch.zeros(CLIP.input_shape)]) as fake_quant:
         assert fake_quant.layers == ()

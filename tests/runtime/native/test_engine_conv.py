@@ -222,7 +222,7 @@ def _check(result: npt.NDArray[np.float32], expected: list[_Expected]) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(_cases())
-def test_a_convolution_is_exact_and_stays_within_its_memory(case: _Case) -> None:
+def test_a_convolution_is_exact_and_remains_within_its_memory(case: _Case) -> None:
     """Every run has guard pages before or behind all memory: an access outside ends the process."""
     program, expected = _build(case)
     results = []

@@ -58,7 +58,7 @@ def _cascade(
     outputs=st.tuples(st.integers(1, 5), st.integers(1, 6)),
     kernel=st.tuples(*[st.sampled_from([1, 3, 5])] * 3),
 )
-def test_the_cascade_stays_the_same(
+def test_the_cascade_remains_the_same(
     piece: int, keep: int, carry: int, outputs: tuple[int, int], kernel: tuple[int, int, int]
 ) -> None:
     model = from_proto(_cascade(piece, keep, carry, outputs, kernel))

@@ -38,7 +38,7 @@ def _chain(
 
 @settings(max_examples=60, deadline=None)
 @given(averaged=st.sampled_from(AXES), swapped=st.booleans(), data=st.data())
-def test_the_sum_stays_the_same(averaged: tuple[int, ...], swapped: bool, data: st.DataObject) -> None:
+def test_the_sum_remains_the_same(averaged: tuple[int, ...], swapped: bool, data: st.DataObject) -> None:
     left = [size for axis, size in enumerate(SHAPE) if axis not in averaged]
     summed = data.draw(st.sets(st.integers(-len(left), len(left) - 1), min_size=1, max_size=2))
     if len({axis % len(left) for axis in summed}) < len(summed):

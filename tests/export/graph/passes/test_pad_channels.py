@@ -60,7 +60,7 @@ def _channels(model: ir.Model) -> dict[str | None, tuple[int, ...]]:
     pool=st.sampled_from(list(POOLS)),
     stride=st.integers(1, 2),
 )
-def test_the_block_stays_the_same(channels: int, inner: int, pool: str, stride: int) -> None:
+def test_the_block_remains_the_same(channels: int, inner: int, pool: str, stride: int) -> None:
     model = from_proto(_block(channels, inner, pool, stride))
     before = _channels(model)
     rewritten, (outcome,) = apply_rewrites(model, RULE)

@@ -34,7 +34,7 @@ SIDE = st.tuples(*(st.integers(*bounds) for bounds in ((1, 4), (1, 5), (0, 4), (
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(sides=st.lists(SIDE, min_size=3, max_size=3))
-def test_the_convolution_stays_the_same(sides: list[tuple[int, int, int, int, int, int]]) -> None:
+def test_the_convolution_remains_the_same(sides: list[tuple[int, int, int, int, int, int]]) -> None:
     assume(all(n + b + a >= d * (k - 1) + 1 for n, k, b, a, _, d in sides))
     model = _conv(sides)
     plan = TrimPaddedKernelTaps().check(model)

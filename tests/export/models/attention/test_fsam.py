@@ -40,9 +40,7 @@ def test_attention_shrinks_every_value_and_keeps_its_sign(name: str, seed: int, 
 
 @pytest.mark.parametrize("frequencies", get_args(Frequencies))
 @pytest.mark.parametrize("size", [(7, 7), (14, 14), (28, 21), (35, 8)])
-def test_frequencies_are_orthonormal_where_the_map_has_the_grid(
-    frequencies: Frequencies, size: tuple[int, int]
-) -> None:
+def test_frequencies_are_orthonormal_if_the_map_has_the_grid(frequencies: Frequencies, size: tuple[int, int]) -> None:
     images = dct_basis(32, size, 32, frequencies).reshape(32, -1).double()
     torch.testing.assert_close(images @ images.T, torch.eye(32, dtype=torch.float64), atol=1e-5, rtol=0)
 

@@ -42,7 +42,7 @@ def test_twelve_weights_a_channel() -> None:
     assert sum(p.numel() for p in module.parameters() if p.dim() > 1) == 12 * 256
 
 
-def test_a_frame_counts_for_its_neighbours_and_no_farther_one() -> None:
+def test_a_frame_counts_for_its_neighbors_and_no_farther_one() -> None:
     module, _, _ = _parts(0)
     x = torch.randn(1, 8, 5, 4, 4)
     other = x.clone()

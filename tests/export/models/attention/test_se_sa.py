@@ -140,7 +140,7 @@ def test_the_papers_variants(options: str, excitations: list[int], attentions: l
     assert stages(SelfAttention) == attentions
 
 
-def test_excitation_of_the_features_stands_before_self_attention() -> None:
+def test_excitation_of_the_activations_stands_before_self_attention() -> None:
     built = se_sa(Site(32, 4, (3, 3), 1), SeSaOptions())
     assert [type(part) for part in built.children()] == [ChannelFrameExcitation, SelfAttention]
 

@@ -90,7 +90,7 @@ def test_modules_halve_rounding_up(
 
 @pytest.mark.parametrize("msl", _POSITIONS)
 @pytest.mark.parametrize("resizing", [False, True])
-def test_msl_stands_where_figure_8_has_it(msl: Literal["a", "b", "c", "d"], resizing: bool) -> None:
+def test_msl_stands_if_figure_8_has_it(msl: Literal["a", "b", "c", "d"], resizing: bool) -> None:
     block = MsfBlock(16 if resizing else 32, 32, 2 if resizing else 1, MsfOptions(msl=msl))
     splits = [name for name, layer in block.named_modules() if isinstance(layer, MultiLevelSplit)]
     full = [conv.kernel_size for name, conv in block.named_modules() if isinstance(conv, nn.Conv3d)]
@@ -121,6 +121,6 @@ def test_shortcut_pools_the_largest_value(edges: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize("project", [False, True])
-def test_shortcut_projects_where_asked(project: bool) -> None:
+def test_shortcut_projects_if_asked(project: bool) -> None:
     block = MsfBlock(8, 8, 1, project=project)
     assert isinstance(block.shortcut, nn.Identity) != project

@@ -39,7 +39,7 @@ def test_groups_keep_their_channels_at_any_width(width: int) -> None:
 
 @pytest.mark.parametrize("name", _NAMES)
 @pytest.mark.parametrize(("frames", "size"), [(16, (112, 112)), (1, (16, 16)), (33, (63, 90))])
-def test_sites_are_where_the_features_are(name: str, frames: int, size: tuple[int, int]) -> None:
+def test_sites_are_if_the_activations_are(name: str, frames: int, size: tuple[int, int]) -> None:
     promised: list[Site] = []
     seen: list[tuple[int, ...]] = []
 
