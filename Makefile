@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 MUTATIONS ?= 100000 # programs that `make sanitize` mutates
 WORKERS ?= 2 # processes of the tests, each with a share of the cores and up to 2 GB
 
-.PHONY: help demo docs test test-fast sanitize bench matrix proof lint wheel clean
+.PHONY: help demo docs test test-fast sanitize arm bench matrix proof lint wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -23,6 +23,9 @@ test-fast: $(STAMP) ## the tests that take less than a second each: under 3 minu
 
 sanitize: $(STAMP) ## the native engine's tests and 100,000 mutated programs with AddressSanitizer and UBSan; needs gcc or clang
 	sh scripts/sanitize.sh $(BIN)/python $(MUTATIONS)
+
+arm: $(STAMP) ## the native engine for ARM under emulation, bit by bit against x86-64; installs qemu-user-static
+	sh scripts/try_arm.sh $(BIN)/python
 
 bench: $(STAMP) ## the ratios of docs/benchmarks.md, measured here
 	$(BIN)/python -m tests.benchmarks
@@ -41,14 +44,14 @@ lint: $(STAMP) ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-wheel: $(STAMP) ## build the wheel from the commit and try it in a bare environment
+wheel: $(STAMP) ## wheels for x86-64 and aarch64 from the commit, in dist/; the first is tried in a bare environment
 	sh scripts/try_wheel.sh $(BIN)/python
 
 clean: ## remove what the other targets made; the data in ~/.cache/edgeact stays
 	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 		edgeact/runtime/native/libedgeact_native.so
 
-$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard edgeact/runtime/native/csrc/*)
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard edgeact/runtime/native/csrc/*.[ch] edgeact/runtime/native/csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
 		-e '.[video,onnxruntime,openvino,tensorrt-rtx,evaluate,export,search,cluster,report,docs,dev]'

@@ -1,7 +1,8 @@
-"""The part of the build that pyproject.toml cannot express: the native engine, compiled from C for Linux on x86-64.
+"""The part of the build that pyproject.toml cannot express: the native engine, compiled from C for Linux.
 
 The compiler is a Python package (zig's clang), pinned in pyproject.toml: a build needs no other compiler, and the same
-sources give the same bytes everywhere. On other platforms, or if EDGEACT_NO_NATIVE is set, the wheel is pure Python.
+sources give the same bytes everywhere. EDGEACT_NATIVE_TARGET=aarch64 builds the wheel for ARM on x86-64.
+On other platforms, or if EDGEACT_NO_NATIVE is set, the wheel is pure Python.
 """
 
 from __future__ import annotations
@@ -23,21 +24,33 @@ from setuptools.modified import newer_group
 PACKAGE = Path("edgeact/runtime/native")
 # The oldest C library that the engine supports, for the compiler and for the wheel's tag.
 GLIBC = (2, 28)
-# x86_64_v4 has AVX-512, the minimum of the engine, which checks the CPU at run time; AMX is enabled by function.
+# The least that the engine needs, AVX-512 or NEON; it checks the CPU at run time. Functions enable what only they use.
+CPUS = {"x86_64": "x86_64_v4", "aarch64": "generic"}
 FLAGS = (
-    *("-target", f"x86_64-linux-gnu.{GLIBC[0]}.{GLIBC[1]}", "-std=gnu11", "-fPIC", "-shared", "-pthread"),
-    *("-mcpu=x86_64_v4", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off"),
+    *("-std=gnu11", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off"),
     *("-O3", "-fomit-frame-pointer", "-fno-sanitize=undefined", "-g0", "-s"),
     *("-Wall", "-Wextra", "-Werror", "-Wl,-z,defs"),
 )
 
 
-def is_supported() -> bool:
-    """Return whether this machine can load the engine; a machine that cannot would not install its wheel either."""
-    if os.environ.get("EDGEACT_NO_NATIVE") or (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        return False
+def choose_target() -> str | None:
+    """Return the processor to compile the engine for, None to leave it out.
+
+    Without EDGEACT_NATIVE_TARGET that is this machine if it can load the engine: pip would refuse another wheel. An ARM
+    machine would have to install the compiler for that; it takes the wheel.
+    """
+    if os.environ.get("EDGEACT_NO_NATIVE"):
+        return None
+    if named := os.environ.get("EDGEACT_NATIVE_TARGET"):
+        if named not in CPUS:
+            sys.exit(f"setup.py: EDGEACT_NATIVE_TARGET is '{named}', expected one of: {', '.join(CPUS)}")
+        return named
     library, version = platform.libc_ver()
-    return library == "glibc" and tuple(map(int, version.split("."))) >= GLIBC
+    is_able = (sys.platform, platform.machine(), library) == ("linux", "x86_64", "glibc")
+    return "x86_64" if is_able and tuple(map(int, version.split("."))) >= GLIBC else None
+
+
+TARGET = choose_target()
 
 
 class BuildNative(build_ext):
@@ -52,10 +65,14 @@ class BuildNative(build_ext):
         in_tree = PACKAGE / output.name
         if self.editable_mode and in_tree.exists():  # its build folder is always new: reuse the last result
             shutil.copy2(in_tree, output)
-        if self.force or newer_group([*ext.sources, *ext.depends], str(output)):
+        is_cross = platform.machine() != TARGET  # a file that is already there may be for this machine
+        if self.force or is_cross or newer_group([*ext.sources, *ext.depends], str(output)):
             with tempfile.TemporaryDirectory() as cache:  # zig would leave caches in the home folder
                 zig = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
-                command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *ext.sources, "-lm", "-o", str(output)]
+                compiler = (sys.executable, "-m", "ziglang", "cc")
+                target = ("-target", f"{TARGET}-linux-gnu.{GLIBC[0]}.{GLIBC[1]}", f"-mcpu={CPUS[str(TARGET)]}")
+                folders = [f"-I{folder}" for folder in ext.include_dirs]
+                command = [*compiler, *target, *FLAGS, *folders, *ext.sources, "-lm", "-o", str(output)]
                 subprocess.run(command, env={**os.environ, **zig}, check=True)
 
 
@@ -63,12 +80,14 @@ class Wheel(bdist_wheel):
     """One wheel for every Python 3: only the platform matters."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        return super().get_tag() if self.root_is_pure else ("py3", "none", f"manylinux_{GLIBC[0]}_{GLIBC[1]}_x86_64")
+        return super().get_tag() if self.root_is_pure else ("py3", "none", f"manylinux_{GLIBC[0]}_{GLIBC[1]}_{TARGET}")
 
 
+FOLDERS = (PACKAGE / "csrc", PACKAGE / "csrc" / str(TARGET))
 NATIVE = Extension(
     ".".join((*PACKAGE.parts, "libedgeact_native")),
-    sources=sorted(map(str, PACKAGE.glob("csrc/*.c"))),
-    depends=[*sorted(map(str, PACKAGE.glob("csrc/*.h"))), "setup.py", "pyproject.toml"],
+    sources=sorted(str(path) for folder in FOLDERS for path in folder.glob("*.c")),
+    include_dirs=[str(folder) for folder in FOLDERS],
+    depends=[*sorted(str(path) for folder in FOLDERS for path in folder.glob("*.h")), "setup.py", "pyproject.toml"],
 )
-setup(cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel}, ext_modules=[NATIVE] if is_supported() else [])
+setup(cmdclass={"build_ext": BuildNative, "bdist_wheel": Wheel}, ext_modules=[NATIVE] if TARGET else [])

@@ -21,7 +21,8 @@ esac
 
 "$cc" -std=gnu11 -fPIC -shared -pthread -march=x86-64-v4 -fvisibility=hidden -fno-math-errno -ffp-contract=off \
     -O1 -g -fno-omit-frame-pointer $flags -fno-sanitize-recover=all \
-    edgeact/runtime/native/csrc/*.c -lm -o "$build/libedgeact_native.so"
+    -Iedgeact/runtime/native/csrc -Iedgeact/runtime/native/csrc/x86_64 \
+    edgeact/runtime/native/csrc/*.c edgeact/runtime/native/csrc/x86_64/*.c -lm -o "$build/libedgeact_native.so"
 
 # Python itself is not instrumented: the runtime must come first, and what the interpreter never frees is no leak of ours.
 LD_PRELOAD=$runtime

@@ -1,4 +1,4 @@
-"""The INT8 engine of edgeact for x86-64 processors with AMX or AVX-512 VNNI: part of the package, no dependency."""
+"""The INT8 engine of edgeact for x86-64 processors with AMX or AVX-512 VNNI and for ARM: part of the package."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class NativeBackend:
         machine = platform.machine()
         if not native.library_file.is_file():
             return (
-                f"native: this installation on {machine} has no engine; the engine is built for Linux on x86-64 only: "
-                "install edgeact again there, elsewhere use another backend"
+                f"native: this installation on {machine} has no engine; expected Linux on x86-64, or the wheel "
+                "for Linux on aarch64: install edgeact again there, elsewhere use another backend"
             )
         if native.best_isa() is None:
             return "native: expected a processor with AMX or AVX-512 VNNI, this one has neither; use backend openvino"
@@ -48,7 +48,7 @@ class NativeBackend:
         return (_DEVICE,)
 
     def facts(self) -> Mapping[str, str]:
-        """Return the version and the instruction set: 'amx-int8' or 'avx512-vnni'."""
+        """Return the version and the instruction set, as 'amx-int8'."""
         return {"native": self.version(), "instructions": native.best_isa() or "none"}
 
     def errors(self) -> tuple[type[Exception], ...]:

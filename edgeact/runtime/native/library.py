@@ -33,10 +33,12 @@ __all__ = [
     "library_file",
 ]
 
-Isa = Literal["avx512-vnni", "amx-int8"]
+Isa = Literal["avx512-vnni", "amx-int8", "neon", "neon-dotprod", "neon-i8mm"]
 
-ISA_CODES: Mapping[Isa, int] = MappingProxyType({"avx512-vnni": 1, "amx-int8": 2})
-"""EA_VNNI and EA_AMX."""
+ISA_CODES: Mapping[Isa, int] = MappingProxyType(
+    {"avx512-vnni": 1, "amx-int8": 2, "neon": 3, "neon-dotprod": 4, "neon-i8mm": 5}
+)
+"""Value of EA_VNNI, EA_AMX, EA_NEON, EA_DOT and EA_I8MM in csrc/engine.h."""
 library_file = Path(__file__).with_name("libedgeact_native.so")
 _VERSION = 1
 

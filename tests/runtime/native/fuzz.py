@@ -27,7 +27,7 @@ from edgeact.runtime.native.program import Conv, Epilogue, Input, Program
 from edgeact.runtime.native.reading import read_program
 from tests.runtime.native.making import ISAS, After, Before, ProgramBuilder, every_instruction, floats, random_bytes
 
-__all__ = ["Outcome", "check_mutation"]
+__all__ = ["Outcome", "check_mutation", "convolution"]
 
 Outcome: TypeAlias = Literal["refused", "too large", "ran"]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -73,7 +73,7 @@ class _Seed:
     data: bytes
 
 
-def _convolution(kernel: int, stride: int, width: int, outputs: int) -> tuple[Program, bytes]:
+def convolution(kernel: int, stride: int, width: int, outputs: int) -> tuple[Program, bytes]:
     """Return a program of one convolution on 20 channels, to a buffer and accumulating to another."""
     rng, builder = np.random.default_rng(width), ProgramBuilder()
     source = builder.filled_buffer(random_bytes(rng, 3, 2 * stride, width * stride, 20), 128)
@@ -108,7 +108,7 @@ def _convolution(kernel: int, stride: int, width: int, outputs: int) -> tuple[Pr
 
 
 def _seeds() -> list[_Seed]:
-    programs = [every_instruction(), _convolution(3, 1, 9, 33), _convolution(3, 2, 9, 40), _convolution(1, 2, 20, 16)]
+    programs = [every_instruction(), convolution(3, 1, 9, 33), convolution(3, 2, 9, 40), convolution(1, 2, 20, 16)]
     return [_Seed(json.loads(program.to_json()), data) for program, data in programs]
 
 

@@ -37,6 +37,7 @@ from edgeact.runtime.native.program import (
     join_tensors,
 )
 from edgeact.runtime.native.reading import read_program
+from tests.runtime.native.recording import record
 
 __all__ = [
     "CLIP_SHAPE",
@@ -60,8 +61,9 @@ if sanitized := os.environ.get("EDGEACT_TEST_NATIVE_LIBRARY"):  # of scripts/san
 _WHY = NativeBackend().why_unavailable()
 NEEDS_ENGINE = pytest.mark.skipif(_WHY is not None, reason=str(_WHY))
 _BEST = None if _WHY else best_isa()
-ISAS: tuple[Isa, ...] = (_BEST,) if _BEST == "avx512-vnni" else ("amx-int8", "avx512-vnni") if _BEST else ()
-"""All instruction sets of this processor; AMX implies VNNI."""
+_FAMILIES: tuple[tuple[Isa, ...], ...] = (("amx-int8", "avx512-vnni"), ("neon-i8mm", "neon-dotprod", "neon"))
+ISAS = next((family[family.index(_BEST) :] for family in _FAMILIES if _BEST in family), ())
+"""All instruction sets of this processor, the fastest first: each implies the next ones of its family."""
 
 CLIP_SHAPE = (3, 2, 6, 6)
 _NO_ACCESS = 0
@@ -165,9 +167,13 @@ class ProgramBuilder:
 
 def run(program: tuple[Program, bytes], clip: Floats | None = None, threads: int = 1, isa: Isa | None = None) -> Floats:
     """Return the logits by one instruction set, by default the fastest; the program goes through JSON and back."""
-    engine = Engine(*read_program(program[0].to_json(), program[1]), threads, isa or ISAS[0])
+    clip = np.zeros(1, np.float32) if clip is None else np.ascontiguousarray(clip)
+    checked = read_program(program[0].to_json(), program[1])
+    if folder := os.environ.get("EDGEACT_TEST_NATIVE_RECORDINGS"):  # of scripts/try_arm.sh
+        record(*checked, clip, isa or ISAS[0], Path(folder))
+    engine = Engine(*checked, threads, isa or ISAS[0])
     try:
-        return engine.run(np.zeros(1, np.float32) if clip is None else np.ascontiguousarray(clip))
+        return engine.run(clip)
     finally:
         engine.close()
 

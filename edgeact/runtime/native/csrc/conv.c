@@ -87,10 +87,7 @@ static void compute_line(const ea_conv *conv, const line_plan *p, int line, int 
         block.from = from + position * p->pixel_step;
         for (int pair = 0; pair < pairs; pair++, current = !current) {
             int first = tile + pair * 2, tiles = last - first > 1 ? 2 : 1;
-            if (isa == EA_AMX)
-                ea_products_amx(conv, &block, first, tiles, sums[current], &pending[!current]);
-            else
-                ea_products_vnni(conv, &block, first, tiles, sums[current], &pending[!current]);
+            ea_products(conv, &block, first, tiles, sums[current], &pending[!current], isa);
             pending[current].run_count = find_runs(conv, p, row, position, count, pending[current].runs);
             ea_pending_begin(&pending[current], &epilogues[pair], sums[current]);
         }

@@ -1,4 +1,4 @@
-/* INT8 inference of 3-D CNNs on x86-64: uint8 activations, channels-last; int8 weights.
+/* INT8 inference of 3-D CNNs on x86-64 and ARM: uint8 activations, channels-last; int8 weights.
  *
  * A program is a list of instructions over buffers and float arrays; edgeact/runtime/native/library.py mirrors
  * the structures below for ctypes. The caller that opens an engine owns all memory that the structures point to,
@@ -15,7 +15,8 @@
 enum { EA_VERSION = 1 };
 EA_PUBLIC int ea_version(void);
 
-enum { EA_VNNI = 1, EA_AMX = 2 };
+/* x86-64, then ARM. */
+enum { EA_VNNI = 1, EA_AMX = 2, EA_NEON = 3, EA_DOT = 4, EA_I8MM = 5 };
 
 /* A quantized activation (time, height, width, channel). `data` is the first value behind the leading padding;
  * strides are in bytes. */
@@ -141,7 +142,7 @@ typedef struct {
 
 typedef struct ea_engine ea_engine;
 
-/* The fastest CPU instruction set: EA_AMX, EA_VNNI, or 0. Asks the kernel for permission to use tiles. */
+/* The fastest instruction set of this processor, or 0 without any. Asks the kernel for permission to use tiles. */
 EA_PUBLIC int ea_instructions(void);
 /* Start an engine of `threads` threads, the caller's among them; NULL if they cannot be started. */
 EA_PUBLIC ea_engine *ea_open(int threads, int isa);

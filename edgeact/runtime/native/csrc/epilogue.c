@@ -8,10 +8,10 @@ static inline __attribute__((always_inline)) void
 apply(const ea_tile_epilogue *e, const int32_t *sum, const ea_pixel_run *run, int begin, int count, int variant)
 {
     const int full = variant & 1, is_float = variant & 2, summands = variant >> 2 & 3, accumulate = variant >> 4;
-    const __m512 scale = e->scale, bias = e->bias;
-    const __m512 lower_bound = e->lower_bound, lower_bound_after_sum = e->lower_bound_after_sum;
-    const __m512 factor[2] = {e->factor[0], e->factor[1]};
-    const __mmask16 mask = e->mask;
+    const ea_floats scale = e->scale, bias = e->bias;
+    const ea_floats lower_bound = e->lower_bound, lower_bound_after_sum = e->lower_bound_after_sum;
+    const ea_floats factor[2] = {e->factor[0], e->factor[1]};
+    const ea_mask mask = e->mask;
     const int64_t pixel_stride = e->pixel_stride;
     const int64_t summand_stride[2] = {e->summand_pixel_stride[0], e->summand_pixel_stride[1]};
     const uint8_t *summand[2] = {0, 0};
@@ -20,30 +20,18 @@ apply(const ea_tile_epilogue *e, const int32_t *sum, const ea_pixel_run *run, in
     uint8_t *to = e->to + run->row * e->row_stride + (run->pixel + begin) * pixel_stride;
     sum += e->sum + (run->position + begin) * 16;
     for (const int32_t *end = sum + count * 16; sum < end; sum += 16, to += pixel_stride) {
-        __m512i integers = full ? _mm512_load_si512(sum) : _mm512_maskz_loadu_epi32(mask, sum);
-        __m512 value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers), scale, bias);
+        ea_floats value = ea_multiply_add(ea_load_sums(sum, mask, full), scale, bias);
         if (summands)
-            value = _mm512_max_ps(value, lower_bound);
+            value = ea_max(value, lower_bound);
         for (int i = 0; i < summands; i++) {
-            const __m128i *from = (const __m128i *)summand[i];
-            __m128i bytes = full ? _mm_loadu_si128(from) : _mm_maskz_loadu_epi8(mask, from);
-            value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), factor[i], value);
+            value = ea_multiply_add(ea_load_activations(summand[i], mask, full), factor[i], value);
             summand[i] += summand_stride[i];
         }
-        value = _mm512_max_ps(value, lower_bound_after_sum);
-        if (is_float) {
-            _mm512_mask_storeu_ps(to, mask, value);
-            continue;
-        }
-        __m128i quantized = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(value));
-        if (accumulate) {
-            __m128i bytes = full ? _mm_loadu_si128((const __m128i *)to) : _mm_maskz_loadu_epi8(mask, to);
-            quantized = _mm_adds_epu8(quantized, bytes);
-        }
-        if (full)
-            _mm_storeu_si128((__m128i *)to, quantized);
+        value = ea_max(value, lower_bound_after_sum);
+        if (is_float)
+            ea_store_floats(to, mask, value);
         else
-            _mm_mask_storeu_epi8(to, mask, quantized);
+            ea_store_quantized(to, mask, full, accumulate, value);
     }
 }
 
@@ -86,7 +74,7 @@ static int restrict_to_tile(ea_tile_epilogue *e, const ea_epilogue *epilogue, in
     float shift = (float)to->zero_point;
     int is_relu = epilogue->relu_after_sum || (!epilogue->summands && epilogue->relu);
     e->variant = epilogue->accumulate * 16 + epilogue->summands * 4 + epilogue->is_float * 2 + (high - low == 16);
-    e->mask = (__mmask16)((1u << (high - low)) - 1);
+    e->mask = ea_first(high - low);
     e->sum = low;
     e->row_stride = to->row_stride;
     e->pixel_stride = to->pixel_stride;
@@ -96,14 +84,14 @@ static int restrict_to_tile(ea_tile_epilogue *e, const ea_epilogue *epilogue, in
         e->summand[i] = from->data + time * from->time_stride + epilogue->summand[i].channel + channel;
         e->summand_row_stride[i] = from->row_stride;
         e->summand_pixel_stride[i] = from->pixel_stride;
-        e->factor[i] = _mm512_set1_ps(epilogue->summand[i].scale);
+        e->factor[i] = ea_all(epilogue->summand[i].scale);
         shift -= epilogue->summand[i].scale * (float)from->zero_point;
     }
     /* Fold the zero points of summands and destination into the bias: max(x, 0) + shift = max(x + shift, shift). */
-    e->scale = _mm512_maskz_loadu_ps(e->mask, epilogue->scale + channel);
-    e->bias = _mm512_add_ps(_mm512_maskz_loadu_ps(e->mask, epilogue->bias + channel), _mm512_set1_ps(shift));
-    e->lower_bound = _mm512_set1_ps(epilogue->relu ? shift : -INFINITY);
-    e->lower_bound_after_sum = _mm512_set1_ps(is_relu ? (float)to->zero_point : epilogue->is_float ? -INFINITY : 0);
+    e->scale = ea_load_floats(epilogue->scale + channel, e->mask);
+    e->bias = ea_add(ea_load_floats(epilogue->bias + channel, e->mask), ea_all(shift));
+    e->lower_bound = ea_all(epilogue->relu ? shift : -INFINITY);
+    e->lower_bound_after_sum = ea_all(is_relu ? (float)to->zero_point : epilogue->is_float ? -INFINITY : 0);
     return 1;
 }
 

@@ -5,7 +5,7 @@
 
 #include "engine.h"
 
-#include <immintrin.h>
+#include "vectors.h"
 
 /* Consecutive output pixels of one row, and the position of their first sums in the block. */
 typedef struct {
@@ -14,8 +14,8 @@ typedef struct {
 
 /* An epilogue restricted to one tile of 16 outputs in one frame. */
 typedef struct {
-    __m512 scale, bias, lower_bound, lower_bound_after_sum, factor[2];
-    __mmask16 mask;
+    ea_floats scale, bias, lower_bound, lower_bound_after_sum, factor[2];
+    ea_mask mask;
     uint8_t *to; /* first pixel of the frame, as are the summands */
     const uint8_t *summand[2];
     int64_t row_stride, pixel_stride, summand_row_stride[2], summand_pixel_stride[2];

@@ -2,7 +2,8 @@
  * classifier. */
 #include "engine.h"
 
-#include <immintrin.h>
+#include "vectors.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -69,16 +70,16 @@ static void pool_row(const ea_pool *pool, int chunk)
         }
         uint8_t *out = to->data + at[0] * to->time_stride + at[1] * to->row_stride + at[2] * to->pixel_stride;
         for (int c = 0; c < to->channels; c += 64) {
-            __mmask64 mask = to->channels - c < 64 ? (1ull << (to->channels - c)) - 1 : ~0ull;
-            __m512i largest = _mm512_setzero_si512();
+            int count = to->channels - c < 64 ? to->channels - c : 64;
+            ea_bytes largest = ea_zero_bytes();
             for (int t = low[0]; t < high[0]; t++)
                 for (int h = low[1]; h < high[1]; h++)
                     for (int w = low[2]; w < high[2]; w++) {
                         const uint8_t *in = from->data + t * from->time_stride + h * from->row_stride +
                                             w * from->pixel_stride + c;
-                        largest = _mm512_max_epu8(largest, _mm512_maskz_loadu_epi8(mask, in));
+                        largest = ea_max_bytes(largest, in, count);
                     }
-            _mm512_mask_storeu_epi8(out + c, mask, largest);
+            ea_store_bytes(out + c, count, largest);
         }
     }
 }
@@ -121,16 +122,48 @@ static void binary_row(const ea_binary *op, int chunk)
     }
 }
 
+/* e^x in double arithmetic, which gives the same bits on every processor and with every C library; accurate to float32.
+ * x / ln 2 = n + r / ln 2; adding 1.5 * 2^52 leaves n in the low bits. */
+static inline double exponential(double x)
+{
+    const double magic = 6755399441055744.0, ln2_high = 0x1.62e42fefap-1, ln2_low = 0x1.cf79abc9e3b39803p-41;
+    double bounded = x > -150 ? x : -150; /* 0 in float32, as 150 is infinity */
+    bounded = bounded < 150 ? bounded : 150;
+    double shifted = bounded * 1.4426950408889634 + magic, n = shifted - magic;
+    double r = bounded - n * ln2_high - n * ln2_low, power, sum = 1.0 / 3628800;
+    sum = sum * r + 1.0 / 362880;
+    sum = sum * r + 1.0 / 40320;
+    sum = sum * r + 1.0 / 5040;
+    sum = sum * r + 1.0 / 720;
+    sum = sum * r + 1.0 / 120;
+    sum = sum * r + 1.0 / 24;
+    sum = sum * r + 1.0 / 6;
+    sum = sum * r + 0.5;
+    sum = sum * r + 1;
+    sum = sum * r + 1;
+    uint64_t bits;
+    memcpy(&bits, &shifted, 8);
+    bits = (bits + 1023) << 52;
+    memcpy(&power, &bits, 8);
+    return x == x ? sum * power : x;
+}
+
+static inline float hyperbolic_tangent(float x)
+{
+    double square = exponential(2.0 * x), value = x;
+    return fabsf(x) < 1e-4f ? (float)(value - value * value * value / 3) : (float)((square - 1) / (square + 1));
+}
+
 static void unary(const ea_unary *op)
 {
     for (int64_t i = 0; i < op->count; i++) {
         float x = op->from[i];
         switch (op->op) {
         case EA_RELU: x = x > 0 ? x : 0; break;
-        case EA_SIGMOID: x = 1 / (1 + expf(-x)); break;
-        case EA_TANH: x = tanhf(x); break;
+        case EA_SIGMOID: x = 1 / (1 + (float)exponential(-x)); break;
+        case EA_TANH: x = hyperbolic_tangent(x); break;
         case EA_SQRT: x = sqrtf(x); break;
-        case EA_EXP: x = expf(x); break;
+        case EA_EXP: x = (float)exponential(x); break;
         default: break;
         }
         op->to[i] = x;

@@ -1,7 +1,8 @@
 /* Threads that wait by spinning briefly, then sleep: instructions take microseconds, clips are far apart. */
 #include "engine.h"
 
-#include <immintrin.h>
+#include "vectors.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -63,7 +64,7 @@ static void work(ea_engine *engine, int thread, double *us)
             atomic_fetch_sub(&engine->chunks_left[index], 1);
         }
         for (int spins = 0; atomic_load_explicit(&engine->chunks_left[index], memory_order_acquire) > 0; spins++) {
-            _mm_pause();
+            ea_pause();
             if (spins > SPINS) { /* another process occupies the core of the thread with the last chunk */
                 struct timespec moment = {0, 20000};
                 nanosleep(&moment, NULL);
@@ -87,7 +88,7 @@ static void *help(void *argument)
     for (;;) {
         int run = atomic_load_explicit(&engine->run, memory_order_acquire);
         for (int spins = 0; run == seen && spins < SPINS * 8; spins++) {
-            _mm_pause();
+            ea_pause();
             run = atomic_load_explicit(&engine->run, memory_order_acquire);
         }
         if (run == seen) {
@@ -172,7 +173,7 @@ void ea_run(ea_engine *engine, const ea_op *ops, int count, double *us)
         ea_tiles_end(); /* the caller's thread continues with other work */
     atomic_store(&engine->open_run, 0);
     while (atomic_load(&engine->active_helpers) > 0)
-        _mm_pause();
+        ea_pause();
 }
 
 void ea_close(ea_engine *engine)

@@ -13,9 +13,7 @@ typedef struct {
 
 /* Dot products of a block with one or two tiles of 16 outputs (32 pixels with two): sums (tiles, pixels, 16).
  * Also completes `pending`, the epilogues of the block before. */
-void ea_products_amx(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
-                     ea_pending *pending);
-void ea_products_vnni(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
-                      ea_pending *pending);
+void ea_products(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_pending *pending,
+                 int isa);
 
 #endif

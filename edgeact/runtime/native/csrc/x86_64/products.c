@@ -113,8 +113,8 @@ FOR_AMX static void four_by_one(const ea_conv *conv, const ea_block *block, cons
     }
 }
 
-FOR_AMX void ea_products_amx(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
-                             ea_pending *pending)
+static void products_amx(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
+                         ea_pending *pending)
 {
     const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
     if (tiles == 2)
@@ -166,8 +166,8 @@ FOR_VNNI static void eight_by_one(const ea_conv *conv, const uint8_t *from, int6
     eight_pixels(conv, from, pixel_step, weights, 1, sums);
 }
 
-void ea_products_vnni(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
-                      ea_pending *pending)
+static void products_vnni(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
+                          ea_pending *pending)
 {
     const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
     const int64_t pixel_step = block->pixel_step, tile_gap = block->second_tile - EA_TILE_PIXELS * pixel_step;
@@ -179,4 +179,13 @@ void ea_products_vnni(const ea_conv *conv, const ea_block *block, int tile, int 
         else
             eight_by_one(conv, from, pixel_step, weights, sums + position * 16);
     }
+}
+
+void ea_products(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_pending *pending,
+                 int isa)
+{
+    if (isa == EA_AMX)
+        products_amx(conv, block, tile, tiles, sums, pending);
+    else
+        products_vnni(conv, block, tile, tiles, sums, pending);
 }

@@ -1,0 +1,133 @@
+/* Integer dot products of a convolution on ARM, exact in 32 bits: by int16 products (NEON), by signed dot products, or by
+ * mixed-sign ones (i8mm). All read the same packed weights, and each computes 4 pixels by 16 outputs at a time. */
+#include "products.h"
+
+#include <arm_neon.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#define FOR_DOT __attribute__((target("dotprod")))
+#define FOR_I8MM __attribute__((target("i8mm")))
+
+enum { TILE_BYTES = 1024, PIXELS = 4, VECTORS = 4 };
+
+typedef void four_pixels(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights,
+                         int32_t *sums);
+
+int ea_version(void) { return EA_VERSION; }
+
+int ea_instructions(void)
+{
+    enum { ASIMD = 1 << 1, ASIMDDP = 1 << 20, I8MM = 1 << 13 };
+    unsigned long features = getauxval(AT_HWCAP);
+    if (getauxval(AT_HWCAP2) & I8MM)
+        return EA_I8MM;
+    return features & ASIMDDP ? EA_DOT : features & ASIMD ? EA_NEON : 0;
+}
+
+void ea_tiles_begin(void) {}
+
+void ea_tiles_end(void) {}
+
+static inline __attribute__((always_inline)) uint8x16_t repeated_quad(const uint8_t *from)
+{
+    uint32_t quad;
+    memcpy(&quad, from, 4);
+    return vreinterpretq_u8_u32(vdupq_n_u32(quad));
+}
+
+/* A product of uint8 and int8 fits into int16; products are added to 32 bits in pairs, two sums for each output. */
+static void four_pixels_neon(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights,
+                             int32_t *sums)
+{
+    int32x4_t sum[PIXELS][2 * VECTORS];
+    for (int pixel = 0; pixel < PIXELS; pixel++)
+        for (int i = 0; i < 2 * VECTORS; i++)
+            sum[pixel][i] = vdupq_n_s32(0);
+    for (int window = 0; window < conv->windows; window++) {
+        const uint8_t *input = from + conv->offsets[window];
+        const int8_t *quad_weights = weights + (int64_t)window * TILE_BYTES;
+        for (int quad = 0; quad < conv->quads[window]; quad++, quad_weights += 64)
+            for (int pixel = 0; pixel < PIXELS; pixel++) {
+                uint8x16_t bytes = repeated_quad(input + pixel * pixel_step + quad * 4);
+                int16x8_t activations = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
+                for (int i = 0; i < 2 * VECTORS; i++) {
+                    int16x8_t products = vmulq_s16(activations, vmovl_s8(vld1_s8(quad_weights + i * 8)));
+                    sum[pixel][i] = vpadalq_s16(sum[pixel][i], products);
+                }
+            }
+    }
+    for (int pixel = 0; pixel < PIXELS; pixel++)
+        for (int i = 0; i < VECTORS; i++)
+            vst1q_s32(sums + pixel * 16 + i * 4, vpaddq_s32(sum[pixel][2 * i], sum[pixel][2 * i + 1]));
+}
+
+/* Both operands must be signed: sum(x * w) = sum((x - 128) * w) - sum(-128 * w). */
+FOR_DOT static void four_pixels_dot(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights,
+                                    int32_t *sums)
+{
+    const int8x16_t lowest = vdupq_n_s8(-128);
+    int32x4_t sum[PIXELS][VECTORS], correction[VECTORS];
+    for (int i = 0; i < VECTORS; i++) {
+        correction[i] = vdupq_n_s32(0);
+        for (int pixel = 0; pixel < PIXELS; pixel++)
+            sum[pixel][i] = vdupq_n_s32(0);
+    }
+    for (int window = 0; window < conv->windows; window++) {
+        const uint8_t *input = from + conv->offsets[window];
+        const int8_t *quad_weights = weights + (int64_t)window * TILE_BYTES;
+        for (int quad = 0; quad < conv->quads[window]; quad++, quad_weights += 64) {
+            int8x16x4_t vector = vld1q_s8_x4(quad_weights);
+            for (int i = 0; i < VECTORS; i++)
+                correction[i] = vdotq_s32(correction[i], vector.val[i], lowest);
+            for (int pixel = 0; pixel < PIXELS; pixel++) {
+                uint8x16_t bytes = repeated_quad(input + pixel * pixel_step + quad * 4);
+                int8x16_t activations = vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(128)));
+                for (int i = 0; i < VECTORS; i++)
+                    sum[pixel][i] = vdotq_s32(sum[pixel][i], vector.val[i], activations);
+            }
+        }
+    }
+    for (int pixel = 0; pixel < PIXELS; pixel++)
+        for (int i = 0; i < VECTORS; i++)
+            vst1q_s32(sums + pixel * 16 + i * 4, vsubq_s32(sum[pixel][i], correction[i]));
+}
+
+FOR_I8MM static void four_pixels_i8mm(const ea_conv *conv, const uint8_t *from, int64_t pixel_step,
+                                      const int8_t *weights, int32_t *sums)
+{
+    int32x4_t sum[PIXELS][VECTORS];
+    for (int pixel = 0; pixel < PIXELS; pixel++)
+        for (int i = 0; i < VECTORS; i++)
+            sum[pixel][i] = vdupq_n_s32(0);
+    for (int window = 0; window < conv->windows; window++) {
+        const uint8_t *input = from + conv->offsets[window];
+        const int8_t *quad_weights = weights + (int64_t)window * TILE_BYTES;
+        for (int quad = 0; quad < conv->quads[window]; quad++, quad_weights += 64) {
+            int8x16x4_t vector = vld1q_s8_x4(quad_weights);
+            for (int pixel = 0; pixel < PIXELS; pixel++) {
+                uint8x16_t activations = repeated_quad(input + pixel * pixel_step + quad * 4);
+                for (int i = 0; i < VECTORS; i++)
+                    sum[pixel][i] = vusdotq_s32(sum[pixel][i], activations, vector.val[i]);
+            }
+        }
+    }
+    for (int pixel = 0; pixel < PIXELS; pixel++)
+        for (int i = 0; i < VECTORS; i++)
+            vst1q_s32(sums + pixel * 16 + i * 4, sum[pixel][i]);
+}
+
+void ea_products(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_pending *pending,
+                 int isa)
+{
+    four_pixels *compute = isa == EA_I8MM ? four_pixels_i8mm : isa == EA_DOT ? four_pixels_dot : four_pixels_neon;
+    const int64_t pixel_step = block->pixel_step, tile_gap = block->second_tile - EA_TILE_PIXELS * pixel_step;
+    ea_pending_do(pending, pending->vectors);
+    for (int i = 0; i < tiles; i++) {
+        const int8_t *weights = conv->weights + (int64_t)(tile + i) * conv->windows * TILE_BYTES;
+        for (int position = 0; position < block->positions; position += PIXELS) {
+            const uint8_t *from = block->from + position * pixel_step + (position < EA_TILE_PIXELS ? 0 : tile_gap);
+            compute(conv, from, pixel_step, weights, sums + i * (EA_BLOCK_SUMS / 2) + position * 16);
+        }
+    }
+}
