@@ -1,4 +1,4 @@
-"""The export matrix: every model on every runtime and TensorRT release in every precision, by the exporter's own steps.
+"""The export matrix: every model on every runtime and TensorRT release in every precision, by the stages of a build.
 
 Models are untrained, with settled norms, and clips are made up: a cell says whether a model can be exported, whether
 the artifact runs, and by how much its logits differ from PyTorch's; nothing here is an accuracy. TensorRT's cells are
@@ -27,10 +27,13 @@ from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile, TensorRtDialect, load_profile
 from edgeact.errors import EdgeactError
 from edgeact.export.build.data import ExportData
-from edgeact.export.build.measure import Meter
+from edgeact.export.build.pipeline import build, through
+from edgeact.export.build.recipe import Recipe
+from edgeact.export.build.state import Build, Inputs, Lowered, Model
 from edgeact.export.candidates.candidate import BuildInputs, Candidate
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.attention.registry import ATTENTIONS
+from edgeact.export.models.cost import Cost, measure_cost
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.synthetic import synthetic_clips
@@ -38,7 +41,6 @@ from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import describe
 from edgeact.export.tensorrt.rtx_compiler import check_and_build
 from edgeact.records import Parity, Precision, Record
-from tests.export.emitting import emitted
 
 __all__ = [
     "BOARDS",
@@ -98,6 +100,11 @@ class Trial:
     threads: int
 
     @functools.cached_property
+    def cost(self) -> Cost:
+        """The multiply-accumulates and parameters of the model."""
+        return measure_cost(self.model.module, self.model.clip.input_shape)
+
+    @functools.cached_property
     def calibrator(self) -> Calibrator:
         """The calibrator of all boards, which observes the ranges of `master` once."""
         return Calibrator(self.master, self.data.calibration.inputs)
@@ -148,12 +155,12 @@ def try_model(
 
 
 def try_board(trial: Trial, board: str, precision: Precision) -> list[Cell]:
-    """Export for one board in one precision and compare; a refusal becomes a hole with the tool's own words."""
+    """Export for one board in one precision and compare; a refusal becomes a hole with the message of the tool."""
     return _try_profiles(trial, [load_profile(board)], precision)
 
 
 def _alike(boards: Sequence[str]) -> list[list[DeviceProfile]]:
-    """Neighbours that get the same graphs together: desktop GPUs of the same TensorRT releases."""
+    """Return neighbors that get the same graphs together: desktop GPUs of the same TensorRT releases."""
     profiles = [load_profile(board) for board in boards]
 
     def graphs(profile: DeviceProfile) -> tuple[object, ...]:
@@ -167,19 +174,20 @@ def _try_profiles(trial: Trial, profiles: Sequence[DeviceProfile], precision: Pr
     profile, *others = profiles
     start = time.perf_counter()
     try:
-        candidates, _ = emitted(_inputs(trial, profile, precision))
+        checked = build(_lowered(trial, profile, precision), ("quantize", "emit", "check"))
     except EdgeactError as error:
         if profile.family == "jetson" and len(profile.tensorrt) > 1:  # let no release answer for another's refusal
             alone = (profile.model_copy(update={"tensorrt": (dialect,)}) for dialect in profile.tensorrt)
             return _merged(cell for one in alone for cell in _try_profiles(trial, [one], precision))
         holes = [_hole(runtime, precision, str(error), start) for runtime in _runtimes_of(profile)]
         return [*holes, *(cell for other in others for cell in _try_profiles(trial, [other], precision))]
-    compared = Meter(trial.model, trial.data, trial.threads).compare(candidates)
     cells = [
-        _cell(runtime, candidate, start) for candidate in compared for runtime in _served(candidate, profile, precision)
+        _cell(runtime, candidate, start)
+        for candidate in checked.candidates
+        for runtime in _served(candidate, profile, precision)
     ]
     engines = [cell for cell in cells if cell.runtime in _runtimes_of(profile)]
-    return _merged([*cells, *(_compiled(cell, compared, other) for cell in engines for other in others)])
+    return _merged([*cells, *(_compiled(cell, checked.candidates, other) for cell in engines for other in others)])
 
 
 def _compiled(cell: Cell, candidates: Sequence[Candidate], profile: DeviceProfile) -> Cell:
@@ -211,14 +219,22 @@ def _made_up_data(clip: ClipSpec, labels: tuple[str, ...]) -> ExportData:
     return ExportData(ClipSample(tuple(calibration), ()), provenance, ClipSample(tuple(parity), ()), (), labels, None)
 
 
-def _inputs(trial: Trial, profile: DeviceProfile, precision: Precision) -> BuildInputs:
-    return BuildInputs(
+def _lowered(trial: Trial, profile: DeviceProfile, precision: Precision) -> Build:
+    """Return the build up to 'calibrate': all boards and precisions share the model, its clips, graph and ranges."""
+    inputs = BuildInputs(
         master=trial.master,
         clip=trial.model.clip,
         profile=profile,
         samples=trial.data.calibration.inputs,
         calibrator=trial.calibrator,
         precisions=(precision,),
+    )
+    return Build(
+        Recipe(target=profile.id, source=trial.model.name, precision=precision, threads=trial.threads),
+        stages=through("calibrate"),
+        maybe_inputs=Inputs(trial.model, trial.data, profile),
+        maybe_model=Model(trial.model),
+        maybe_lowered=Lowered(inputs, trial.cost),
     )
 
 
