@@ -106,7 +106,7 @@ def test_queries_keys_and_products_of_self_attention_are_found_and_values_are_no
     ]
     reasons = gate_layers(graph(nodes, constants, shape=SHAPE))
     assert set(reasons) == {"query", "key", "scores", "mix"}
-    assert all("two computed matrices" in reasons[name] for name in ("scores", "mix"))
+    assert all("product of two activations" in reasons[name] for name in ("scores", "mix"))
     assert all("attention gate" in reasons[name] for name in ("query", "key"))
 
 

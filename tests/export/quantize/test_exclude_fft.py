@@ -1,4 +1,4 @@
-"""What transforms and what works on a spectrum stays in float; what comes before and behind does not."""
+"""Transforms and the layers between them are kept in float; layers before and behind them are not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeact.export.graph.fft_matrices import Basis
 from edgeact.export.graph.values import is_dequantized
 from edgeact.export.quantize.activation_ranges import collect_ranges
 from edgeact.export.quantize.exclude_fft import spectral_layers
-from edgeact.export.quantize.exclusions import skip_list
+from edgeact.export.quantize.exclusions import target_exclusions
 from edgeact.export.quantize.qdq import float_layers, quantize
 from tests.export.graph.exported import exported, random_clips
 from tests.export.graph.graphs import graph, node
@@ -58,7 +58,9 @@ def test_layers_between_a_transform_and_its_inverse(chain: tuple[str, ...], kept
     assert sorted(reasons) == sorted(kept)
     for index, what in enumerate(chain):
         if str(index) in kept:
-            assert reasons[str(index)].startswith("Fourier transform" if what in ("there", "back") else "works on a")
+            assert reasons[str(index)].startswith(
+                "Fourier transform" if what in ("there", "back") else "processes a spectrum"
+            )
 
 
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
@@ -70,12 +72,14 @@ def test_other_models_have_none(name: str) -> None:
 @pytest.mark.parametrize("board", ["cpu", "jetson"])
 def test_no_transform_of_a_quantized_model_reads_int8(board: str) -> None:
     case = exported("3drfnet-18", width=16)
-    skip = skip_list(case.graph, load_profile(board))
-    kept = float_layers(case.graph, skip)
+    excluded = target_exclusions(case.graph, load_profile(board))
+    kept = float_layers(case.graph, excluded)
     # Twelve Fourier convolutions: the two of stages 1 to 3's six blocks; each four products and one convolution.
     assert sum("Fourier transform" in reason for reason in kept.values()) == 48
-    assert sum("works on a spectrum" in reason for reason in kept.values()) == 12
-    quantized = quantize(case.graph, collect_ranges(case.graph, random_clips(case.clip, 2), skip=skip), skip)
+    assert sum("processes a spectrum" in reason for reason in kept.values()) == 12
+    quantized = quantize(
+        case.graph, collect_ranges(case.graph, random_clips(case.clip, 2), excluded=excluded), excluded
+    )
     assert any(entry.op_type == "DequantizeLinear" for entry in quantized.graph)
     for entry in quantized.graph:
         if entry.name in spectral_layers(case.graph):
