@@ -26,7 +26,7 @@ from edgeact.export.graph.values import (
     static_dims,
 )
 from edgeact.export.quantize.activation_ranges import collect_ranges, quantized_tensors
-from edgeact.export.quantize.exclusions import skip_list
+from edgeact.export.quantize.exclusions import target_exclusions
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.quantize.qdq_placement import MOVING_OPS, place_qdq
@@ -38,6 +38,10 @@ from tests.export.quantize.openvino_avx2 import IS_X86, run_with_avx2
 from tests.matrix.sweep import matrix_models
 
 INT16_MAX = 32767
+REGISTRY = [
+    pytest.param(name, marks=() if name.startswith(("c3d", "cnn3d")) else pytest.mark.slow) for name in matrix_models()
+]
+"""Every registry model; the conversion of all but the smallest backbones to ONNX is slow."""
 SHAPE = (1, 16, 4, 8, 8)
 CLASSES = 5
 
@@ -45,7 +49,7 @@ Array = NDArray[np.float32]
 
 
 def _ranges(tensors: Mapping[str, str]) -> Ranges:
-    """Made-up ranges: what is tested here holds for any."""
+    """Invented ranges: the tested properties hold for any ranges."""
     return Ranges(
         method="minmax",
         clips=1,
@@ -54,11 +58,11 @@ def _ranges(tensors: Mapping[str, str]) -> Ranges:
 
 
 def _narrow(name: str) -> ir.Model:
-    """The INT8 graph of a narrow registry model with its Q/DQ as for CPUs."""
+    """Return the INT8 graph of a narrow registry model with the Q/DQ placement for CPUs."""
     graph, _ = apply_rewrites(at_opset(exported(name).graph, 17), REWRITES)
-    skip = skip_list(graph, load_profile("cpu"))
-    quantized = quantize(graph, _ranges(quantized_tensors(graph, skip)), skip)
-    return place_qdq(quantized, _ranges(quantized_tensors(graph, skip)), _ranges)
+    excluded = target_exclusions(graph, load_profile("cpu"))
+    quantized = quantize(graph, _ranges(quantized_tensors(graph, excluded)), excluded)
+    return place_qdq(quantized, _ranges(quantized_tensors(graph, excluded)), _ranges)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class _Layer:
 
     @property
     def largest_sum(self) -> int:
-        """Sum of as many products as one instruction adds in int16."""
+        """Largest sum of the products that a single instruction adds in int16."""
         return self.activation * self.weight * (1 if self.is_depthwise else 2)
 
 
@@ -80,7 +84,7 @@ def _layers(model: ir.Model) -> list[_Layer]:
     layers = []
     for layer in model.graph:
         if layer.op_type not in ("Conv", "Gemm", "MatMul") or not is_dequantized(operand(layer, 1)):
-            continue  # no layer, or in float
+            continue  # not a layer, or kept in float
         largest, weight = _largest_activation(operand(layer, 0)), constant_array(quantized_source(operand(layer, 1)))
         assert largest is not None, layer.name
         assert weight is not None, layer.name
@@ -108,7 +112,7 @@ def _largest_activation(value: ir.Value) -> int | None:
     return 255 if largest is None else round(float(largest / scale))
 
 
-@pytest.mark.parametrize("name", matrix_models())
+@pytest.mark.parametrize("name", REGISTRY)
 def test_no_layer_of_a_registry_model_exceeds_int16(name: str) -> None:
     placed = _narrow(name)
     before, after = _layers(fold_weights(placed)), _layers(for_openvino(placed))
@@ -119,9 +123,9 @@ def test_no_layer_of_a_registry_model_exceeds_int16(name: str) -> None:
 
 
 def _network(weight: float = 1.0) -> ir.Model:
-    """Every kind of layer, with weights that are all equally large: every sum is as large as can be.
+    """Return a network of every kind of layer whose weights have equal magnitudes, so that every sum is the largest.
 
-    The first layer reads signed values, the others those behind a ReLU; every second channel is negative before it.
+    The first layer reads signed values, the other layers read a ReLU; every second channel is negative before the ReLU.
     """
 
     def weights(outputs: int, inputs: int, kernel: int) -> Array:
@@ -161,7 +165,7 @@ LAYERS = {
 
 
 def _layer(kind: str, *, signed: bool) -> ir.Model:
-    """One layer of weights that are all equally large, of random signs; what it reads is signed, or behind a ReLU."""
+    """Return a single layer, weights of equal magnitude and random sign, behind a ReLU unless `signed`."""
     shape, group = LAYERS[kind]
     weight = np.random.default_rng(0).choice([-1.0, 1.0], shape).astype(np.float32)
     weight[::2] = np.abs(weight[::2])
@@ -177,33 +181,34 @@ def _placed(model: ir.Model, clips: list[Array]) -> ir.Model:
 
 
 def _extreme_clips(shape: tuple[int, ...] = SHAPE) -> list[Array]:
-    """All-largest values, those of both signs, and the same far beyond the calibrated range."""
+    """Return clips of the largest value, of both signs, and of three times the calibrated range."""
     ones = np.ones(shape, np.float32)
     both = np.random.default_rng(1).choice([-1.0, 1.0], shape).astype(np.float32)
     return [ones, both, 3 * ones, 3 * both]
 
 
 def _narrow_network() -> tuple[ir.Model, list[Array]]:
-    """A narrow model of the registry with its Q/DQ placed by real ranges, and its clips."""
+    """Return a narrow registry model, Q/DQ placed with calibrated ranges, and its calibration clips."""
     case = exported("msf-r3d-fsam")
     clips = random_clips(case.clip, 4)
     graph, _ = apply_rewrites(at_opset(case.graph, 17), REWRITES)
-    skip = skip_list(graph, load_profile("cpu"))
-    ranges = collect_ranges(graph, clips, skip=skip)
-    return place_qdq(quantize(graph, ranges, skip), ranges, _nothing_observed), clips
+    excluded = target_exclusions(graph, load_profile("cpu"))
+    ranges = collect_ranges(graph, clips, excluded=excluded)
+    return place_qdq(quantize(graph, ranges, excluded), ranges, _nothing_observed), clips
 
 
 def _nothing_observed(tensors: Mapping[str, str]) -> Ranges:
-    raise AssertionError(f"nothing was to be observed, asked for {list(tensors)}")
+    raise AssertionError(f"expected no tensor to observe, got {list(tensors)}")
 
 
-def _snr_db(got: list[Array], wanted: list[Array]) -> float:
-    noise = sum(float(np.square(one - other).sum()) for one, other in zip(got, wanted, strict=True))
-    return float(10 * np.log10(sum(float(np.square(one).sum()) for one in wanted) / noise))
+def _snr_db(actual: list[Array], expected: list[Array]) -> float:
+    noise = sum(float(np.square(left - right).sum()) for left, right in zip(actual, expected, strict=True))
+    return float(10 * np.log10(sum(float(np.square(right).sum()) for right in expected) / noise))
 
 
+@pytest.mark.slow
 def test_openvino_computes_the_exact_integers_with_avx2_alone(tmp_path: Path) -> None:
-    """In the worst case of every kind of layer; and a whole network keeps its signal, which it lost before."""
+    """Each kind of layer in the worst case, and a whole network, whose signal was lost without the rewrite."""
     placed, clips = {}, {}
     for kind, signed in itertools.product(LAYERS, (True, False)):
         model, name = _layer(kind, signed=signed), f"{kind}, {'signed' if signed else 'unsigned'}"
@@ -213,15 +218,15 @@ def test_openvino_computes_the_exact_integers_with_avx2_alone(tmp_path: Path) ->
     models = {name: for_openvino(model) for name, model in placed.items()}
     old = {f"old {name}": fold_weights(model) for name, model in placed.items()}
     outputs, kernels = run_with_avx2(
-        {**models, **old}, clips | {f"old {name}": these for name, these in clips.items()}, tmp_path
+        {**models, **old}, clips | {f"old {name}": batch for name, batch in clips.items()}, tmp_path
     )
-    wanted = {name: [as_written(model, clip) for clip in clips[name]] for name, model in models.items()}
-    for name, results in wanted.items():
-        if name != "network":  # its layers quantize again, where libraries differ at ties
+    expected = {name: [as_written(model, clip) for clip in clips[name]] for name, model in models.items()}
+    for name, results in expected.items():
+        if name != "network":  # its layers requantize: libraries round ties differently
             scale = np.abs(results).max()
             np.testing.assert_allclose(outputs[name], results, rtol=1e-5, atol=1e-6 * scale, err_msg=name)
-    assert _snr_db(outputs["network"], wanted["network"]) > 30
-    if IS_X86:  # or nothing is shown above
+    assert _snr_db(outputs["network"], expected["network"]) > 30
+    if IS_X86:  # else no AVX2 kernel ran
         assert {"jit_avx2_I8", "jit_avx2_1x1_I8"} <= kernels
         assert not any("avx512" in kernel for kernel in kernels)
         for name, model in old.items():
@@ -248,7 +253,7 @@ def test_onnx_runtime_computes_the_exact_integers_on_this_cpu(model: ir.Model) -
 
 
 def test_values_within_the_calibrated_range_remain_the_same() -> None:
-    """Only the weights of the layer with signed inputs lose a bit, and +-1 takes none."""
+    """Only the weights of the layer with signed inputs lose a bit, and weights of +-1 need no eighth bit."""
     clips = _extreme_clips()[:2]
     placed = _placed(_network(), clips)
     model = for_openvino(placed)
