@@ -11,7 +11,7 @@ from edgeact.export.candidates.candidate import BuildInputs, Label, TargetGraph
 from edgeact.export.quantize.activation_ranges import quantized_tensors
 from edgeact.export.quantize.bias_correction import with_biases
 from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.quantize.exclusions import module_layers, skip_list
+from edgeact.export.quantize.exclusions import module_layers, target_exclusions
 from edgeact.export.quantize.qdq import float_layers, quantize
 from edgeact.export.quantize.toggle_graph import build_toggle_graph
 from edgeact.export.quantize.tuning import Tuner
@@ -22,7 +22,7 @@ __all__ = ["Tuning", "excluded_layers", "int8_graph", "int8_omission"]
 
 def excluded_layers(inputs: BuildInputs, graph: ir.Model) -> dict[str, str]:
     """Return the layers that the target's rules or the user keep in float, with the reason."""
-    return module_layers(graph, inputs.float_modules) | skip_list(graph, inputs.profile)
+    return module_layers(graph, inputs.float_modules) | target_exclusions(graph, inputs.profile)
 
 
 def int8_omission(graph: ir.Model, excluded: Mapping[str, str]) -> Int8Omitted | None:

@@ -41,7 +41,7 @@ def collect_ranges(
     model: ir.Model,
     clips: Sequence[Clip],
     method: MethodName = "minmax",
-    skip: Collection[str] = (),
+    excluded: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Ranges:
     """Return the ranges of every activation of `model` that INT8 quantizes, without layers in `excluded`.
@@ -51,7 +51,7 @@ def collect_ranges(
     Raises CalibrationError without clips, if a clip has another shape, or if a clip or an activation is not finite;
     ConversionError if the graph cannot be run.
     """
-    return observe(model, quantized_tensors(model, skip), clips, method, on_progress)
+    return observe(model, quantized_tensors(model, excluded), clips, method, on_progress)
 
 
 def observe(
@@ -79,14 +79,14 @@ def observe(
     return Ranges(method=method, clips=len(clips), tensors=tensors)
 
 
-def quantized_tensors(model: ir.Model, skip: Collection[str] = ()) -> dict[str, str]:
+def quantized_tensors(model: ir.Model, excluded: Collection[str] = ()) -> dict[str, str]:
     """Return activation -> layer, for the inputs and outputs of all layers but the excluded; the first layer wins.
 
     A product of two activations has two inputs.
     """
     layers: dict[str, str] = {}
     for node in model.graph:
-        if node.op_type in QUANTIZED_OPS and node.name not in skip:
+        if node.op_type in QUANTIZED_OPS and node.name not in excluded:
             read = given_inputs(node) if node.op_type == "MatMul" else [operand(node, 0)]
             for value in (*read, *node.outputs):
                 if value.dtype == ir.DataType.FLOAT and not is_constant(value):

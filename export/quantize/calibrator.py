@@ -51,7 +51,7 @@ class Calibrator:
         """Ranges of `master`, of every layer that any target quantizes; observed on first use."""
         return self.observed(self.master, quantized_tensors(self.master, float_everywhere(self.master)))
 
-    def ranges_for(self, graph: ir.Model, skip: Collection[str]) -> Ranges:
+    def ranges_for(self, graph: ir.Model, excluded: Collection[str]) -> Ranges:
         """Return the ranges that `graph` needs, a rewritten `master` that computes the same function.
 
         A tensor of the same name and shape in `master` has the same range: opsets and exact rewrites change
@@ -59,7 +59,7 @@ class Calibrator:
         are observed.
         """
         values = ir.convenience.create_value_mapping(graph.graph)
-        needed = quantized_tensors(graph, skip).items()
+        needed = quantized_tensors(graph, excluded).items()
         missing = {name: layer for name, layer in needed if not self._is_known(values[name])}
         if not missing:
             return self.ranges

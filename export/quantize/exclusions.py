@@ -12,12 +12,12 @@ from edgeact.export.quantize.exclude_attention import gate_layers
 from edgeact.export.quantize.exclude_fft import spectral_layers
 from edgeact.export.quantize.tensorrt_rules import int8_exclusion_reason
 
-__all__ = ["float_everywhere", "module_layers", "skip_list"]
+__all__ = ["float_everywhere", "module_layers", "target_exclusions"]
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 
 
-def skip_list(model: ir.Model, profile: DeviceProfile) -> dict[str, str]:
+def target_exclusions(model: ir.Model, profile: DeviceProfile) -> dict[str, str]:
     """Return layer name -> reason, for every Conv, Gemm and MatMul of `model` to keep in float for `profile`.
 
     Attention gates: see `exclude_attention`. Fourier transforms and layers between them: see `exclude_fft`. Small

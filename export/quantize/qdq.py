@@ -60,17 +60,17 @@ def check_clips(count: int, classes: int, *, accept_poor: bool) -> None:
         )
 
 
-def quantize(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> ir.Model:
-    """Return a copy of `model` with Q/DQ nodes; layers named in `skip` (layer -> reason) are kept in float.
+def quantize(model: ir.Model, ranges: Ranges, excluded: Mapping[str, str]) -> ir.Model:
+    """Return a copy of `model` with Q/DQ nodes; layers named in `excluded` (layer -> reason) are kept in float.
 
     `ranges` may contain more tensors than `model`. Equal arguments give equal bytes. An activation that is 0 on all
     clips, as in a dead branch, gets an arbitrary scale.
     Raises CalibrationError if an activation to quantize has no range, ConversionError if the quantizer refuses the
     graph.
     """
-    _check_ranges(model, ranges, skip)
+    _check_ranges(model, ranges, excluded)
     # The quantizer computes a scale for every given range, needed or not.
-    limits = {name: np.float32(ranges.tensors[name].limit or _ANY_LIMIT) for name in quantized_tensors(model, skip)}
+    limits = {name: np.float32(ranges.tensors[name].limit or _ANY_LIMIT) for name in quantized_tensors(model, excluded)}
     tensors = {name: TensorData(lowest=-limit, highest=limit) for name, limit in limits.items()}
     try:
         with _quiet():
@@ -82,7 +82,7 @@ def quantize(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> ir.Mod
                 QuantType.QInt8,
                 TensorsData(CalibrationMethod.MinMax, tensors),
                 [],
-                list(skip),
+                list(excluded),
                 list(QUANTIZED_OPS),
                 _EXTRA_OPTIONS,
             )
@@ -101,9 +101,9 @@ def quantize(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> ir.Mod
     return result
 
 
-def float_layers(model: ir.Model, skip: Mapping[str, str]) -> dict[str, str]:
-    """Return the layers of `skip` that `model` contains, with reasons, in graph order."""
-    return {name: skip[name] for node in model.graph if (name := name_of(node)) in skip}
+def float_layers(model: ir.Model, excluded: Mapping[str, str]) -> dict[str, str]:
+    """Return the layers of `excluded` that `model` contains, with reasons, in graph order."""
+    return {name: excluded[name] for node in model.graph if (name := name_of(node)) in excluded}
 
 
 def _scales(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value, npt.NDArray[np.float32]]]:
@@ -114,8 +114,8 @@ def _scales(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value, npt.NDArray[n
             yield operand(node, 0), scale, required_array(scale)
 
 
-def _check_ranges(model: ir.Model, ranges: Ranges, skip: Mapping[str, str]) -> None:
-    for name, layer in quantized_tensors(model, skip).items():
+def _check_ranges(model: ir.Model, ranges: Ranges, excluded: Mapping[str, str]) -> None:
+    for name, layer in quantized_tensors(model, excluded).items():
         if name not in ranges.tensors:
             raise CalibrationError(
                 f"layer '{layer}': expected a calibrated range for '{name}', got none; calibrate this graph"

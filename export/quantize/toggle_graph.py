@@ -146,16 +146,16 @@ class ToggleGraph:
 
 
 def build_toggle_graph(
-    model: ir.Model, quantized: ir.Model, skip: Collection[str], *, with_means: bool = False
+    model: ir.Model, quantized: ir.Model, excluded: Collection[str], *, with_means: bool = False
 ) -> ToggleGraph:
-    """Return the toggle graph of `quantized`, the quantizer's output for `model` with layers of `skip` in float.
+    """Return the toggle graph of `quantized`, the quantizer's output for `model` with layers of `excluded` in float.
 
     With `with_means` every segment also returns the mean output per channel of its layers that have a bias input,
     before quantization. Neither model is changed.
     """
     body = quantized.clone()
     pairs = _pairs(body)
-    layers = _layers(body, model, pairs, skip)
+    layers = _layers(body, model, pairs, excluded)
     nodes = {name_of(node): node for node in body.graph}
     biases = {layer.bias: _bias(nodes[layer.name]) for layer in layers if layer.bias}
     feeds_by_input = _feeds(body, pairs)
@@ -180,13 +180,13 @@ def _pairs(body: ir.Model) -> Pairs:
     return pairs
 
 
-def _layers(body: ir.Model, source: ir.Model, pairs: Pairs, skip: Collection[str]) -> list[Layer]:
+def _layers(body: ir.Model, source: ir.Model, pairs: Pairs, excluded: Collection[str]) -> list[Layer]:
     originals = {name_of(node): node for node in source.graph}
     paired = set(pairs.values())
     layers = []
     for node in body.graph:
         name, inputs = name_of(node), list(given_inputs(node))[:2]
-        if node.op_type in QUANTIZED_OPS and name not in skip and all(value in pairs for value in inputs):
+        if node.op_type in QUANTIZED_OPS and name not in excluded and all(value in pairs for value in inputs):
             operands = [pairs[value] for value in inputs]
             layers.append(
                 Layer(

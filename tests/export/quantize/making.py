@@ -29,14 +29,14 @@ class Switched:
     """A float graph, what `quantize` makes of it, and the two in one; none is to be changed."""
 
     model: ir.Model
-    skip: dict[str, str]
+    excluded: dict[str, str]
     clips: list[NDArray[np.float32]]
     graph: ToggleGraph
 
     def quantized(self, in_float: tuple[str, ...] = ()) -> ir.Model:
         """INT8 with further layers in float."""
-        ranges = collect_ranges(self.model, self.clips, skip=self.skip)
-        return quantize(self.model, ranges, self.skip | dict.fromkeys(in_float, "asked for"))
+        ranges = collect_ranges(self.model, self.clips, excluded=self.excluded)
+        return quantize(self.model, ranges, self.excluded | dict.fromkeys(in_float, "asked for"))
 
 
 @functools.cache
@@ -48,9 +48,9 @@ def switched(name: str, width: int = 8) -> Switched:
 
 def with_int8(model: ir.Model, clips: list[NDArray[np.float32]]) -> Switched:
     """`model` by the rules that hold for every target."""
-    skip = float_everywhere(model)
-    plain = quantize(model, collect_ranges(model, clips, skip=skip), skip)
-    return Switched(model, skip, clips, build_toggle_graph(model, plain, skip, with_means=True))
+    excluded = float_everywhere(model)
+    plain = quantize(model, collect_ranges(model, clips, excluded=excluded), excluded)
+    return Switched(model, excluded, clips, build_toggle_graph(model, plain, excluded, with_means=True))
 
 
 def for_openvino(placed: ir.Model) -> ir.Model:

@@ -58,7 +58,7 @@ def test_layers_left_out_are_not_observed() -> None:
     case = exported("cnn3d-gate")
     layers = quantized_tensors(case.graph)
     first = next(iter(layers.values()))
-    left = collect_ranges(case.graph, random_clips(case.clip, 1), skip={first: "asked for"})
+    left = collect_ranges(case.graph, random_clips(case.clip, 1), excluded={first: "asked for"})
     assert first not in {tensor.layer for tensor in left.tensors.values()}
     assert set(left.tensors) < set(layers)
 

@@ -20,7 +20,7 @@ from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.quantize import calibrator as module
 from edgeact.export.quantize.activation_ranges import RANGES_VERSION, collect_ranges, observe, quantized_tensors
 from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.quantize.exclusions import skip_list
+from edgeact.export.quantize.exclusions import target_exclusions
 from edgeact.export.quantize.qdq import quantize
 from tests.export.graph.exported import exported, random_clips
 from tests.export.graph.graphs import graph, node
@@ -72,8 +72,8 @@ def test_opsets_and_boards_share_one_calibration(observed: list[list[str]]) -> N
     calibrator = Calibrator(case.graph, random_clips(case.clip, 4))
     for board, opset in (("cpu", 17), ("jetson", 13), ("rtx-4090", 17)):
         graph = at_opset(case.graph, opset)
-        skip = skip_list(graph, load_profile(board))
-        assert quantized_tensors(graph, skip).keys() <= calibrator.ranges_for(graph, skip).tensors.keys()
+        excluded = target_exclusions(graph, load_profile(board))
+        assert quantized_tensors(graph, excluded).keys() <= calibrator.ranges_for(graph, excluded).tensors.keys()
     assert len(observed) == 1
 
 
@@ -83,16 +83,16 @@ def test_what_a_rewrite_made_anew_is_observed_and_nothing_else(observed: list[li
     clips = random_clips(case.clip, 4)
     graph, outcomes = apply_rewrites(case.graph, REWRITES)
     assert any(outcome.is_applied for outcome in outcomes)
-    skip = skip_list(graph, load_profile("cpu"))
+    excluded = target_exclusions(graph, load_profile("cpu"))
     calibrator = Calibrator(case.graph, clips)
-    ranges = calibrator.ranges_for(graph, skip)
+    ranges = calibrator.ranges_for(graph, excluded)
     assert len(observed) == 2
-    own = quantized_tensors(graph, skip)
+    own = quantized_tensors(graph, excluded)
     assert 0 < len(observed[1]) < len(own)
-    direct = collect_ranges(graph, clips, skip=skip)
+    direct = collect_ranges(graph, clips, excluded=excluded)
     for name, tensor in direct.tensors.items():
         assert ranges.tensors[name].limit == pytest.approx(tensor.limit, rel=1e-4), name
-    quantize(graph, ranges, skip)
+    quantize(graph, ranges, excluded)
 
 
 def test_a_tensor_of_another_shape_is_another_tensor(observed: list[list[str]]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from edgeact.devices import load_profile
 from edgeact.export.graph.values import given_inputs, name_of, weight_dims
 from edgeact.export.models.registry import MODELS
-from edgeact.export.quantize.exclusions import module_layers, skip_list
+from edgeact.export.quantize.exclusions import module_layers, target_exclusions
 from edgeact.export.quantize.tensorrt_rules import int8_exclusion_reason
 from tests.export.graph.exported import exported
 
@@ -19,7 +19,7 @@ CPU, GPU = load_profile("cpu"), load_profile("desktop")
 def test_gates_of_the_registry_models(name: str, gates: int) -> None:
     """FSAM twice: two linear layers and one convolution each; the 1x1x1 gate of cnn3d-gate is a layer like others."""
     model = exported(name).graph
-    reasons = skip_list(model, CPU)
+    reasons = target_exclusions(model, CPU)
     assert len(reasons) == gates
     assert all("attention gate" in reason for reason in reasons.values())
     assert set(reasons) <= {entry.name for entry in model.graph}
@@ -29,7 +29,7 @@ def test_gates_of_the_registry_models(name: str, gates: int) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_gpus_leave_small_channels_out_too(name: str) -> None:
     model = exported(name).graph
-    reasons, gates = skip_list(model, GPU), skip_list(model, CPU)
+    reasons, gates = target_exclusions(model, GPU), target_exclusions(model, CPU)
     assert gates.items() <= reasons.items()
     convs = [entry for entry in model.graph if entry.op_type == "Conv"]
     for index, conv in enumerate(convs):

@@ -26,7 +26,7 @@ from edgeact.export.graph.values import (
     weight_dims,
 )
 from edgeact.export.quantize.activation_ranges import collect_ranges, observe
-from edgeact.export.quantize.exclusions import skip_list
+from edgeact.export.quantize.exclusions import target_exclusions
 from edgeact.export.quantize.qdq import MIN_CLASSES, MIN_CLIPS, SMALLEST_SCALE, check_clips, float_layers, quantize
 from edgeact.export.quantize.qdq_placement import place_qdq
 from edgeact.export.tensorrt.rtx_compiler import parse_only
@@ -39,10 +39,10 @@ NAMES = ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"]
 CPU = load_profile("cpu")
 
 
-def _quantized(case: Exported, skip: dict[str, str] | None = None) -> ir.Model:
-    chosen = skip_list(case.graph, CPU) if skip is None else skip
+def _quantized(case: Exported, excluded: dict[str, str] | None = None) -> ir.Model:
+    chosen = target_exclusions(case.graph, CPU) if excluded is None else excluded
     graph = at_opset(case.graph, 17)
-    return quantize(graph, collect_ranges(graph, random_clips(case.clip, 8), skip=chosen), chosen)
+    return quantize(graph, collect_ranges(graph, random_clips(case.clip, 8), excluded=chosen), chosen)
 
 
 def _constants(model: ir.Model) -> dict[str, NDArray[np.float32]]:
@@ -84,9 +84,9 @@ def test_every_runtime_takes_it_and_keeps_the_signal(name: str) -> None:
     """TensorRT and ONNX Runtime the graph itself, OpenVINO what the exporter makes of it for CPUs."""
     case = exported(name, 16)
     clips = random_clips(case.clip, 8)
-    source, skip = at_opset(case.graph, 17), skip_list(case.graph, CPU)
-    ranges = collect_ranges(source, clips, skip=skip)
-    model = quantize(source, ranges, skip)
+    source, excluded = at_opset(case.graph, 17), target_exclusions(case.graph, CPU)
+    ranges = collect_ranges(source, clips, excluded=excluded)
+    model = quantize(source, ranges, excluded)
     wanted = [run_onnx(case.graph, clip) for clip in clips]
     assert _signal_to_noise_db([run_onnx(model, clip) for clip in clips], wanted) > 15
     core = openvino.Core()

@@ -120,10 +120,10 @@ def test_it_is_as_close_to_float_as_before(seed: int, activation: str) -> None:
     assert after < 1e-2 * float(np.square(expected).sum())
 
 
-def test_layers_left_in_float_remain_there() -> None:
-    model, skip = _block(), {"second": "wanted so"}
-    ranges = collect_ranges(model, CLIPS, skip=skip)
-    flowing = place_qdq(quantize(model, ranges, skip), ranges, lambda names: observe(model, names, CLIPS, "minmax"))
+def test_excluded_layers_are_kept_in_float() -> None:
+    model, excluded = _block(), {"second": "excluded by the test"}
+    ranges = collect_ranges(model, CLIPS, excluded=excluded)
+    flowing = place_qdq(quantize(model, ranges, excluded), ranges, lambda names: observe(model, names, CLIPS, "minmax"))
     assert set(_steps(flowing)) == {"x", "u", "r"}  # v goes into no other layer
 
 

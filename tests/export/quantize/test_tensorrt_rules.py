@@ -1,4 +1,4 @@
-"""The skip rule: known layers of 3-D networks, and equality with the rule as Model Optimizer writes it."""
+"""The exclusion rule: known layers of 3-D networks, and equality with the rule as Model Optimizer writes it."""
 
 from __future__ import annotations
 

@@ -54,5 +54,5 @@ def test_layers_are_named_by_their_weights_and_count_the_models_arithmetic() -> 
 
 def test_layers_that_a_rule_leaves_in_float_are_not_switched() -> None:
     case = switched("msf-r3d-fsam")
-    assert case.skip
-    assert not case.skip.keys() & set(case.graph.names)
+    assert case.excluded
+    assert not case.excluded.keys() & set(case.graph.names)

@@ -18,7 +18,7 @@ from edgeact.export.graph.torch_to_onnx import at_opset
 from edgeact.export.graph.values import weight_dims
 from edgeact.export.models.registry import MODELS
 from edgeact.export.quantize.calibrator import Calibrator
-from edgeact.export.quantize.exclusions import skip_list
+from edgeact.export.quantize.exclusions import target_exclusions
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.quantize.qdq_placement import place_qdq
@@ -56,8 +56,8 @@ def _int8(name: str) -> ir.Model:
     case = trial(name)
     graph, _ = apply_rewrites(at_opset(case.master, 17), REWRITES)
     calibrator = Calibrator(case.master, random_clips(case.model.clip, 4))
-    skip = skip_list(graph, load_profile("cpu"))
-    quantized = quantize(graph, calibrator.ranges_for(graph, skip), skip)
+    excluded = target_exclusions(graph, load_profile("cpu"))
+    quantized = quantize(graph, calibrator.ranges_for(graph, excluded), excluded)
     flowing = place_qdq(quantized, calibrator.ranges, lambda tensors: calibrator.observed(graph, tensors))
     return fold_weights(flowing)
 
