@@ -24,7 +24,7 @@ from edgeact.reasons import (
 )
 from edgeact.records import Precision
 from edgeact.runtime import get_backend
-from edgeact.runtime.native.library import best_isa
+from edgeact.runtime.native.library import chosen_isa
 
 __all__ = ["latency_causes", "with_causes"]
 
@@ -54,7 +54,7 @@ def with_causes(candidates: Sequence[Candidate], meter: Meter, profile: DevicePr
 def latency_causes(candidate: Candidate, nodes: Sequence[NodeTime]) -> list[LatencyCause]:
     """Return what the profile of a candidate says of its latency; empty if it says nothing."""
     if candidate.checked_by == "native":
-        used = best_isa()
+        used = chosen_isa()
         return [] if used == _FASTEST_NATIVE else [InstructionSet(used=str(used), fastest=_FASTEST_NATIVE)]
     working = [node for node in nodes if node.kind not in _MOVING]
     products = [node for node in working if any(part in node.kind.lower() for part in _PRODUCTS)]

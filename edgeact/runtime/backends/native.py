@@ -35,7 +35,11 @@ class NativeBackend:
                 f"native: this installation on {machine} has no engine; expected Linux on x86-64, or the wheel "
                 "for Linux on aarch64: install edgeact again there, elsewhere use another backend"
             )
-        if native.best_isa() is None:
+        try:
+            isa = native.chosen_isa()
+        except BackendUnavailableError as error:
+            return str(error)
+        if isa is None:
             return "native: expected a processor with AMX or AVX-512 VNNI, this one has neither; use backend openvino"
         return None
 
@@ -49,7 +53,7 @@ class NativeBackend:
 
     def facts(self) -> Mapping[str, str]:
         """Return the version and the instruction set, as 'amx-int8'."""
-        return {"native": self.version(), "instructions": native.best_isa() or "none"}
+        return {"native": self.version(), "instructions": native.chosen_isa() or "none"}
 
     def errors(self) -> tuple[type[Exception], ...]:
         """Return (): the engine raises edgeact errors itself."""
@@ -59,7 +63,7 @@ class NativeBackend:
         """Prepare the program for this processor; raises BackendUnavailableError or ModelError."""
         if request.device not in (None, _DEVICE):
             raise BackendUnavailableError(f"native: device '{request.device}' does not exist; expected '{_DEVICE}'")
-        isa = native.best_isa()
+        isa = native.chosen_isa()
         if isa is None:
             raise BackendUnavailableError(str(self.why_unavailable()))
         program, tensors = read_program(request.graph, request.weights or b"")

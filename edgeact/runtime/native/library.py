@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from collections.abc import Mapping
 from ctypes import POINTER, Array, Structure, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Protocol, cast
 
+from edgeact.errors import BackendUnavailableError
+
 __all__ = [
     "ISA_CODES",
+    "ISA_VARIABLE",
     "BinaryStruct",
     "BufferStruct",
     "ConvStruct",
@@ -28,9 +32,10 @@ __all__ = [
     "ReduceStruct",
     "SummandStruct",
     "UnaryStruct",
-    "best_isa",
+    "chosen_isa",
     "library",
     "library_file",
+    "supported_isas",
 ]
 
 Isa = Literal["avx512-vnni", "amx-int8", "neon", "neon-dotprod", "neon-i8mm"]
@@ -39,6 +44,9 @@ ISA_CODES: Mapping[Isa, int] = MappingProxyType(
     {"avx512-vnni": 1, "amx-int8": 2, "neon": 3, "neon-dotprod": 4, "neon-i8mm": 5}
 )
 """Value of EA_VNNI, EA_AMX, EA_NEON, EA_DOT and EA_I8MM in csrc/engine.h."""
+ISA_VARIABLE = "EDGEACT_NATIVE_ISA"
+"""Environment variable that names the instruction set in place of the fastest: for tests, and to compare them."""
+_FAMILIES: tuple[tuple[Isa, ...], ...] = (("amx-int8", "avx512-vnni"), ("neon-i8mm", "neon-dotprod", "neon"))
 library_file = Path(__file__).with_name("libedgeact_native.so")
 _VERSION = 1
 
@@ -252,7 +260,26 @@ def library() -> NativeLibrary:
     return cast(NativeLibrary, loaded)
 
 
-def best_isa() -> Isa | None:
-    """Return the fastest instruction set of this processor that the engine supports, or None without any."""
+def supported_isas() -> tuple[Isa, ...]:
+    """Return the instruction sets of this processor that the engine supports, the fastest first."""
     code = library().ea_instructions()
-    return next((isa for isa, known in ISA_CODES.items() if known == code), None)
+    best = next((isa for isa, known in ISA_CODES.items() if known == code), None)
+    return next((family[family.index(best) :] for family in _FAMILIES if best in family), ())
+
+
+def chosen_isa() -> Isa | None:
+    """Return the instruction set to run by, None if this processor has none that the engine supports.
+
+    That is the fastest, or the one that the environment variable `ISA_VARIABLE` names. Raises BackendUnavailableError
+    if this processor lacks the named one.
+    """
+    supported = supported_isas()
+    named = os.environ.get(ISA_VARIABLE)
+    if not named:
+        return supported[0] if supported else None
+    if named not in supported:
+        raise BackendUnavailableError(
+            f"native: {ISA_VARIABLE} is '{named}', expected an instruction set of this processor: "
+            f"{', '.join(supported) or 'none is supported'}; change or unset the variable"
+        )
+    return next(isa for isa in supported if isa == named)

@@ -16,7 +16,7 @@ import pytest
 from edgeact.runtime.backends.native import NativeBackend
 from edgeact.runtime.native import library
 from edgeact.runtime.native.engine import Engine
-from edgeact.runtime.native.library import Isa, best_isa
+from edgeact.runtime.native.library import Isa
 from edgeact.runtime.native.memory import Memory
 from edgeact.runtime.native.program import (
     Binary,
@@ -60,9 +60,7 @@ if sanitized := os.environ.get("EDGEACT_TEST_NATIVE_LIBRARY"):  # of scripts/san
     library.library_file = Path(sanitized)
 _WHY = NativeBackend().why_unavailable()
 NEEDS_ENGINE = pytest.mark.skipif(_WHY is not None, reason=str(_WHY))
-_BEST = None if _WHY else best_isa()
-_FAMILIES: tuple[tuple[Isa, ...], ...] = (("amx-int8", "avx512-vnni"), ("neon-i8mm", "neon-dotprod", "neon"))
-ISAS = next((family[family.index(_BEST) :] for family in _FAMILIES if _BEST in family), ())
+ISAS: tuple[Isa, ...] = () if _WHY else library.supported_isas()
 """All instruction sets of this processor, the fastest first: each implies the next ones of its family."""
 
 CLIP_SHAPE = (3, 2, 6, 6)

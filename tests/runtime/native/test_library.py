@@ -1,0 +1,33 @@
+"""The instruction set: the fastest, or the one that the environment variable names."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeact.errors import BackendUnavailableError
+from edgeact.runtime.backends.native import NativeBackend
+from edgeact.runtime.native.library import ISA_CODES, ISA_VARIABLE, Isa, chosen_isa
+from tests.runtime.native.making import ISAS, NEEDS_ENGINE
+
+pytestmark = NEEDS_ENGINE
+
+
+def test_the_fastest_instruction_set_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ISA_VARIABLE, raising=False)
+    assert chosen_isa() == ISAS[0]
+    assert ISA_CODES[ISAS[0]] == max(ISA_CODES[isa] for isa in ISAS)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_variable_names_the_instruction_set(isa: Isa, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ISA_VARIABLE, isa)
+    assert chosen_isa() == isa
+    assert NativeBackend().facts()["instructions"] == isa
+
+
+@pytest.mark.parametrize("name", ["sse2", *(isa for isa in ISA_CODES if isa not in ISAS)])
+def test_an_instruction_set_that_the_processor_lacks_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ISA_VARIABLE, name)
+    with pytest.raises(BackendUnavailableError, match=f"{ISA_VARIABLE} is '{name}'"):
+        chosen_isa()
+    assert f"'{name}'" in str(NativeBackend().why_unavailable())
