@@ -43,7 +43,7 @@ def _between(
     directions: Mapping[ir.Node, Direction],
     start: Direction,
 ) -> set[ir.Node]:
-    """Return the transforms of direction `start` and all nodes reached from them before one of the other direction.
+    """Return the transforms of direction `start` and all nodes between them and a transform of the other direction.
 
     `neighbors` gives the nodes from which a node is reached; `nodes` is ordered so that they come first.
     """

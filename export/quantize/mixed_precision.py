@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float32]
 MOST_IN_FLOAT = 0.5
 """Largest share of multiply-accumulates in float: with more, little is gained over a float artifact."""
 
-_MARGIN_DB = 3.0  # an artifact is judged on other clips than these
+_MARGIN_DB = 3.0  # the artifact is judged on other clips
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Search:
         return True
 
     def minimize(self, in_float: Sequence[Layer]) -> list[Layer]:
-        """Return the layers without those, the most expensive first, that the goal does not need."""
+        """Return the layers that the goal needs; the most expensive layers are tried without first."""
         needed = sorted(in_float, key=lambda layer: -layer.macs)
         for layer in list(needed):
             fewer = [other for other in needed if other is not layer]

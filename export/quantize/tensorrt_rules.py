@@ -27,7 +27,7 @@ def int8_exclusion_reason(weight_shape: tuple[int, ...] | None, group: int, is_f
     network's input.
     """
     if weight_shape is None:
-        return "its weight is computed, not a constant"
+        return "the weight is computed, not constant"
     outputs, inputs, *kernel = weight_shape
     if min(outputs, inputs) >= _FULL_CHANNELS:
         return None
@@ -35,11 +35,11 @@ def int8_exclusion_reason(weight_shape: tuple[int, ...] | None, group: int, is_f
     if group > 1:
         if outputs % _CHANNEL_MULTIPLE == 0 and min(kernel) >= _GROUPED_KERNEL:
             return None
-        return f"{size}: INT8 kernels for few grouped channels want sides >= 3 and output channels in eights"
+        return f"{size}: INT8 kernels for few grouped channels need sides >= 3 and output channels in multiples of 8"
     if len(set(kernel)) > 1:
-        return f"{size}: INT8 kernels for few channels want a cubic kernel"
+        return f"{size}: INT8 kernels for few channels need a cubic kernel"
     if outputs % _CHANNEL_MULTIPLE and inputs % _CHANNEL_MULTIPLE:
-        return f"{size}: INT8 kernels want input or output channels in eights"
+        return f"{size}: INT8 kernels need input or output channels in multiples of 8"
     if not is_first and max(outputs, inputs) < _FULL_CHANNELS:
-        return f"{size}: INT8 kernels want 16 channels on one side"
+        return f"{size}: INT8 kernels need at least 16 input or output channels"
     return None

@@ -1,4 +1,4 @@
-"""Networks that INT8 was made of, with the graph whose layers are switched."""
+"""Networks with their toggle graphs, and helpers that run and damage quantized graphs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from edgeact.export.quantize.qdq import quantize
 from edgeact.export.quantize.toggle_graph import ToggleGraph, build_toggle_graph
 from tests.export.graph.exported import exported, random_clips
 
-__all__ = ["Switched", "as_written", "for_openvino", "hurt", "switched", "with_int8"]
+__all__ = ["Switched", "as_written", "damage", "for_openvino", "switched", "with_int8"]
 
 
 @dataclass(frozen=True)
 class Switched:
-    """A float graph, what `quantize` makes of it, and the two in one; none is to be changed."""
+    """A float graph and its toggle graph; neither may be changed."""
 
     model: ir.Model
     excluded: dict[str, str]
@@ -34,42 +34,43 @@ class Switched:
     graph: ToggleGraph
 
     def quantized(self, in_float: tuple[str, ...] = ()) -> ir.Model:
-        """INT8 with further layers in float."""
+        """Return the quantized graph with the layers of `in_float` excluded too."""
         ranges = collect_ranges(self.model, self.clips, excluded=self.excluded)
-        return quantize(self.model, ranges, self.excluded | dict.fromkeys(in_float, "asked for"))
+        return quantize(self.model, ranges, self.excluded | dict.fromkeys(in_float, "excluded by the test"))
 
 
 @functools.cache
 def switched(name: str, width: int = 8) -> Switched:
-    """A narrow registry model, with the means of its layers."""
+    """Return a narrow registry model with a toggle graph that has means; cached."""
     case = exported(name, width)
     return with_int8(at_opset(case.graph, 17), random_clips(case.clip, 6))
 
 
 def with_int8(model: ir.Model, clips: list[NDArray[np.float32]]) -> Switched:
-    """`model` by the rules that hold for every target."""
+    """Return `model` with a toggle graph without the layers that no target quantizes."""
     excluded = float_everywhere(model)
     plain = quantize(model, collect_ranges(model, clips, excluded=excluded), excluded)
     return Switched(model, excluded, clips, build_toggle_graph(model, plain, excluded, with_means=True))
 
 
 def for_openvino(placed: ir.Model) -> ir.Model:
-    """An INT8 graph, its Q/DQ placed for CPUs, in the form that the exporter gives to OpenVINO."""
+    """Return the form in which the exporter gives an INT8 graph with Q/DQ placement for CPUs to OpenVINO."""
     model = fold_weights(avoid_saturation(placed))
     assert find_fault(model) is None
     return model
 
 
 def as_written(model: ir.Model, clip: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the graph states: no Q/DQ pair is fused with anything."""
+    """Return the first output as the graph states it: no Q/DQ pair is fused."""
     (output,), (source,) = model.graph.outputs, model.graph.inputs
     return GraphRunner(model, threads=1).run([name_of(output)], {name_of(source): clip})[0]
 
 
-def hurt(model: ir.Model, weight: str, by: float) -> ir.Model:
-    """A copy that computes the same, but whose convolution `weight` reads one channel that is `by` times as large.
+def damage(model: ir.Model, weight: str, by: float) -> ir.Model:
+    """Return a copy of the same function whose convolution `weight` reads a channel that is `by` times as large.
 
-    One step of INT8 for all channels then rounds the others to 0. The layer before, behind a ReLU, makes that channel.
+    The INT8 scale of all channels then rounds the other channels to 0. The layer before, in front of a ReLU, computes
+    the large channel.
     """
     changed = model.clone()
     kernel = changed.graph.initializers[weight]

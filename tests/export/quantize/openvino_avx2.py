@@ -50,7 +50,7 @@ def _main(folder: Path) -> None:
     core, kernels = openvino.Core(), set()
     for path in sorted(folder.glob("*.onnx")):
         model = core.read_model(*to_openvino(path.read_bytes()))
-        # The limit does not reach OpenVINO's choice of BF16 for what is in float, which has no kernel then.
+        # The limit does not reach OpenVINO's choice of BF16 for layers in float, which then have no kernel.
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         with np.load(path.with_suffix(".clips.npz")) as clips:
             outputs = [compiled(clip)[0].copy() for clip in clips.values()]

@@ -23,14 +23,17 @@ from tests.messages import names
 
 
 def _values(model: ir.Model, names: list[str], clips: list[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """All values of the tensors over all clips, by ONNX Runtime itself."""
-    shown = ir.to_proto(model)
-    given = shown.graph.input[0].name
-    made = [name for name in names if name != given]
-    del shown.graph.output[:]
-    shown.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in made)
-    session = ort.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
-    runs = [dict(zip(made, session.run(made, {given: clip}), strict=True)) | {given: clip} for clip in clips]
+    """Return all values of the tensors over all clips, computed by ONNX Runtime."""
+    proto = ir.to_proto(model)
+    input_name = proto.graph.input[0].name
+    computed = [name for name in names if name != input_name]
+    del proto.graph.output[:]
+    proto.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in computed)
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    runs = [
+        dict(zip(computed, session.run(computed, {input_name: clip}), strict=True)) | {input_name: clip}
+        for clip in clips
+    ]
     return {name: np.concatenate([run[name].reshape(-1) for run in runs]) for name in names}
 
 
@@ -39,11 +42,11 @@ def _values(model: ir.Model, names: list[str], clips: list[NDArray[np.float32]])
 def test_a_range_is_the_methods_over_all_values_of_the_tensor(method: MethodName) -> None:
     case = exported("cnn3d-gate")
     clips = random_clips(case.clip, 5)
-    found = collect_ranges(case.graph, clips, method)
+    observed = collect_ranges(case.graph, clips, method)
     layers = quantized_tensors(case.graph)
-    assert list(found.tensors) == list(layers)
+    assert list(observed.tensors) == list(layers)
     values = _values(case.graph, list(layers), clips)
-    for name, tensor in found.tensors.items():
+    for name, tensor in observed.tensors.items():
         assert tensor.layer == layers[name]
         assert (tensor.low, tensor.high) == pytest.approx((values[name].min(), values[name].max()), rel=1e-4)
         assert tensor.limit == pytest.approx(METHODS[method](count_magnitudes(values[name])), rel=1e-2)
@@ -51,14 +54,14 @@ def test_a_range_is_the_methods_over_all_values_of_the_tensor(method: MethodName
             (np.abs(values[name]) > tensor.limit).mean(), abs=2 / values[name].size + 1e-3
         )
     if method == "minmax":
-        assert {tensor.clipped for tensor in found.tensors.values()} == {0.0}
+        assert {tensor.clipped for tensor in observed.tensors.values()} == {0.0}
 
 
-def test_layers_left_out_are_not_observed() -> None:
+def test_excluded_layers_are_not_observed() -> None:
     case = exported("cnn3d-gate")
     layers = quantized_tensors(case.graph)
     first = next(iter(layers.values()))
-    left = collect_ranges(case.graph, random_clips(case.clip, 1), excluded={first: "asked for"})
+    left = collect_ranges(case.graph, random_clips(case.clip, 1), excluded={first: "excluded by the test"})
     assert first not in {tensor.layer for tensor in left.tensors.values()}
     assert set(left.tensors) < set(layers)
 

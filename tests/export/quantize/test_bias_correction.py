@@ -1,4 +1,4 @@
-"""Bias correction: every channel's mean comes back, what is right stays, and the graph is otherwise the same."""
+"""Bias correction restores the mean of every channel and changes nothing else."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ NAMES = ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"]
 
 
 def _mean_errors(case: Switched, biases: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """By layer, the mean error of its channels, behind the same layers before it."""
+    """Return the mean error of the channels of every layer, `(channels,)` each, in graph order."""
     graph, errors, fed = case.graph, [], case.graph.fed(biases)
-    floats, rounded = list(case.clips), list(case.clips)
+    float_states, int8_states = list(case.clips), list(case.clips)
     for index in range(len(graph.layers_by_segment())):
-        wanted = [graph.advance(index, state, ()) for state in floats]
-        got = [graph.advance(index, state, graph.names, fed) for state in rounded]
-        for place in range(1, len(wanted[0])):
-            errors.append(np.mean([one[place] - other[place] for one, other in zip(got, wanted, strict=True)], axis=0))
-        floats, rounded = [one[0] for one in wanted], [one[0] for one in got]
+        floats = [graph.advance(index, state, ()) for state in float_states]
+        ints = [graph.advance(index, state, graph.names, fed) for state in int8_states]
+        for place in range(1, len(floats[0])):
+            shifts = [actual[place] - expected[place] for actual, expected in zip(ints, floats, strict=True)]
+            errors.append(np.mean(shifts, axis=0))
+        float_states, int8_states = [results[0] for results in floats], [results[0] for results in ints]
     return errors
 
 
@@ -43,7 +44,7 @@ def test_no_channels_mean_error_gets_larger_by_its_correction(name: str) -> None
         assert after.sum() < before.sum()
 
 
-def test_a_shift_that_all_clips_share_is_taken_off_and_scatter_is_left() -> None:
+def test_a_shift_that_all_clips_share_is_corrected_and_scatter_is_not() -> None:
     rng = np.random.default_rng(0)
     shared, scatter = np.full((16, 3), 0.5), rng.normal(size=(16, 400))
     scatter -= scatter.mean(axis=0)
@@ -61,13 +62,13 @@ def test_a_shift_that_all_clips_share_is_taken_off_and_scatter_is_left() -> None
 def test_the_mean_error_of_the_output_shrinks(name: str) -> None:
     case = switched(name)
     corrected = with_biases(case.quantized(), corrected_biases(case.graph, case.clips, case.graph.names))
-    wanted = np.concatenate([run_onnx(case.model, clip) for clip in case.clips])
+    expected = np.concatenate([run_onnx(case.model, clip) for clip in case.clips])
     errors = [
-        np.abs((np.concatenate([as_written(model, clip) for clip in case.clips]) - wanted).mean(axis=0)).max()
+        np.abs((np.concatenate([as_written(model, clip) for clip in case.clips]) - expected).mean(axis=0)).max()
         for model in (case.quantized(), corrected)
     ]
-    step = np.abs(wanted).max() / 127
-    assert errors[1] <= max(errors[0], step / 2)  # the output itself is rounded behind the last bias
+    scale = np.abs(expected).max() / 127
+    assert errors[1] <= max(errors[0], scale / 2)  # the output is quantized behind the last bias
 
 
 def test_if_nothing_is_quantized_nothing_is_corrected() -> None:
@@ -78,14 +79,14 @@ def test_if_nothing_is_quantized_nothing_is_corrected() -> None:
 def test_a_layer_without_error_keeps_its_bias_bit_for_bit() -> None:
     case = switched("cnn3d-gate")
     none = _Exact(case.graph.layers, case.graph.biases, case.graph._feeds, case.graph._segments)
-    found = corrected_biases(none, case.clips, none.names)
+    biases = corrected_biases(none, case.clips, none.names)
     for layer in none.layers:
         if layer.bias:
-            np.testing.assert_array_equal(found[layer.name], case.graph.biases[layer.bias])
+            np.testing.assert_array_equal(biases[layer.name], case.graph.biases[layer.bias])
 
 
 class _Exact(ToggleGraph):
-    """INT8 that rounds nothing."""
+    """A toggle graph whose INT8 equals its float graph."""
 
     def advance(self, index, state, enabled, biases=None):  # type: ignore[no-untyped-def]
         return super().advance(index, state, (), biases)
@@ -99,16 +100,16 @@ def test_only_the_named_layers_biases_change() -> None:
     changed = with_biases(quantized, {name: np.ones(8, np.float32)})
     assert to_bytes(quantized) == before
     layers = [
-        (one, other)
-        for one, other in zip(quantized.graph, changed.graph, strict=True)
-        if ir.to_proto(one) != ir.to_proto(other)
+        before_node.name
+        for before_node, after_node in zip(quantized.graph, changed.graph, strict=True)
+        if ir.to_proto(before_node) != ir.to_proto(after_node)
     ]
-    assert [one.name for one, _ in layers] == [name]
+    assert layers == [name]
     with_itself = with_biases(quantized, {})
     assert to_bytes(with_itself) == to_bytes(quantized)
 
 
 def test_progress_ends_at_the_end() -> None:
-    case, told = switched("cnn3d-gate"), []
-    corrected_biases(case.graph, case.clips[:1], case.graph.names, lambda done, total: told.append((done, total)))
-    assert told[-1][0] == told[-1][1] == len(told)
+    case, calls = switched("cnn3d-gate"), []
+    corrected_biases(case.graph, case.clips[:1], case.graph.names, lambda done, total: calls.append((done, total)))
+    assert calls[-1][0] == calls[-1][1] == len(calls)

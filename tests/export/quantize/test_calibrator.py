@@ -1,4 +1,4 @@
-"""One calibration serves every graph of a model; only what a rewrite made anew is observed again."""
+"""A single calibration serves every graph of a model; only tensors that a rewrite adds are observed again."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ GOLDEN: dict[MethodName, dict[str, tuple[float, float, float]]] = {
 
 @pytest.fixture
 def observed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The names of the tensors of every observation that is made."""
-    made: list[list[str]] = []
+    """Return the names of the tensors of every observation, in order."""
+    calls: list[list[str]] = []
 
     def watched(model: ir.Model, layers: dict[str, str], *rest: Any) -> Ranges:
-        made.append(list(layers))
+        calls.append(list(layers))
         return observe(model, layers, *rest)
 
     monkeypatch.setattr(module, "observe", watched)
-    return made
+    return calls
 
 
 def test_opsets_and_boards_share_one_calibration(observed: list[list[str]]) -> None:
@@ -78,7 +78,7 @@ def test_opsets_and_boards_share_one_calibration(observed: list[list[str]]) -> N
 
 
 @pytest.mark.slow
-def test_what_a_rewrite_made_anew_is_observed_and_nothing_else(observed: list[list[str]]) -> None:
+def test_only_tensors_that_a_rewrite_adds_are_observed(observed: list[list[str]]) -> None:
     case = exported("msf-r3d-fsam")
     clips = random_clips(case.clip, 4)
     graph, outcomes = apply_rewrites(case.graph, REWRITES)
@@ -87,8 +87,8 @@ def test_what_a_rewrite_made_anew_is_observed_and_nothing_else(observed: list[li
     calibrator = Calibrator(case.graph, clips)
     ranges = calibrator.ranges_for(graph, excluded)
     assert len(observed) == 2
-    own = quantized_tensors(graph, excluded)
-    assert 0 < len(observed[1]) < len(own)
+    needed = quantized_tensors(graph, excluded)
+    assert 0 < len(observed[1]) < len(needed)
     direct = collect_ranges(graph, clips, excluded=excluded)
     for name, tensor in direct.tensors.items():
         assert ranges.tensors[name].limit == pytest.approx(tensor.limit, rel=1e-4), name

@@ -1,4 +1,4 @@
-"""Attention found by its dataflow: on graphs by hand, and on every attention module of the registry."""
+"""Attention layers are recognized by their dataflow: in handwritten graphs and in every registered module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _weight(*shape: int) -> np.ndarray:
 
 
 def _bottleneck() -> list[onnx.NodeProto]:
-    """Squeeze and excitation of `f`, which a convolution makes: the weights are `g`."""
+    """Return a squeeze-and-excitation block of the activation `f`; the gate is `g`."""
     return [
         node("Conv", ["x", "wf"], ["f"], "backbone", kernel_shape=[1, 1, 1]),
         node("ReduceMean", ["f"], ["p"], axes=[2, 3, 4], keepdims=0),
@@ -43,24 +43,24 @@ _CONSTANTS: dict[str, Any] = {
     "rows": np.array([8, 32], np.int64),
     "half": np.float32(0.5),
 }
-_WEIGHED = node("Mul", ["f", "g"], ["y"])
+_GATED = node("Mul", ["f", "g"], ["y"])
 
 
-def _found(nodes: list[onnx.NodeProto]) -> set[str]:
+def _gates(nodes: list[onnx.NodeProto]) -> set[str]:
     return set(gate_layers(graph(nodes, _CONSTANTS, shape=SHAPE)))
 
 
 def test_a_bottleneck_is_a_gate_and_its_activations_are_not() -> None:
-    assert _found([*_bottleneck(), _WEIGHED]) == {"squeeze", "excite"}
+    assert _gates([*_bottleneck(), _GATED]) == {"squeeze", "excite"}
 
 
-def test_a_residual_around_it_changes_nothing() -> None:
+def test_a_residual_around_the_gate_changes_nothing() -> None:
     tail = [node("Mul", ["g", "f"], ["m"]), node("Mul", ["m", "half"], ["n"]), node("Add", ["f", "n"], ["y"])]
-    assert _found([*_bottleneck(), *tail]) == {"squeeze", "excite"}
+    assert _gates([*_bottleneck(), *tail]) == {"squeeze", "excite"}
 
 
 def test_both_paths_of_a_sum_lead_to_the_gate() -> None:
-    paths = [one for one in _bottleneck() if one.op_type not in ("Sigmoid", "Unsqueeze")]
+    paths = [entry for entry in _bottleneck() if entry.op_type not in ("Sigmoid", "Unsqueeze")]
     peaks = [
         node("ReduceMax", ["f"], ["p2"], axes=[2, 3, 4], keepdims=0),
         node("Gemm", ["p2", "w1"], ["h2"], "squeeze 2"),
@@ -69,24 +69,24 @@ def test_both_paths_of_a_sum_lead_to_the_gate() -> None:
         node("Sigmoid", ["sum"], ["s"]),
         node("Unsqueeze", ["s", "axes"], ["g"]),
     ]
-    assert _found([*paths, *peaks, _WEIGHED]) == {"squeeze", "excite", "squeeze 2", "excite 2"}
+    assert _gates([*paths, *peaks, _GATED]) == {"squeeze", "excite", "squeeze 2", "excite 2"}
 
 
-@pytest.mark.parametrize(("weight", "found"), [("wt", {"gate"}), ("wf", set())])
-def test_a_convolution_as_large_as_the_activations_is_a_layer_like_others(weight: str, found: set[str]) -> None:
+@pytest.mark.parametrize(("weight", "gates"), [("wt", {"gate"}), ("wf", set())])
+def test_a_convolution_as_large_as_the_activations_is_a_layer_like_others(weight: str, gates: set[str]) -> None:
     conv = node("Conv", ["f", weight], ["c"], "gate", kernel_shape=list(_CONSTANTS[weight].shape[2:]))
     conv.attribute.append(onnx.helper.make_attribute("auto_pad", "SAME_UPPER"))
-    assert _found([_bottleneck()[0], conv, node("Sigmoid", ["c"], ["g"]), _WEIGHED]) == found
+    assert _gates([_bottleneck()[0], conv, node("Sigmoid", ["c"], ["g"]), _GATED]) == gates
 
 
-def test_what_no_activations_are_multiplied_with_is_no_gate() -> None:
+def test_a_sigmoid_without_product_is_no_gate() -> None:
     """Scores, a swish, and a sigmoid that the next layer reads."""
-    scores = [one for one in _bottleneck() if one.op_type != "Unsqueeze"]
+    scores = [entry for entry in _bottleneck() if entry.op_type != "Unsqueeze"]
     scores[-1].output[0] = "y"
-    assert _found(scores) == set()
-    assert _found([_bottleneck()[0], node("Sigmoid", ["f"], ["g"]), _WEIGHED]) == set()
+    assert _gates(scores) == set()
+    assert _gates([_bottleneck()[0], node("Sigmoid", ["f"], ["g"]), _GATED]) == set()
     last = node("Conv", ["s", "wf"], ["y"], "last", kernel_shape=[1, 1, 1])
-    assert _found([_bottleneck()[0], node("Sigmoid", ["f"], ["s"]), last]) == set()
+    assert _gates([_bottleneck()[0], node("Sigmoid", ["f"], ["s"]), last]) == set()
 
 
 def test_queries_keys_and_products_of_self_attention_are_found_and_values_are_not() -> None:
@@ -97,7 +97,7 @@ def test_queries_keys_and_products_of_self_attention_are_found_and_values_are_no
     constants = {**_CONSTANTS, "wt": _weight(4, 8, 1, 1, 1), "shape": np.array([4, 32], np.int64)}
     nodes = [
         _bottleneck()[0],
-        *(one for name in ("query", "key", "value") for one in projected(name)),
+        *(entry for name in ("query", "key", "value") for entry in projected(name)),
         node("Transpose", ["query"], ["q"], perm=[1, 0]),
         node("MatMul", ["q", "key"], ["scores"], "scores"),
         node("Mul", ["scores", "half"], ["scaled"]),
@@ -110,7 +110,7 @@ def test_queries_keys_and_products_of_self_attention_are_found_and_values_are_no
     assert all("attention gate" in reasons[name] for name in ("query", "key"))
 
 
-# A gate for every value: a convolution as large as the features. Of self-attention, what is weighed.
+# Layers of the backbone's size: the gate for every value, and the values of self-attention.
 _LIKE_THE_BACKBONE = {"gate": ("conv",), "se-sa": ("h",)}
 
 

@@ -27,7 +27,7 @@ _CONSTANTS = {
 
 
 def _layers(*chain: str) -> list[onnx.NodeProto]:
-    """A chain of nodes from 'x' to 'y': 'there', 'back', or an operator, named by its place."""
+    """Return a chain of nodes from 'x' to 'y' named by position: 'there' and 'back' are transforms, else operators."""
     constants = {"there": _FORWARD.name, "back": _INVERSE.name, "Conv": "w", "MatMul": "m"}
     nodes, name = [], "x"
     for index, what in enumerate(chain):
@@ -74,7 +74,7 @@ def test_no_transform_of_a_quantized_model_reads_int8(board: str) -> None:
     case = exported("3drfnet-18", width=16)
     excluded = target_exclusions(case.graph, load_profile(board))
     kept = float_layers(case.graph, excluded)
-    # Twelve Fourier convolutions: the two of stages 1 to 3's six blocks; each four products and one convolution.
+    # Twelve Fourier convolutions (two in each of six blocks of stages 1 to 3), each of four products and a convolution.
     assert sum("Fourier transform" in reason for reason in kept.values()) == 48
     assert sum("processes a spectrum" in reason for reason in kept.values()) == 12
     quantized = quantize(

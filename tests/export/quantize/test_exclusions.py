@@ -1,4 +1,4 @@
-"""What stays in float: attention gates everywhere, small channels on GPUs, and nothing else."""
+"""Excluded layers: attention gates on every target, small channels on GPUs, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU, GPU = load_profile("cpu"), load_profile("desktop")
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "gates"), [("msf-r3d-fsam", 6), ("msf-r3d", 0), ("cnn3d-gate", 0), ("cnn3d", 0)])
 def test_gates_of_the_registry_models(name: str, gates: int) -> None:
-    """FSAM twice: two linear layers and one convolution each; the 1x1x1 gate of cnn3d-gate is a layer like others."""
+    """Two FSAM of two linear layers and a convolution each; the 1x1x1 gate of cnn3d-gate is quantized."""
     model = exported(name).graph
     reasons = target_exclusions(model, CPU)
     assert len(reasons) == gates
@@ -27,7 +27,7 @@ def test_gates_of_the_registry_models(name: str, gates: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_gpus_leave_small_channels_out_too(name: str) -> None:
+def test_gpus_exclude_small_channels_too(name: str) -> None:
     model = exported(name).graph
     reasons, gates = target_exclusions(model, GPU), target_exclusions(model, CPU)
     assert gates.items() <= reasons.items()
@@ -40,7 +40,7 @@ def test_gpus_leave_small_channels_out_too(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_layers_of_a_module_are_those_with_its_weights(name: str) -> None:
-    """All children together hold every layer, each holds its own, and no two share one."""
+    """The children of the root contain every layer, and no layer twice."""
     model = exported(name).graph
     layers = [entry.name for entry in model.graph if entry.op_type in ("Conv", "Gemm", "MatMul")]
     children = sorted({name.split(".")[0] for name in model.graph.initializers if "." in name})

@@ -1,4 +1,4 @@
-"""Mixed precision: the budget is kept by what was run, with no more in float than it takes, or it is told why not."""
+"""Mixed precision meets the goal by measurement with as few layers in float as possible, or reports what is missing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from edgeact.export.quantize.mixed_precision import MOST_IN_FLOAT, Goal, mix, next_goal
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
 from tests.export.graph.exported import run_onnx
-from tests.export.quantize.making import Switched, as_written, hurt, switched, with_int8
+from tests.export.quantize.making import Switched, as_written, damage, switched, with_int8
 
 
-def _is_kept(case: Switched, in_float: set[str], goal: Goal) -> bool:
+def _is_met(case: Switched, in_float: set[str], goal: Goal) -> bool:
     graph = case.graph
     on = set(graph.names) - in_float
     parity = compare([graph.run(clip, ()) for clip in case.clips], [graph.run(clip, on) for clip in case.clips])
@@ -22,7 +22,7 @@ def _is_kept(case: Switched, in_float: set[str], goal: Goal) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"])
-def test_the_goal_is_kept_and_no_layer_is_in_float_for_nothing(name: str) -> None:
+def test_the_goal_is_met_and_every_layer_in_float_is_needed(name: str) -> None:
     case = switched(name)
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     goal = Goal((sensitivity.snr_db or 0) + 3, len(case.clips))
@@ -31,16 +31,16 @@ def test_the_goal_is_kept_and_no_layer_is_in_float_for_nothing(name: str) -> Non
     assert chosen.is_met
     assert names
     assert chosen.share <= MOST_IN_FLOAT
-    assert _is_kept(case, names, goal)
+    assert _is_met(case, names, goal)
     assert (chosen.reached.snr_db or math.inf) >= goal.snr_db
-    assert not any(_is_kept(case, names - {layer}, goal) for layer in names)
-    # The quantizer makes the same of it.
+    assert not any(_is_met(case, names - {layer}, goal) for layer in names)
+    # The quantizer computes the same with these layers excluded.
     made = case.quantized(tuple(names))
     parity = compare([run_onnx(case.model, c) for c in case.clips], [as_written(made, c) for c in case.clips])
-    assert parity.snr_db == pytest.approx(chosen.reached.snr_db, abs=1.0)  # float sums round otherwise
+    assert parity.snr_db == pytest.approx(chosen.reached.snr_db, abs=1.0)  # sums of floats in another order
 
 
-def test_a_goal_that_is_kept_as_it_is_takes_no_layer() -> None:
+def test_a_goal_that_plain_int8_meets_needs_no_layer() -> None:
     case = switched("cnn3d-gate")
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     chosen = mix(case.graph, case.clips, sensitivity, Goal((sensitivity.snr_db or 0) - 1, len(case.clips)))
@@ -52,19 +52,19 @@ def test_a_goal_that_is_kept_as_it_is_takes_no_layer() -> None:
 def test_the_one_sensitive_layer_is_found(place: int) -> None:
     case = switched("r3d-18")
     weight = case.graph.layers[place].weight
-    sick = with_int8(hurt(case.model, weight, 1e3), case.clips)
+    damaged = with_int8(damage(case.model, weight, 1e3), case.clips)
     whole = measure_sensitivity(case.graph, case.clips, "an-int8").snr_db or 0
-    sensitivity = measure_sensitivity(sick.graph, case.clips, "an-int8")
+    sensitivity = measure_sensitivity(damaged.graph, case.clips, "an-int8")
     assert (sensitivity.snr_db or 0) < whole - 6
-    chosen = mix(sick.graph, case.clips, sensitivity, Goal(whole - 3, len(case.clips)))
-    # What it reads is made by the layer before it, which rounds the same tensor: both go, and nothing else.
-    before = sick.graph.layers[place - 1].weight
+    chosen = mix(damaged.graph, case.clips, sensitivity, Goal(whole - 3, len(case.clips)))
+    # The layer before computes the damaged layer's input and quantizes the same tensor: no third layer is in float.
+    before = damaged.graph.layers[place - 1].weight
     assert {layer.weight for layer in chosen.layers} <= {weight, before}
     assert weight in {layer.weight for layer in chosen.layers}
     assert all("INT8 in this layer alone" in reason for reason in chosen.reasons.values())
 
 
-def test_a_goal_out_of_reach_says_how_close_it_came_and_what_would_do() -> None:
+def test_an_unreachable_goal_reports_the_reached_parity_and_the_needed_layers() -> None:
     case = switched("cnn3d-gate")
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     chosen = mix(case.graph, case.clips, sensitivity, Goal(90.0, 0))
@@ -80,7 +80,7 @@ def test_a_goal_out_of_reach_says_how_close_it_came_and_what_would_do() -> None:
     assert decision.needed_share > decision.share_limit
 
 
-def test_the_goal_is_beyond_what_was_refused() -> None:
+def test_the_goal_is_above_the_refused_parity() -> None:
     case = switched("cnn3d-gate")
     parity = compare([case.graph.run(c, ()) for c in case.clips], [case.graph.run(c, ()) for c in case.clips])
     poor = parity.model_copy(update={"snr_db": 4.0, "clips": 32})
@@ -92,8 +92,8 @@ def test_the_goal_is_beyond_what_was_refused() -> None:
 
 
 def test_progress_is_reported() -> None:
-    case, told = switched("cnn3d-gate"), []
+    case, calls = switched("cnn3d-gate"), []
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     goal = Goal((sensitivity.snr_db or 0) + 3, 6)
-    mix(case.graph, case.clips, sensitivity, goal, lambda done, total: told.append((done, total)))
-    assert [done for done, _ in told] == list(range(1, len(told) + 1))
+    mix(case.graph, case.clips, sensitivity, goal, lambda done, total: calls.append((done, total)))
+    assert [done for done, _ in calls] == list(range(1, len(calls) + 1))

@@ -1,4 +1,4 @@
-"""The exclusion rule: known layers of 3-D networks, and equality with the rule as Model Optimizer writes it."""
+"""The exclusion rule: known layers of 3-D networks, and equality with the rule of Model Optimizer."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ KERNELS = st.lists(st.sampled_from([1, 3, 5, 7]), min_size=1, max_size=3)
 
 
 @pytest.mark.parametrize(
-    ("shape", "group", "is_first", "says"),
+    ("shape", "group", "is_first", "reason_part"),
     [
         ((64, 64, 3, 3, 3), 1, False, None),
         ((64, 3, 3, 3, 3), 1, True, None),
         ((64, 3, 3, 7, 7), 1, True, "cubic kernel"),
         ((64, 3, 1, 7, 7), 1, True, "cubic kernel"),
-        ((1, 2, 7, 7, 7), 1, False, "in eights"),
+        ((1, 2, 7, 7, 7), 1, False, "multiples of 8"),
         ((8, 3, 3, 3, 3), 1, True, None),
-        ((8, 3, 3, 3, 3), 1, False, "16 channels on one side"),
+        ((8, 3, 3, 3, 3), 1, False, "at least 16 input or output channels"),
         ((64, 1, 3, 3, 3), 64, False, None),
         ((64, 1, 3, 1, 1), 64, False, "sides >= 3"),
-        ((60, 1, 3, 3, 3), 60, False, "in eights"),
+        ((60, 1, 3, 3, 3), 60, False, "multiples of 8"),
         (None, 1, False, "computed"),
     ],
 )
-def test_layers_of_real_networks(shape: tuple[int, ...] | None, group: int, is_first: bool, says: str | None) -> None:
+def test_layers_of_real_networks(
+    shape: tuple[int, ...] | None, group: int, is_first: bool, reason_part: str | None
+) -> None:
     reason = int8_exclusion_reason(shape, group, is_first)
-    assert reason is None if says is None else reason is not None and says in reason
+    assert reason is None if reason_part is None else reason is not None and reason_part in reason
 
 
 @given(SIZES, SIZES, KERNELS, st.sampled_from([1, 2, 16]), st.booleans())
-def test_rule_is_the_one_of_model_optimizer(
+def test_the_rule_equals_that_of_model_optimizer(
     outputs: int, inputs: int, kernel: list[int], group: int, is_first: bool
 ) -> None:
     plain = (

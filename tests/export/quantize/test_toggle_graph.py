@@ -1,4 +1,4 @@
-"""Layers switched while the graph runs: the laws that make it the quantizer's own answer, for every set of layers."""
+"""The toggle graph equals the quantizer's graph for every set of enabled layers."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def test_no_layer_is_the_float_graph_and_all_layers_are_plain_int8(name: str) ->
 @pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(st.data())
-def test_any_set_of_layers_computes_what_the_quantizer_makes_of_it(data: st.DataObject) -> None:
+def test_any_set_of_layers_equals_the_output_of_the_quantizer(data: st.DataObject) -> None:
     case = switched(data.draw(st.sampled_from(NAMES)))
-    on = data.draw(st.sets(st.sampled_from(case.graph.names)))
-    rest = tuple(name for name in case.graph.names if name not in on)
-    wanted = as_written(case.quantized(rest), case.clips[0])
-    np.testing.assert_allclose(case.graph.run(case.clips[0], on), wanted, rtol=1e-3, atol=1e-5)
+    enabled = data.draw(st.sets(st.sampled_from(case.graph.names)))
+    in_float = tuple(name for name in case.graph.names if name not in enabled)
+    expected = as_written(case.quantized(in_float), case.clips[0])
+    np.testing.assert_allclose(case.graph.run(case.clips[0], enabled), expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_going_on_from_the_cut_before_a_layer_is_the_whole_run(name: str) -> None:
+def test_resuming_at_the_cut_before_a_layer_equals_the_whole_run(name: str) -> None:
     case = switched(name)
     states = case.graph.states(case.clips[0], ())
     firsts = [case.graph.first_segment(layer) for layer in case.graph.layers]
@@ -52,7 +52,7 @@ def test_layers_are_named_by_their_weights_and_count_the_models_arithmetic() -> 
     assert sum(layer.macs for layer in case.graph.layers) == pytest.approx(total, rel=0.01)
 
 
-def test_layers_that_a_rule_leaves_in_float_are_not_switched() -> None:
+def test_excluded_layers_are_not_switched() -> None:
     case = switched("msf-r3d-fsam")
     assert case.excluded
     assert not case.excluded.keys() & set(case.graph.names)

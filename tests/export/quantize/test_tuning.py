@@ -16,9 +16,8 @@ from tests.export.quantize.making import Switched, switched
 
 @pytest.fixture
 def case() -> Switched:
-    """A narrow network with clips enough to hold some back."""
-    found = switched("cnn3d-gate")
-    return replace(found, clips=random_clips(exported("cnn3d-gate").clip, 24))
+    """Return a narrow network with enough clips to hold some back."""
+    return replace(switched("cnn3d-gate"), clips=random_clips(exported("cnn3d-gate").clip, 24))
 
 
 def _tuner(titles: list[str] | None = None, **settings: object) -> Tuner:
