@@ -22,7 +22,7 @@ __all__ = ["Exported", "exported", "random_clips", "run_onnx", "trial"]
 
 @dataclass(frozen=True)
 class Exported:
-    """A module with its clip and its graph; neither is to be changed."""
+    """A module with its clip and its graph; none may be changed."""
 
     module: nn.Module
     clip: ClipSpec
@@ -30,11 +30,11 @@ class Exported:
 
 
 def trial(name: str, width: int = 8) -> Trial:
-    """The model `name`, a row of the registry or a formula, of 5 classes for clips of 4 frames of 32x32 pixels."""
+    """Return a registry model or formula of 5 classes for clips of 4 frames of 32x32 pixels; cached."""
     return _trial(name, width)
 
 
-@functools.cache  # by position: with defaults filled in, or one model would be converted once for each way to call
+@functools.cache  # behind `trial`, which fills in defaults: the cache tells calls with and without defaults apart
 def _trial(name: str, width: int) -> Trial:
     def convert(module: nn.Module, clip: ClipSpec) -> ir.Model:
         key = f"graph of {name}, width {width}"
@@ -44,19 +44,19 @@ def _trial(name: str, width: int) -> Trial:
 
 
 def exported(name: str, width: int = 8) -> Exported:
-    """The same, by its parts."""
+    """Return the module, clip and graph of `trial`."""
     case = trial(name, width)
     return Exported(case.model.module, case.model.clip, case.master)
 
 
 def random_clips(clip: ClipSpec, count: int) -> list[NDArray[np.float32]]:
-    """Clips of normal pixels, the same for the same arguments."""
+    """Return float32 clips of normally distributed pixels, the same for the same arguments."""
     rng = np.random.default_rng(0)
     return [rng.normal(size=clip.input_shape).astype(np.float32) for _ in range(count)]
 
 
 def run_onnx(graph: ir.Model, clip: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The graph's first output in ONNX Runtime, exact in INT8 on every CPU as edgeact's runtime is."""
+    """Return the graph's first output by ONNX Runtime, in exact INT8 on every CPU."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.x64quantprecision", "1")

@@ -1,4 +1,4 @@
-"""Small ONNX graphs that each show one thing a TensorRT release takes or refuses."""
+"""Small ONNX graphs that TensorRT releases support or refuse for a single reason."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from edgeact.export.graph.proto import from_proto
 
 __all__ = ["Conv", "conv", "conv_proto", "dialect", "graph", "graph_proto", "node"]
 
-Constants = dict[str, Any]  # anything numpy makes an array of
+Constants = dict[str, Any]  # values that np.asarray converts
 Dim = int | str
 
 
 def dialect(board: str, name: str) -> TensorRtDialect:
-    """A TensorRT release of a board profile, by name."""
+    """Return a TensorRT release of a board profile by name."""
     return next(entry for entry in load_profile(board).tensorrt if entry.name == name)
 
 
 def node(op_type: str, inputs: Sequence[str], outputs: Sequence[str], name: str = "", **attributes: Any) -> NodeProto:
-    """One node, named after its operator unless told."""
+    """Return a node, by default named after its operator."""
     return helper.make_node(op_type, inputs, outputs, name=name or f"the_{op_type}", **attributes)
 
 
 def graph(nodes: Sequence[NodeProto], constants: Constants | None = None, **options: Any) -> ir.Model:
-    """A model from 'x' to 'y', see `graph_proto`."""
+    """Return a model with input 'x' and output 'y', see `graph_proto`."""
     return from_proto(graph_proto(nodes, constants, **options))
 
 
@@ -44,7 +44,7 @@ def graph_proto(
     opset: int = 17,
     dtype: int = TensorProto.FLOAT,
 ) -> onnx.ModelProto:
-    """A model from 'x' of the given shape to 'y' of whatever shape follows."""
+    """Return a model with input 'x' of the given shape and output 'y' of the inferred shape."""
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()]
     body = helper.make_graph(
         nodes,
@@ -61,7 +61,7 @@ def graph_proto(
 
 @dataclass(frozen=True)
 class Conv:
-    """A 3-D convolution, quantized on request in right and wrong ways."""
+    """A 3-D convolution, optionally with valid or invalid quantization."""
 
     inputs: int = 16
     outputs: int = 16
@@ -77,16 +77,16 @@ class Conv:
     opset: int = 17
     shape: tuple[Dim, ...] | None = None
     stem: bool = True
-    """Whether it reads the input itself; else a ReLU stands before it."""
+    """Whether the convolution reads the graph's input; otherwise a ReLU does."""
 
 
 def conv(spec: Conv) -> ir.Model:
-    """The convolution as a model; its node is called 'the_conv'."""
+    """Return the convolution as a model; its node is named 'the_conv'."""
     return from_proto(conv_proto(spec))
 
 
 def conv_proto(spec: Conv) -> onnx.ModelProto:
-    """The same before it has come in."""
+    """Return the convolution as an ONNX protobuf, see `conv`."""
     weight = np.random.default_rng(0).normal(0, 0.05, (spec.outputs, spec.inputs // spec.group, *spec.kernel))
     constants: Constants = {"w": weight.astype(spec.dtype)}
     nodes = [] if spec.stem else [node("Relu", ["x"], ["r"])]

@@ -1,4 +1,4 @@
-"""Activation ranges measured inside the graph equal those of the tensors themselves."""
+"""Extrema measured inside the graph equal the extrema of the tensors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def test_largest_values_over_all_samples_are_those_of_the_tensors() -> None:
 @pytest.mark.parametrize("opset", [13, 17, 18])
 def test_quantized_volumes_are_measured_in_every_opset(opset: int) -> None:
     model = conv(Conv(quantized=True, opset=opset))
-    found = largest_values(model, [np.full((1, 16, 4, 8, 8), 100.0, np.float32)])
-    assert found["x"] == 100.0
-    assert found["x_back"] == pytest.approx(127 * 0.05)  # the quantizer saturates
-    assert set(found) == {"x", "x_back", "w", "y"}
+    largest = largest_values(model, [np.full((1, 16, 4, 8, 8), 100.0, np.float32)])
+    assert largest["x"] == 100.0
+    assert largest["x_back"] == pytest.approx(127 * 0.05)  # the quantizer saturates
+    assert set(largest) == {"x", "x_back", "w", "y"}
 
 
 def test_overflow_of_fp32_itself_names_the_layer() -> None:

@@ -19,6 +19,7 @@ from edgeact.export.models.registry import MODELS
 from tests.export.graph.exported import exported, random_clips, run_onnx
 from tests.export.graph.graphs import graph, node
 from tests.matrix.sweep import matrix_models
+from tests.messages import names
 
 
 @pytest.mark.slow
@@ -40,9 +41,9 @@ def test_the_graph_is_static_named_and_of_no_machine(name: str) -> None:
     model = exported(name).graph
     shapes = {value.name: static_dims(value) for value in (*model.graph.inputs, *model.graph.outputs)}
     assert shapes == {INPUT_NAME: (1, 3, 4, 32, 32), OUTPUT_NAME: (1, 5)}
-    names = [entry.name for entry in model.graph]
-    assert all(names)
-    assert len(set(names)) == len(names)
+    node_names = [entry.name for entry in model.graph]
+    assert all(node_names)
+    assert len(set(node_names)) == len(node_names)
     assert "BatchNormalization" not in {entry.op_type for entry in model.graph}
     bare = ir.to_proto(model)
     for tensor in bare.graph.initializer:
@@ -115,14 +116,14 @@ def test_an_older_opset_leaves_the_graph_given_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "opset", "says"),
+    ("model", "opset", "parts"),
     [
         (graph([node("GridSample", ["x", "g"], ["y"])], {"g": np.zeros((1, 2, 2, 2), np.float32)}, shape=(1, 2, 4, 4)),
-         13, "cannot be written in opset 13: .*GridSample.*newer TensorRT"),
+         13, ("cannot be written in opset 13", "GridSample", "newer TensorRT")),
         (graph([node("Cast", ["x"], ["i"], to=7), node("ReduceMax", ["x", "i"], ["y"])], shape=(2,), opset=18),
-         17, r"'the_ReduceMax' \(ReduceMax\): expected constant axes, got computed ones"),
+         17, ("'the_ReduceMax' (ReduceMax)", "expected constant axes, got computed ones")),
     ],
 )  # fmt: skip
-def test_what_has_no_older_form_is_refused(model: ir.Model, opset: int, says: str) -> None:
-    with pytest.raises(ConversionError, match=says):
+def test_operators_without_an_older_form_are_refused(model: ir.Model, opset: int, parts: tuple[str, ...]) -> None:
+    with pytest.raises(ConversionError, check=names(*parts)):
         at_opset(model, opset)

@@ -1,4 +1,4 @@
-"""Networks to prune: narrow ones of every kind, and what users may write."""
+"""Networks to prune: narrow registry models, and modules as users write them."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ FORMULAS = (
     "3drfnet-18+fsam?ffc=0",
     "cnn3d+cbam",
 )
-"""Every model of the registry, every attention on a plain backbone, every variant of structure."""
+"""Every registry model, every attention on a plain backbone, every structural variant."""
 
 MIXES_NEIGHBOURS = ("eca", "eam")
-"""Attention with a kernel over the channels' axis: who stood beside a channel that is gone gets another neighbour."""
+"""Attention with a kernel over the channel axis, where removing a channel changes the neighbors of others."""
 
 
 @functools.cache
 def calibrated(formula: str, width: int = WIDTH) -> nn.Module:
-    """The narrow model with live activations; shared, so prune a copy."""
+    """Return the narrow model with batch norms calibrated; shared, so prune a copy."""
     torch.manual_seed(0)
     spec = find_model(formula)
     module = spec.build(spec.config(5, width=width, clip=CLIP)).eval()
@@ -62,12 +62,12 @@ def calibrated(formula: str, width: int = WIDTH) -> nn.Module:
 
 
 def clips(count: int = 2) -> Tensor:
-    """Inputs `(count, 3, 4, 32, 32)`."""
+    """Return clips `(count, 3, 4, 32, 32)`."""
     return torch.randn(count, *CLIP.input_shape[1:], generator=torch.Generator().manual_seed(3))
 
 
 class Mixed(nn.Module):
-    """A user's network: splits in one size and in several, some unused; groups, depthwise; a scale in no layer."""
+    """Splits of equal and unequal sizes, unused parts, grouped and depthwise convolutions, a bare scale parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Mixed(nn.Module):
 
 
 class Gated(nn.Module):
-    """A map of one channel weighs all others."""
+    """Multiplies all channels with a single-channel map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Gated(nn.Module):
 
 
 class Shuffled(nn.Module):
-    """Channels change places in a way the graph does not follow."""
+    """Permutes channels by an operation that the dependency graph cannot trace."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Shuffled(nn.Module):
 
 
 class Stubborn(nn.Module):
-    """Its code has one of its widths written down, and looks at values, which no device without data can show."""
+    """Has a hard-coded width, and reads tensor values, which the meta device lacks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class Stubborn(nn.Module):
 
 
 class Careless(nn.Module):
-    """Adds what it makes to its input, and gives features and not the logits of a layer."""
+    """Adds a branch to the input, and returns pooled activations instead of logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Careless(nn.Module):
 
 
 class Hollow(nn.Module):
-    """Splits off no channels at all, and concatenates these with others."""
+    """Splits off zero channels and concatenates the empty part."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class Padded(nn.Module):
 
 
 class Twice(nn.Module):
-    """One layer reads both parts of a split."""
+    """A single layer reads both parts of a split."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class Twice(nn.Module):
 
 
 class Flattened(nn.Module):
-    """Positions become features of a linear layer, and channels its rows."""
+    """A linear layer whose input features are positions and whose rows are channels."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What holds of every pruning of every model: nothing asked changes nothing, and what is gone had no say."""
+"""Properties of pruning for every model: a ratio of 0 changes nothing, and removed channels have no influence."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def test_a_ratio_of_zero_changes_nothing(formula: str) -> None:
     apply_plan(module, plan)
     assert (plan.cuts, plan.rows) == ((), ())
     assert plan.parameters[0] == plan.parameters[1]
-    own, before = module.state_dict(), calibrated(formula).state_dict()
-    assert list(own) == list(before)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in own.items())
+    state, before = module.state_dict(), calibrated(formula).state_dict()
+    assert list(state) == list(before)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.items())
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
@@ -76,7 +76,7 @@ def test_the_narrowest_models_are_pruned_if_they_have_anything_left(formula: str
 
 
 def _check_silence(formula: str, original: torch.nn.Module, plan: PruningPlan, outputs: torch.Tensor) -> None:
-    """Channels that are zero can go: the outputs are the same."""
+    """Removing channels that are zero does not change the outputs."""
     if any(f"+{name}" in formula for name in MIXES_NEIGHBOURS):
         return
     silent = copy.deepcopy(original)
@@ -113,18 +113,18 @@ def test_inside_of_blocks_the_law_holds_beside_every_attention(name: str) -> Non
 @torch.no_grad()
 @pytest.mark.parametrize("formula", ["resnet3d-18+eca", "resnet3d-18+eam?order=s"])
 def test_the_last_channels_of_an_axis_with_a_kernel_can_go(formula: str) -> None:
-    """Beyond the end of the axis the kernel sees zeros, as in silent channels."""
+    """The padding beyond the end of the axis is zero, like silent channels."""
     original = calibrated(formula)
     plan = plan_pruning(original, CLIP.input_shape, PruneRequest(0.5))
-    plan = plan.model_copy(update={"cuts": tuple(_last_ones_gone(cut) for cut in plan.cuts)})
+    plan = plan.model_copy(update={"cuts": tuple(_remove_last_channels(cut) for cut in plan.cuts)})
     pruned, silent = copy.deepcopy(original), copy.deepcopy(original)
     apply_plan(pruned, plan)
     zero_removed_channels(silent, plan.cuts)
     torch.testing.assert_close(pruned(clips()), silent(clips()), rtol=1e-4, atol=1e-6)
 
 
-def _last_ones_gone(cut: LayerCut) -> LayerCut:
-    """As many, but from the end."""
+def _remove_last_channels(cut: LayerCut) -> LayerCut:
+    """Return a cut that removes as many channels, the last ones."""
     outputs, inputs = (
         kept and KeptChannels.of(kept.before, list(range(len(kept.indices)))) for kept in (cut.outputs, cut.inputs)
     )

@@ -1,4 +1,4 @@
-"""Plans: what is asked, what the hardware asks, and what is told of the rest."""
+"""Plans follow the requested ratios and channel multiples, and give a reason for every layer that is kept whole."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_no_layer_loses_more_than_allowed_but_for_rounding(ratio: float, max_rat
 
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.6])
 def test_channels_of_equal_importance_go_from_everywhere_alike(ratio: float) -> None:
-    module = calibrated("resnet3d-18")  # whose norms have scales of one
+    module = calibrated("resnet3d-18")  # all its batch norms have scale 1
     plan = plan_pruning(module, CLIP.input_shape, PruneRequest(ratio, scope="global", importance="bn-scale"))
     inner = [cut.outputs for cut in plan.cuts if cut.layer.endswith("conv1.0") and cut.outputs]
     assert len(inner) == 8
@@ -118,21 +118,23 @@ def test_the_least_important_channels_go() -> None:
 
 def test_taylor_asks_what_the_loss_would_lose() -> None:
     module = copy.deepcopy(calibrated("r3d-18"))
-    wanted = PruneRequest(0.25, importance="taylor")
+    request = PruneRequest(0.25, importance="taylor")
     with pytest.raises(UsageError, check=names("accumulate_gradients")):
-        plan_pruning(module, CLIP.input_shape, wanted)
+        plan_pruning(module, CLIP.input_shape, request)
     with pytest.raises(UsageError, check=names("at least one clip")):
         accumulate_gradients(module, [])
     assert accumulate_gradients(module, [(clips(2), torch.tensor([0, 1])), (clips(1), torch.tensor([2]))]) == 3
-    plan = plan_pruning(module, CLIP.input_shape, wanted)
+    plan = plan_pruning(module, CLIP.input_shape, request)
     plain = plan_pruning(module, CLIP.input_shape, PruneRequest(0.25))
     assert plan.parameters == plain.parameters
     assert plan.cuts != plain.cuts
     hidden: Any = module.get_submodule("stages.0.0")
     for parameter in (hidden.conv1[0].weight, hidden.conv1[1].weight):
-        parameter.grad[[3, 4]] = 0  # nothing hangs on these two
+        parameter.grad[[3, 4]] = 0  # the loss does not depend on these two channels
     hidden.conv2[0].weight.grad[:, [3, 4]] = 0
-    kept = {cut.layer: cut.outputs for cut in plan_pruning(module, CLIP.input_shape, wanted).cuts}["stages.0.0.conv1.0"]
+    kept = {cut.layer: cut.outputs for cut in plan_pruning(module, CLIP.input_shape, request).cuts}[
+        "stages.0.0.conv1.0"
+    ]
     assert kept
     assert kept.indices == [0, 1, 2, 5, 6, 7]
 

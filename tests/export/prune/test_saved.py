@@ -1,4 +1,4 @@
-"""Pruned weights on disk: one file is all that loading, exporting, fine-tuning and pruning again need."""
+"""Pruned weights on disk: a single file suffices to load, export, fine-tune and prune again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LABELS = tuple("abcde")
 
 
 def saved(formula: str, file: Path, *ratios: float) -> torch.nn.Module:
-    """A model pruned once or more, and written."""
+    """A model that was pruned once or several times and written."""
     module = copy.deepcopy(calibrated(formula))
     card = ModelCard(model=formula, width=WIDTH, labels=LABELS, clip=CLIP, provenance={"data": "none"})
     for number, ratio in enumerate(ratios):
@@ -93,5 +93,5 @@ def test_training_goes_on_from_pruned_weights(tmp_path: Path, monkeypatch: pytes
     loaded = load_model("cnn3d", LoadRequest(weights=request.out))
     assert len(card.pruning) == 1
     assert card.provenance["pruned_from_weights"] == "0" * 64
-    own = {name: tensor.shape for name, tensor in module.state_dict().items() if "head.4" not in name}
-    assert own == {name: loaded.module.state_dict()[name].shape for name in own}
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items() if "head.4" not in name}
+    assert shapes == {name: loaded.module.state_dict()[name].shape for name in shapes}

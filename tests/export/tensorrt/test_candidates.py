@@ -1,4 +1,4 @@
-"""Every board in every precision: the real quantizer, linter, parser and compiler, each graph done once."""
+"""Every board in every precision, by the real quantizer, linter, parser and compiler; equal graphs are built once."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ Make = Callable[..., tuple[tuple[Candidate, ...], tuple[Decision, ...]]]
 
 
 def _once(make: Callable[..., Any]) -> Callable[..., Any]:
-    """`make` itself, called once for equal graphs: boards share most of theirs."""
+    """Return `make` with results cached by graph: boards share most of their graphs."""
 
     @functools.wraps(make)
     def made(model: Any, *rest: Any, **options: Any) -> Any:
         data = model if isinstance(model, bytes) else to_bytes(model)
-        told = [item for item in rest if isinstance(item, (str, dict))]  # the clips are always the same ones
-        key = f"{make.__name__} {hashlib.sha256(data).hexdigest()} {told} {options}"
+        settings = [item for item in rest if isinstance(item, (str, dict))]  # the clips are always the same
+        key = f"{make.__name__} {hashlib.sha256(data).hexdigest()} {settings} {options}"
         if key not in _MADE:
             _MADE[key] = make(model, *rest, **options)
         return _MADE[key]
@@ -86,7 +86,7 @@ def _member(candidate: Candidate, role: Role) -> bytes:
 
 
 def _graphs(candidates: Sequence[Candidate]) -> list[tuple[Candidate, onnx.ModelProto, dict[str, Any]]]:
-    """The graphs for TensorRT with their recipes."""
+    """Return the candidates with a TensorRT recipe."""
     return [
         (candidate, onnx.load_from_string(_member(candidate, "graph")), json.loads(_member(candidate, "recipe")))
         for candidate in candidates
@@ -95,7 +95,7 @@ def _graphs(candidates: Sequence[Candidate]) -> list[tuple[Candidate, onnx.Model
 
 
 def _float_types(model: onnx.ModelProto) -> set[int]:
-    """Types of the weights of convolutions, quantized ones aside."""
+    """Return the types of the weights of convolutions that are not quantized."""
     return {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 5} - {TensorProto.INT8}
 
 
@@ -111,19 +111,19 @@ def test_every_board_gets_what_its_releases_take(board: str, precision: Precisio
             make(profile, precision)
         return
     candidates, decisions = make(profile, precision)
-    wanted = {"auto": {"int8", "fp16", "fp32"}, "fp32": {"fp32"}, "fp16": {"fp16"}, "int8": {"int8"}}[precision]
+    expected = {"auto": {"int8", "fp16", "fp32"}, "fp32": {"fp32"}, "fp16": {"fp16"}, "int8": {"int8"}}[precision]
     if not profile.supports_int8:
-        wanted -= {"int8"}
+        expected -= {"int8"}
         if "int8" in PRECISIONS[precision]:
             assert Int8Omitted(cause="target-has-none", target=profile.title) in decisions
-    assert {candidate.precision for candidate in candidates} == wanted
-    assert ("onnx-fp32" in [candidate.name for candidate in candidates]) == ("fp32" in wanted)
-    _check_graphs(profile, candidates, wanted - {"fp32"} or wanted)
+    assert {candidate.precision for candidate in candidates} == expected
+    assert ("onnx-fp32" in [candidate.name for candidate in candidates]) == ("fp32" in expected)
+    _check_graphs(profile, candidates, expected - {"fp32"} or expected)
     _check_engines(profile, candidates, decisions)
 
 
 def _check_graphs(profile: DeviceProfile, candidates: Sequence[Candidate], precisions: set[str]) -> None:
-    """Each release is served once in each precision, by a graph of its typing that its parser reads."""
+    """Every release has one graph per precision, of a typing that its parser reads."""
     dialects = {dialect.name: dialect for dialect in profile.tensorrt}
     served: list[tuple[str, str]] = []
     for candidate, model, recipe in _graphs(candidates):
@@ -219,7 +219,7 @@ def test_a_weak_graph_is_checked_as_the_half_precision_it_becomes(make: Make) ->
 
 
 def _loud(master: ir.Model) -> tuple[ir.Model, str]:
-    """The network with one convolution between stem and head so strong that FP16 overflows after it, and its name."""
+    """Return the network with a scaled convolution whose output overflows in FP16, and that convolution's name."""
     loud = master.clone()
     conv = [node for node in loud.graph if node.op_type == "Conv"][1]
     weight = operand(conv, 1)
@@ -236,13 +236,13 @@ def test_layers_that_overflow_fp16_are_held_in_fp32_by_the_recipe(
     loud, name = _loud(colour_master)
     (calm,), _ = make(load_profile("orin-nano-8gb"), precision)
     (candidate,), _ = make(load_profile("orin-nano-8gb"), precision, loud)
-    told = json.loads(_member(candidate, "recipe"))["fp32_layers"]
-    assert name in told
+    fp32_layers = json.loads(_member(candidate, "recipe"))["fp32_layers"]
+    assert name in fp32_layers
     assert name not in json.loads(_member(calm, "recipe"))["fp32_layers"]
     model = onnx.load_from_string(_member(candidate, "graph"))
     operators = {node.name: node.op_type for node in model.graph.node}
-    assert not {operators[layer] for layer in told} & {"QuantizeLinear", "DequantizeLinear"}
-    assert set(told) <= set(candidate.artifact.float_layers)
+    assert not {operators[layer] for layer in fp32_layers} & {"QuantizeLinear", "DequantizeLinear"}
+    assert set(fp32_layers) <= set(candidate.artifact.float_layers)
     script = candidate.members[f"tensorrt/{candidate.name}.jetpack-6.2.sh"][1].decode()
     assert "--precisionConstraints=obey" in script
     assert f"{name}:fp32" in script
@@ -265,7 +265,7 @@ def test_the_runtime_is_reported_which_releases_take_a_graph(make: Make) -> None
 
 @pytest.mark.parametrize("board", ["agx-orin-32gb", "rtx-4090"])
 def test_every_graph_agrees_with_pytorch(board: str, make: Make, colours: LoadedModel, colour_data: ExportData) -> None:
-    """The strongly typed INT8 graph among them, whose biases ONNX Runtime's optimizer would get wrong."""
+    """The strongly typed INT8 graph too, whose biases ONNX Runtime's optimizer computes wrongly."""
     candidates, _ = make(load_profile(board), "auto")
     compared = Meter(colours, colour_data, 1).compare(candidates)
     assert [each.name for each in compared if each.run_error or not each.agrees] == []

@@ -1,4 +1,4 @@
-"""The strongly typed FP16 variant: what it computes, what stays in FP32 and why, and that TensorRT builds it."""
+"""The strongly typed FP16 graph: its outputs, its layers kept in FP32 with reasons, and its TensorRT build."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _run(model: ir.Model, sample: Array) -> Array:
 
 
 def _run_as_stated(model: ir.Model, sample: Array) -> Array:
-    """Every node in the type the graph states.
+    """Run every node in the type that the graph states.
 
     ONNX Runtime computes FP16 in FP32 on CPUs and hides an overflow; some of its releases truncate in FP16 Q/DQ.
     """
@@ -60,12 +60,12 @@ def _layer(model: ir.Model, name: str) -> ir.Node:
 
 
 def _type_of(model: ir.Model, layer: str) -> ir.DataType | None:
-    """Element type of the first input of a layer."""
+    """Return the element type of a layer's first input."""
     return operand(_layer(model, layer), 0).dtype
 
 
 def _network() -> ir.Model:
-    """Convolutions, a residual, a gate, pooling and a classifier: what the 3-D networks are made of."""
+    """A network with the layers of 3-D CNNs: convolutions, a residual, a gate, pooling and a classifier."""
     weights = {
         "w1": RNG.normal(0, 0.1, (16, 3, 3, 3, 3)),
         "w2": RNG.normal(0, 0.1, (16, 16, 3, 3, 3)),
@@ -90,7 +90,7 @@ def _network() -> ir.Model:
 
 
 def _loud(gain: float, *, rest: float = 1.0) -> ir.Model:
-    """Two neighbouring layers whose tensors are `gain` times too large, and one that brings them back."""
+    """Two adjacent layers whose outputs are `gain` times as large, and a layer that scales them back."""
     nodes = [
         node("Conv", ["x", "loud"], ["a"], "amplifier"),
         node("Relu", ["a"], ["b"], "neighbour"),
@@ -308,7 +308,7 @@ UNARY = ("Relu", "Sigmoid", "Tanh", "Neg", "Identity")
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(UNARY), min_size=1, max_size=6), st.data())
 def test_any_choice_of_float_nodes_gives_a_valid_graph_with_the_same_function(ops: list[str], data: Any) -> None:
-    """Each node also reads the network's input, so tensors are shared between both types."""
+    """Each node also reads the network's input: layers of both types read the same tensors."""
     nodes, last = [], "x"
     for index, op_type in enumerate(ops):
         nodes.append(node(op_type, [last], [f"u{index}"], f"unary{index}"))
@@ -320,8 +320,8 @@ def test_any_choice_of_float_nodes_gives_a_valid_graph_with_the_same_function(op
     assert find_fault(half) is None
     for index, entry in enumerate(nodes):
         layer = _layer(half, entry.name)
-        wanted = ir.DataType.FLOAT if index in floats else ir.DataType.FLOAT16
-        assert {value.dtype for value in (*given_inputs(layer), *layer.outputs)} == {wanted}
+        expected = ir.DataType.FLOAT if index in floats else ir.DataType.FLOAT16
+        assert {value.dtype for value in (*given_inputs(layer), *layer.outputs)} == {expected}
     assert [value.name for value in half.graph.outputs] == ["y"]
     sample = RNG.normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_allclose(_run(half, sample), _run(model, sample), rtol=0.02, atol=0.02)

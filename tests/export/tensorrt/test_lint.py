@@ -1,4 +1,4 @@
-"""Every lint rule with a graph that keeps it and one that breaks it, held against the real parser where both apply."""
+"""Every lint rule on a valid and an invalid graph, compared with the real parser if both apply."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WEIGHT = np.full((16, 16, 1, 1, 1), 0.1, np.float32)
 
 @dataclass(frozen=True)
 class Case:
-    """One rule, a graph that keeps it, a graph that breaks it, and which release."""
+    """A rule, a graph that follows the rule, a graph that breaks the rule, and the release."""
 
     rule: str
     kept: ir.Model
@@ -41,7 +41,7 @@ class Case:
     layer: str = "the_conv"
     sm: str | None = None
     got: str = ""
-    """Part of what the finding says the graph has."""
+    """Part of the finding's `got`."""
 
 
 def _pool(**attributes: Any) -> ir.Model:
@@ -175,10 +175,10 @@ def _of(rule: str, findings: tuple[Finding, ...]) -> list[Finding]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}-{case.dialect.name}-{case.got or case.layer}")
 def test_a_rule_reports_the_broken_graph_and_not_the_other(case: Case) -> None:
     assert _of(case.rule, lint_graph(case.kept, case.dialect, sm=case.sm)) == []
-    found = _of(case.rule, lint_graph(case.broken, case.dialect, sm=case.sm))
-    assert {finding.severity for finding in found} == {case.severity}
-    assert found[0].layer == case.layer
-    assert case.got in found[0].got
+    findings = _of(case.rule, lint_graph(case.broken, case.dialect, sm=case.sm))
+    assert {finding.severity for finding in findings} == {case.severity}
+    assert findings[0].layer == case.layer
+    assert case.got in findings[0].got
 
 
 def test_every_rule_has_a_case_and_speaks_under_its_name() -> None:
@@ -186,7 +186,7 @@ def test_every_rule_has_a_case_and_speaks_under_its_name() -> None:
     assert {case.rule for case in CASES} == names
     for case in CASES:
         rule = next(rule for rule in RULES if rule.__name__.replace("_", "-") == case.rule)
-        assert {found.rule for found in rule(Subject(case.broken, case.dialect, case.sm))} == {case.rule}
+        assert {finding.rule for finding in rule(Subject(case.broken, case.dialect, case.sm))} == {case.rule}
 
 
 @pytest.mark.parametrize("board", list_profiles())
@@ -194,10 +194,10 @@ def test_symmetric_int8_graph_passes_on_every_release_that_computes_int8(board: 
     for entry in load_profile(board).tensorrt:
         opset = min(17, entry.max_opset or 17)
         model = conv(Conv(quantized=entry.qdq, opset=opset, stem=False))
-        assert [found for found in lint_graph(model, entry) if found.severity == "error"] == []
+        assert [finding for finding in lint_graph(model, entry) if finding.severity == "error"] == []
 
 
-# The rules TensorRT for RTX shares, as it was found to apply them; group sizes and small channels it takes.
+# The rules that TensorRT for RTX enforces too, by experiment; group sizes and small channels are no limits there.
 REFUSED_BY_BOTH = {
     "zero point": conv(Conv(quantized=True, zero_point=3)),
     "unsigned zero point": conv(Conv(quantized=True, zero_point=128, integer=np.uint8)),
@@ -247,12 +247,12 @@ def test_lint_and_the_real_compiler_take_the_same_graphs(name: str) -> None:
 def test_lint_and_the_real_compiler_agree_on_turing(dtype: type, taken: bool, quantized: bool) -> None:
     pytest.importorskip("tensorrt_rtx")
     model = conv(Conv(dtype=dtype, quantized=quantized, opset=19 if quantized else 17))
-    errors = [found for found in lint_graph(model, RTX, sm="7.5") if found.severity == "error"]
+    errors = [finding for finding in lint_graph(model, RTX, sm="7.5") if finding.severity == "error"]
     if taken:
         assert errors == []
         assert check_and_build(to_bytes(model), "7.5").engine
     else:
-        assert [found.rule for found in errors] == ["turing-volumes"]
+        assert [finding.rule for finding in errors] == ["turing-volumes"]
         with pytest.raises(ConversionError, check=names("'the_conv'", "SM 7.5", "FP16 graph")):
             check_and_build(to_bytes(model), "7.5")
 
@@ -262,9 +262,9 @@ def test_error_lists_every_layer_and_no_warning() -> None:
     assert "warning" in {finding.severity for finding in findings}
     with pytest.raises(LintError, check=names("breaks 3 rule")) as caught:
         raise_on_errors(findings)
-    told = str(caught.value)
-    assert all(layer in told for layer in ("the_quantizer", "the_dequantizer", "the_bias"))
-    assert "strong-precision" not in told
+    message = str(caught.value)
+    assert all(layer in message for layer in ("the_quantizer", "the_dequantizer", "the_bias"))
+    assert "strong-precision" not in message
 
 
 def test_warnings_alone_do_not_raise() -> None:

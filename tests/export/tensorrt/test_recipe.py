@@ -1,4 +1,4 @@
-"""Build recipes: which graph goes to which release, and scripts that really run (with a stand-in for trtexec)."""
+"""Build recipes: the graph of every release, and build scripts, which run with a stand-in for trtexec."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_text_is_deterministic_and_reads_back() -> None:
 
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
-    """A folder of stand-ins: dpkg-query that knows libnvinfer10 10.3.0.30, and a trtexec that notes its arguments."""
+    """Return a folder of stand-ins: dpkg-query lists libnvinfer10 10.3.0.30, trtexec records its arguments."""
     tools = tmp_path / "bin"
     tools.mkdir()
     _tool(tools / "dpkg-query", 'case "$*" in *libnvinfer10*) printf 10.3.0.30-1+cuda12.5 ;; *) exit 1 ;; esac')
@@ -179,8 +179,8 @@ def test_script_builds_the_engine(board: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert (board / "my.engine").read_text() == "engine\n"
     assert not (board / "my.engine.part").exists()
-    told = (board / "arguments").read_text()
-    assert told == (
+    arguments = (board / "arguments").read_text()
+    assert arguments == (
         f"--onnx={board}/my graph.onnx --saveEngine={board}/my.engine.part --fp16 --int8 --memPoolSize=workspace:1024\n"
     )
 

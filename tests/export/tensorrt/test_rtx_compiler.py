@@ -1,4 +1,4 @@
-"""The real parser and ahead-of-time compiler: what they make, and how their refusals read."""
+"""The real parser and ahead-of-time compiler: their engines, and the messages of their refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepared videos that the tests of training share."""
+"""Prepared videos shared by the training tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.export.videos import CLIP, moving_bars
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> PreparedVideos:
-    """32 videos of bars that move left or right."""
+    """Return 32 videos of bars that move left or right."""
     folder = tmp_path_factory.mktemp("videos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEACT_CACHE", str(folder / "cache"))
@@ -21,5 +21,5 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> PreparedVideos:
 
 @pytest.fixture
 def few_videos(videos: PreparedVideos) -> PreparedVideos:
-    """The first 16 of them."""
+    """Return the first 16 videos of `videos`."""
     return replace(videos, files=videos.files[:16], labels=videos.labels[:16])

@@ -12,7 +12,7 @@ __all__ = ["Recorder", "build", "have_equal_states"]
 
 
 class Recorder(nn.Module):
-    """Records its inputs and the types it computes in."""
+    """A module that records its inputs and the types of its computation."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ PLAN = TrainPlan(batch_size=8, seed=3)
 
 
 def _expected(videos: PreparedVideos, plan: TrainPlan, epoch: int) -> Iterator[tuple[torch.Tensor, list[int]]]:
-    """The definition of an epoch, in one loop. Trained weights and recorded studies depend on its order."""
+    """Return the batches of an epoch by definition; trained weights and recorded studies depend on the order."""
     rng = np.random.default_rng((plan.seed, epoch))
     order = rng.permutation(len(videos))
     (height, width), (crop_height, crop_width) = videos.clip.resize, videos.clip.crop

@@ -296,8 +296,8 @@ def test_taylor_importance_uses_gradients(model: LoadedModel, request_: Finetune
     plans: list[PruningPlan] = []
     request = replace(request_, steps=1, train=replace(request_.train, epochs=1), prune=PruneRequest(0.5))
     for importance in ("l2", "taylor"):
-        wanted = replace(request, prune=replace(request.prune, importance=importance))
-        prune_and_finetune(model, wanted, tmp_path / f"{importance}.safetensors", on_plan=plans.append)
+        changed_request = replace(request, prune=replace(request.prune, importance=importance))
+        prune_and_finetune(model, changed_request, tmp_path / f"{importance}.safetensors", on_plan=plans.append)
     by_weights, by_gradients = plans
     assert by_gradients.importance == "taylor"
     assert by_gradients.parameters == by_weights.parameters

@@ -57,7 +57,7 @@ def _run_exactly(model: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _quantized_layers(graph: ir.Model) -> set[str]:
-    """Layers whose weights stand behind a DequantizeLinear."""
+    """Return the layers whose weights are behind a DequantizeLinear."""
     weights = [operand(node, 1) for node in graph.graph if node.op_type in LAYERS]
     names = [name_of(quantized_source(weight)) for weight in weights if is_dequantized(weight)]
     return {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
@@ -125,7 +125,7 @@ def test_values_are_multiplied_by_the_reciprocal_and_rounded_half_to_even(
 
 
 def _quantized_by_onnx(values: NDArray[np.float32], scale: np.float32) -> NDArray[np.float32]:
-    """Return what QuantizeLinear and DequantizeLinear of ONNX Runtime make of `values`."""
+    """Return `values` quantized and dequantized by ONNX Runtime."""
     constants = [
         numpy_helper.from_array(np.array(scale), "scale"),
         numpy_helper.from_array(np.array(0, np.int8), "zero_point"),

@@ -12,7 +12,7 @@ PLAN = TrainPlan(learning_rate=2e-3)
 
 
 def _rates(steps: int, done: int = 0) -> list[float]:
-    """Learning rates of the steps from `done` on, and after the last."""
+    """Return the learning rates of the steps from `done` on, and after the last step."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0 if done else PLAN.learning_rate)
     scheduler = warmup_cosine(optimizer, PLAN, steps, done)
     rates = []

@@ -135,8 +135,8 @@ def test_training_starts_from_another_packages_checkpoint(request_: TrainRequest
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "r3d18.pth")
     plan = replace(request_.plan, epochs=1, learning_rate=1e-12)
     notes: list[str] = []
-    wanted = replace(request_, model="resnet3d-18+eam", init=tmp_path / "r3d18.pth", plan=plan)
-    card = train(wanted, Callbacks(on_note=notes.append))
+    with_attention = replace(request_, model="resnet3d-18+eam", init=tmp_path / "r3d18.pth", plan=plan)
+    card = train(with_attention, Callbacks(on_note=notes.append))
     after = read_weights(request_.out).tensors
     assert torch.allclose(after["stages.3.1.conv2.0.weight"], state["layer4.1.conv2.weight"], atol=1e-6)
     assert after["classifier.weight"].shape[0] == 12
@@ -151,19 +151,19 @@ def test_training_starts_from_another_packages_checkpoint(request_: TrainRequest
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "says"),
+    ("changes", "error", "part"),
     [
-        ({"out": Path("w.pt")}, UsageError, r"expected --out FILE.safetensors, got 'w.pt'"),
+        ({"out": Path("w.pt")}, UsageError, "expected --out FILE.safetensors, got 'w.pt'"),
         ({"model": "cnn3"}, UnknownNameError, "did you mean cnn3d"),
-        ({"resize": (16, 16)}, UsageError, r"resize \(16, 16\)"),
+        ({"resize": (16, 16)}, UsageError, "resize (16, 16)"),
         ({"width": 6}, UsageError, "multiple of 4, got 6"),
         ({"init": Path("gone.safetensors")}, WeightsError, "do not exist"),
     ],
 )
 def test_impossible_requests_are_refused(
-    changes: dict[str, object], error: type[Exception], says: str, request_: TrainRequest
+    changes: dict[str, object], error: type[Exception], part: str, request_: TrainRequest
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, check=names(part)):
         train(replace(request_, **changes))  # type: ignore[arg-type]
 
 

@@ -33,11 +33,11 @@ def test_the_state_of_another_training_is_refused(change: str, videos: PreparedV
         "clip": replace(videos, clip=CLIP.model_copy(update={"fps": 5.0})),
         "videos": replace(videos, files=videos.files[::-1]),
     }.get(change, videos)
-    wanted = replace(PLAN, learning_rate=1e-3) if change == "plan" else PLAN
+    plan = replace(PLAN, learning_rate=1e-3) if change == "plan" else PLAN
     with pytest.raises(
         UsageError, check=names("state' is the state of another training", "remove the file to begin anew")
     ):
-        fit(module, TrainingVideos(data), wanted, tmp_path / "state")
+        fit(module, TrainingVideos(data), plan, tmp_path / "state")
 
 
 def _truncate(path: Path) -> None:
