@@ -25,9 +25,9 @@ class ChannelMap:
     start: int = 0
     """First channel of the source that is passed on: behind a split."""
     count: int | None = None
-    """How many channels are passed on; None: all."""
+    """Number of channels that are passed on; None: all."""
     shift: int = 0
-    """Where they begin in the target: before a concatenation."""
+    """First channel in the target, not 0 before a concatenation."""
     stride: int = 1
     """Channels of the target per channel: before flattening `(N, C, ...)` to `(N, C * rest)`."""
 
@@ -71,7 +71,7 @@ def map_channels(dependency: Dependency) -> ChannelMap:
 
 
 def is_followed(node: Node) -> bool:
-    """Say whether the channels that go through a node can be mapped."""
+    """Return whether the channels that go through a node can be mapped."""
     if node.operation in (Operation.LAYER, Operation.PARAMETER, Operation.OUTPUT) or not node.operator:
         return True
     if not node.output_shapes or any(len(shape) < 2 for shape in (*node.input_shapes, node.output_shapes[0])):

@@ -89,7 +89,7 @@ class TensorRtGraph(TargetGraph):
 
 
 def jetson_graphs(inputs: BuildInputs, tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
-    """Return weakly typed graphs for TensorRT 8 and 10, strongly typed ones for 11, and the portable FP32 graph."""
+    """Return weakly typed graphs for TensorRT 8 and 10, strongly typed graphs for 11, and the portable FP32 graph."""
     weak = tuple(dialect for dialect in inputs.profile.tensorrt if dialect.typing != "strong")
     strong = tuple(dialect for dialect in inputs.profile.tensorrt if dialect.typing == "strong")
     flavours = [_Flavour("weak", weak)] if weak else []
@@ -121,17 +121,17 @@ def desktop_candidates(inputs: BuildInputs, graphs: tuple[TargetGraph, ...], cal
 
 def _graphs(inputs: BuildInputs, flavours: list[_Flavour], tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
     """Return INT8 first if the target has it, then FP16; FP32 in TensorRT only if nothing else is asked for."""
-    wanted: list[Precision] = [each for each in ("int8", "fp16") if each in inputs.precisions] or ["fp32"]
+    targeted: list[Precision] = [each for each in ("int8", "fp16") if each in inputs.precisions] or ["fp32"]
     decisions: list[Decision] = []
-    if "int8" in wanted and (inputs.calibrator is None or not inputs.profile.supports_int8):
-        wanted.remove("int8")
+    if "int8" in targeted and (inputs.calibrator is None or not inputs.profile.supports_int8):
+        targeted.remove("int8")
         if not inputs.profile.supports_int8:
             decisions.append(Int8Omitted(cause="target-has-none", target=inputs.profile.title))
     builder = _GraphBuilder(inputs, tuning, callbacks)
     graphs: list[TargetGraph] = []
     for flavour in flavours:
         master = at_opset(inputs.master, flavour.opset)
-        for precision in wanted:
+        for precision in targeted:
             graph = builder.build(master, flavour.for_precision(precision), precision)
             if isinstance(graph, Int8Omitted):
                 decisions.append(graph)
@@ -284,7 +284,7 @@ def _note(half: Fp16Result | None, weak: bool) -> str:
 
 
 def _engine_candidate(graph: Candidate, build: EngineBuild) -> Candidate:
-    """Return the engine that the check of a graph compiled, as a candidate of its own."""
+    """Return a candidate with the engine that the check of a graph compiled."""
     name = f"rtx-{graph.label}-engine"
     path = f"engines/{name}.sm{build.sm.replace('.', '')}.engine"
     artifact = Artifact(

@@ -95,18 +95,18 @@ class _HalfGraph:
         """Add an input of the graph."""
         return self.values.setdefault(value, ir.val(value.name, shape=value.shape, type=value.type))
 
-    def add_node(self, node: ir.Node, wanted: ir.DataType) -> None:
-        """Add the node with float inputs and outputs of type `wanted`, if its operator allows that type."""
+    def add_node(self, node: ir.Node, element_type: ir.DataType) -> None:
+        """Add the node with float inputs and outputs of type `element_type`, if its operator allows that type."""
         schema = schema_of(node, self.opset)
         variables = half_variables(schema) if schema else frozenset()
         if is_constant(node.outputs[0]):  # becomes an initializer when it is read
             return
         inputs = [
-            None if value is None else self._read(value, wanted if variable in variables else _FLOAT)
+            None if value is None else self._read(value, element_type if variable in variables else _FLOAT)
             for value, variable in _typed(node.inputs, schema.inputs if schema else ())
         ]
         outputs = [
-            self._declare(value, wanted if variable in variables else _FLOAT)
+            self._declare(value, element_type if variable in variables else _FLOAT)
             for value, variable in _typed(node.outputs, schema.outputs if schema else ())
         ]
         self.nodes.append(
@@ -122,30 +122,30 @@ class _HalfGraph:
         self.nodes.append(_cast(value, name_of(output), _FLOAT))
         return self.nodes[-1].outputs[0]
 
-    def _declare(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
-        kind = ir.TensorType(wanted) if value.dtype == _FLOAT else value.type
+    def _declare(self, value: ir.Value, element_type: ir.DataType) -> ir.Value:
+        kind = ir.TensorType(element_type) if value.dtype == _FLOAT else value.type
         return self.values.setdefault(value, ir.val(value.name, shape=value.shape, type=kind))
 
-    def _read(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
-        """Return the value to read, a float one in type `wanted`; cast on its first use."""
+    def _read(self, value: ir.Value, element_type: ir.DataType) -> ir.Value:
+        """Return the value to read; a float value in type `element_type`, cast on first use."""
         if value.dtype != _FLOAT:
             return self._constant(value, name_of(value)) if is_constant(value) else self.values[value]
-        if (value, wanted) not in self.casts:
-            self.casts[value, wanted] = self._in_type(value, wanted)
-        return self.casts[value, wanted]
+        if (value, element_type) not in self.casts:
+            self.casts[value, element_type] = self._in_type(value, element_type)
+        return self.casts[value, element_type]
 
-    def _in_type(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
-        name = f"{name_of(value)}/{_SUFFIX[wanted]}"
+    def _in_type(self, value: ir.Value, element_type: ir.DataType) -> ir.Value:
+        name = f"{name_of(value)}/{_SUFFIX[element_type]}"
         if is_constant(value):
-            return self._constant(value, name_of(value) if wanted == _FLOAT else name)
+            return self._constant(value, name_of(value) if element_type == _FLOAT else name)
         produced = self.values[value]
-        if produced.dtype == wanted:
+        if produced.dtype == element_type:
             return produced
-        self.nodes.append(_cast(produced, name, wanted))
+        self.nodes.append(_cast(produced, name, element_type))
         return self.nodes[-1].outputs[0]
 
     def _constant(self, value: ir.Value, name: str) -> ir.Value:
-        """Return the initializer `name`: the constant itself, or in float16 if `name` is not the constant's own."""
+        """Return the initializer `name`: the constant itself, or in float16 if `name` is another name."""
         if name not in self.initializers:
             tensor = ir.convenience.get_const_tensor(value)
             if tensor is None or name != value.name:

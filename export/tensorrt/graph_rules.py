@@ -158,7 +158,7 @@ def strong_precision(subject: Subject) -> Iterator[Finding]:
 
 
 def turing_volumes(subject: Subject) -> Iterator[Finding]:
-    """Require FP16 of 3-D convolutions for compute capability 7.5, for which TensorRT for RTX has no FP32 ones."""
+    """Require FP16 of 3-D convolutions for compute capability 7.5, for which TensorRT for RTX has no FP32 kernels."""
     if subject.dialect.product != "tensorrt-rtx" or subject.sm != "7.5":
         return
     for node in subject.nodes(*_CONVOLUTIONS):

@@ -93,7 +93,7 @@ def scales(subject: Subject) -> Iterator[Finding]:
 
 
 def scale_axes(subject: Subject) -> Iterator[Finding]:
-    """Require one scale per activation, and one per weight or one per output channel."""
+    """Require a single scale per activation, and a scale per weight or per output channel."""
     wanted = {
         operand(node, 1): 1 if node.op_type == "ConvTranspose" else 0
         for node in subject.nodes("Conv", "ConvTranspose")
@@ -114,7 +114,7 @@ def scale_axes(subject: Subject) -> Iterator[Finding]:
 
 
 def group_size(subject: Subject) -> Iterator[Finding]:
-    """Require groups of 4n channels on both sides (NvInfer.h), or depthwise ones, which have kernels of their own."""
+    """Require groups of 4n channels on both sides (NvInfer.h), or depthwise groups, which have separate kernels."""
     if subject.dialect.product != "tensorrt":
         return
     for node in _int8_convolutions(subject):

@@ -185,7 +185,7 @@ def _build_failure(log: Sequence[str], layers: Sequence[str], sm: str) -> str:
 
 
 def _layers_in(text: str, layers: Sequence[str]) -> Iterator[str]:
-    """Yield the layers whose names occur in the text as words of their own."""
+    """Yield the layers whose names occur in the text as separate words."""
     for name in dict.fromkeys(layers):
         if re.search(rf"(?<![\w./]){re.escape(name)}(?![\w/])", text):
             yield name
