@@ -118,18 +118,18 @@ class _Inner(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "says"),
+    ("module", "parts"),
     [
         (
             nn.Sequential(nn.Identity(), _Inner()),
-            r"layer '1': expected .*, got aten.sqrt.default on complex numbers.*\.real and \.imag",
+            ("layer '1'", "expected Fourier transforms", "aten.sqrt.default", "compute on .real and .imag"),
         ),
-        (_Users(lambda m, x: fft.rfft2(x)), "the model: expected .*, got a complex result of the model"),
-        (_Users(lambda m, x: torch.stft(x[0, 0, 0], 8, return_complex=True).abs()), "aten.stft"),
+        (_Users(lambda m, x: fft.rfft2(x)), ("expected Fourier transforms", "got a complex result of the model")),
+        (_Users(lambda m, x: torch.stft(x[0, 0, 0], 8, return_complex=True).abs()), ("aten.stft",)),
     ],
 )
-def test_what_has_no_real_form_is_reported_with_its_layer(module: nn.Module, says: str) -> None:
-    with pytest.raises(ConversionError, check=names(says)):
+def test_what_has_no_real_form_is_reported_with_its_layer(module: nn.Module, parts: tuple[str, ...]) -> None:
+    with pytest.raises(ConversionError, check=names(*parts)):
         to_onnx(module, _CLIP)
 
 
