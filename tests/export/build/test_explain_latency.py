@@ -64,6 +64,7 @@ def test_latency_causes(case: str) -> None:
     assert latency_causes(candidate("openvino", precision, {"gate": "it is small"}), nodes) == expected
 
 
+@pytest.mark.timing  # the share of the copies in one profile: another process at work changes it
 def test_onnx_runtime_reformats_for_int8() -> None:
     slow = candidate("onnxruntime", "int8")
     causes = latency_causes(slow, profile_nodes(slow, CLIP, 1))
