@@ -82,14 +82,14 @@ def test_logits_of_a_prepared_clip(bundle_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        (colored(0, 3), r"expected 4 frames \(clip_frames\), got 3"),
-        (colored(0).astype(np.float32), "expected uint8 .* got float32"),
-        (colored(0)[..., 0], r"frame 0: expected uint8 of shape \(height, width, 3\)"),
-        ([], "expected 4 frames"),
+        (colored(0, 3), ("expected 4 frames (clip_frames), got 3",)),
+        (colored(0).astype(np.float32), ("expected uint8", "got float32")),
+        (colored(0)[..., 0], ("frame 0: expected uint8 of shape (height, width, 3)",)),
+        ([], ("expected 4 frames",)),
     ],
 )
-def test_wrong_frames_are_named(bundle_path: Path, frames: Any, message: str) -> None:
-    with runtime.load(bundle_path) as recognizer, pytest.raises(InputError, match=message):
+def test_wrong_frames_are_named(bundle_path: Path, frames: Any, message: tuple[str, ...]) -> None:
+    with runtime.load(bundle_path) as recognizer, pytest.raises(InputError, check=names(*message)):
         recognizer.predict(frames)
 
 

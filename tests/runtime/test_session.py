@@ -53,12 +53,12 @@ def test_any_memory_layout_gives_the_same() -> None:
 @pytest.mark.parametrize(
     ("logits", "message"),
     [
-        (np.array([0, 1], np.float32), r"expected logits float32 of shape \(1, 4\), got float32 of shape \(1, 2\)"),
-        (np.array([0, np.nan, 0, 0], np.float32), "expected finite logits"),
+        (np.array([0, 1], np.float32), ("expected logits float32 of shape (1, 4), got float32 of shape (1, 2)",)),
+        (np.array([0, np.nan, 0, 0], np.float32), ("expected finite logits",)),
     ],
 )
-def test_wrong_output_is_named(logits: Any, message: str) -> None:
-    with Session(FakeBackend(logits=logits), request()) as session, pytest.raises(ModelError, match=message):
+def test_wrong_output_is_named(logits: Any, message: tuple[str, ...]) -> None:
+    with Session(FakeBackend(logits=logits), request()) as session, pytest.raises(ModelError, check=names(*message)):
         session.run(random_clip())
 
 

@@ -358,12 +358,12 @@ def test_clips_go_through_the_devices_memory_and_everything_is_freed(cuda: Cuda)
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        (_engine(shape=(1, 3, 8, 16, 16)), r"expected \{'clip': \(1, 3, 4, 16, 16\).*got \{'clip': \(1, 3, 8"),
-        (_engine(dtype="HALF"), "'clip': expected float32, got HALF"),
+        (_engine(shape=(1, 3, 8, 16, 16)), ("expected {'clip': (1, 3, 4, 16, 16)", "got {'clip': (1, 3, 8")),
+        (_engine(dtype="HALF"), ("'clip': expected float32, got HALF",)),
     ],
 )
-def test_an_engine_of_another_model_is_refused(cuda: Cuda, engine: Any, message: str) -> None:
-    with pytest.raises(ModelError, match=message):
+def test_an_engine_of_another_model_is_refused(cuda: Cuda, engine: Any, message: tuple[str, ...]) -> None:
+    with pytest.raises(ModelError, check=names(*message)):
         _open(cuda, engine, StandInContext())
 
 

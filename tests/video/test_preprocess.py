@@ -153,29 +153,29 @@ def test_a_preprocessor_works_after_a_wrong_frame() -> None:
 @pytest.mark.parametrize(
     ("frames", "expected"),
     [
-        (np.zeros((7, 9, 9, 3), np.uint8), r"expected 8 frames .* got 7"),
-        (np.zeros((0, 9, 9, 3), np.uint8), r"expected 8 frames .* got 0"),
-        (np.zeros((8, 9, 9, 3), np.float32), r"frame 0: expected uint8 .* got float32"),
-        (np.zeros((8, 9, 9), np.uint8), r"got uint8 of shape \(9, 9\)"),
-        (np.zeros((8, 9, 9, 4), np.uint8), r"got uint8 of shape \(9, 9, 4\)"),
-        (np.zeros((8, 0, 9, 3), np.uint8), r"got uint8 of shape \(0, 9, 3\)"),
-        ([None] * 8, r"frame 0: .* got NoneType"),
+        (np.zeros((7, 9, 9, 3), np.uint8), ("expected 8 frames", "got 7")),
+        (np.zeros((0, 9, 9, 3), np.uint8), ("expected 8 frames", "got 0")),
+        (np.zeros((8, 9, 9, 3), np.float32), ("frame 0: expected uint8", "got float32")),
+        (np.zeros((8, 9, 9), np.uint8), ("got uint8 of shape (9, 9)",)),
+        (np.zeros((8, 9, 9, 4), np.uint8), ("got uint8 of shape (9, 9, 4)",)),
+        (np.zeros((8, 0, 9, 3), np.uint8), ("got uint8 of shape (0, 9, 3)",)),
+        ([None] * 8, ("frame 0:", "got NoneType")),
     ],
 )
-def test_frames_of_another_kind(frames: Any, expected: str) -> None:
-    with pytest.raises(InputError, match=expected):
+def test_frames_of_another_kind(frames: Any, expected: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, check=names(*expected)):
         preprocess(frames, make_clip())
 
 
 @pytest.mark.parametrize(
     ("out", "expected"),
     [
-        (np.empty((1, 3, 8, 32, 31), np.float32), r"\(1, 3, 8, 32, 32\), got float32 of shape \(1, 3, 8, 32, 31\)"),
-        (np.empty((1, 3, 8, 32, 32), np.float64), "got float64"),
-        (np.empty((1, 3, 8, 32, 64), np.float32)[..., ::2], "contiguous"),
-        (np.broadcast_to(np.float32(0), (1, 3, 8, 32, 32)), "contiguous"),
+        (np.empty((1, 3, 8, 32, 31), np.float32), ("(1, 3, 8, 32, 32), got float32 of shape (1, 3, 8, 32, 31)",)),
+        (np.empty((1, 3, 8, 32, 32), np.float64), ("got float64",)),
+        (np.empty((1, 3, 8, 32, 64), np.float32)[..., ::2], ("contiguous",)),
+        (np.broadcast_to(np.float32(0), (1, 3, 8, 32, 32)), ("contiguous",)),
     ],
 )
-def test_out_of_another_kind(out: Any, expected: str) -> None:
-    with pytest.raises(InputError, match=expected):
+def test_out_of_another_kind(out: Any, expected: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, check=names(*expected)):
         preprocess(np.zeros((8, 9, 9, 3), np.uint8), make_clip(), out)

@@ -34,20 +34,20 @@ def broken() -> Iterator[Image]:
 @pytest.mark.parametrize(
     ("frames", "fps", "error", "message"),
     [
-        ([], 25.0, InputError, "expected at least 1 frame, got 0"),
-        ([np.zeros((8, 8, 3), np.float32)], 25.0, InputError, "got float32"),
-        ([np.zeros((8, 8), np.uint8)], 25.0, InputError, r"got uint8 of shape \(8, 8\)"),
-        ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 10, 3), np.uint8)], 25.0, InputError, r"shape \(8, 8, 3\), got"),
-        ([np.zeros((8, 8, 3), np.uint8)], 0.0, UsageError, "1 to 1000 frames per second, got 0"),
-        (broken(), 25.0, RuntimeError, "fell down"),
+        ([], 25.0, InputError, ("expected at least 1 frame, got 0",)),
+        ([np.zeros((8, 8, 3), np.float32)], 25.0, InputError, ("got float32",)),
+        ([np.zeros((8, 8), np.uint8)], 25.0, InputError, ("got uint8 of shape (8, 8)",)),
+        ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 10, 3), np.uint8)], 25.0, InputError, ("shape (8, 8, 3), got",)),
+        ([np.zeros((8, 8, 3), np.uint8)], 0.0, UsageError, ("1 to 1000 frames per second, got 0",)),
+        (broken(), 25.0, RuntimeError, ("fell down",)),
     ],
 )
 def test_a_failure_leaves_the_file_unchanged(
-    tmp_path: Path, frames: Any, fps: float, error: type[Exception], message: str
+    tmp_path: Path, frames: Any, fps: float, error: type[Exception], message: tuple[str, ...]
 ) -> None:
     path = tmp_path / "video.mp4"
     path.write_bytes(b"before")
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, check=names(*message)):
         write_video(path, frames, fps)
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]

@@ -110,16 +110,16 @@ def test_load_folder_reads_splits_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (["file,label,split"], "missing: path"),
-        (["path,label", "1.mp4,run"], "expected columns path, cls or label, split or fold"),
-        (["path,label,split", "1.mp4,run,dev"], "expected split .* got 'dev'"),
-        (["path,label,split", "1.mp4,run"], "expected 3 values"),
-        (["path,label,split"], "expected columns path, cls or label"),
+        (["file,label,split"], ("missing: path",)),
+        (["path,label", "1.mp4,run"], ("expected columns path, cls or label, split or fold",)),
+        (["path,label,split", "1.mp4,run,dev"], ("expected split", "got 'dev'")),
+        (["path,label,split", "1.mp4,run"], ("expected 3 values",)),
+        (["path,label,split"], ("expected columns path, cls or label",)),
     ],
 )
-def test_load_folder_refuses_malformed_tables(tmp_path: Path, table: list[str], message: str) -> None:
+def test_load_folder_refuses_malformed_tables(tmp_path: Path, table: list[str], message: tuple[str, ...]) -> None:
     put_text(tmp_path / "splits.csv", table)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, check=names(*message)):
         load_dataset(str(tmp_path))
 
 

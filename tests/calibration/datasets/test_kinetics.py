@@ -67,19 +67,19 @@ def test_load_kinetics_refuses_a_youtube_video_in_two_splits(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([HEADER, "jump,aaa,zero,10,train,0"], "expected times in seconds"),
-        ([HEADER, "jump,aaa,0,10,holdout,0"], "expected a split of .*, got 'holdout'"),
-        ([HEADER, "jump,aaa,0"], "expected 6 values"),
-        (["label,youtube_id,split", "jump,aaa,train"], "missing: time_start, time_end"),
-        (["a.mp4,jump,extra"], "expected 'path,label' or 'path label'"),
-        (["a.mp4"], "expected 'path,label' or 'path label'"),
-        (["a.mp4,jump"], r"no usable video under .* \(1 missing\)"),
-        ([], r"no usable video under .* \(nothing listed\)"),
+        ([HEADER, "jump,aaa,zero,10,train,0"], ("expected times in seconds",)),
+        ([HEADER, "jump,aaa,0,10,holdout,0"], ("expected a split of", ", got 'holdout'")),
+        ([HEADER, "jump,aaa,0"], ("expected 6 values",)),
+        (["label,youtube_id,split", "jump,aaa,train"], ("missing: time_start, time_end",)),
+        (["a.mp4,jump,extra"], ("expected 'path,label' or 'path label'",)),
+        (["a.mp4"], ("expected 'path,label' or 'path label'",)),
+        (["a.mp4,jump"], ("no usable video under", "(1 missing)")),
+        ([], ("no usable video under", "(nothing listed)")),
     ],
 )
-def test_load_kinetics_refuses_malformed_lists(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_load_kinetics_refuses_malformed_lists(tmp_path: Path, lines: list[str], message: tuple[str, ...]) -> None:
     put_text(tmp_path / "list.csv", lines)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, check=names(*message)):
         load_dataset(f"kinetics:{tmp_path / 'list.csv'}")
 
 

@@ -59,17 +59,19 @@ def test_load_ucf101_counts_missing_and_empty_videos(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "lines", "message"),
     [
-        ("classInd.txt", ["1 ApplyEyeMakeup", "3 HandstandPushups"], "expected '2 ClassName', got '3 Hand"),
-        ("trainlist01.txt", ["ApplyEyeMakeup/v_ApplyEyeMakeup_g04_c01.avi 2"], "is number 1 in classInd.txt"),
-        ("trainlist01.txt", ["Surfing/v_Surfing_g04_c01.avi 1"], "of a known class, got 'Surfing"),
-        ("testlist01.txt", ["ApplyEyeMakeup/clip.avi"], "expected 'Class/v_Class_gXX_cYY.avi'"),
-        ("testlist01.txt", _names(range(3, 5)), r"2 groups are in more than one split: 'ApplyEyeMakeup/g04'"),
+        ("classInd.txt", ["1 ApplyEyeMakeup", "3 HandstandPushups"], ("expected '2 ClassName', got '3 Hand",)),
+        ("trainlist01.txt", ["ApplyEyeMakeup/v_ApplyEyeMakeup_g04_c01.avi 2"], ("is number 1 in classInd.txt",)),
+        ("trainlist01.txt", ["Surfing/v_Surfing_g04_c01.avi 1"], ("of a known class, got 'Surfing",)),
+        ("testlist01.txt", ["ApplyEyeMakeup/clip.avi"], ("expected 'Class/v_Class_gXX_cYY.avi'",)),
+        ("testlist01.txt", _names(range(3, 5)), ("2 groups are in more than one split: 'ApplyEyeMakeup/g04'",)),
     ],
 )
-def test_load_ucf101_refuses_malformed_lists(tmp_path: Path, file: str, lines: list[str], message: str) -> None:
+def test_load_ucf101_refuses_malformed_lists(
+    tmp_path: Path, file: str, lines: list[str], message: tuple[str, ...]
+) -> None:
     _tree(tmp_path)
     put_text(tmp_path / "ucfTrainTestlist" / file, lines)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, check=names(*message)):
         load_dataset(f"ucf101:{tmp_path}?val=0")
 
 
@@ -88,13 +90,13 @@ def test_load_ucf101_names_missing_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("split=4", r"expected 1\.\.3, got '4'"),
-        ("split=one", r"expected 1\.\.3, got 'one'"),
-        ("val=1", "expected a fraction"),
-        ("val=nan", "expected a fraction"),
-        ("fold=1", "no option fold; it has: split, val"),
+        ("split=4", ("expected 1..3, got '4'",)),
+        ("split=one", ("expected 1..3, got 'one'",)),
+        ("val=1", ("expected a fraction",)),
+        ("val=nan", ("expected a fraction",)),
+        ("fold=1", ("no option fold; it has: split, val",)),
     ],
 )
-def test_load_ucf101_refuses_bad_options(tmp_path: Path, option: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+def test_load_ucf101_refuses_bad_options(tmp_path: Path, option: str, message: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, check=names(*message)):
         load_dataset(f"ucf101:{tmp_path}?{option}")

@@ -135,13 +135,15 @@ def test_sensitivity_is_recorded_on_request_and_changes_nothing(request_for: Cas
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target": "nano", "precision": "mixed"}, "--precision mixed is about INT8, which .*Nano.* does not have"),
-        ({"target": "nano", "sensitivity": True}, "--sensitivity is about INT8, which .*Nano.* does not have"),
-        ({"precision": "fp16", "sensitivity": True}, "which --precision fp16 leaves out"),
-        ({"sensitivity": True, "data": DataPlan(RANDOM_DATA, accept_poor=True)}, "needs real clips"),
+        ({"target": "nano", "precision": "mixed"}, ("--precision mixed is about INT8, which", "Nano", "does not have")),
+        ({"target": "nano", "sensitivity": True}, ("--sensitivity is about INT8, which", "Nano", "does not have")),
+        ({"precision": "fp16", "sensitivity": True}, ("which --precision fp16 leaves out",)),
+        ({"sensitivity": True, "data": DataPlan(RANDOM_DATA, accept_poor=True)}, ("needs real clips",)),
     ],
 )
-def test_what_cannot_be_is_refused_before_any_work(request_for: Case, changes: dict[str, object], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+def test_what_cannot_be_is_refused_before_any_work(
+    request_for: Case, changes: dict[str, object], message: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError, check=names(*message)):
         export(replace(request_for, **changes))  # type: ignore[arg-type]
     assert not request_for.out.exists()

@@ -107,15 +107,15 @@ def test_code_that_a_bundle_names_is_not_run(trained: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("source", "error", "says"),
     [
-        ("msf-r3d-fasm", UnknownNameError, "did you mean msf-r3d-fsam"),
-        ("r3d-18", UsageError, "no weights are shipped for 'r3d-18'.*give --weights FILE"),
-        ("package.module:factory", UsageError, "expected a registry model, a weights file or a bundle"),
-        ("gone.safetensors", WeightsError, "'gone.safetensors' do not exist"),
-        ("gone.edgeact", UsageError, "there is no file 'gone.edgeact'"),
+        ("msf-r3d-fasm", UnknownNameError, ("did you mean msf-r3d-fsam",)),
+        ("r3d-18", UsageError, ("no weights are shipped for 'r3d-18'", "give --weights FILE")),
+        ("package.module:factory", UsageError, ("expected a registry model, a weights file or a bundle",)),
+        ("gone.safetensors", WeightsError, ("'gone.safetensors' do not exist",)),
+        ("gone.edgeact", UsageError, ("there is no file 'gone.edgeact'",)),
     ],
 )
-def test_what_leads_nowhere_is_refused(source: str, error: type[EdgeactError], says: str) -> None:
-    with pytest.raises(error, match=says):
+def test_what_leads_nowhere_is_refused(source: str, error: type[EdgeactError], says: tuple[str, ...]) -> None:
+    with pytest.raises(error, check=names(*says)):
         open_model(source)
 
 

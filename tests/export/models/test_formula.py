@@ -13,6 +13,7 @@ from edgeact.export.models.backbones.registry import BACKBONES
 from edgeact.export.models.formula import parse_formula
 from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.registry import MODELS, find_model
+from tests.messages import names
 
 _COMBINATIONS = [*BACKBONES, *("+".join(pair) for pair in itertools.product(BACKBONES, ATTENTIONS))]
 
@@ -57,15 +58,15 @@ def test_stages_say_if_the_module_stands() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("r3d-81", UnknownNameError, "unknown backbone 'r3d-81'; did you mean r3d-18"),
-        ("r3d-18+fsma", UnknownNameError, "unknown attention 'fsma'; did you mean fsam"),
-        ("r3d-18+fsam?part=3", UnknownNameError, r"unknown option of 'r3d-18\+fsam' 'part'; did you mean parts"),
-        ("r3d-18+fsam?parts=99", UsageError, "option parts: .* less than or equal to 32, got '99'"),
-        ("r3d-18+fsam?parts=3&parts=4", UsageError, "expected every option once"),
-        ("r3d-18+fsam?stages=4,5", UsageError, "expected stages within 1 to 4, got 4,5"),
-        ("r3d-18+fsam?parts", UsageError, "expected option=value&option=value"),
+        ("r3d-81", UnknownNameError, ("unknown backbone 'r3d-81'; did you mean r3d-18",)),
+        ("r3d-18+fsma", UnknownNameError, ("unknown attention 'fsma'; did you mean fsam",)),
+        ("r3d-18+fsam?part=3", UnknownNameError, ("unknown option of 'r3d-18+fsam' 'part'; did you mean parts",)),
+        ("r3d-18+fsam?parts=99", UsageError, ("option parts:", "less than or equal to 32, got '99'")),
+        ("r3d-18+fsam?parts=3&parts=4", UsageError, ("expected every option once",)),
+        ("r3d-18+fsam?stages=4,5", UsageError, ("expected stages within 1 to 4, got 4,5",)),
+        ("r3d-18+fsam?parts", UsageError, ("expected option=value&option=value",)),
     ],
 )
-def test_what_is_wrong_is_stated(text: str, kind: type[EdgeactError], message: str) -> None:
-    with pytest.raises(kind, match=message):
+def test_what_is_wrong_is_stated(text: str, kind: type[EdgeactError], message: tuple[str, ...]) -> None:
+    with pytest.raises(kind, check=names(*message)):
         parse_formula(text)

@@ -126,31 +126,31 @@ def test_a_module_beside_the_caller_is_found(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("source", "request_", "error", "says"),
     [
-        ("msf-r3d-fasm", SMALL, UnknownNameError, "did you mean msf-r3d-fsam"),
-        ("cnn3d", LoadRequest(), UsageError, "no weights are shipped for 'cnn3d'.*--random-weights"),
-        ("cnn3d", LoadRequest(weights=Path("w.pt"), random_weights=True), UsageError, "either weights or random"),
-        ("cnn3d", LoadRequest(random_weights=True, width=5), UsageError, "multiple of 4, got 5"),
-        ("cnn3d", LoadRequest(random_weights=True, size=0), UsageError, "not possible"),
-        ("no_such_package:net", SMALL, UsageError, "cannot import 'no_such_package'.*install it"),
-        (":net", SMALL, UsageError, "expected package.module:factory, got ':net'"),
-        ("mymodels/net.py:build", SMALL, UsageError, r"path of a file in .*; write mymodels\.net:build and run from"),
-        ("./net.py:build", SMALL, UsageError, "write net:build and"),
-        (f"{FACTORIES}:", SMALL, UsageError, "expected package.module:factory"),
-        (f"{FACTORIES}:missing", SMALL, UsageError, "has no attribute 'missing'"),
-        (f"{FACTORIES}:number", SMALL, UsageError, "is not callable"),
-        (f"{FACTORIES}:nothing", SMALL, ModelError, "must return a torch.nn.Module, got NoneType"),
-        (f"{FACTORIES}:raising", SMALL, ModelError, "without arguments raised KeyError; expected a function"),
-        (f"{FACTORIES}:with_argument", SMALL, ModelError, "raised TypeError: .*'width'"),
-        (f"{FACTORIES}:dictionary", SMALL, ModelError, r"one tensor of logits \(1, classes\), got dict"),
-        (f"{FACTORIES}:three_maps", SMALL, ModelError, r"logits \(1, classes\), got \(1, 4, 2, 16, 16\)"),
-        (nn.Linear(5, 2), SMALL, ModelError, r"does not take a clip of shape \(1, 3, 2, 16, 16\).*--clip-frames"),
-        (tiny(), LoadRequest(labels=LABELS), ModelError, "returns 4 logits, but there are 3 labels.*--labels"),
+        ("msf-r3d-fasm", SMALL, UnknownNameError, ("did you mean msf-r3d-fsam",)),
+        ("cnn3d", LoadRequest(), UsageError, ("no weights are shipped for 'cnn3d'", "--random-weights")),
+        ("cnn3d", LoadRequest(weights=Path("w.pt"), random_weights=True), UsageError, ("either weights or random",)),
+        ("cnn3d", LoadRequest(random_weights=True, width=5), UsageError, ("multiple of 4, got 5",)),
+        ("cnn3d", LoadRequest(random_weights=True, size=0), UsageError, ("not possible",)),
+        ("no_such_package:net", SMALL, UsageError, ("cannot import 'no_such_package'", "install it")),
+        (":net", SMALL, UsageError, ("expected package.module:factory, got ':net'",)),
+        ("mymodels/net.py:build", SMALL, UsageError, ("path of a file in", "; write mymodels.net:build and run from")),
+        ("./net.py:build", SMALL, UsageError, ("write net:build and",)),
+        (f"{FACTORIES}:", SMALL, UsageError, ("expected package.module:factory",)),
+        (f"{FACTORIES}:missing", SMALL, UsageError, ("has no attribute 'missing'",)),
+        (f"{FACTORIES}:number", SMALL, UsageError, ("is not callable",)),
+        (f"{FACTORIES}:nothing", SMALL, ModelError, ("must return a torch.nn.Module, got NoneType",)),
+        (f"{FACTORIES}:raising", SMALL, ModelError, ("without arguments raised KeyError; expected a function",)),
+        (f"{FACTORIES}:with_argument", SMALL, ModelError, ("raised TypeError:", "'width'")),
+        (f"{FACTORIES}:dictionary", SMALL, ModelError, ("one tensor of logits (1, classes), got dict",)),
+        (f"{FACTORIES}:three_maps", SMALL, ModelError, ("logits (1, classes), got (1, 4, 2, 16, 16)",)),
+        (nn.Linear(5, 2), SMALL, ModelError, ("does not take a clip of shape (1, 3, 2, 16, 16)", "--clip-frames")),
+        (tiny(), LoadRequest(labels=LABELS), ModelError, ("returns 4 logits, but there are 3 labels", "--labels")),
     ],
 )  # fmt: skip
 def test_wrong_requests_are_refused(
-    source: str | nn.Module, request_: LoadRequest, error: type[EdgeactError], says: str
+    source: str | nn.Module, request_: LoadRequest, error: type[EdgeactError], says: tuple[str, ...]
 ) -> None:
-    with pytest.raises(error, match=says) as caught:
+    with pytest.raises(error, check=names(*says)) as caught:
         load_model(source, request_)
     assert type(caught.value) is error
 
@@ -175,14 +175,16 @@ def _of_no_video_model(path: Path) -> LoadRequest:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_of_another_model, "are of 'cnn3d', expected 'r3d-18'"),
-        (_of_another_width, r"other shapes .*expected \(8, 8, 3, 3, 3\), got \(4, 4, 3, 3, 3\)"),
-        (_with_too_few_labels, "have 3 classes, but 2 labels.*one line per class"),
-        (_of_no_video_model, r"expected its classifier 'classifier.weight' .*, got conv.weight, conv.bias"),
+        (_of_another_model, ("are of 'cnn3d', expected 'r3d-18'",)),
+        (_of_another_width, ("other shapes", "expected (8, 8, 3, 3, 3), got (4, 4, 3, 3, 3)")),
+        (_with_too_few_labels, ("have 3 classes, but 2 labels", "one line per class")),
+        (_of_no_video_model, ("expected its classifier 'classifier.weight'", ", got conv.weight, conv.bias")),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(make: Callable[[Path], LoadRequest], says: str, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=says):
+def test_weights_that_do_not_fit_are_refused(
+    make: Callable[[Path], LoadRequest], says: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, check=names(*says)):
         load_model("r3d-18", make(tmp_path))
 
 
