@@ -130,7 +130,7 @@ def test_the_manifest_comes_first(valid: bytes, open_bytes: Opener) -> None:
 @pytest.mark.parametrize(("version", "advice"), [("2.0", "update edgeact"), ("0.9", "export the bundle again")])
 def test_another_major_version_is_refused_first(valid: bytes, open_bytes: Opener, version: str, advice: str) -> None:
     hostile = container({**members_of(valid), "manifest.json": canonical({"format_version": version})})
-    with pytest.raises(BundleVersionError, match=f"{version} is unknown.*{advice}"):
+    with pytest.raises(BundleVersionError, check=names(version, "is unknown", advice)):
         open_bytes(hostile)
 
 

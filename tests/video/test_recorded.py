@@ -59,7 +59,7 @@ def test_frames_come_in_order_with_the_times_written(tmp_path: Path, fps: float)
 def test_a_file_that_is_not_a_video(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.mp4"
     path.write_bytes(content)
-    with pytest.raises(VideoError, match=rf"cannot open .*bad\.mp4.*expected a video.*got {len(content)} bytes"):
+    with pytest.raises(VideoError, check=names("bad.mp4", "expected a video", f"got {len(content)} bytes")):
         probe_video(path)
 
 
@@ -90,5 +90,5 @@ def test_a_video_whose_frames_are_all_damaged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "got"), [("none.mp4", "nothing"), (".", "a folder")])
 def test_a_path_that_is_not_a_file(tmp_path: Path, name: str, got: str) -> None:
-    with pytest.raises(VideoError, match=f"expected a file, got {got}"):
+    with pytest.raises(VideoError, check=names(f"expected a file, got {got}")):
         open_source(tmp_path / name)

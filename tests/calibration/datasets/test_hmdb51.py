@@ -76,7 +76,7 @@ def test_load_hmdb51_counts_missing_videos(tmp_path: Path) -> None:
 def test_load_hmdb51_refuses_malformed_lists(tmp_path: Path, line: str) -> None:
     _tree(tmp_path)
     put_text(tmp_path / "testTrainMulti_7030_splits" / "shoot_bow_test_split1.txt", [line])
-    with pytest.raises(DatasetError, match=f"shoot_bow_test_split1.txt': expected 'name.avi 0'.* got '{line}'"):
+    with pytest.raises(DatasetError, check=names("shoot_bow_test_split1.txt", "'name.avi 0'", f"got '{line}'")):
         load_dataset(f"hmdb51:{tmp_path}")
 
 

@@ -192,7 +192,7 @@ def test_too_few_clips_are_refused_for_int8_only(request_for: Case, tmp_path: Pa
     few = DataPlan(str(write_colours(tmp_path / "few", persons=6)))
     for precision in ("auto", "int8"):
         steps: list[str] = []
-        with pytest.raises(CalibrationError, match=r"expected at least 32 calibration clips, got \d+"):
+        with pytest.raises(CalibrationError, check=names("expected at least 32 calibration clips")):
             export(
                 replace(request_for, data=few, precision=precision),
                 collecting_titles(steps),
@@ -329,7 +329,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_loaded(
             export(replace(request_for, out=tmp_path / below), collecting_titles(steps))
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write everywhere
     for below in ("made.edgeact", "not/there/made.edgeact"):
-        with pytest.raises(UsageError, match=f"folder '{tmp_path}' is not writable; choose another --out"):
+        with pytest.raises(UsageError, check=names(f"'{tmp_path}' is not writable", "--out")):
             export(replace(request_for, out=tmp_path / below), collecting_titles(steps))
     assert steps == []
     assert not (tmp_path / "not").exists()

@@ -204,7 +204,7 @@ def test_buffers_that_exceed_32_bits_with_padding_are_refused() -> None:
     large = Buffer(size=(1 << 13, 1 << 12, 1), channels=60, zero_point=0)
     assert isinstance(conv, Conv)
     buffers = tuple(large if index == conv.buffer else buffer for index, buffer in enumerate(program.buffers))
-    with pytest.raises(ModelError, match=r"buffer 0 of the native program takes \d+ bytes"):
+    with pytest.raises(ModelError, check=names("buffer 0 of the native program takes")):
         buffer_layouts(program.model_copy(update={"buffers": buffers}), tensors)
 
 
