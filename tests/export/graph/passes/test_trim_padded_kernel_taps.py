@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeact.export.graph.passes.apply import apply_rewrites
@@ -28,18 +28,24 @@ def _conv(sides: list[tuple[int, int, int, int, int, int]], **changes: Any) -> i
     return graph([node("Conv", ["x", "w"], ["y"], **named)], {"w": weight}, shape=(1, 2, *size))
 
 
-SIDE = st.tuples(*(st.integers(*bounds) for bounds in ((1, 4), (1, 5), (0, 4), (0, 4), (1, 3), (1, 2))))
+@st.composite
+def _sides(draw: st.DrawFn) -> tuple[int, int, int, int, int, int]:
+    """Draw an axis whose padded input is at least as long as the dilated kernel, as ONNX requires."""
+    bounds = {"before": (0, 4), "after": (0, 4), "stride": (1, 3), "dilation": (1, 2), "kernel": (1, 5)}
+    before, after, stride, dilation, kernel = (draw(st.integers(*each), label=name) for name, each in bounds.items())
+    least = max(1, dilation * (kernel - 1) + 1 - before - after)
+    size = draw(st.integers(least, max(4, least)), label="size")
+    return size, kernel, before, after, stride, dilation
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
-@given(sides=st.lists(SIDE, min_size=3, max_size=3))
+@given(sides=st.lists(_sides(), min_size=3, max_size=3))
 def test_the_convolution_remains_the_same(sides: list[tuple[int, int, int, int, int, int]]) -> None:
-    assume(all(n + b + a >= d * (k - 1) + 1 for n, k, b, a, _, d in sides))
     model = _conv(sides)
-    plan = TrimPaddedKernelTaps().check(model)
-    assume(not isinstance(plan, Refusal))
-    rewritten, _ = apply_rewrites(model, (TrimPaddedKernelTaps(),))
+    is_refused = isinstance(TrimPaddedKernelTaps().check(model), Refusal)
+    rewritten, (first,) = apply_rewrites(model, (TrimPaddedKernelTaps(),))
+    assert first.is_applied != is_refused
     x = np.random.default_rng(1).normal(size=(1, 2, *(side[0] for side in sides))).astype(np.float32)
     np.testing.assert_allclose(run(rewritten, x), run(model, x), atol=1e-5)
     again, (outcome,) = apply_rewrites(rewritten, (TrimPaddedKernelTaps(),))
