@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from edgeact.layer_reasons import FloatReason
 from edgeact.native_requirements import UnsupportedLayer
 from edgeact.schema import StrictModel
 
@@ -237,8 +238,9 @@ class Int8Omitted(StrictModel):
     kind: Literal["int8-omitted"] = "int8-omitted"
     cause: Literal["no-data", "target-has-none", "all-layers-in-float"]
     target: str = ""
-    layer_reasons: tuple[str, ...] = ()
-    """Why the layers are kept in float; empty if there is no layer to quantize."""
+    layer_reasons: tuple[FloatReason | str, ...] = ()
+    """Why the layers are kept in float, each reason once; empty if there is no layer to quantize. Records of earlier
+    releases hold their English."""
 
 
 class NotLowered(StrictModel):

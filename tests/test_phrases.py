@@ -6,12 +6,14 @@ import inspect
 
 import pytest
 
-from edgeact import reasons
-from edgeact.phrases import phrase
+from edgeact import layer_reasons, reasons
+from edgeact.layer_reasons import ActivationOverflows, FloatReason, KeptOnRequest, NoInt8Kernel, SensitiveToInt8
+from edgeact.phrases import phrase, phrases
 from edgeact.reasons import (
     AccuracyDropTooLarge,
     BiasCorrection,
     ChosenFastest,
+    Int8Omitted,
     KernelsMissing,
     LayoutCopies,
     SlowerThanChosen,
@@ -20,7 +22,7 @@ from tests.messages import names
 
 TYPES = [
     value
-    for name, value in vars(reasons).items()
+    for name, value in (vars(reasons) | vars(layer_reasons)).items()
     if inspect.isclass(value) and "kind" in getattr(value, "model_fields", {})
 ]
 
@@ -74,3 +76,36 @@ def test_bias_correction_gives_the_gain() -> None:
     assert phrase(decision) == (
         "mixed INT8: biases of 3 layers corrected: correction takes the SNR from 20.0 to 21.5 dB on 8 held-back clips"
     )
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        (
+            NoInt8Kernel(requirement="cubic-kernel", outputs=64, inputs=3, kernel=(1, 7, 7)),
+            "3 input channels per group and 64 output channels, kernel 1x7x7: INT8 kernels need a cubic kernel for few "
+            "channels",
+        ),
+        (
+            SensitiveToInt8(snr_db=12.34, top1_agreement=0.75),
+            "mixed precision: INT8 in this layer alone gives 12.3 dB of SNR and 75% of the top-1",
+        ),
+        (
+            ActivationOverflows(tensor="stem", largest=70000.0, limit=16376.0),
+            "FP32: 'stem' reaches 7e+04 on the sample clips; FP16 is trusted up to 16376",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_layer_kept_in_float_names_its_figures(reason: FloatReason, text: str) -> None:
+    assert phrase(reason) == text
+    assert phrases({"layer": reason}) == {"layer": text}
+
+
+def test_an_omitted_int8_names_each_reason_and_reads_those_of_earlier_releases() -> None:
+    text = "no INT8: every layer is kept in float (module 'head' is kept in float on request)"
+    decision = Int8Omitted(cause="all-layers-in-float", layer_reasons=(KeptOnRequest(module="head"),))
+    assert phrase(decision) == text
+    assert Int8Omitted.model_validate_json(decision.model_dump_json()) == decision
+    earlier = {"cause": "all-layers-in-float", "layer_reasons": ("module 'head' is kept in float on request",)}
+    assert phrase(Int8Omitted.model_validate(earlier)) == text

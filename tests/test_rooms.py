@@ -27,7 +27,7 @@ def _ground() -> tuple[str, ...]:
     """The modules that the table's row of the ground lists."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     row = next(line for line in text.splitlines() if line.startswith("| ground |"))
-    return tuple(re.findall(r"`(?:edgeact/)?(\w+)\.py`", row))
+    return tuple(re.findall(r"`(?:edgeact/)?(\w+)(?:\.py|/)`", row))
 
 
 GROUND = _ground()

@@ -94,7 +94,7 @@ def _kernels(candidate: Candidate, products: Sequence[NodeTime]) -> KernelsMissi
     if precision == "fp32":
         return Float32Kernels()
     others = [node for node in products if node.precision not in small[precision]]
-    missing = len(others) - (len(candidate.artifact.float_layers) if precision == "int8" else 0)
+    missing = len(others) - (len(candidate.float_layers) if precision == "int8" else 0)
     if missing <= 0:
         return None
     names = tuple(sorted({node.precision for node in others}))

@@ -16,6 +16,8 @@ from edgeact.bundle.manifest import Role
 from edgeact.clip import ClipSpec
 from edgeact.devices import DeviceProfile
 from edgeact.export.quantize.calibrator import Calibrator
+from edgeact.layer_reasons import FloatReason
+from edgeact.phrases import phrases
 from edgeact.reasons import Decision, LatencyCause, Reason
 from edgeact.records import Accuracy, Latency, PairedDrop, Parity, Precision, Sensitivity, Verdict
 
@@ -65,6 +67,8 @@ class Candidate:
     """Of an engine, the graph candidate that it was compiled from, whose parity and accuracy decide."""
     checked_graph: bytes | None = None
     """Graph to run for parity instead of the member: what a GPU makes of it, written out for `checked_by`."""
+    float_layers: Mapping[str, FloatReason] = field(default_factory=dict)
+    """Layer kept in float -> reason; the artifact has the English."""
     device: str = "CPU"
     """Device that the artifact is for: 'CPU', 'SM 8.7'."""
 
@@ -155,7 +159,7 @@ class TargetGraph:
     model: ir.Model
     mixed: bool = False
     """Whether layers are kept in float for the sake of accuracy."""
-    float_layers: Mapping[str, str] = field(default_factory=dict)
+    float_layers: Mapping[str, FloatReason] = field(default_factory=dict)
     """Layer kept in float -> reason."""
     decisions: tuple[Decision, ...] = ()
     sensitivity: Sensitivity | None = None
@@ -194,6 +198,8 @@ def onnx_candidate(graph: TargetGraph, data: bytes) -> Candidate:
         precision=graph.precision,
         backends=("onnxruntime",),
         members=(path,),
-        float_layers=dict(graph.float_layers),
+        float_layers=phrases(graph.float_layers),
     )
-    return Candidate(artifact, {path: ("graph", data)}, "onnxruntime", "onnx", graph.label)
+    return Candidate(
+        artifact, {path: ("graph", data)}, "onnxruntime", "onnx", graph.label, float_layers=graph.float_layers
+    )

@@ -15,17 +15,18 @@ from edgeact.export.quantize.exclusions import module_layers, target_exclusions
 from edgeact.export.quantize.qdq import float_layers, quantize
 from edgeact.export.quantize.toggle_graph import build_toggle_graph
 from edgeact.export.quantize.tuning import Tuner
+from edgeact.layer_reasons import FloatReason
 from edgeact.reasons import Int8Omitted
 
 __all__ = ["Tuning", "excluded_layers", "int8_graph", "int8_omission"]
 
 
-def excluded_layers(inputs: BuildInputs, graph: ir.Model) -> dict[str, str]:
+def excluded_layers(inputs: BuildInputs, graph: ir.Model) -> dict[str, FloatReason]:
     """Return the layers that the target's rules or the user keep in float, with the reason."""
     return module_layers(graph, inputs.float_modules) | target_exclusions(graph, inputs.profile)
 
 
-def int8_omission(graph: ir.Model, excluded: Mapping[str, str]) -> Int8Omitted | None:
+def int8_omission(graph: ir.Model, excluded: Mapping[str, FloatReason]) -> Int8Omitted | None:
     """Return why `graph` has no INT8 layer; None if at least one is left."""
     if quantized_tensors(graph, excluded):
         return None
@@ -47,7 +48,7 @@ class Tuning:
 
 
 def int8_graph(
-    calibrator: Calibrator, tuning: Tuning | None, graph: ir.Model, excluded: Mapping[str, str], artifact: str
+    calibrator: Calibrator, tuning: Tuning | None, graph: ir.Model, excluded: Mapping[str, FloatReason], artifact: str
 ) -> TargetGraph:
     """Return `graph` in INT8 without the `excluded` layers, tuned if `tuning` says how; `graph` is not changed.
 

@@ -28,6 +28,7 @@ from edgeact.export.quantize.avoid_saturation import avoid_saturation
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq_placement import place_qdq
+from edgeact.phrases import phrases
 from edgeact.progress import Callbacks
 from edgeact.reasons import Decision, NotLowered, PassResult
 from edgeact.records import Precision
@@ -98,11 +99,10 @@ def _openvino_candidate(graph: TargetGraph) -> Candidate:
         precision=graph.precision,
         backends=("openvino",),
         members=paths,
-        float_layers=dict(graph.float_layers),
+        float_layers=phrases(graph.float_layers),
     )
-    return Candidate(
-        artifact, {paths[0]: ("graph", xml), paths[1]: ("weights", weights)}, "openvino", "openvino", graph.label
-    )
+    members: dict[str, tuple[Role, bytes]] = {paths[0]: ("graph", xml), paths[1]: ("weights", weights)}
+    return Candidate(artifact, members, "openvino", "openvino", graph.label, float_layers=graph.float_layers)
 
 
 def _native_candidate(graph: TargetGraph) -> Candidate | NotLowered:
@@ -121,7 +121,7 @@ def _native_candidate(graph: TargetGraph) -> Candidate | NotLowered:
         precision="int8",
         backends=("native",),
         members=paths,
-        float_layers=dict(graph.float_layers),
+        float_layers=phrases(graph.float_layers),
     )
     members: dict[str, tuple[Role, bytes]] = {paths[0]: ("graph", program.to_json()), paths[1]: ("weights", tensors)}
-    return Candidate(artifact, members, "native", "native", graph.label)
+    return Candidate(artifact, members, "native", "native", graph.label, float_layers=graph.float_layers)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from edgeact.export.graph.values import dims_of, given_inputs, is_constant, name_of, quantized_source
+from edgeact.layer_reasons import ActivationProduct, AttentionGate
 
 __all__ = ["gate_layers"]
 
@@ -27,19 +28,16 @@ _LINEAR = ("Gemm", "MatMul")
 _LAYERS = ("Conv", *_LINEAR)
 _PRODUCTS = ("Mul", "MatMul")
 
-_GATE = "attention gate: an error scales whole channels or frames, and float takes little time"
-_PRODUCT = "product of two activations: attention weights over many positions are below one INT8 scale"
 
-
-def gate_layers(model: ir.Model) -> dict[str, str]:
+def gate_layers(model: ir.Model) -> dict[str, AttentionGate | ActivationProduct]:
     """Return layer name -> reason, for every Conv, Gemm and MatMul of `model` that belongs to attention."""
-    reasons: dict[ir.Node, str] = {}
+    reasons: dict[ir.Node, AttentionGate | ActivationProduct] = {}
     for node in model.graph:
         if node.op_type == "MatMul" and not any(is_constant(quantized_source(value)) for value in given_inputs(node)):
-            reasons[node] = _PRODUCT
+            reasons[node] = ActivationProduct()
         if node.op_type in _GATES and (gated := set(_gated(node))):
             for layer in _branch(node, gated):
-                reasons.setdefault(layer, _GATE)
+                reasons.setdefault(layer, AttentionGate())
     return {name_of(node): reasons[node] for node in model.graph if node in reasons}
 
 

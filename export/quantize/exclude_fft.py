@@ -13,22 +13,23 @@ import onnx_ir as ir
 
 from edgeact.export.graph.fft_matrices import Direction, direction_of
 from edgeact.export.graph.values import given_inputs, name_of
+from edgeact.layer_reasons import FourierTransform, SpectralLayer
 
 __all__ = ["spectral_layers"]
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 
-_TRANSFORM = "Fourier transform: the INT8 scale of a frame's mean rounds its other frequencies to 0"
-_SPECTRUM = "processes a spectrum: the INT8 scale of a frame's mean rounds its other frequencies to 0"
 
-
-def spectral_layers(model: ir.Model) -> dict[str, str]:
+def spectral_layers(model: ir.Model) -> dict[str, FourierTransform | SpectralLayer]:
     """Return layer name -> reason, for transforms and for every layer between a transform and its inverse."""
     directions = {node: direction for node in model.graph if (direction := _direction(node))}
     behind = _between(model.graph, ir.Node.predecessors, directions, "forward")
     before = _between(reversed(model.graph), ir.Node.successors, directions, "inverse")
     within = [node for node in model.graph if node.op_type in _LAYERS and node in behind & before]
-    reasons = dict.fromkeys(within, _SPECTRUM) | dict.fromkeys(directions, _TRANSFORM)
+    reasons: dict[ir.Node, FourierTransform | SpectralLayer] = {
+        **dict.fromkeys(within, SpectralLayer()),
+        **dict.fromkeys(directions, FourierTransform()),
+    }
     return {name_of(node): reason for node, reason in reasons.items()}
 
 

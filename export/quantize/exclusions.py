@@ -11,13 +11,14 @@ from edgeact.export.graph.values import given_inputs, name_of, operand, static_d
 from edgeact.export.quantize.exclude_attention import gate_layers
 from edgeact.export.quantize.exclude_fft import spectral_layers
 from edgeact.export.quantize.tensorrt_rules import int8_exclusion_reason
+from edgeact.layer_reasons import FloatReason, KeptOnRequest
 
 __all__ = ["float_everywhere", "module_layers", "target_exclusions"]
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 
 
-def target_exclusions(model: ir.Model, profile: DeviceProfile) -> dict[str, str]:
+def target_exclusions(model: ir.Model, profile: DeviceProfile) -> dict[str, FloatReason]:
     """Return layer name -> reason, for every Conv, Gemm and MatMul of `model` to keep in float for `profile`.
 
     Attention gates: see `exclude_attention`. Fourier transforms and layers between them: see `exclude_fft`. Small
@@ -29,14 +30,14 @@ def target_exclusions(model: ir.Model, profile: DeviceProfile) -> dict[str, str]
     return reasons
 
 
-def float_everywhere(model: ir.Model) -> dict[str, str]:
+def float_everywhere(model: ir.Model) -> dict[str, FloatReason]:
     """Return layer name -> reason, for the layers that no target quantizes."""
-    return gate_layers(model) | spectral_layers(model)
+    return {**gate_layers(model), **spectral_layers(model)}
 
 
-def _small_channels(model: ir.Model) -> dict[str, str]:
+def _small_channels(model: ir.Model) -> dict[str, FloatReason]:
     first = model.graph.inputs[0]
-    reasons = {}
+    reasons: dict[str, FloatReason] = {}
     for node in model.graph:
         if node.op_type == "Conv":
             weight = operand(node, 1)
@@ -47,13 +48,13 @@ def _small_channels(model: ir.Model) -> dict[str, str]:
     return reasons
 
 
-def module_layers(model: ir.Model, modules: Collection[str]) -> dict[str, str]:
+def module_layers(model: ir.Model, modules: Collection[str]) -> dict[str, FloatReason]:
     """Return layer name -> reason, for every Conv, Gemm and MatMul with weights of a PyTorch module of `modules`.
 
     If the exporter kept it, a weight has the name of its parameter. Without a name, a layer counts to the module of the
     layer before it in the graph.
     """
-    layers: dict[str, str] = {}
+    layers: dict[str, FloatReason] = {}
     owner = None
     for node in model.graph:
         if node.op_type in _LAYERS:
@@ -62,5 +63,5 @@ def module_layers(model: ir.Model, modules: Collection[str]) -> dict[str, str]:
             if parameter:
                 owner = next((module for module in modules if parameter.startswith(f"{module}.")), None)
             if owner is not None:
-                layers[name_of(node)] = f"module '{owner}' is kept in float on request"
+                layers[name_of(node)] = KeptOnRequest(module=owner)
     return layers

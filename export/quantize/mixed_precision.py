@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from edgeact.export.quantize.sensitivity import compare
 from edgeact.export.quantize.toggle_graph import Layer, ToggleGraph
+from edgeact.layer_reasons import SensitiveToInt8
 from edgeact.progress import OnProgress
 from edgeact.reasons import MixedPrecision
 from edgeact.records import LayerSensitivity, Parity, Sensitivity
@@ -58,10 +59,11 @@ class Mix:
         return self.needed is None
 
     @property
-    def reasons(self) -> dict[str, str]:
+    def reasons(self) -> dict[str, SensitiveToInt8]:
         """Layer -> why it is kept in float."""
         return {
-            layer.layer: f"mixed precision: INT8 in this layer alone gives {_parity(layer)}" for layer in self.layers
+            layer.layer: SensitiveToInt8(snr_db=layer.snr_db, top1_agreement=layer.top1_agreement)
+            for layer in self.layers
         }
 
     @property
@@ -169,11 +171,6 @@ class _Search:
         self._tried += 1
         if self.on_progress:
             self.on_progress(self._tried, 0)
-
-
-def _parity(layer: LayerSensitivity) -> str:
-    snr = "no error" if layer.snr_db is None else f"{layer.snr_db:.1f} dB"
-    return f"{snr} of SNR and {layer.top1_agreement:.0%} of the top-1"
 
 
 def _order(graph: ToggleGraph, sensitivity: Sensitivity) -> list[Layer]:

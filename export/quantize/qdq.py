@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from edgeact.errors import CalibrationError, ConversionError
 from edgeact.export.graph.proto import from_proto
 from edgeact.export.graph.values import name_of, operand, required_array
 from edgeact.export.quantize.activation_ranges import QUANTIZED_OPS, quantized_tensors
+from edgeact.layer_reasons import FloatReason
 
 __all__ = ["MIN_CLASSES", "MIN_CLIPS", "SMALLEST_SCALE", "check_clips", "describe", "float_layers", "quantize"]
 
@@ -60,8 +61,8 @@ def check_clips(count: int, classes: int, *, accept_poor: bool) -> None:
         )
 
 
-def quantize(model: ir.Model, ranges: Ranges, excluded: Mapping[str, str]) -> ir.Model:
-    """Return a copy of `model` with Q/DQ nodes; layers named in `excluded` (layer -> reason) are kept in float.
+def quantize(model: ir.Model, ranges: Ranges, excluded: Collection[str]) -> ir.Model:
+    """Return a copy of `model` with Q/DQ nodes; the layers named in `excluded` are kept in float.
 
     `ranges` may contain more tensors than `model`. Equal arguments give equal bytes. An activation that is 0 on all
     clips, as in a dead branch, gets an arbitrary scale.
@@ -101,7 +102,7 @@ def quantize(model: ir.Model, ranges: Ranges, excluded: Mapping[str, str]) -> ir
     return result
 
 
-def float_layers(model: ir.Model, excluded: Mapping[str, str]) -> dict[str, str]:
+def float_layers(model: ir.Model, excluded: Mapping[str, FloatReason]) -> dict[str, FloatReason]:
     """Return the layers of `excluded` that `model` contains, with reasons, in graph order."""
     return {name: excluded[name] for node in model.graph if (name := name_of(node)) in excluded}
 
@@ -114,7 +115,7 @@ def _scales(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value, npt.NDArray[n
             yield operand(node, 0), scale, required_array(scale)
 
 
-def _check_ranges(model: ir.Model, ranges: Ranges, excluded: Mapping[str, str]) -> None:
+def _check_ranges(model: ir.Model, ranges: Ranges, excluded: Collection[str]) -> None:
     for name, layer in quantized_tensors(model, excluded).items():
         if name not in ranges.tensors:
             raise CalibrationError(

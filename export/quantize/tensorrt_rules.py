@@ -13,6 +13,8 @@ The rule is that of NVIDIA's Model Optimizer (`modelopt/onnx/quantization/graph_
 
 from __future__ import annotations
 
+from edgeact.layer_reasons import Int8KernelRequirement, NoInt8Kernel
+
 __all__ = ["int8_exclusion_reason"]
 
 _FULL_CHANNELS = 16
@@ -20,26 +22,31 @@ _CHANNEL_MULTIPLE = 8
 _GROUPED_KERNEL = 3
 
 
-def int8_exclusion_reason(weight_shape: tuple[int, ...] | None, group: int, is_first: bool) -> str | None:
+def int8_exclusion_reason(weight_shape: tuple[int, ...] | None, group: int, is_first: bool) -> NoInt8Kernel | None:
     """Return why a convolution must be kept in float, or None if INT8 may quantize it.
 
     `weight_shape` is `(OC, IC per group, *kernel)`, None for a computed weight; `is_first`: the convolution reads the
     network's input.
     """
     if weight_shape is None:
-        return "the weight is computed, not constant"
+        return NoInt8Kernel(requirement="constant-weight")
     outputs, inputs, *kernel = weight_shape
+    requirement = _unmet_requirement(outputs, inputs, tuple(kernel), group, is_first=is_first)
+    if requirement is None:
+        return None
+    return NoInt8Kernel(requirement=requirement, outputs=outputs, inputs=inputs, kernel=tuple(kernel))
+
+
+def _unmet_requirement(
+    outputs: int, inputs: int, kernel: tuple[int, ...], group: int, *, is_first: bool
+) -> Int8KernelRequirement | None:
     if min(outputs, inputs) >= _FULL_CHANNELS:
         return None
-    size = f"{inputs} input channels per group and {outputs} output channels, kernel {'x'.join(map(str, kernel))}"
     if group > 1:
-        if outputs % _CHANNEL_MULTIPLE == 0 and min(kernel) >= _GROUPED_KERNEL:
-            return None
-        return f"{size}: INT8 kernels for few grouped channels need sides >= 3 and output channels in multiples of 8"
+        is_met = outputs % _CHANNEL_MULTIPLE == 0 and min(kernel) >= _GROUPED_KERNEL
+        return None if is_met else "grouped-kernel"
     if len(set(kernel)) > 1:
-        return f"{size}: INT8 kernels for few channels need a cubic kernel"
+        return "cubic-kernel"
     if outputs % _CHANNEL_MULTIPLE and inputs % _CHANNEL_MULTIPLE:
-        return f"{size}: INT8 kernels need input or output channels in multiples of 8"
-    if not is_first and max(outputs, inputs) < _FULL_CHANNELS:
-        return f"{size}: INT8 kernels need at least 16 input or output channels"
-    return None
+        return "channel-multiple"
+    return None if is_first or max(outputs, inputs) >= _FULL_CHANNELS else "sixteen-channels"

@@ -13,6 +13,7 @@ from edgeact.export.quantize.bias_correction import corrected_biases
 from edgeact.export.quantize.mixed_precision import Mix, mix, next_goal
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
 from edgeact.export.quantize.toggle_graph import ToggleGraph
+from edgeact.phrases import phrases
 from edgeact.progress import Callbacks
 from edgeact.reasons import BiasCorrection, Decision
 from edgeact.records import Sensitivity
@@ -150,7 +151,7 @@ class Tuner:
 
 
 def _with_mix(sensitivity: Sensitivity, chosen: Mix) -> Sensitivity:
-    reasons = chosen.reasons
+    reasons = phrases(chosen.reasons)
     layers = tuple(
         layer.model_copy(update={"float_reason": reasons.get(layer.layer, "")}) for layer in sensitivity.layers
     )

@@ -26,11 +26,13 @@ from edgeact.export.graph.values import opset_of
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.tensorrt.cast import with_float_quantizers
-from edgeact.export.tensorrt.findings import KEEP_IN_FLOAT
+from edgeact.export.tensorrt.findings import KEEP_IN_FLOAT, Finding
 from edgeact.export.tensorrt.fp16 import Fp16Result, to_strong_fp16
 from edgeact.export.tensorrt.lint import lint_graph, raise_on_errors
 from edgeact.export.tensorrt.recipe import RecipeGraph, build_recipe, recipe_json, trtexec_script
 from edgeact.export.tensorrt.rtx_compiler import EngineBuild, check_and_build, supported_sms
+from edgeact.layer_reasons import RefusedByTensorRt
+from edgeact.phrases import phrases
 from edgeact.progress import Callbacks
 from edgeact.reasons import Decision, EngineNotBuilt, Int8Omitted
 from edgeact.records import Precision
@@ -165,9 +167,7 @@ class _GraphBuilder:
         # An opset changes operators, not tensors: the FP32 graph's extrema are those of the master. Q/DQ changes them.
         extrema = None if precision == "int8" else self._largest_values()
         half = to_strong_fp16(base.model, self._inputs.samples, extrema)
-        in_fp32 = {
-            layer: f"FP32: {reason}" for layer, reason in half.float_layers.items() if layer not in base.float_layers
-        }
+        in_fp32 = {layer: why for layer, why in half.float_layers.items() if layer not in base.float_layers}
         return TensorRtGraph(
             precision,
             half.model if flavour.typing == "strong" else base.model,
@@ -187,7 +187,7 @@ class _GraphBuilder:
             return omission
         plain = quantize(master, calibrator.ranges_for(master, excluded), excluded)
         refused = {
-            finding.layer: finding.problem
+            finding.layer: _refusal(finding, dialect)
             for dialect in flavour.dialects
             for finding in lint_graph(plain, dialect, sm=self._inputs.profile.sm)
             if finding.severity == "error" and finding.remedy == KEEP_IN_FLOAT
@@ -204,6 +204,10 @@ class _GraphBuilder:
 
 def _suffix(flavour: _Flavour) -> str:
     return "" if flavour.typing == "weak" else "-strong"
+
+
+def _refusal(finding: Finding, dialect: TensorRtDialect) -> RefusedByTensorRt:
+    return RefusedByTensorRt(release=dialect.name, rule=finding.rule, expected=finding.expected, got=finding.got)
 
 
 def _checked(inputs: BuildInputs, graph: TargetGraph, callbacks: Callbacks) -> tuple[Candidate, EngineBuild | None]:
@@ -237,7 +241,7 @@ def _graph_candidate(inputs: BuildInputs, graph: TensorRtGraph, data: bytes) -> 
         backends=("tensorrt-rtx", "tensorrt") if graph.flavour.is_rtx else ("tensorrt",),
         members=tuple(members),
         requires=graph.flavour.requires,
-        float_layers=dict(graph.float_layers),
+        float_layers=phrases(graph.float_layers),
         note=_note(graph.half, weak),
     )
     checked = None
@@ -250,6 +254,7 @@ def _graph_candidate(inputs: BuildInputs, graph: TensorRtGraph, data: bytes) -> 
         f"trt{_suffix(graph.flavour)}",
         graph.label,
         checked_graph=checked,
+        float_layers=graph.float_layers,
         device=f"SM {inputs.profile.sm}",
     )
 
@@ -298,4 +303,13 @@ def _engine_candidate(graph: Candidate, build: EngineBuild) -> Candidate:
         note=f"built ahead of time from {graph.name}; executable code",
     )
     members: dict[str, tuple[Role, bytes]] = {path: ("engine", build.engine)}
-    return Candidate(artifact, members, None, "rtx-engine", graph.label, compiled_from=graph, device=f"SM {build.sm}")
+    return Candidate(
+        artifact,
+        members,
+        None,
+        "rtx-engine",
+        graph.label,
+        compiled_from=graph,
+        float_layers=graph.float_layers,
+        device=f"SM {build.sm}",
+    )

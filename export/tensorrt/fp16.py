@@ -7,7 +7,7 @@ A layer is kept in FP32 if FP16 could overflow or lose too much precision, and i
 * a sum (mean, average pooling, norm, softmax) whose terms could add up beyond that headroom; without sample clips every
   sum is kept in FP32;
 * a constant does not fit, or rounding changes it by more than `CONSTANT_ERROR` (a tensor as a whole; the scales of Q/DQ
-  pairs one by one, since a scale that becomes 0 is refused);
+  pairs each by itself, since a scale that becomes 0 is refused);
 * it belongs to a quantized convolution that is kept in FP32, so that its Q/DQ pairs still fuse.
 
 Everything else, sigmoids included, is FP16. Neighbors in FP32 exchange tensors in FP32. Activations are measured on the
@@ -39,6 +39,17 @@ from edgeact.export.graph.values import (
     static_dims,
 )
 from edgeact.export.tensorrt.cast import half_variables, to_half
+from edgeact.layer_reasons import (
+    ActivationOverflows,
+    ActivationUnderflows,
+    ConstantOverflows,
+    ConstantRounded,
+    FloatReason,
+    FusedWithFp32Layer,
+    NoFp16Operator,
+    SumOverflows,
+    SumUnbounded,
+)
 
 __all__ = ["CONSTANT_ERROR", "HEADROOM", "Fp16Result", "to_strong_fp16"]
 
@@ -77,7 +88,7 @@ class Fp16Result:
     """An FP16 graph and the decisions about its layers."""
 
     model: ir.Model
-    float_layers: Mapping[str, str]
+    float_layers: Mapping[str, FloatReason]
     """Layer kept in FP32 -> reason."""
     largest_activation: float | None
     """Largest absolute value of any tensor on the sample clips; None without clips."""
@@ -129,17 +140,17 @@ class _Policy:
     opset: int
     ranges: Mapping[str, float] | None
 
-    def reason(self, node: ir.Node) -> str | None:
+    def reason(self, node: ir.Node) -> FloatReason | None:
         """Return why `node` must be kept in FP32, None if it can be FP16."""
         floats = [value for value in (*given_inputs(node), *node.outputs) if value.dtype == ir.DataType.FLOAT]
         if not floats or node.op_type == "Constant":
             return None
         schema = schema_of(node, self.opset)
         if schema is None or not half_variables(schema):
-            return f"ONNX opset {self.opset} has no FP16 {node.op_type}"
+            return NoFp16Operator(operator=node.op_type, opset=self.opset)
         return self._judge_constants(node) or self._judge_activations(floats) or self._judge_sum(node)
 
-    def _judge_constants(self, node: ir.Node) -> str | None:
+    def _judge_constants(self, node: ir.Node) -> FloatReason | None:
         for index, value in enumerate(node.inputs):
             array = _float_constant(value)
             if value is None or array is None or array.size == 0:
@@ -152,34 +163,34 @@ class _Policy:
                 )
             largest = float(np.max(np.abs(array)))
             if largest > _LARGEST:
-                return f"constant '{name}' reaches {largest:.3g}; FP16 ends at {_LARGEST:.0f}"
-            error = _rounding_error(array, one_by_one=node.op_type in _QDQ and index == 1)
+                return ConstantOverflows(constant=name, largest=largest, limit=_LARGEST)
+            error = _rounding_error(array, by_element=node.op_type in _QDQ and index == 1)
             if error > CONSTANT_ERROR:
-                return f"constant '{name}' changes by {error:.1%} in FP16"
+                return ConstantRounded(constant=name, relative_change=error)
         return None
 
-    def _judge_activations(self, values: Iterable[ir.Value]) -> str | None:
+    def _judge_activations(self, values: Iterable[ir.Value]) -> FloatReason | None:
         for value in values:
             name = name_of(value)
             largest = (self.ranges or {}).get(name, 0.0)
             if largest > _LIMIT:
-                return f"'{name}' reaches {largest:.3g} on the sample clips; FP16 is trusted up to {_LIMIT:.0f}"
+                return ActivationOverflows(tensor=name, largest=largest, limit=_LIMIT)
             if 0 < largest < _SMALLEST_NORMAL:
-                return f"'{name}' stays below {largest:.3g} on the sample clips, too small for all digits of FP16"
+                return ActivationUnderflows(tensor=name, largest=largest)
         return None
 
-    def _judge_sum(self, node: ir.Node) -> str | None:
+    def _judge_sum(self, node: ir.Node) -> FloatReason | None:
         power = _SUMS.get(node.op_type)
         if power is None:
             return None
         if self.ranges is None:
-            return f"{node.op_type} adds up many terms, and no sample clips bound them"
+            return SumUnbounded(operator=node.op_type, cause="no-sample-clips")
         terms = _count_terms(node)
         if terms is None:
-            return f"{node.op_type} adds up an unknown number of terms"
+            return SumUnbounded(operator=node.op_type, cause="unknown-terms")
         bound = terms * self.ranges.get(name_of(operand(node, 0)), _LIMIT) ** power
         if bound > _LIMIT:
-            return f"{node.op_type} adds up {terms} terms to {bound:.3g} at most; FP16 is trusted up to {_LIMIT:.0f}"
+            return SumOverflows(operator=node.op_type, terms=terms, bound=bound, limit=_LIMIT)
         return None
 
 
@@ -208,7 +219,7 @@ def _require_no_subgraphs(nodes: Iterable[ir.Node]) -> None:
             )
 
 
-def _keep_quantized_layers_whole(nodes: Iterable[ir.Node], reasons: dict[ir.Node, str]) -> None:
+def _keep_quantized_layers_whole(nodes: Iterable[ir.Node], reasons: dict[ir.Node, FloatReason]) -> None:
     """Extend the FP32 layers by the nodes that TensorRT fuses with them: a quantized layer and its Q/DQ pairs."""
     units = tuple(_quantized_units(nodes))
     size = -1
@@ -217,7 +228,7 @@ def _keep_quantized_layers_whole(nodes: Iterable[ir.Node], reasons: dict[ir.Node
         for layer, members in units:
             if any(member in reasons for member in members):
                 for member in members:
-                    reasons.setdefault(member, f"part of the quantized layer '{layer}', which is kept in FP32")
+                    reasons.setdefault(member, FusedWithFp32Layer(layer=layer))
 
 
 def _quantized_units(nodes: Iterable[ir.Node]) -> Iterator[tuple[str, list[ir.Node]]]:
@@ -236,11 +247,11 @@ def _float_constant(value: ir.Value | None) -> NDArray[np.float32] | None:
     return constant_array(value) if value is not None and value.dtype == ir.DataType.FLOAT else None
 
 
-def _rounding_error(array: NDArray[np.float32], *, one_by_one: bool) -> float:
+def _rounding_error(array: NDArray[np.float32], *, by_element: bool) -> float:
     """Return the relative change by rounding to float16: the largest of all elements, or that of the tensor's norm."""
     wide = array.astype(np.float64)
     change = np.abs(wide - array.astype(np.float16))
-    if one_by_one:
+    if by_element:
         return float(np.max(change / np.where(wide == 0, 1.0, np.abs(wide))))
     norm = float(np.linalg.norm(wide))
     return float(np.linalg.norm(change)) / norm if norm else 0.0

@@ -20,6 +20,7 @@ from edgeact.export.graph.values import (
 )
 from edgeact.export.quantize.tensorrt_rules import int8_exclusion_reason
 from edgeact.export.tensorrt.findings import KEEP_IN_FLOAT, Finding, Severity, Subject
+from edgeact.phrases import phrase
 
 __all__ = [
     "group_size",
@@ -136,7 +137,7 @@ def small_channels(subject: Subject) -> Iterator[Finding]:
         is_first = quantized_source(operand(node, 0)).is_graph_input()
         if reason := int8_exclusion_reason(shape, group, is_first):
             expected = "a shape that an INT8 kernel takes"
-            yield Finding("small-channels", node_label(node), severity, expected, reason, KEEP_IN_FLOAT)
+            yield Finding("small-channels", node_label(node), severity, expected, phrase(reason), KEEP_IN_FLOAT)
         elif _is_narrow_volume(shape) and subject.is_before((8, 4)):
             expected = f"{_FULL_CHANNELS} input channels, since TensorRT 8.2 fails to build ({_NARROW_VOLUME_ISSUE})"
             got = f"a quantized 3-D convolution of {shape[1] if shape else 0}"

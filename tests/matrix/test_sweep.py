@@ -11,6 +11,8 @@ from edgeact.errors import ConversionError, UnknownNameError
 from edgeact.export.graph.proto import from_proto
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.registry import MODELS, find_model
+from edgeact.layer_reasons import AttentionGate
+from edgeact.phrases import phrase
 from edgeact.records import Precision
 from tests.export.graph.exported import trial
 from tests.matrix import sweep as matrix
@@ -63,7 +65,7 @@ def test_all_columns_of_a_model_are_filled(precision: Precision) -> None:
     assert {cell.runtime for cell in found} == set(runtimes())
     assert all(cell.precision == precision for cell in found)
     if precision == "int8":
-        assert all(any("attention gate" in reason for reason in cell.float_layers) for cell in found)
+        assert all(phrase(AttentionGate()) in cell.float_layers for cell in found)
 
 
 @pytest.mark.slow

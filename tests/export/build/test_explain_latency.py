@@ -15,6 +15,7 @@ from edgeact.export.build.measure import Meter
 from edgeact.export.build.profiling import NodeTime, profile_nodes
 from edgeact.export.graph.proto import to_bytes
 from edgeact.export.models.loading import LoadedModel
+from edgeact.layer_reasons import AttentionGate
 from edgeact.reasons import (
     ChannelsOffMultiple,
     Float32Kernels,
@@ -61,7 +62,7 @@ CASES: dict[str, tuple[Precision, list[NodeTime], list[LatencyCause]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_latency_causes(case: str) -> None:
     precision, nodes, expected = CASES[case]
-    assert latency_causes(candidate("openvino", precision, {"gate": "it is small"}), nodes) == expected
+    assert latency_causes(candidate("openvino", precision, {"gate": AttentionGate()}), nodes) == expected
 
 
 @pytest.mark.timing  # the share of the copies in one profile: another process at work changes it

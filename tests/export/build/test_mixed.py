@@ -81,8 +81,7 @@ def test_on_a_cpu_the_sensitive_layer_alone_goes_to_float_and_the_bundle_says_so
     assert rows["openvino-mixed"].parity is not None
     assert rows["openvino-mixed"].parity.passed
     for artifact in bundle.manifest.artifacts:
-        (reason,) = artifact.float_layers.values()
-        assert reason.startswith("mixed precision: ")
+        assert len(artifact.float_layers) == 1
     (sensitivity,) = open_bundle(bundle.path).measurements.sensitivity  # type: ignore[union-attr]
     assert [one.weight for one in sensitivity.layers if one.float_reason] == ["head.weight"]
     assert len(sensitivity.layers) == 3

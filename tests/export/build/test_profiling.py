@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
 from edgeact.bundle import Artifact
+from edgeact.bundle.manifest import Role
 from edgeact.export.build.profiling import profile_nodes
 from edgeact.export.candidates.candidate import Candidate
 from edgeact.export.graph.proto import to_bytes
+from edgeact.layer_reasons import FloatReason
 from edgeact.records import Precision
 from tests.export.cpu.native.making import integer
 from tests.export.graph.graphs import graph, node
@@ -18,7 +22,7 @@ CLIP = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 CENTRED = {"kernel_shape": [3, 3, 3], "pads": [1] * 6}
 
 
-def candidate(backend: str, precision: Precision, float_layers: dict[str, str] | None = None) -> Candidate:
+def candidate(backend: str, precision: Precision, float_layers: Mapping[str, FloatReason] | None = None) -> Candidate:
     """A network of two convolutions with a turn of its channels between them."""
     rng = np.random.default_rng(0)
     weights = {name: rng.normal(0, 0.1, (16, 16, 3, 3, 3)).astype(np.float32) for name in ("w0", "w1")}
@@ -39,9 +43,9 @@ def candidate(backend: str, precision: Precision, float_layers: dict[str, str] |
         precision=precision,
         backends=(backend,),
         members=("it.onnx",),
-        float_layers=float_layers or {},
     )
-    return Candidate(artifact, {"it.onnx": ("graph", data)}, backend, "it", precision)
+    members: dict[str, tuple[Role, bytes]] = {"it.onnx": ("graph", data)}
+    return Candidate(artifact, members, backend, "it", precision, float_layers=float_layers or {})
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])

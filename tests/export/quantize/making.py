@@ -19,6 +19,7 @@ from edgeact.export.quantize.exclusions import float_everywhere
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.quantize.toggle_graph import ToggleGraph, build_toggle_graph
+from edgeact.layer_reasons import FloatReason
 from tests.export.graph.exported import exported, random_clips
 
 __all__ = ["Switched", "as_written", "damage", "for_openvino", "switched", "with_int8"]
@@ -29,14 +30,14 @@ class Switched:
     """A float graph and its toggle graph; neither may be changed."""
 
     model: ir.Model
-    excluded: dict[str, str]
+    excluded: dict[str, FloatReason]
     clips: list[NDArray[np.float32]]
     graph: ToggleGraph
 
     def quantized(self, in_float: tuple[str, ...] = ()) -> ir.Model:
         """Return the quantized graph with the layers of `in_float` excluded too."""
         ranges = collect_ranges(self.model, self.clips, excluded=self.excluded)
-        return quantize(self.model, ranges, self.excluded | dict.fromkeys(in_float, "excluded by the test"))
+        return quantize(self.model, ranges, {*self.excluded, *in_float})
 
 
 @functools.cache

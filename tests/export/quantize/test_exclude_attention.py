@@ -11,6 +11,7 @@ import pytest
 from edgeact.export.graph.values import is_constant, name_of, operand
 from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.quantize.exclude_attention import gate_layers
+from edgeact.layer_reasons import ActivationProduct, AttentionGate
 from tests.export.graph.exported import exported
 from tests.export.graph.graphs import graph, node
 
@@ -105,9 +106,10 @@ def test_queries_keys_and_products_of_self_attention_are_found_and_values_are_no
         node("MatMul", ["value", "weights"], ["y"], "mix"),
     ]
     reasons = gate_layers(graph(nodes, constants, shape=SHAPE))
-    assert set(reasons) == {"query", "key", "scores", "mix"}
-    assert all("product of two activations" in reasons[name] for name in ("scores", "mix"))
-    assert all("attention gate" in reasons[name] for name in ("query", "key"))
+    assert reasons == {
+        **dict.fromkeys(("query", "key"), AttentionGate()),
+        **dict.fromkeys(("scores", "mix"), ActivationProduct()),
+    }
 
 
 # Layers of the backbone's size: the gate for every value, and the values of self-attention.

@@ -9,6 +9,7 @@ from edgeact.export.graph.values import given_inputs, name_of, weight_dims
 from edgeact.export.models.registry import MODELS
 from edgeact.export.quantize.exclusions import module_layers, target_exclusions
 from edgeact.export.quantize.tensorrt_rules import int8_exclusion_reason
+from edgeact.layer_reasons import AttentionGate, KeptOnRequest
 from tests.export.graph.exported import exported
 
 CPU, GPU = load_profile("cpu"), load_profile("desktop")
@@ -21,7 +22,7 @@ def test_gates_of_the_registry_models(name: str, gates: int) -> None:
     model = exported(name).graph
     reasons = target_exclusions(model, CPU)
     assert len(reasons) == gates
-    assert all("attention gate" in reason for reason in reasons.values())
+    assert all(reason == AttentionGate() for reason in reasons.values())
     assert set(reasons) <= {entry.name for entry in model.graph}
 
 
@@ -52,4 +53,4 @@ def test_layers_of_a_module_are_those_with_its_weights(name: str) -> None:
     }
     assert named & set(layers) <= set().union(*parts)
     stem = module_layers(model, (children[-1],))
-    assert all(reason == f"module '{children[-1]}' is kept in float on request" for reason in stem.values())
+    assert all(reason == KeptOnRequest(module=children[-1]) for reason in stem.values())

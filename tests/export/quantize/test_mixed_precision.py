@@ -8,6 +8,7 @@ import pytest
 
 from edgeact.export.quantize.mixed_precision import MOST_IN_FLOAT, Goal, mix, next_goal
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
+from edgeact.layer_reasons import SensitiveToInt8
 from tests.export.graph.exported import run_onnx
 from tests.export.quantize.making import Switched, as_written, damage, switched, with_int8
 
@@ -61,7 +62,10 @@ def test_the_one_sensitive_layer_is_found(place: int) -> None:
     before = damaged.graph.layers[place - 1].weight
     assert {layer.weight for layer in chosen.layers} <= {weight, before}
     assert weight in {layer.weight for layer in chosen.layers}
-    assert all("INT8 in this layer alone" in reason for reason in chosen.reasons.values())
+    assert chosen.reasons == {
+        layer.layer: SensitiveToInt8(snr_db=layer.snr_db, top1_agreement=layer.top1_agreement)
+        for layer in chosen.layers
+    }
 
 
 def test_an_unreachable_goal_reports_the_reached_parity_and_the_needed_layers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from edgeact.export.quantize.exclusions import target_exclusions
 from edgeact.export.quantize.qdq import MIN_CLASSES, MIN_CLIPS, SMALLEST_SCALE, check_clips, float_layers, quantize
 from edgeact.export.quantize.qdq_placement import place_qdq
 from edgeact.export.tensorrt.rtx_compiler import parse_only
+from edgeact.layer_reasons import AttentionGate, FloatReason, KeptOnRequest
 from tests.export.graph.exported import Exported, exported, random_clips, run_onnx
 from tests.export.graph.graphs import graph, node
 from tests.export.quantize.making import for_openvino
@@ -39,7 +41,7 @@ NAMES = ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"]
 CPU = load_profile("cpu")
 
 
-def _quantized(case: Exported, excluded: dict[str, str] | None = None) -> ir.Model:
+def _quantized(case: Exported, excluded: Mapping[str, FloatReason] | None = None) -> ir.Model:
     chosen = target_exclusions(case.graph, CPU) if excluded is None else excluded
     graph = at_opset(case.graph, 17)
     return quantize(graph, collect_ranges(graph, random_clips(case.clip, 8), excluded=chosen), chosen)
@@ -100,16 +102,15 @@ def test_every_runtime_takes_it_and_keeps_the_signal(name: str) -> None:
 def test_skipped_layers_remain_in_float() -> None:
     case = exported("cnn3d")
     layers = [name_of(entry) for entry in case.graph.graph if entry.op_type in ("Conv", "Gemm")]
-    model = _quantized(case, {layers[0]: "excluded by the test", "no such layer": "none"})
+    excluded: dict[str, FloatReason] = {layers[0]: KeptOnRequest(module="stem"), "no such layer": AttentionGate()}
+    model = _quantized(case, excluded)
     quantized = {
         entry.name
         for entry in model.graph
         if entry.op_type in ("Conv", "Gemm") and any(is_dequantized(value) for value in entry.inputs)
     }
     assert quantized == set(layers[1:])
-    assert float_layers(case.graph, {layers[0]: "excluded by the test", "no such layer": "none"}) == {
-        layers[0]: "excluded by the test"
-    }
+    assert float_layers(case.graph, excluded) == {layers[0]: KeptOnRequest(module="stem")}
 
 
 def test_equal_inputs_give_equal_bytes_and_are_not_changed() -> None:

@@ -28,6 +28,7 @@ from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import quantize
 from edgeact.export.tensorrt import candidates as tensorrt
 from edgeact.export.tensorrt.rtx_compiler import check_and_build, supported_sms
+from edgeact.layer_reasons import RefusedByTensorRt
 from edgeact.reasons import Decision, EngineNotBuilt, Int8Omitted
 from tests.export.emitting import emitted
 from tests.messages import names
@@ -184,8 +185,8 @@ def test_boards_of_the_first_generation_have_no_int8_at_all(board: str, make: Ma
 def test_a_release_without_kernels_for_narrow_int8_layers_gets_them_in_float(make: Make) -> None:
     for board, floats in (("xavier-nx", 1), ("orin-nano-8gb", 0)):
         candidates, _ = make(load_profile(board), "int8")
-        reasons = candidates[0].artifact.float_layers.values()
-        assert len([reason for reason in reasons if "TensorRT 8.2 fails to build" in reason]) == floats
+        reasons = [reason for reason in candidates[0].float_layers.values() if isinstance(reason, RefusedByTensorRt)]
+        assert [(reason.release, reason.rule) for reason in reasons] == [("jetpack-4.6", "small-channels")] * floats
 
 
 def test_turing_gets_engines_from_fp16_graphs(make: Make) -> None:
@@ -242,7 +243,7 @@ def test_layers_that_overflow_fp16_are_held_in_fp32_by_the_recipe(
     model = onnx.load_from_string(_member(candidate, "graph"))
     operators = {node.name: node.op_type for node in model.graph.node}
     assert not {operators[layer] for layer in fp32_layers} & {"QuantizeLinear", "DequantizeLinear"}
-    assert set(fp32_layers) <= set(candidate.artifact.float_layers)
+    assert set(fp32_layers) <= set(candidate.float_layers)
     script = candidate.members[f"tensorrt/{candidate.name}.jetpack-6.2.sh"][1].decode()
     assert "--precisionConstraints=obey" in script
     assert f"{name}:fp32" in script

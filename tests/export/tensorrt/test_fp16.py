@@ -21,9 +21,19 @@ from edgeact.export.graph.activation_extrema import largest_values
 from edgeact.export.graph.proto import find_fault, from_proto, to_bytes
 from edgeact.export.graph.values import given_inputs, operand, opset_of, static_dims
 from edgeact.export.tensorrt.cast import to_half, with_float_quantizers
-from edgeact.export.tensorrt.fp16 import to_strong_fp16
+from edgeact.export.tensorrt.fp16 import HEADROOM, to_strong_fp16
 from edgeact.export.tensorrt.lint import lint_graph, raise_on_errors
 from edgeact.export.tensorrt.rtx_compiler import check_and_build
+from edgeact.layer_reasons import (
+    ActivationOverflows,
+    ActivationUnderflows,
+    ConstantOverflows,
+    ConstantRounded,
+    FusedWithFp32Layer,
+    NoFp16Operator,
+    SumOverflows,
+    SumUnbounded,
+)
 from tests.export.graph.graphs import Conv, conv, conv_proto, graph, node
 from tests.messages import names
 
@@ -145,8 +155,10 @@ def test_neighbors_too_loud_for_fp16_remain_in_fp32_without_a_cast_between() -> 
     result = to_strong_fp16(model, [sample])
     assert set(result.float_layers) == {"amplifier", "neighbour", "attenuator"}
     assert set(result.fp32_under_weak_typing) == set(result.float_layers)
-    assert "reaches 5e+05" in result.float_layers["neighbour"]
-    assert "reaches 1e+06" in result.float_layers["amplifier"]  # its weight, before any activation
+    neighbour = result.float_layers["neighbour"]
+    assert isinstance(neighbour, ActivationOverflows)
+    assert neighbour.largest == pytest.approx(5e5)
+    assert result.float_layers["amplifier"] == ConstantOverflows(constant="loud", largest=1e6, limit=65504)
     assert _type_of(result.model, "after") == ir.DataType.FLOAT16
     np.testing.assert_allclose(_run_as_stated(result.model, sample), _run_as_stated(model, sample), rtol=1e-3)
 
@@ -165,13 +177,14 @@ def test_layers_keep_a_margin_of_four_below_the_end_of_fp16(gain: float, stays: 
 
 def test_activations_below_the_normal_range_remain_in_fp32() -> None:
     result = to_strong_fp16(_loud(1e-5), [np.full(SHAPE, 0.5, np.float32)])
-    assert "too small" in result.float_layers["neighbour"]
+    assert isinstance(result.float_layers["neighbour"], ActivationUnderflows)
 
 
 def test_sums_that_could_overflow_remain_in_fp32() -> None:
     model = graph([node("ReduceMean", ["x"], ["y"], "mean", axes=[2, 3, 4])], shape=(1, 1, 8, 32, 32))
     sample = np.full((1, 1, 8, 32, 32), 9.0, np.float32)
-    assert "8192 terms" in to_strong_fp16(model, [sample]).float_layers["mean"]
+    reason = to_strong_fp16(model, [sample]).float_layers["mean"]
+    assert reason == SumOverflows(operator="ReduceMean", terms=8192, bound=8192 * 9.0, limit=65504 / HEADROOM)
     assert to_strong_fp16(model, [np.ones_like(sample)]).float_layers == {}
 
 
@@ -182,12 +195,17 @@ def test_softmax_adds_up_along_its_axis_only() -> None:
     peaked = np.zeros((1, 20_000, 2), np.float32)
     peaked[:, 0] = 9.0
     result = to_strong_fp16(wide, [peaked])
-    assert "20000 terms" in result.float_layers["attention"]
+    reason = result.float_layers["attention"]
+    assert isinstance(reason, SumOverflows)
+    assert reason.terms == 20_000
 
 
 def test_without_samples_every_sum_remains_in_fp32() -> None:
     result = to_strong_fp16(_network(), None)
-    assert set(result.float_layers) == {"squeeze", "mean"}
+    assert result.float_layers == {
+        layer: SumUnbounded(operator=operator, cause="no-sample-clips")
+        for layer, operator in (("squeeze", "GlobalAveragePool"), ("mean", "ReduceMean"))
+    }
     assert result.largest_activation is None
 
 
@@ -216,7 +234,7 @@ def test_flushed_weights_are_counted_and_tiny_tensors_remain_in_fp32() -> None:
     assert result.flushed_weights == {"amplifier": 2}
     assert result.float_layers == {}
     tiny = to_strong_fp16(_loud(1e-8, rest=1.0), None)
-    assert "changes by" in tiny.float_layers["amplifier"]
+    assert isinstance(tiny.float_layers["amplifier"], ConstantRounded)
 
 
 def test_scale_too_small_for_fp16_keeps_the_whole_quantized_layer_in_fp32() -> None:
@@ -225,7 +243,9 @@ def test_scale_too_small_for_fp16_keeps_the_whole_quantized_layer_in_fp32() -> N
     scales[3] = 1e-9
     model.graph.initializers["w_scale"].const_value = ir.tensor(scales)
     result = to_strong_fp16(model, None)
-    assert set(result.float_layers) == {"the_weight", "the_conv", "the_quantizer", "the_dequantizer"}
+    fused = dict.fromkeys(("the_conv", "the_quantizer", "the_dequantizer"), FusedWithFp32Layer(layer="the_conv"))
+    assert {layer: reason for layer, reason in result.float_layers.items() if layer != "the_weight"} == fused
+    assert isinstance(result.float_layers["the_weight"], ConstantRounded)
     assert result.fp32_under_weak_typing == (), "weak typing has FP32 scales, so the layer can be INT8 there"
     assert [value.dtype for value in given_inputs(_layer(result.model, "the_conv"))] == [ir.DataType.FLOAT] * 2
     pytest.importorskip("tensorrt_rtx")
@@ -273,7 +293,7 @@ def test_operators_without_fp16_remain_in_fp32() -> None:
     model = graph(nodes, {"scales": np.array([1, 1, 1, 2, 2], np.float32)}, shape=SHAPE)
     sample = np.ones(SHAPE, np.float32)
     result = to_strong_fp16(model, [sample])
-    assert set(result.float_layers) == {"ones"}
+    assert result.float_layers == {"ones": NoFp16Operator(operator="ConstantOfShape", opset=opset_of(model))}
     assert operand(_layer(result.model, "resize"), 2).dtype == ir.DataType.FLOAT
     np.testing.assert_array_equal(_run(result.model, sample), _run(model, sample))
 
