@@ -19,7 +19,7 @@ case $("$cc" --version) in
 *) runtime=$("$cc" -print-file-name=libasan.so) ;;
 esac
 
-"$cc" -std=gnu11 -fPIC -shared -pthread -march=x86-64-v4 -fvisibility=hidden -fno-math-errno -ffp-contract=off \
+"$cc" -std=gnu11 -fPIC -shared -pthread -march=x86-64-v3 -fvisibility=hidden -fno-math-errno -ffp-contract=off \
     -O1 -g -fno-omit-frame-pointer $flags -fno-sanitize-recover=all \
     -Iedgeact/runtime/native/csrc -Iedgeact/runtime/native/csrc/x86_64 \
     edgeact/runtime/native/csrc/*.c edgeact/runtime/native/csrc/x86_64/*.c -lm -o "$build/libedgeact_native.so"

@@ -1,4 +1,4 @@
-"""The INT8 engine of edgeact for x86-64 processors with AMX or AVX-512 VNNI and for ARM: part of the package."""
+"""The INT8 engine of edgeact for x86-64 processors with AVX2 and for ARM: part of the package."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NativeBackend:
     kinds: frozenset[Kind] = frozenset({"native-program"})
 
     def why_unavailable(self) -> str | None:
-        """Return that the engine is not built or that the processor lacks its instruction sets, else None."""
+        """Return that the engine is not built or does not load, or that the processor lacks AVX2, else None."""
         machine = platform.machine()
         if not native.library_file.is_file():
             return (
@@ -39,8 +39,10 @@ class NativeBackend:
             isa = native.chosen_isa()
         except BackendUnavailableError as error:
             return str(error)
+        except OSError as error:
+            return f"native: {error}"
         if isa is None:
-            return "native: expected a processor with AMX or AVX-512 VNNI, this one has neither; use backend openvino"
+            return "native: expected a processor with AVX2 and FMA, this one lacks them; use backend openvino"
         return None
 
     def version(self) -> str:

@@ -50,8 +50,14 @@ class Engine:
     def __init__(self, program: Program, tensors: Tensors, threads: int, isa: Isa) -> None:
         """Prepare `program`, which `read_program` has checked.
 
-        Raises BackendUnavailableError without threads, and ModelError if a layer exceeds memory or float32.
+        Raises BackendUnavailableError without threads or if this processor lacks `isa`, and ModelError if a layer
+        exceeds memory or float32.
         """
+        if isa not in (supported := native.supported_isas()):
+            raise BackendUnavailableError(
+                f"native: expected an instruction set of this processor ({', '.join(supported)}), got '{isa}'; "
+                "open the program for one of them"
+            )
         structures = _Structures(program, tensors)
         self._structures = structures  # owns all memory that the engine's pointers refer to
         arguments = [structures.arguments(instruction) for instruction in program.instructions]

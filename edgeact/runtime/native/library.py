@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ctypes import POINTER, Array, Structure, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, get_args
 
 from edgeact.errors import BackendUnavailableError
 
@@ -38,17 +38,14 @@ __all__ = [
     "supported_isas",
 ]
 
-Isa = Literal["avx512-vnni", "amx-int8", "neon", "neon-dotprod", "neon-i8mm"]
+Isa = Literal["avx2", "avx-vnni", "avx512-vnni", "amx-int8", "neon", "neon-dotprod", "neon-i8mm"]
 
-ISA_CODES: Mapping[Isa, int] = MappingProxyType(
-    {"avx512-vnni": 1, "amx-int8": 2, "neon": 3, "neon-dotprod": 4, "neon-i8mm": 5}
-)
-"""Value of EA_VNNI, EA_AMX, EA_NEON, EA_DOT and EA_I8MM in csrc/engine.h."""
+ISA_CODES: Mapping[Isa, int] = MappingProxyType({isa: code for code, isa in enumerate(get_args(Isa))})
+"""Value of EA_AVX2 and its successors in csrc/engine.h, the slowest of a processor family first."""
 ISA_VARIABLE = "EDGEACT_NATIVE_ISA"
 """Environment variable that names the instruction set in place of the fastest: for tests, and to compare them."""
-_FAMILIES: tuple[tuple[Isa, ...], ...] = (("amx-int8", "avx512-vnni"), ("neon-i8mm", "neon-dotprod", "neon"))
 library_file = Path(__file__).with_name("libedgeact_native.so")
-_VERSION = 1
+_VERSION = 2
 
 
 class BufferStruct(Structure):
@@ -230,7 +227,7 @@ class NativeLibrary(Protocol):
 
     def ea_version(self) -> int: ...
 
-    def ea_instructions(self) -> int: ...
+    def ea_isas(self) -> int: ...
 
     def ea_open(self, threads: int, isa: int, /) -> int | None: ...
 
@@ -252,7 +249,7 @@ def library() -> NativeLibrary:
     loaded = ctypes.CDLL(str(library_file))
     if not hasattr(loaded, "ea_version") or loaded.ea_version() != _VERSION:
         raise OSError(f"{library_file.name} was built from other sources; install edgeact again")
-    loaded.ea_instructions.restype = c_int
+    loaded.ea_isas.restype = c_int
     loaded.ea_open.argtypes, loaded.ea_open.restype = (c_int, c_int), c_void_p
     loaded.ea_run.argtypes = (c_void_p, POINTER(OpStruct), c_int, POINTER(c_double))
     loaded.ea_run.restype = None
@@ -262,9 +259,8 @@ def library() -> NativeLibrary:
 
 def supported_isas() -> tuple[Isa, ...]:
     """Return the instruction sets of this processor that the engine supports, the fastest first."""
-    code = library().ea_instructions()
-    best = next((isa for isa, known in ISA_CODES.items() if known == code), None)
-    return next((family[family.index(best) :] for family in _FAMILIES if best in family), ())
+    bits = library().ea_isas()
+    return tuple(isa for isa, code in reversed(tuple(ISA_CODES.items())) if bits >> code & 1)
 
 
 def chosen_isa() -> Isa | None:

@@ -6,9 +6,11 @@ import pytest
 
 from edgeact.errors import BackendUnavailableError
 from edgeact.runtime.backends.native import NativeBackend
+from edgeact.runtime.native.engine import Engine
 from edgeact.runtime.native.library import ISA_CODES, ISA_VARIABLE, Isa, chosen_isa
+from edgeact.runtime.native.reading import read_program
 from tests.messages import names
-from tests.runtime.native.making import ISAS, NEEDS_ENGINE
+from tests.runtime.native.making import ISAS, NEEDS_ENGINE, every_instruction
 
 pytestmark = NEEDS_ENGINE
 
@@ -32,3 +34,10 @@ def test_an_instruction_set_that_the_processor_lacks_is_refused(name: str, monke
     with pytest.raises(BackendUnavailableError, check=names(ISA_VARIABLE, f"'{name}'")):
         chosen_isa()
     assert f"'{name}'" in str(NativeBackend().why_unavailable())
+
+
+@pytest.mark.parametrize("isa", [isa for isa in ISA_CODES if isa not in ISAS])
+def test_an_engine_does_not_open_for_an_instruction_set_that_the_processor_lacks(isa: Isa) -> None:
+    graph, data = every_instruction()
+    with pytest.raises(BackendUnavailableError, check=names(f"'{isa}'", *ISAS)):
+        Engine(*read_program(graph.to_json(), data), 1, isa)

@@ -12,11 +12,11 @@
 #define EA_PUBLIC __attribute__((visibility("default")))
 
 /* Version of the structures below; library.py expects the same. */
-enum { EA_VERSION = 1 };
+enum { EA_VERSION = 2 };
 EA_PUBLIC int ea_version(void);
 
-/* x86-64, then ARM. */
-enum { EA_VNNI = 1, EA_AMX = 2, EA_NEON = 3, EA_DOT = 4, EA_I8MM = 5 };
+/* Instruction sets: x86-64, then ARM. */
+enum { EA_AVX2, EA_AVX_VNNI, EA_AVX512_VNNI, EA_AMX_INT8, EA_NEON, EA_NEON_DOTPROD, EA_NEON_I8MM };
 
 /* A quantized activation (time, height, width, channel). `data` is the first value behind the leading padding;
  * strides are in bytes. */
@@ -142,8 +142,8 @@ typedef struct {
 
 typedef struct ea_engine ea_engine;
 
-/* The fastest instruction set of this processor, or 0 without any. Asks the kernel for permission to use tiles. */
-EA_PUBLIC int ea_instructions(void);
+/* The instruction sets of this processor as bits, 1 << EA_AVX2. Asks the kernel for permission to use tiles. */
+EA_PUBLIC int ea_isas(void);
 /* Start an engine of `threads` threads, the caller's among them; NULL if they cannot be started. */
 EA_PUBLIC ea_engine *ea_open(int threads, int isa);
 /* Run all instructions in order; one caller at a time. `us` is NULL or receives the microseconds of each
@@ -154,6 +154,9 @@ EA_PUBLIC void ea_close(ea_engine *engine);
 /* Internal: an instruction is divided into `ea_chunks` independent chunks; `ea_do` computes one of them. */
 int ea_chunks(const ea_op *op);
 void ea_do(const ea_op *op, int chunk, int isa);
+/* The compiled form of `ea_do` for an instruction set. */
+typedef void ea_compute(const ea_op *op, int chunk, int isa);
+ea_compute *ea_compute_for(int isa);
 int ea_conv_chunks(const ea_conv *conv);
 void ea_conv_do(const ea_conv *conv, int chunk, int isa);
 /* Pixels of a block at most, pixels of one AMX tile, and integer sums of a block: 16 for each pixel and output

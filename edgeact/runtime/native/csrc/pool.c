@@ -12,6 +12,7 @@ enum { SPINS = 4000 };
 
 struct ea_engine {
     int threads, isa;
+    ea_compute *compute;
     const ea_op *program;
     int count;
     atomic_int run;            /* number of the current run; negative: stop */
@@ -60,7 +61,7 @@ static void work(ea_engine *engine, int thread, double *us)
         const ea_op *op = &engine->program[index];
         int chunks = ea_chunks(op), chunk;
         while ((chunk = take_chunk(engine, index, thread, chunks)) >= 0) {
-            ea_do(op, chunk, engine->isa);
+            engine->compute(op, chunk, engine->isa);
             atomic_fetch_sub(&engine->chunks_left[index], 1);
         }
         for (int spins = 0; atomic_load_explicit(&engine->chunks_left[index], memory_order_acquire) > 0; spins++) {
@@ -83,7 +84,7 @@ static void *help(void *argument)
     ea_helper *helper = argument;
     ea_engine *engine = helper->engine;
     int seen = 0;
-    if (engine->isa == EA_AMX)
+    if (engine->isa == EA_AMX_INT8)
         ea_tiles_begin();
     for (;;) {
         int run = atomic_load_explicit(&engine->run, memory_order_acquire);
@@ -107,7 +108,7 @@ static void *help(void *argument)
             work(engine, helper->thread, NULL);
         atomic_fetch_sub(&engine->active_helpers, 1);
     }
-    if (engine->isa == EA_AMX)
+    if (engine->isa == EA_AMX_INT8)
         ea_tiles_end();
     return NULL;
 }
@@ -128,6 +129,7 @@ ea_engine *ea_open(int threads, int isa)
         return NULL;
     engine->threads = 1;
     engine->isa = isa;
+    engine->compute = ea_compute_for(isa);
     engine->helpers = calloc(threads, sizeof *engine->helpers);
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_cond_init(&engine->wake, NULL);
@@ -166,10 +168,10 @@ void ea_run(ea_engine *engine, const ea_op *ops, int count, double *us)
     run = run == INT32_MAX ? 1 : run + 1;
     atomic_store(&engine->open_run, run);
     start(engine, run);
-    if (engine->isa == EA_AMX)
+    if (engine->isa == EA_AMX_INT8)
         ea_tiles_begin();
     work(engine, 0, us);
-    if (engine->isa == EA_AMX)
+    if (engine->isa == EA_AMX_INT8)
         ea_tiles_end(); /* the caller's thread continues with other work */
     atomic_store(&engine->open_run, 0);
     while (atomic_load(&engine->active_helpers) > 0)

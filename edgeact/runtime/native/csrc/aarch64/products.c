@@ -16,13 +16,22 @@ typedef void four_pixels(const ea_conv *conv, const uint8_t *from, int64_t pixel
 
 int ea_version(void) { return EA_VERSION; }
 
-int ea_instructions(void)
+int ea_isas(void)
 {
     enum { ASIMD = 1 << 1, ASIMDDP = 1 << 20, I8MM = 1 << 13 };
     unsigned long features = getauxval(AT_HWCAP);
+    int isas = features & ASIMD ? 1 << EA_NEON : 0;
+    if (features & ASIMDDP)
+        isas |= 1 << EA_NEON_DOTPROD;
     if (getauxval(AT_HWCAP2) & I8MM)
-        return EA_I8MM;
-    return features & ASIMDDP ? EA_DOT : features & ASIMD ? EA_NEON : 0;
+        isas |= 1 << EA_NEON_I8MM;
+    return isas;
+}
+
+ea_compute *ea_compute_for(int isa)
+{
+    (void)isa;
+    return ea_do;
 }
 
 void ea_tiles_begin(void) {}
@@ -120,7 +129,9 @@ FOR_I8MM static void four_pixels_i8mm(const ea_conv *conv, const uint8_t *from, 
 void ea_products(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_pending *pending,
                  int isa)
 {
-    four_pixels *compute = isa == EA_I8MM ? four_pixels_i8mm : isa == EA_DOT ? four_pixels_dot : four_pixels_neon;
+    four_pixels *compute = isa == EA_NEON_I8MM      ? four_pixels_i8mm
+                           : isa == EA_NEON_DOTPROD ? four_pixels_dot
+                                                    : four_pixels_neon;
     const int64_t pixel_step = block->pixel_step, tile_gap = block->second_tile - EA_TILE_PIXELS * pixel_step;
     ea_pending_do(pending, pending->vectors);
     for (int i = 0; i < tiles; i++) {

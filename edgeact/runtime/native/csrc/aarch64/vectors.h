@@ -1,4 +1,5 @@
-/* Vectors of 16 floats and of 64 bytes, by NEON. x86_64/vectors.h has the same functions with the same results. */
+/* Vectors of 16 floats and of 64 bytes, by NEON. x86_64/vectors_avx2.h and vectors_avx512.h have the same functions with
+ * the same results. */
 #ifndef EDGEACT_VECTORS_H
 #define EDGEACT_VECTORS_H
 

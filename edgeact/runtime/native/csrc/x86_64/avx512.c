@@ -1,0 +1,81 @@
+/* The engine with vectors of 512 bits, and integer dot products of a convolution by AVX-512 VNNI. */
+#include "avx512.h"
+
+EA_AVX512_BEGIN
+
+#include "conv.c"
+#include "epilogue.c"
+#include "layers.c"
+
+#include "products_avx512.h"
+
+enum { WINDOW_BYTES = 64, TILE_BYTES = 1024 };
+
+/* 8 pixels by `tiles` tiles of 16 outputs; always inlined, with a constant for `tiles`. */
+static inline __attribute__((always_inline)) void
+eight_pixels(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights, const int tiles,
+             int32_t *sums)
+{
+    __m512i sum[2][8];
+    for (int tile = 0; tile < tiles; tile++)
+        for (int pixel = 0; pixel < 8; pixel++)
+            sum[tile][pixel] = _mm512_setzero_si512();
+    for (int window = 0; window < conv->windows; window++) {
+        const uint8_t *input = from + conv->offsets[window];
+        const int8_t *window_weights = weights + (int64_t)window * TILE_BYTES;
+        for (int quad = 0; quad < conv->quads[window]; quad++) {
+            __m512i quad_weights[2];
+            for (int tile = 0; tile < tiles; tile++)
+                quad_weights[tile] =
+                    _mm512_loadu_si512(window_weights + tile * (int64_t)conv->windows * TILE_BYTES + quad * 64);
+            for (int pixel = 0; pixel < 8; pixel++) {
+                int32_t quad_input;
+                memcpy(&quad_input, input + pixel * pixel_step + quad * 4, 4);
+                for (int tile = 0; tile < tiles; tile++)
+                    sum[tile][pixel] =
+                        _mm512_dpbusd_epi32(sum[tile][pixel], _mm512_set1_epi32(quad_input), quad_weights[tile]);
+            }
+        }
+    }
+    for (int tile = 0; tile < tiles; tile++)
+        for (int pixel = 0; pixel < 8; pixel++)
+            _mm512_store_si512(sums + tile * (EA_BLOCK_SUMS / 2) + pixel * 16, sum[tile][pixel]);
+}
+
+static void eight_by_two(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights,
+                                  int32_t *sums)
+{
+    eight_pixels(conv, from, pixel_step, weights, 2, sums);
+}
+
+static void eight_by_one(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights,
+                                  int32_t *sums)
+{
+    eight_pixels(conv, from, pixel_step, weights, 1, sums);
+}
+
+static void products_vnni(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
+                          ea_pending *pending)
+{
+    const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
+    const int64_t pixel_step = block->pixel_step, tile_gap = block->second_tile - EA_TILE_PIXELS * pixel_step;
+    ea_pending_do(pending, pending->vectors);
+    for (int position = 0; position < block->positions; position += 8) {
+        const uint8_t *from = block->from + position * pixel_step + (position < EA_TILE_PIXELS ? 0 : tile_gap);
+        if (tiles == 2)
+            eight_by_two(conv, from, pixel_step, weights, sums + position * 16);
+        else
+            eight_by_one(conv, from, pixel_step, weights, sums + position * 16);
+    }
+}
+
+void ea_products(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_pending *pending,
+                 int isa)
+{
+    if (isa == EA_AMX_INT8)
+        ea_products_amx(conv, block, tile, tiles, sums, pending);
+    else
+        products_vnni(conv, block, tile, tiles, sums, pending);
+}
+
+EA_AVX512_END
