@@ -98,7 +98,7 @@ def test_compare_passes_a_faster_build() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_compare_is_monotonic_in_the_limit(first: float, second: float) -> None:
     baseline, candidate = make_record(10.0, runs=20), make_record(14.0, runs=20, seed=1)

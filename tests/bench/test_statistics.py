@@ -99,7 +99,7 @@ def test_median_ratio_covers_the_true_ratio_of_correlated_runs() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.01, 100), st.floats(0.2, 5))
 def test_median_ratio_is_independent_of_the_unit(unit: float, ratio: float) -> None:
     samples = noisy_latencies_ms(10.0, 30, seed=1)

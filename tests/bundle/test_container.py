@@ -49,7 +49,7 @@ def test_a_bundle_is_a_plain_zip_file(valid: bytes) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_bundle_cut_anywhere_is_refused(valid: bytes, open_bytes: Opener, data: st.DataObject) -> None:
     kept = data.draw(st.integers(0, len(valid) - 1))
     with pytest.raises(BundleError):
@@ -77,7 +77,7 @@ def test_every_byte_of_a_bundle_is_checked(valid: bytes, open_bytes: Opener, fli
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_byte_more_or_less_anywhere_is_refused(valid: bytes, open_bytes: Opener, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(valid) - 1))
     inserted = data.draw(st.binary(max_size=3))
@@ -89,7 +89,7 @@ def test_a_byte_more_or_less_anywhere_is_refused(valid: bytes, open_bytes: Opene
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_are_refused_without_a_crash(open_bytes: Opener, data: bytes) -> None:
     for start in (b"", b"PK\x03\x04"):
         with pytest.raises(BundleError):

@@ -23,7 +23,7 @@ EXTRA = st.dictionaries(NAMES.filter(lambda name: name not in making.MEMBERS), s
 
 @pytest.mark.slow
 @given(extra=EXTRA, data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_members_read_back(
     tmp_path_factory: pytest.TempPathFactory, extra: dict[str, bytes], data: st.DataObject
 ) -> None:

@@ -64,7 +64,7 @@ points = st.booleans().flatmap(
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, phases=WITHOUT_SHRINKING)
+@settings(max_examples=20, phases=WITHOUT_SHRINKING)
 @given(points, st.sampled_from(SIZES))
 def test_draw_scatter_keeps_everything_inside_and_in_order(some: list[Point], size: tuple[int, int]) -> None:
     root = draw(some, size)
@@ -82,7 +82,7 @@ def test_draw_scatter_keeps_everything_inside_and_in_order(some: list[Point], si
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, phases=WITHOUT_SHRINKING)
+@settings(max_examples=20, phases=WITHOUT_SHRINKING)
 @given(points, st.sampled_from(SIZES))
 def test_draw_scatter_ticks_ascend_and_do_not_overlap(some: list[Point], size: tuple[int, int]) -> None:
     ticks = [label for label in read_labels(draw(some, size)) if label.text.replace(".", "").isdecimal()]

@@ -31,7 +31,7 @@ def test_a_window_every_hop_at_any_rate(fps: int) -> None:
     assert len(notes) == (1 if fps < 8 else 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(gaps=st.lists(st.floats(0.002, 0.2), min_size=60, max_size=120), hop_s=st.floats(0.1, 2.0))
 def test_a_camera_of_variable_rate_gets_the_nearest_frames(gaps: list[float], hop_s: float) -> None:
     times = np.cumsum(gaps)

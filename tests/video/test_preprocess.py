@@ -37,7 +37,7 @@ def naive(frames: Image, clip: ClipSpec) -> NDArray[np.float64]:
 sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     source=sizes,
     resize=sizes,
@@ -120,7 +120,7 @@ def test_a_sequence_may_hold_frames_of_several_sizes() -> None:
     np.testing.assert_array_equal(result[:, :, 1], preprocess([large, large], clip)[:, :, 0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 9),
     st.sampled_from([(36, 44), (32, 40), (20, 30)]),

@@ -38,7 +38,7 @@ def test_a_duration_or_hop_that_is_not_positive(number: float) -> None:
         window_starts(1.0, make_clip(), number)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     fps=st.floats(8.0, 120.0),
     start_s=st.floats(0.0, 2.0),

@@ -25,7 +25,7 @@ CLIPS = [
 ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(index=st.integers(0, 10_000), split=st.sampled_from(SPLITS), seed=st.integers(0, 2**31))
 def test_render_clip_opposite_has_the_same_frames_in_reverse(index: int, split: str, seed: int) -> None:
     config = StickActionsConfig(seed=seed, size=(64, 48))

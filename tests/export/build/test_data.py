@@ -132,7 +132,7 @@ def test_random_clips_need_a_flag_and_are_marked(
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6)), min_size=1, max_size=60), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_group_is_ever_shared(pairs: list[tuple[int, int]], draw: st.DataObject) -> None:
     groups = {group for _, group in pairs}
     names = draw.draw(st.lists(st.sampled_from(("train", "val", "test")), min_size=1, max_size=3, unique=True))

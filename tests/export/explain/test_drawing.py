@@ -64,7 +64,7 @@ def test_bars_rise_and_fall_from_their_mean_by_their_difference() -> None:
     assert sum(more[10:210]) + sum(more[310:]) + sum(less[110:]) == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 100), min_size=2, max_size=12))
 def test_the_order_of_bars_is_the_order_of_weights(values: list[int]) -> None:
     page = Page(420, 120)

@@ -46,7 +46,7 @@ def _places(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return shape, tuple(axis - draw(st.sampled_from((0, len(shape)))) for axis in axes)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(place=_places(), norm=st.sampled_from(_NORMS), seed=st.integers(0, 99))
 def test_real_transforms_equal_torch_there_and_back(
     place: tuple[tuple[int, ...], tuple[int, ...]], norm: str, seed: int
@@ -60,7 +60,7 @@ def test_real_transforms_equal_torch_there_and_back(
     _close(complex_to_real(pair, shape, axes, _code(norm, inverse=True), _matrix), x)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(place=_places(), norm=st.sampled_from(_NORMS), inverse=st.booleans())
 def test_complex_transforms_equal_torch(
     place: tuple[tuple[int, ...], tuple[int, ...]], norm: str, inverse: bool

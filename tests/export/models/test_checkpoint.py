@@ -144,7 +144,7 @@ def test_unfit_files_are_refused(name: str, tmp_path: Path) -> None:
         read_weights(make(tmp_path))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(suffix=st.sampled_from([".pt", ".safetensors"]), data=st.data())
 def test_damaged_files_never_end_in_a_traceback(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     """Cut short or with bytes changed, a file is refused or, where the change spares the structure, read."""

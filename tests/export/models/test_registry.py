@@ -24,7 +24,7 @@ def test_models_take_any_length_and_size(name: str, frames: int, size: int) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(
     width=st.integers(1, 6).map(lambda quarter: 4 * quarter),
     class_count=st.integers(1, 400),

@@ -44,7 +44,7 @@ def test_a_ratio_of_zero_changes_nothing(formula: str) -> None:
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(request=REQUESTS)
 @torch.no_grad()
 def test_any_pruning_runs_is_reported_rightly_and_comes_back_from_its_file(formula: str, request: PruneRequest) -> None:

@@ -79,7 +79,7 @@ def test_a_ratio_is_met_if_there_is_no_multiple(name: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(ratio=st.floats(0.0, 0.98), max_ratio=st.floats(0.1, 0.95), multiple=st.sampled_from([1, 3, 8]))
 def test_no_layer_loses_more_than_allowed_but_for_rounding(ratio: float, max_ratio: float, multiple: int) -> None:
     request = PruneRequest(ratio, scope="global", max_ratio=max_ratio, channel_multiple=multiple)

@@ -105,7 +105,7 @@ def test_activations_of_both_signs_remain_signed() -> None:
     assert scales["r"][1] == ir.DataType.UINT8
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), activation=st.sampled_from(["Relu", "Tanh", "Sigmoid"]))
 def test_the_error_is_as_small_as_before(seed: int, activation: str) -> None:
     model = _block(activation)

@@ -23,7 +23,7 @@ def test_no_layer_is_the_float_graph_and_all_layers_are_plain_int8(name: str) ->
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.data())
 def test_any_set_of_layers_equals_the_output_of_the_quantizer(data: st.DataObject) -> None:
     case = switched(data.draw(st.sampled_from(NAMES)))

@@ -325,7 +325,7 @@ def test_tensorrt_for_rtx_builds_the_variant(make: Callable[[], ir.Model], sm: s
 UNARY = ("Relu", "Sigmoid", "Tanh", "Neg", "Identity")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(UNARY), min_size=1, max_size=6), st.data())
 def test_any_choice_of_float_nodes_gives_a_valid_graph_with_the_same_function(ops: list[str], data: Any) -> None:
     """Each node also reads the network's input: layers of both types read the same tensors."""

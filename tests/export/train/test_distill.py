@@ -38,7 +38,7 @@ def _loss(teacher: nn.Module, student: nn.Module, terms: Distillation) -> Tensor
         return loss(logits.new_tensor(1.5), CLIPS, logits)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(temperature=st.floats(0.5, 8), weight=st.floats(0, 1))
 @torch.no_grad()
 def test_the_soft_target_loss_is_as_published(temperature: float, weight: float) -> None:

@@ -67,7 +67,7 @@ def _in_steps(module: nn.Module, request: PruneRequest, steps: int) -> dict[str,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("formula", ["resnet3d-18", "msf-r3d-fsam", "cnn3d-gate"])
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(ratio=st.floats(0.1, 0.8), steps=st.integers(2, 4), multiple=st.sampled_from([1, 4]))
 def test_steps_prune_to_the_widths_of_a_single_step(formula: str, ratio: float, steps: int, multiple: int) -> None:
     """Exactly without a channel multiple; else within one multiple for each part of a split."""

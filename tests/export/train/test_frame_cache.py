@@ -53,7 +53,7 @@ def _stored(path: Path, count: int, clip: ClipSpec = CLIP) -> PreparedVideos:
     return PreparedVideos(clip, (path,), (0,))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(count=st.integers(1, 60), phase=st.floats(0, 1))
 def test_clips_keep_their_rate_and_remain_inside(
     count: int, phase: float, tmp_path_factory: pytest.TempPathFactory

@@ -63,7 +63,7 @@ def _assert_close(actual: Floats, expected: npt.NDArray[Any], atol: float = 1e-5
     np.testing.assert_allclose(actual.reshape(expected.shape), expected, rtol=1e-4, atol=atol)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, SIZES, st.tuples(*[st.integers(1, 3)] * 3), CHANNELS, ZERO_POINTS)
 def test_input_quantizes_the_clip_with_space_to_depth(
     seed: int, size: Any, block: Any, channels: int, zero_point: int
@@ -90,7 +90,7 @@ def test_input_takes_rows_longer_than_the_engines_line() -> None:
     assert np.abs(actual - np.clip(clip[:, 0, 0].T / 0.02, -128, 127)).max() <= 0.501
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), SEEDS, SIZES, CHANNELS, ZERO_POINTS)
 def test_pool_takes_the_maximum_without_padding(
     data: st.DataObject, seed: int, size: Any, channels: int, zero_point: int
@@ -119,7 +119,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), SEEDS, SIZES, CHANNELS, st.sampled_from(list(BINARY)))
 def test_binary_broadcasts_axes_of_size_1(data: st.DataObject, seed: int, size: Any, channels: int, op: Any) -> None:
     rng, builder, full = np.random.default_rng(seed), ProgramBuilder(), (*size, channels)
@@ -150,7 +150,7 @@ def test_unary_maps_every_element(op: Any) -> None:
     _assert_close(run(builder.build(to)), UNARY[op](values))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, SIZES, CHANNELS, st.tuples(*[st.booleans()] * 4), st.sampled_from(["sum", "mean", "max"]))
 def test_reduce_keeps_axes_with_size_1(seed: int, size: Any, channels: int, axes: Any, op: Any) -> None:
     values, builder = floats(np.random.default_rng(seed), *size, channels), ProgramBuilder()
@@ -160,7 +160,7 @@ def test_reduce_keeps_axes_with_size_1(seed: int, size: Any, channels: int, axes
     _assert_close(run(builder.build(to)), expected, atol=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, CHANNELS, CHANNELS)
 def test_dense_multiplies_and_adds_a_bias(seed: int, inputs: int, outputs: int) -> None:
     rng, builder = np.random.default_rng(seed), ProgramBuilder()
@@ -170,7 +170,7 @@ def test_dense_multiplies_and_adds_a_bias(seed: int, inputs: int, outputs: int) 
     _assert_close(run(builder.build(to)), weights.astype(np.float64) @ values + bias, atol=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), SEEDS, SIZES, st.integers(1, 5), st.integers(1, 4))
 def test_float_conv_keeps_the_size(data: st.DataObject, seed: int, size: Any, channels: int, outputs: int) -> None:
     rng, builder = np.random.default_rng(seed), ProgramBuilder()
@@ -186,7 +186,7 @@ def test_float_conv_keeps_the_size(data: st.DataObject, seed: int, size: Any, ch
     _assert_close(run(builder.build(to), threads=3), expected, atol=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, SIZES, st.integers(0, 9), CHANNELS, st.integers(0, 9), ZERO_POINTS)
 def test_quantize_and_dequantize_access_only_their_channels(
     seed: int, size: Any, before: int, channels: int, behind: int, zero_point: int

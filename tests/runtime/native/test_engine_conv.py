@@ -220,7 +220,7 @@ def _check(result: npt.NDArray[np.float32], expected: list[_Expected]) -> None:
         np.testing.assert_array_equal(actual[..., outside], untouched[..., outside])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(_cases())
 def test_a_convolution_is_exact_and_remains_within_its_memory(case: _Case) -> None:
     """Every run has guard pages before or behind all memory: an access outside ends the process."""

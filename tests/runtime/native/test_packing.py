@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeact.runtime.native.packing import (
@@ -51,7 +51,6 @@ def _cases(draw: st.DrawFn) -> _Case:
     return _Case(_conv(channel, padding), (outputs, *taps, inputs), layout, draw(st.integers(0, 2**32 - 1)))
 
 
-@settings(deadline=None)
 @given(_cases())
 def test_windows_hold_every_weight_once_at_its_address(case: _Case) -> None:
     windows, layout, padding = conv_windows(case.conv, case.kernel, case.layout), case.layout, case.conv.padding
@@ -67,7 +66,6 @@ def test_windows_hold_every_weight_once_at_its_address(case: _Case) -> None:
     np.testing.assert_array_equal(windows.quads, np.array(last) // 4 + 1)
 
 
-@settings(deadline=None)
 @given(_cases())
 def test_packed_weights_times_windows_are_the_convolution(case: _Case) -> None:
     rng, layout = np.random.default_rng(case.seed), case.layout
@@ -85,7 +83,6 @@ def test_packed_weights_times_windows_are_the_convolution(case: _Case) -> None:
     assert not sums[outputs:].any()
 
 
-@settings(deadline=None)
 @given(_cases())
 def test_zero_point_bias_is_what_the_zero_point_adds_to_every_sum(case: _Case) -> None:
     weights = np.random.default_rng(case.seed).integers(-128, 128, case.kernel, np.int8)

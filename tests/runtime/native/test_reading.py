@@ -243,7 +243,7 @@ CHANGES = st.dictionaries(st.sampled_from(_numbers(GRAPH)), NUMBERS, min_size=1,
 
 
 @NEEDS_ENGINE
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(CHANGES, st.sampled_from([Before, After]))
 def test_a_program_that_passes_remains_within_its_memory(changes: dict[Path, Any], memory: type) -> None:
     """Change any three numbers: an access outside the memory ends the process."""

@@ -78,7 +78,7 @@ def _without_dead_nodes(nodes: list[NodeProto]) -> list[NodeProto]:
 
 @pytest.mark.slow
 @NEEDS_ENGINE
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LAYERS)
 def test_a_random_graph_agrees_or_is_refused(layers: list[LayerChoice]) -> None:
     model = _model(layers)

@@ -50,7 +50,7 @@ def _cascade(
     return graph(nodes, constants, shape=(1, piece + keep + carry, 3, 4, 5))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     piece=st.integers(1, 9),
     keep=st.integers(1, 5),

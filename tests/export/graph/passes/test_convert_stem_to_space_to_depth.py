@@ -46,7 +46,7 @@ def _halving_sides(draw: st.DrawFn) -> tuple[int, int, int]:
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     extent=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(2, 6), st.integers(2, 6)),
     time=st.sampled_from([(1, 0, 0), (3, 1, 1), (2, 1, 0)]),

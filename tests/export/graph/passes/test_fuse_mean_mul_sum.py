@@ -36,7 +36,7 @@ def _chain(
     return graph(nodes, {"c": values, "axes": np.array(summed, np.int64)}, shape=SHAPE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(averaged=st.sampled_from(AXES), swapped=st.booleans(), data=st.data())
 def test_the_sum_remains_the_same(averaged: tuple[int, ...], swapped: bool, data: st.DataObject) -> None:
     left = [size for axis, size in enumerate(SHAPE) if axis not in averaged]

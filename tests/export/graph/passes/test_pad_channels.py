@@ -53,7 +53,7 @@ def _channels(model: ir.Model) -> dict[str | None, tuple[int, ...]]:
     return {entry.name: (weight_dims(entry) or ())[:2] for entry in model.graph if entry.op_type == "Conv"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     channels=st.integers(1, 66),
     inner=st.integers(1, 66),

@@ -39,7 +39,7 @@ def _sides(draw: st.DrawFn) -> tuple[int, int, int, int, int, int]:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sides=st.lists(_sides(), min_size=3, max_size=3))
 def test_the_convolution_remains_the_same(sides: list[tuple[int, int, int, int, int, int]]) -> None:
     model = _conv(sides)

@@ -53,7 +53,7 @@ def test_every_order_is_its_equations(order: Literal["st", "ts", "s", "t", "para
     assert len(kernels) == (1 if order in ("s", "t") else 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(order=st.sampled_from(_ORDERS), seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 10.0]))
 def test_values_keep_their_sign_and_grow_at_most_by_the_weights(
     order: Literal["st", "ts", "s", "t", "parallel"], seed: int, scale: float

@@ -19,7 +19,7 @@ from tests.messages import names
 _AXIS = {"channels": 1, "frames": 2}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     along=st.sampled_from(["channels", "frames"]),
     kernel=st.sampled_from([1, 3, 5, 7, 9]),

@@ -26,7 +26,7 @@ MODULES: dict[str, nn.Module] = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 10.0]))
 def test_attention_shrinks_every_value_and_keeps_its_sign(name: str, seed: int, scale: float) -> None:
     x = torch.randn(2, 16, 3, 7, 5, generator=torch.Generator().manual_seed(seed)) * scale
@@ -76,7 +76,7 @@ def test_channels_of_a_part_share_their_frequency() -> None:
     assert len({image.numpy().tobytes() for image in basis}) == 16
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(height=st.integers(1, 12), width=st.integers(1, 12), frames=st.integers(1, 5))
 def test_frequency_zero_alone_is_squeeze_and_excitation(height: int, width: int, frames: int) -> None:
     fam = Fam(8, (height, width), parts=1)

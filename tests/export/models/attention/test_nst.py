@@ -23,7 +23,7 @@ def _parts(seed: int, channels: int = 8) -> tuple[Nst, When, Where]:
     return module, when, where
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), frames=st.integers(1, 5), size=st.tuples(st.integers(1, 7), st.integers(1, 7)))
 def test_spatial_attention_is_drawn_on_weighed_frames(seed: int, frames: int, size: tuple[int, int]) -> None:
     module, when, where = _parts(seed)

@@ -11,7 +11,7 @@ from edgeact.export.models.attention.base import Site
 from edgeact.export.models.attention.se import SeOptions, SqueezeExcitation, se
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_permuted_channels_with_permuted_layers_give_permuted_weights(seed: int) -> None:
     torch.manual_seed(seed)

@@ -86,7 +86,7 @@ def test_self_attention_is_sagans_sum_over_positions() -> None:
             torch.testing.assert_close(y[0, :, t].flatten(1)[:, j], frame[:, j] + module.gamma * o)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), frame=st.integers(0, 3))
 @torch.no_grad()
 def test_a_changed_frame_changes_only_itself(seed: int, frame: int) -> None:
@@ -97,7 +97,7 @@ def test_a_changed_frame_changes_only_itself(seed: int, frame: int) -> None:
     assert changed.tolist() == [[index == frame for index in range(4)]] * 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 @torch.no_grad()
 def test_positions_have_no_order(seed: int) -> None:

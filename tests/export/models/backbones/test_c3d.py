@@ -53,7 +53,7 @@ def test_attention_stands_on_what_the_convolutions_give() -> None:
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(frames=st.integers(1, 40), height=st.integers(16, 130), width=st.integers(16, 130))
 def test_sites_and_grid_are_what_comes_out(frames: int, height: int, width: int) -> None:
     seen: list[tuple[int, ...]] = []

@@ -22,7 +22,7 @@ def _count(module: nn.Module, kind: type[nn.Module]) -> int:
     return sum(isinstance(layer, kind) for layer in module.modules())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     channels=st.tuples(st.integers(2, 12), st.integers(2, 12)),
     edges=st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9)),

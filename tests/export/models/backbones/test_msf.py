@@ -40,7 +40,7 @@ def test_branch_widths_at_the_papers_first_stage(groups: int, widths: list[int])
     assert [conv.out_channels for conv in _convs(MultiLevelSplit(64, groups))] == widths
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(channels=st.integers(4, 40), groups=st.integers(2, 6))
 def test_split_follows_the_equations(channels: int, groups: int) -> None:
     layer = MultiLevelSplit(channels, groups).eval()
@@ -52,7 +52,7 @@ def test_split_follows_the_equations(channels: int, groups: int) -> None:
     assert torch.equal(y, _by_the_paper(layer, x, groups))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(width=st.integers(2, 8), groups=st.integers(3, 6), data=st.data())
 def test_no_output_sees_a_later_group(width: int, groups: int, data: st.DataObject) -> None:
     layer = MultiLevelSplit(width * groups, groups).eval()
@@ -71,7 +71,7 @@ def test_no_output_sees_a_later_group(width: int, groups: int, data: st.DataObje
         assert torch.equal(before[:, width:], after[:, width:])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     msl=st.sampled_from(_POSITIONS),
     groups=st.integers(3, 6),
