@@ -62,7 +62,7 @@ class Meter:
         self, compared: Sequence[Candidate], references: Sequence[Reference]
     ) -> tuple[tuple[Candidate, ...], tuple[Reference, ...]]:
         """Return the accuracy of the references and of the compared candidates that agree with PyTorch."""
-        agreeing = [candidate for candidate in compared if candidate.checked_by and candidate.agrees]
+        agreeing = [candidate for candidate in compared if _is_timed(candidate)]
         scores = self._scores(agreeing, references)
         measured = tuple(_with_scores(reference, scores, self.data) for reference in references)
         unpruned = next((each for each in measured if each.name == "pytorch-unpruned"), None)
@@ -93,14 +93,14 @@ class Meter:
 
         Candidates `refused` by name are timed as well, but no other candidate is compared with them.
         """
-        agreeing = [candidate for candidate in candidates if candidate.checked_by and candidate.agrees]
+        agreeing = [candidate for candidate in candidates if _is_timed(candidate)]
         if not agreeing:
             return tuple(candidates), tuple(references)
         clip, count = self.data.parity.inputs[0], len(agreeing) + 2
         on_progress = self.callbacks.step(TIMED_STEP)
         latencies = time_candidates(agreeing, self.open, clip, self.threads, on_progress, refused)
-        by_name = dict(zip((candidate.name for candidate in agreeing), latencies, strict=True))
-        timed = [replace(candidate, latency=by_name.get(candidate.name)) for candidate in candidates]
+        in_turn = iter(latencies)
+        timed = [replace(each, latency=next(in_turn) if _is_timed(each) else None) for each in candidates]
         measured = [replace(each, latency=self._module_latency(each.model, clip)) for each in references]
         on_progress(count, count)
         return _relinked(timed), tuple(measured)
@@ -210,6 +210,11 @@ def time_candidates(
             latencies[int(key)] = latency.model_copy(update={"threads": threads})
     report(len(candidates) + 1, len(candidates) + 2)
     return latencies
+
+
+def _is_timed(candidate: Candidate) -> bool:
+    """Return whether the candidate's latency is measured: this machine runs it, and it agrees with PyTorch."""
+    return candidate.checked_by is not None and candidate.agrees
 
 
 def _relinked(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -65,23 +65,23 @@ def select(candidates: Sequence[Candidate], terms: Terms) -> Selection:
     Raises ParityError with the reason of every candidate if nothing is left.
     """
     is_timed = any(candidate.latency for candidate in candidates)
-    refused = {candidate.name: reason for candidate in candidates if (reason := refusal(candidate, terms)) is not None}
+    judged = [_judged(candidate, refusal(candidate, terms)) for candidate in candidates]
     if not is_timed:
-        refused |= _unproven_refusals([each for each in candidates if each.name not in refused], terms)
-    allowed = [candidate for candidate in candidates if candidate.name not in refused]
+        judged = _without_unproven(judged, terms)
+    allowed = [candidate for candidate in judged if candidate.reason is None]
     if not allowed:
-        reasons = "; ".join(f"{name}: {phrase(reason)}" for name, reason in refused.items())
+        reasons = "; ".join(f"{candidate.name}: {phrase(candidate.reason)}" for candidate in judged)
         raise ParityError(
             f"nothing to ship: {reasons}; try a higher precision (--precision mixed keeps the layers in float that "
             "INT8 damages most, --precision fp32 finds a layer that converts wrongly), "
             f"{_PRUNE_LESS if terms.counts_from_unpruned else ''}or allow a larger accuracy drop (--max-drop)"
         )
     shipped = _shipped(allowed, terms) if is_timed else allowed
-    judged = []
-    for candidate in candidates:
-        verdict, reason = _verdict(candidate, refused.get(candidate.name), shipped, allowed, terms)
-        judged.append(replace(candidate, verdict=verdict, reason=reason))
-    return Selection(tuple(judged), tuple(candidate.name for candidate in shipped), is_timed)
+    verdicts = tuple(
+        _with_verdict(candidate, shipped, allowed, terms) if candidate.reason is None else candidate
+        for candidate in judged
+    )
+    return Selection(verdicts, tuple(candidate.name for candidate in shipped), is_timed)
 
 
 def refusal(candidate: Candidate, terms: Terms) -> Reason | None:
@@ -148,12 +148,21 @@ def _is_unproven(candidate: Candidate, terms: Terms) -> bool:
     return not _has_accuracy(candidate, terms)
 
 
-def _unproven_refusals(candidates: Sequence[Candidate], terms: Terms) -> dict[str, Reason]:
-    """Refuse INT8 of unknown accuracy, which a device that only times would prefer, unless nothing else is left."""
-    unproven = [candidate for candidate in candidates if _is_unproven(candidate, terms)]
-    if len(unproven) == len(candidates):
-        return {}
-    return {candidate.name: AccuracyUnknown() for candidate in unproven}
+def _judged(candidate: Candidate, refused: Reason | None) -> Candidate:
+    """Return the candidate rejected for the reason `refused`, or without a verdict if there is none."""
+    return replace(candidate, verdict=None if refused is None else "rejected", reason=refused)
+
+
+def _without_unproven(judged: Sequence[Candidate], terms: Terms) -> list[Candidate]:
+    """Reject INT8 of unknown accuracy, which a device that only times would prefer, unless nothing else is left."""
+    if all(candidate.reason is not None or _is_unproven(candidate, terms) for candidate in judged):
+        return list(judged)
+    return [
+        _judged(candidate, AccuracyUnknown())
+        if candidate.reason is None and _is_unproven(candidate, terms)
+        else candidate
+        for candidate in judged
+    ]
 
 
 def _p50_ms(candidate: Candidate) -> float:
@@ -179,15 +188,16 @@ def _fastest_by_backend(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(fastest.values())
 
 
+def _with_verdict(
+    candidate: Candidate, shipped: Sequence[Candidate], allowed: Sequence[Candidate], terms: Terms
+) -> Candidate:
+    verdict, reason = _verdict(candidate, shipped, allowed, terms)
+    return replace(candidate, verdict=verdict, reason=reason)
+
+
 def _verdict(
-    candidate: Candidate,
-    refused: Reason | None,
-    shipped: Sequence[Candidate],
-    allowed: Sequence[Candidate],
-    terms: Terms,
+    candidate: Candidate, shipped: Sequence[Candidate], allowed: Sequence[Candidate], terms: Terms
 ) -> tuple[Verdict, Reason]:
-    if refused is not None:
-        return "rejected", refused
     chosen = shipped[0]
     if candidate.latency is None:
         known = _has_accuracy(candidate, terms)

@@ -56,8 +56,9 @@ def write(build: Build, context: Context) -> Build:
 
 
 def _shipped(build: Build) -> list[Candidate]:
-    by_name = {candidate.name: candidate for candidate in build.candidates}
-    return [by_name[name] for name in build.shipped]
+    """Return the shipped candidates, best first."""
+    shipped = [candidate for candidate in build.candidates if candidate.name in build.shipped]
+    return sorted(shipped, key=lambda candidate: build.shipped.index(candidate.name))
 
 
 def _members(build: Build) -> Mapping[str, tuple[Role, bytes]]:
