@@ -14,7 +14,13 @@ from edgeact.errors import BackendUnavailableError, ModelError
 from edgeact.runtime.native import library as native
 from edgeact.runtime.native.library import Isa
 from edgeact.runtime.native.memory import Memory
-from edgeact.runtime.native.packing import buffer_layouts, conv_windows, pack_weights, zero_point_bias
+from edgeact.runtime.native.packing import (
+    buffer_layouts,
+    conv_windows,
+    frame_windows,
+    pack_weights,
+    zero_point_bias,
+)
 from edgeact.runtime.native.program import (
     BINARY_OPERATORS,
     OPCODES,
@@ -127,9 +133,10 @@ class _Structures:
     @arguments.register
     def _(self, instruction: Conv) -> ctypes.Structure:
         weights = self._tensors[instruction.weights]
+        buffer = self._program.buffers[instruction.buffer]
         windows = conv_windows(instruction, weights.shape, self._layouts[instruction.buffer])
         packed = pack_weights(weights, windows)
-        input_bias = zero_point_bias(weights, self._program.buffers[instruction.buffer].zero_point)
+        input_bias = zero_point_bias(weights, buffer.zero_point)
         epilogues = (native.EpilogueStruct * len(instruction.epilogues))(
             *(self._epilogue(instruction.out_size, epilogue, input_bias) for epilogue in instruction.epilogues)
         )
@@ -141,6 +148,7 @@ class _Structures:
             windows=len(windows.offsets),
             offsets=self._copy(windows.offsets),
             quads=self._copy(windows.quads),
+            frame_windows=self._copy(frame_windows(instruction, weights.shape, buffer, len(windows.offsets))),
             weights=self._copy(packed),
             tiles=len(packed),
             epilogues=len(instruction.epilogues),

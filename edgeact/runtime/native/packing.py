@@ -17,6 +17,7 @@ __all__ = [
     "buffer_layouts",
     "conv_out_size",
     "conv_windows",
+    "frame_windows",
     "pack_weights",
     "zero_point_bias",
 ]
@@ -159,6 +160,21 @@ def conv_windows(conv: Conv, kernel: KernelShape, layout: MemoryLayout) -> Windo
         quads=np.tile(quads_in_row, len(row)),
         weights=weights.reshape(-1, WINDOW_BYTES),
     )
+
+
+def frame_windows(conv: Conv, kernel: KernelShape, buffer: Buffer, windows: int) -> npt.NDArray[np.int32]:
+    """Return the windows that each output frame reads: the first one and the end, int32 (out T, 2).
+
+    The windows of the other temporal taps hold padding only. If it is 0, so are their products; a zero point of 128 is
+    subtracted with all weights (`zero_point_bias`), so all windows are read.
+    """
+    taps = kernel[1]
+    begins = np.arange(conv.out_size[0]) * conv.stride[0] - conv.padding[0]
+    first, last = np.zeros_like(begins), np.full_like(begins, taps)
+    if buffer.zero_point == 0:
+        last = np.clip(buffer.size[0] - begins, 0, taps)
+        first = np.minimum(np.clip(-begins, 0, taps), last)
+    return (np.stack((first, last), 1) * (windows // taps)).astype(np.int32)
 
 
 def pack_weights(weights: npt.NDArray[np.generic], windows: Windows) -> npt.NDArray[np.int8]:

@@ -14,10 +14,11 @@ from edgeact.runtime.native.packing import (
     buffer_layouts,
     conv_out_size,
     conv_windows,
+    frame_windows,
     pack_weights,
     zero_point_bias,
 )
-from edgeact.runtime.native.program import Conv, Epilogue, Size3
+from edgeact.runtime.native.program import Buffer, Conv, Epilogue, Size3
 from tests.runtime.native.making import ProgramBuilder, random_bytes
 
 ONES, ZEROS = (1, 1, 1), (0, 0, 0)
@@ -122,3 +123,18 @@ def test_the_pixel_stride_minimizes_the_windows() -> None:
 def test_conv_out_size_follows_onnx() -> None:
     assert conv_out_size((16, 112, 112), (3, 7, 7), (1, 2, 2), (1, 3, 3, 1, 3, 3)) == (16, 56, 56)
     assert conv_out_size((5, 5, 5), (2, 2, 2), (2, 2, 2), (0,) * 6) == (2, 2, 2)
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.data())
+def test_frames_skip_the_temporal_taps_that_meet_padding_only(
+    frames: int, taps: int, stride: int, data: st.DataObject
+) -> None:
+    padding, out_frames = data.draw(st.integers(0, taps - 1)), data.draw(st.integers(1, frames + taps))
+    conv = _conv(padding=(padding, 0, 0)).model_copy(update={"stride": (stride, 1, 1), "out_size": (out_frames, 1, 1)})
+    rows, kernel = 6, (1, taps, 3, 2, 4)
+    ranges = frame_windows(conv, kernel, Buffer(size=(frames, 9, 9), channels=4, zero_point=0), taps * rows)
+    for frame, (first, last) in enumerate(ranges):
+        reads = {tap for tap in range(taps) if 0 <= frame * stride - padding + tap < frames}
+        assert set(range(taps * rows)[first:last]) == {tap * rows + row for tap in reads for row in range(rows)}
+    signed = frame_windows(conv, kernel, Buffer(size=(frames, 9, 9), channels=4, zero_point=128), taps * rows)
+    assert signed.tolist() == [[0, taps * rows]] * out_frames

@@ -77,6 +77,8 @@ static void compute_line(const ea_conv *conv, const line_plan *p, int line, int 
     int64_t row_step = conv->stride[1] * conv->from->row_stride;
     const uint8_t *from = conv->from->data + time * conv->stride[0] * conv->from->time_stride + row * row_step;
     ea_block block = {.pixel_step = p->pixel_step, .positions = most, .second_tile = EA_TILE_PIXELS * p->pixel_step};
+    block.first_window = conv->frame_windows[time * 2];
+    block.last_window = conv->frame_windows[time * 2 + 1];
     if (p->paired)
         block.second_tile = row + 1 < conv->out_size[1] ? row_step : 0;
     for (int first = tile; first < last; first += 2)

@@ -12,7 +12,7 @@
 #define EA_PUBLIC __attribute__((visibility("default")))
 
 /* Version of the structures below; library.py expects the same. */
-enum { EA_VERSION = 2 };
+enum { EA_VERSION = 3 };
 EA_PUBLIC int ea_version(void);
 
 /* Instruction sets: x86-64, then ARM. */
@@ -54,10 +54,11 @@ typedef struct {
     int32_t out_size[3];
     int32_t stride[3];
     int32_t windows;
-    const int32_t *offsets; /* of the windows, in bytes from the output's first input value */
-    const int32_t *quads;   /* groups of 4 bytes in a window up to the last byte with a weight */
-    const int8_t *weights;  /* (tiles, windows, 16 quads, 16 outputs, 4 bytes) */
-    int32_t tiles;          /* of 16 outputs, rounded up */
+    const int32_t *offsets;       /* of the windows, in bytes from the output's first input value */
+    const int32_t *quads;         /* groups of 4 bytes in a window up to the last byte with a weight */
+    const int32_t *frame_windows; /* (out T, 2): first window and end of those that read more than padding */
+    const int8_t *weights;        /* (tiles, windows, 16 quads, 16 outputs, 4 bytes) */
+    int32_t tiles;                /* of 16 outputs, rounded up */
     int32_t epilogues;
     const ea_epilogue *epilogue;
 } ea_conv;

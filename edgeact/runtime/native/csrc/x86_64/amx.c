@@ -31,12 +31,13 @@ FOR_AMX static void two_by_two(const ea_conv *conv, const ea_block *block, const
 {
     const int64_t pixel_step = block->pixel_step, second_tile = block->second_tile;
     const int8_t *second_weights = weights + (int64_t)conv->windows * TILE_BYTES;
-    int vectors_per_window = (pending->vectors + conv->windows - 1) / conv->windows;
+    int windows = block->last_window - block->first_window;
+    int vectors_per_window = windows ? (pending->vectors + windows - 1) / windows : 0;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int window = 0; window < conv->windows; window++) {
+    for (int window = block->first_window; window < block->last_window; window++) {
         const uint8_t *input = block->from + conv->offsets[window];
         _tile_loadd(6, weights, WINDOW_BYTES);
         _tile_loadd(4, input, pixel_step);
@@ -61,12 +62,13 @@ FOR_AMX static void four_by_one(const ea_conv *conv, const ea_block *block, cons
                                 ea_pending *pending)
 {
     const int64_t pixel_step = block->pixel_step, second_tile = block->second_tile;
-    int vectors_per_window = (pending->vectors + conv->windows - 1) / conv->windows;
+    int windows = block->last_window - block->first_window;
+    int vectors_per_window = windows ? (pending->vectors + windows - 1) / windows : 0;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int window = 0; window < conv->windows; window++) {
+    for (int window = block->first_window; window < block->last_window; window++) {
         const uint8_t *input = block->from + conv->offsets[window];
         _tile_loadd(6, weights, WINDOW_BYTES);
         _tile_loadd(4, input, pixel_step);
@@ -93,9 +95,10 @@ FOR_AMX static void four_by_one(const ea_conv *conv, const ea_block *block, cons
 void ea_products_amx(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
                          ea_pending *pending)
 {
-    const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
+    const int8_t *weights = conv->weights + ((int64_t)tile * conv->windows + block->first_window) * TILE_BYTES;
     if (tiles == 2)
         two_by_two(conv, block, weights, sums, pending);
     else
         four_by_one(conv, block, weights, sums, pending);
+    ea_pending_do(pending, pending->vectors); /* left if no window is read */
 }

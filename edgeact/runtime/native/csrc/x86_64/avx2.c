@@ -8,8 +8,7 @@
 
 enum { TILE_BYTES = 1024, PIXELS = 4, VECTORS = 2 };
 
-typedef void four_pixels(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights,
-                         int32_t *sums);
+typedef void four_pixels(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums);
 
 static inline __attribute__((always_inline)) __m256i repeated_quad(const uint8_t *from)
 {
@@ -19,15 +18,14 @@ static inline __attribute__((always_inline)) __m256i repeated_quad(const uint8_t
 }
 
 /* int16 products: `vpmaddubsw` would add two products of int8 in 16 bits, which they may exceed. */
-static void four_pixels_avx2(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights,
-                             int32_t *sums)
+static void four_pixels_avx2(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums)
 {
     const __m256i even_bytes = _mm256_set1_epi16(255);
     __m256i sum[PIXELS][VECTORS];
     for (int pixel = 0; pixel < PIXELS; pixel++)
         for (int i = 0; i < VECTORS; i++)
             sum[pixel][i] = _mm256_setzero_si256();
-    for (int window = 0; window < conv->windows; window++) {
+    for (int window = block->first_window; window < block->last_window; window++) {
         const uint8_t *input = from + conv->offsets[window];
         const int8_t *quad_weights = weights + (int64_t)window * TILE_BYTES;
         for (int quad = 0; quad < conv->quads[window]; quad++, quad_weights += 64) {
@@ -38,7 +36,7 @@ static void four_pixels_avx2(const ea_conv *conv, const uint8_t *from, int64_t p
                 odd[i] = _mm256_srai_epi16(vector, 8);
             }
             for (int pixel = 0; pixel < PIXELS; pixel++) {
-                __m256i activations = repeated_quad(input + pixel * pixel_step + quad * 4);
+                __m256i activations = repeated_quad(input + pixel * block->pixel_step + quad * 4);
                 __m256i even_activations = _mm256_and_si256(activations, even_bytes);
                 __m256i odd_activations = _mm256_srli_epi16(activations, 8);
                 for (int i = 0; i < VECTORS; i++) {
@@ -53,14 +51,13 @@ static void four_pixels_avx2(const ea_conv *conv, const uint8_t *from, int64_t p
             _mm256_store_si256((__m256i *)(sums + pixel * 16 + i * 8), sum[pixel][i]);
 }
 
-FOR_AVX_VNNI static void four_pixels_avx_vnni(const ea_conv *conv, const uint8_t *from, int64_t pixel_step,
-                                              const int8_t *weights, int32_t *sums)
+FOR_AVX_VNNI static void four_pixels_avx_vnni(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums)
 {
     __m256i sum[PIXELS][VECTORS];
     for (int pixel = 0; pixel < PIXELS; pixel++)
         for (int i = 0; i < VECTORS; i++)
             sum[pixel][i] = _mm256_setzero_si256();
-    for (int window = 0; window < conv->windows; window++) {
+    for (int window = block->first_window; window < block->last_window; window++) {
         const uint8_t *input = from + conv->offsets[window];
         const int8_t *quad_weights = weights + (int64_t)window * TILE_BYTES;
         for (int quad = 0; quad < conv->quads[window]; quad++, quad_weights += 64) {
@@ -68,7 +65,7 @@ FOR_AVX_VNNI static void four_pixels_avx_vnni(const ea_conv *conv, const uint8_t
             for (int i = 0; i < VECTORS; i++)
                 vector[i] = _mm256_loadu_si256((const __m256i *)(quad_weights + i * 32));
             for (int pixel = 0; pixel < PIXELS; pixel++) {
-                __m256i activations = repeated_quad(input + pixel * pixel_step + quad * 4);
+                __m256i activations = repeated_quad(input + pixel * block->pixel_step + quad * 4);
                 for (int i = 0; i < VECTORS; i++)
                     sum[pixel][i] = _mm256_dpbusd_avx_epi32(sum[pixel][i], activations, vector[i]);
             }
@@ -89,7 +86,7 @@ void ea_products(const ea_conv *conv, const ea_block *block, int tile, int tiles
         const int8_t *weights = conv->weights + (int64_t)(tile + i) * conv->windows * TILE_BYTES;
         for (int position = 0; position < block->positions; position += PIXELS) {
             const uint8_t *from = block->from + position * pixel_step + (position < EA_TILE_PIXELS ? 0 : tile_gap);
-            compute(conv, from, pixel_step, weights, sums + i * (EA_BLOCK_SUMS / 2) + position * 16);
+            compute(conv, block, from, weights, sums + i * (EA_BLOCK_SUMS / 2) + position * 16);
         }
     }
 }

@@ -13,14 +13,14 @@ enum { WINDOW_BYTES = 64, TILE_BYTES = 1024 };
 
 /* 8 pixels by `tiles` tiles of 16 outputs; always inlined, with a constant for `tiles`. */
 static inline __attribute__((always_inline)) void
-eight_pixels(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights, const int tiles,
+eight_pixels(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights, const int tiles,
              int32_t *sums)
 {
     __m512i sum[2][8];
     for (int tile = 0; tile < tiles; tile++)
         for (int pixel = 0; pixel < 8; pixel++)
             sum[tile][pixel] = _mm512_setzero_si512();
-    for (int window = 0; window < conv->windows; window++) {
+    for (int window = block->first_window; window < block->last_window; window++) {
         const uint8_t *input = from + conv->offsets[window];
         const int8_t *window_weights = weights + (int64_t)window * TILE_BYTES;
         for (int quad = 0; quad < conv->quads[window]; quad++) {
@@ -30,7 +30,7 @@ eight_pixels(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const
                     _mm512_loadu_si512(window_weights + tile * (int64_t)conv->windows * TILE_BYTES + quad * 64);
             for (int pixel = 0; pixel < 8; pixel++) {
                 int32_t quad_input;
-                memcpy(&quad_input, input + pixel * pixel_step + quad * 4, 4);
+                memcpy(&quad_input, input + pixel * block->pixel_step + quad * 4, 4);
                 for (int tile = 0; tile < tiles; tile++)
                     sum[tile][pixel] =
                         _mm512_dpbusd_epi32(sum[tile][pixel], _mm512_set1_epi32(quad_input), quad_weights[tile]);
@@ -42,16 +42,16 @@ eight_pixels(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const
             _mm512_store_si512(sums + tile * (EA_BLOCK_SUMS / 2) + pixel * 16, sum[tile][pixel]);
 }
 
-static void eight_by_two(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights,
+static void eight_by_two(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights,
                                   int32_t *sums)
 {
-    eight_pixels(conv, from, pixel_step, weights, 2, sums);
+    eight_pixels(conv, block, from, weights, 2, sums);
 }
 
-static void eight_by_one(const ea_conv *conv, const uint8_t *from, int64_t pixel_step, const int8_t *weights,
+static void eight_by_one(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights,
                                   int32_t *sums)
 {
-    eight_pixels(conv, from, pixel_step, weights, 1, sums);
+    eight_pixels(conv, block, from, weights, 1, sums);
 }
 
 static void products_vnni(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums,
@@ -63,9 +63,9 @@ static void products_vnni(const ea_conv *conv, const ea_block *block, int tile, 
     for (int position = 0; position < block->positions; position += 8) {
         const uint8_t *from = block->from + position * pixel_step + (position < EA_TILE_PIXELS ? 0 : tile_gap);
         if (tiles == 2)
-            eight_by_two(conv, from, pixel_step, weights, sums + position * 16);
+            eight_by_two(conv, block, from, weights, sums + position * 16);
         else
-            eight_by_one(conv, from, pixel_step, weights, sums + position * 16);
+            eight_by_one(conv, block, from, weights, sums + position * 16);
     }
 }
 
