@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from edgeact.bench import BenchPlan, interleave, measure_latency
+from edgeact.bench import BenchPlan, collector_disabled, interleave, measure_latency
 from edgeact.calibration.accuracy import BatchRun, Scores, collect_scores, summarize
 from edgeact.calibration.paired_test import compare_paired
 from edgeact.calibration.parity import compare_logits
@@ -98,16 +98,21 @@ class Meter:
             return tuple(candidates), tuple(references)
         clip, count = self.data.parity.inputs[0], len(agreeing) + 2
         on_progress = self.callbacks.step(TIMED_STEP)
-        latencies = time_candidates(agreeing, self.open, clip, self.threads, on_progress, refused)
+        with collector_disabled():
+            latencies = time_candidates(agreeing, self.open, clip, self.threads, on_progress, refused)
+            measured = [replace(each, latency=self._module_latency(each.model, clip)) for each in references]
         in_turn = iter(latencies)
         timed = [replace(each, latency=next(in_turn) if _is_timed(each) else None) for each in candidates]
-        measured = [replace(each, latency=self._module_latency(each.model, clip)) for each in references]
         on_progress(count, count)
         return _relinked(timed), tuple(measured)
 
-    def open(self, candidate: Candidate) -> Session:
-        """Open a session of the candidate on this machine's CPU; the caller closes it."""
-        return open_candidate(candidate, self.model.clip.input_shape, len(self.model.labels), self.threads)
+    def open(self, candidate: Candidate, threads: int | None = None) -> Session:
+        """Open a session of the candidate on this machine's CPU; the caller closes it.
+
+        `threads` is the number of its threads, the meter's by default.
+        """
+        shape, classes = self.model.clip.input_shape, len(self.model.labels)
+        return open_candidate(candidate, shape, classes, threads or self.threads)
 
     def _compared(self, candidate: Candidate, reference: Array) -> Candidate:
         try:
@@ -125,11 +130,14 @@ class Meter:
         runs: dict[str, Run | BatchRun] = {
             reference.name: BatchRun(functools.partial(_run_module, reference.model.module)) for reference in references
         }
+        # Models side by side, each with its share of the threads: a small network gains little by a second thread.
+        workers = min(self.threads, len(candidates) + len(references))
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_torch_threads(self.threads // workers))
             for candidate in candidates:
-                runs[candidate.name] = _runner(stack.enter_context(self.open(candidate)))
+                runs[candidate.name] = _runner(stack.enter_context(self.open(candidate, self.threads // workers)))
             on_progress = self.callbacks.step("accuracy")
-            return dict(collect_scores(runs, self.data.evaluation, self.model.clip, on_progress))
+            return dict(collect_scores(runs, self.data.evaluation, self.model.clip, on_progress, workers))
 
     def _with_drop(self, measured: _Measured, unpruned: Reference | None) -> _Measured:
         if unpruned is None or measured.name == unpruned.name or not (unpruned.recognized and measured.recognized):
@@ -138,13 +146,9 @@ class Meter:
         return replace(measured, drop=compare_paired(before, after, self.max_drop_points))
 
     def _module_latency(self, model: LoadedModel, clip: Array) -> Latency:
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        with _torch_threads(self.threads):
             run = functools.partial(_run_module, model.module, clip)
             return measure_latency(run, _REFERENCE_PLAN, threads=self.threads)
-        finally:
-            torch.set_num_threads(before)
 
 
 def meter_of(build: Build, context: Context) -> Meter:
@@ -210,6 +214,17 @@ def time_candidates(
             latencies[int(key)] = latency.model_copy(update={"threads": threads})
     report(len(candidates) + 1, len(candidates) + 2)
     return latencies
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Give PyTorch `threads` threads until the context ends."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _is_timed(candidate: Candidate) -> bool:

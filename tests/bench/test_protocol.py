@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from edgeact.bench import BenchPlan, interleave, measure_latency
+from edgeact.bench import BenchPlan, collector_disabled, interleave, measure_latency
 from edgeact.errors import UsageError
 from tests.messages import names
 
@@ -68,6 +68,24 @@ def test_measure_latency_disables_the_garbage_collector_while_timing() -> None:
     enabled: list[bool] = []
     measure_latency(lambda: enabled.append(gc.isenabled()), QUICK)
     assert enabled == [True] * 2 + [False] * 7
+    assert gc.isenabled()
+
+
+def test_collector_disabled_collects_once_for_several_timings() -> None:
+    collections: list[str] = []
+
+    def count(phase: str, _info: dict[str, int]) -> None:
+        collections.append(phase)
+
+    gc.callbacks.append(count)
+    try:
+        with collector_disabled():
+            measure_latency(lambda: None, QUICK)
+            interleave({"a": lambda: None}, 2)
+            assert not gc.isenabled()
+    finally:
+        gc.callbacks.remove(count)
+    assert collections == ["start", "stop"]
     assert gc.isenabled()
 
 
