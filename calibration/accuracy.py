@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -91,16 +90,14 @@ def collect_scores(
     items: Sequence[VideoItem],
     clip: ClipSpec,
     on_progress: OnProgress | None = None,
-    workers: int = 1,
 ) -> dict[str, Scores]:
     """Run each model on all non-overlapping clips of `items`; a clip is decoded once for all models.
 
-    `runs` maps names to functions from a clip, float32 `(1, 3, T, H, W)`, to its logits. `workers` models run at the
-    same time, in as many threads. A video that cannot be read to
+    `runs` maps names to functions from a clip, float32 `(1, 3, T, H, W)`, to its logits. A video that cannot be read to
     its end is skipped and counted in `Scores.skipped`; irregularities of the videos used are counted in
     `Scores.handled`. `on_progress(done, total)` counts videos. Raises DatasetError if no video can be read.
     """
-    scores = score_videos(runs, items, clip, on_progress, workers)
+    scores = score_videos(runs, items, clip, on_progress)
     for score in scores.values():
         require_videos(score, len(items))
     return scores
@@ -117,7 +114,6 @@ def score_videos(
     items: Sequence[VideoItem],
     clip: ClipSpec,
     on_progress: OnProgress | None = None,
-    workers: int = 1,
 ) -> dict[str, Scores]:
     """Score a part of a data set as `collect_scores` does, but accept that no video of the part can be read."""
     scores = {name: Scores() for name in runs}
@@ -129,13 +125,12 @@ def score_videos(
                 score.skipped["unreadable"] += 1
         else:
             batch.append(read)
-        # Each library on a whole batch: thread pools that alternate clip by clip wait for each other.
+        # One library after the other on a batch: thread pools that alternate clip by clip wait for each other.
         if done == len(items) or sum(len(video.inputs) for video in batch) >= _BATCH:
-            clips = [array for video in batch for array in video.inputs]
-            for name, logits in zip(runs, _logits_of_all(runs.values(), clips, workers), strict=True):
-                outputs = iter(logits)
+            for name, run in runs.items():
+                logits = _logits(run, [array for video in batch for array in video.inputs])
                 for video in batch:
-                    _add_video(scores[name], video, itertools.islice(outputs, len(video.inputs)))
+                    _add_video(scores[name], video, itertools.islice(logits, len(video.inputs)))
             batch = []
         if on_progress:
             on_progress(done, len(items))
@@ -157,21 +152,13 @@ def _read(item: VideoItem, clip: ClipSpec) -> _Video | None:
         return None
 
 
-def _logits_of_all(runs: Iterable[Run | BatchRun], clips: Sequence[Array], workers: int) -> Iterator[list[Array]]:
-    """Yield each model's logits of all clips, in the order of `runs`."""
-    if workers == 1:
-        yield from (_logits(run, clips) for run in runs)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(lambda run: _logits(run, clips), runs)
-
-
-def _logits(run: Run | BatchRun, clips: Sequence[Array]) -> list[Array]:
-    """Return the logits of each clip, in order."""
+def _logits(run: Run | BatchRun, clips: Sequence[Array]) -> Iterator[Array]:
+    """Yield the logits of each clip, in order."""
     if not isinstance(run, BatchRun):
-        return [run(clip) for clip in clips]
-    starts = range(0, len(clips), run.size)
-    return [logits for start in starts for logits in run.run(np.concatenate(clips[start : start + run.size]))]
+        yield from map(run, clips)
+        return
+    for start in range(0, len(clips), run.size):
+        yield from run.run(np.concatenate(clips[start : start + run.size]))
 
 
 def _add_video(score: Scores, video: _Video, outputs: Iterable[Array]) -> None:

@@ -106,13 +106,9 @@ class Meter:
         on_progress(count, count)
         return _relinked(timed), tuple(measured)
 
-    def open(self, candidate: Candidate, threads: int | None = None) -> Session:
-        """Open a session of the candidate on this machine's CPU; the caller closes it.
-
-        `threads` is the number of its threads, the meter's by default.
-        """
-        shape, classes = self.model.clip.input_shape, len(self.model.labels)
-        return open_candidate(candidate, shape, classes, threads or self.threads)
+    def open(self, candidate: Candidate) -> Session:
+        """Open a session of the candidate on this machine's CPU; the caller closes it."""
+        return open_candidate(candidate, self.model.clip.input_shape, len(self.model.labels), self.threads)
 
     def _compared(self, candidate: Candidate, reference: Array) -> Candidate:
         try:
@@ -130,14 +126,11 @@ class Meter:
         runs: dict[str, Run | BatchRun] = {
             reference.name: BatchRun(functools.partial(_run_module, reference.model.module)) for reference in references
         }
-        # Models side by side, each with its share of the threads: a small network gains little by a second thread.
-        workers = min(self.threads, len(candidates) + len(references))
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_torch_threads(self.threads // workers))
             for candidate in candidates:
-                runs[candidate.name] = _runner(stack.enter_context(self.open(candidate, self.threads // workers)))
+                runs[candidate.name] = _runner(stack.enter_context(self.open(candidate)))
             on_progress = self.callbacks.step("accuracy")
-            return dict(collect_scores(runs, self.data.evaluation, self.model.clip, on_progress, workers))
+            return dict(collect_scores(runs, self.data.evaluation, self.model.clip, on_progress))
 
     def _with_drop(self, measured: _Measured, unpruned: Reference | None) -> _Measured:
         if unpruned is None or measured.name == unpruned.name or not (unpruned.recognized and measured.recognized):

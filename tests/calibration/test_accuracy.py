@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -107,23 +106,6 @@ def test_a_batch_run_gives_the_scores_of_single_clips(items: list[VideoItem]) ->
     for single, batch in zip(scores["single"].clips(), scores["batch"].clips(), strict=True):
         np.testing.assert_array_equal(single, batch)
     assert scores["batch"].clip_video == scores["single"].clip_video
-
-
-def test_collect_scores_runs_models_side_by_side_with_the_same_scores(items: list[VideoItem]) -> None:
-    barrier = threading.Barrier(2)
-
-    def meet(clip: np.ndarray) -> np.ndarray:
-        barrier.wait(timeout=10)  # breaks unless another model runs at the same time
-        return run_flat(clip)
-
-    def run_flat(clip: np.ndarray) -> np.ndarray:
-        return clip.reshape(-1)[:3] * np.float32(1.5)
-
-    scores = collect_scores({"a": meet, "b": meet}, items, make_clip(), workers=2)
-    (expected,) = collect_scores({"a": run_flat}, items, make_clip()).values()
-    for score in scores.values():
-        np.testing.assert_array_equal(score.clips()[0], expected.clips()[0])
-        np.testing.assert_array_equal(score.clips()[1], expected.clips()[1])
 
 
 def test_collect_scores_counts_irregular_videos(tmp_path: Path) -> None:
