@@ -18,7 +18,7 @@ from edgeact.errors import DatasetError, DeviceError
 from edgeact.executors import Executors
 from edgeact.progress import OnProgress, OnStep, titled
 from edgeact.records import AccuracyRecord, Precision
-from edgeact.runtime import load
+from edgeact.runtime import Check, load
 
 __all__ = ["EvaluationPlan", "evaluate_bundle", "match_labels"]
 
@@ -40,6 +40,7 @@ class EvaluationPlan:
     backend: str | None = None
     threads: int | None = None
     trust_engines: bool = False
+    check: Check = "auto"
 
 
 def evaluate_bundle(
@@ -99,7 +100,12 @@ def _evaluate_part(
             "worker; copy the same file to every worker"
         )
     with load(
-        path, backend=plan.backend, artifact=plan.artifact, threads=plan.threads, trust_engines=plan.trust_engines
+        path,
+        backend=plan.backend,
+        artifact=plan.artifact,
+        threads=plan.threads,
+        trust_engines=plan.trust_engines,
+        check=plan.check,
     ) as recognizer:
         choice = recognizer.choice
         scores = score_videos({"bundle": recognizer.logits}, items, bundle.manifest.clip, on_progress)["bundle"]

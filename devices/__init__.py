@@ -3,6 +3,7 @@
 from edgeact.devices.probe import (
     instruction_sets,
     is_this_machine,
+    machine_identity,
     matching_profiles,
     probe_board,
     probe_machine,
@@ -29,6 +30,7 @@ __all__ = [
     "is_this_machine",
     "list_profiles",
     "load_profile",
+    "machine_identity",
     "matching_profiles",
     "parse_profile",
     "probe_board",

@@ -20,6 +20,7 @@ __all__ = [
     "PACKAGES",
     "instruction_sets",
     "is_this_machine",
+    "machine_identity",
     "matching_profiles",
     "probe_board",
     "probe_machine",
@@ -97,6 +98,25 @@ def probe_board(*, root: Path = _ROOT, run: Command = run_command) -> str | None
     tegra = _tegra(root)
     board = _board_profile(tegra, None if tegra else _nvidia_gpu(run))
     return board.id if board else None
+
+
+def machine_identity(root: Path = _ROOT) -> dict[str, str]:
+    """Return what decides which kernels a library runs below `root`: processor with all its flags, GPUs and driver.
+
+    Reads a few small files and runs no command, so that it can be asked at every start. A virtual machine that moves to
+    another host, or gets another driver, has another identity.
+    """
+    gpus = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    facts = {
+        "processor": _processor(root),
+        "flags": _cpuinfo(root, "flags", "Features"),
+        "architecture": _architecture(),
+        "cores": str(usable_cores()),
+        "nvidia-driver": read_text(root / "proc/driver/nvidia/version"),
+        "nvidia-gpus": "\n".join(read_text(path) or "" for path in gpus),
+        "l4t": read_text(root / "etc/nv_tegra_release"),
+    }
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def is_this_machine(profile: DeviceProfile, *, root: Path = _ROOT, run: Command = run_command) -> bool:

@@ -117,6 +117,8 @@ class ArtifactOptions(TypedDict, total=False):
     """CPU threads; default: the backend's choice."""
     trust_engines: bool
     """Whether to open engines, which are executable code, that this user did not build on this machine."""
+    check: Literal["auto", "always", "never"]
+    """When the artifact is checked by the golden clip: once for each machine, backend and version, always, or never."""
 
 
 class SessionOptions(ArtifactOptions, total=False):

@@ -28,7 +28,8 @@
     │   ├── LintError                 7   a graph that the target's TensorRT dialect refuses
     │   └── ParityError               7   an artifact that does not agree with PyTorch
     ├── DeviceError                   8   the hardware, driver or backend of this machine cannot do the work
-    │   └── BackendUnavailableError   8   a backend that is not installed or finds no device
+    │   ├── BackendUnavailableError   8   a backend that is not installed or finds no device
+    │   └── SelfCheckError           13   artifacts that compute other results here than the bundle states
     ├── GateError                     9   a comparison that did not pass
     │   ├── RegressionError           9   measured slower than the baseline allows
     │   ├── BaselineError            11   nothing was compared: no baseline, or one of another machine, model ...
@@ -44,6 +45,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeact.self_check_results import SelfCheckFailed
 
 __all__ = [
     "BackendUnavailableError",
@@ -75,6 +80,7 @@ __all__ = [
     "ModelError",
     "ParityError",
     "RegressionError",
+    "SelfCheckError",
     "StorageError",
     "UnknownNameError",
     "UntrustedEngineError",
@@ -242,6 +248,16 @@ class DeviceError(EdgeactError):
 
 class BackendUnavailableError(DeviceError):
     """A backend that is not installed or finds no device."""
+
+
+class SelfCheckError(DeviceError):
+    """Artifacts whose results of the golden clip on this machine are not those of the bundle."""
+
+    exit_code = 13
+
+    def __init__(self, message: str, failures: Iterable[SelfCheckFailed] = ()) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
 
 
 class GateError(EdgeactError):

@@ -27,6 +27,7 @@ __all__ = [
     "Float32Kernels",
     "InstructionSet",
     "Int8Omitted",
+    "KernelsInexact",
     "KernelsMissing",
     "LatencyCause",
     "LayoutCopies",
@@ -147,6 +148,19 @@ class ParityTooLow(StrictModel):
     max_abs_limit: float | None
 
 
+class KernelsInexact(StrictModel):
+    """The INT8 graph is accurate, but the backend's kernels on this CPU do not compute what it states."""
+
+    kind: Literal["kernels-inexact"] = "kernels-inexact"
+    backend: str
+    clips: int
+    snr_db: float
+    """Of the backend's logits, against the logits of the graph in exact integers."""
+    snr_limit_db: float
+    exact_snr_db: float | None
+    """Of the graph in exact integers, against PyTorch; None: equal."""
+
+
 class AccuracyDropTooLarge(StrictModel):
     """The candidate loses more top-1 than the accuracy budget allows."""
 
@@ -197,6 +211,7 @@ Reason = Annotated[
     | RunFailed
     | NotCompared
     | ParityTooLow
+    | KernelsInexact
     | AccuracyDropTooLarge
     | AccuracyUnknown
     | ChosenFastest

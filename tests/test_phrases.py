@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from edgeact import layer_reasons, reasons
+from edgeact import layer_reasons, reasons, self_check_results
 from edgeact.layer_reasons import ActivationOverflows, FloatReason, KeptOnRequest, NoInt8Kernel, SensitiveToInt8
 from edgeact.phrases import phrase, phrases
 from edgeact.reasons import (
@@ -22,7 +22,7 @@ from tests.messages import names
 
 TYPES = [
     value
-    for name, value in (vars(reasons) | vars(layer_reasons)).items()
+    for name, value in (vars(reasons) | vars(layer_reasons) | vars(self_check_results)).items()
     if inspect.isclass(value) and "kind" in getattr(value, "model_fields", {})
 ]
 

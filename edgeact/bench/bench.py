@@ -21,7 +21,7 @@ from edgeact.devices import probe_machine
 from edgeact.extras import is_installed
 from edgeact.progress import TIMED_STEP, OnStep
 from edgeact.records import Latency, LatencyRecord
-from edgeact.runtime import FallbackWarning, Recognizer, load
+from edgeact.runtime import Check, FallbackWarning, Recognizer, load
 
 __all__ = ["BenchOptions", "bench_bundle"]
 
@@ -41,6 +41,8 @@ class BenchOptions:
     threads: int | None = None
     trust_engines: bool = False
     plan: BenchPlan = field(default_factory=BenchPlan)
+    check: Check = "auto"
+    """When the artifact is checked before it is timed."""
 
 
 def bench_bundle(
@@ -103,6 +105,7 @@ def _open(bundle: Bundle, options: BenchOptions) -> Recognizer:
             device=options.device,
             threads=options.threads,
             trust_engines=options.trust_engines,
+            check=options.check,
         )
 
 

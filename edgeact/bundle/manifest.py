@@ -24,7 +24,7 @@ __all__ = [
     "Role",
 ]
 
-FORMAT_VERSION = "1.2"
+FORMAT_VERSION = "1.3"
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -64,6 +64,9 @@ class Artifact(StrictModel):
     requires: dict[str, str] = Field(default_factory=dict, description="e.g. {'sm': '8.9', 'tensorrt-rtx': '1.7.1'}")
     float_layers: dict[str, str] = Field(default_factory=dict, description="INT8: layers kept in float -> reason")
     note: str = ""
+    golden_logits: tuple[float, ...] = Field(
+        default=(), description="logits of the golden clip where this artifact was exported; empty: not recorded"
+    )
 
     @property
     def is_engine(self) -> bool:
@@ -100,6 +103,17 @@ class Golden(StrictModel):
     input_std: tuple[float, float, float]
     logits: tuple[float, ...] = Field(description="logits of PyTorch FP32")
     label: str | None = Field(default=None, description="the true label, if known")
+    frames_mean: tuple[tuple[float, float, float], ...] = Field(
+        default=(), description="mean level per frame and channel (RGB) of the decoded frames; empty: not recorded"
+    )
+    pixels: str | None = Field(
+        default=None, description="path of the member with the resized and cropped frames; None: not recorded"
+    )
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Paths of the members that the golden clip uses."""
+        return (self.video,) if self.pixels is None else (self.video, self.pixels)
 
 
 class BundleDraft(StrictModel):
@@ -130,14 +144,24 @@ class BundleDraft(StrictModel):
         _require_unique("preferred artifact", self.preferred)
         if unknown := set(self.preferred) - set(names):
             raise ValueError(f"preferred must name artifacts of {names}, got {sorted(unknown)}")
-        if self.golden and len(self.golden.logits) != len(self.labels):
-            raise ValueError(f"golden logits: expected {len(self.labels)}, got {len(self.golden.logits)}")
-        if self.golden and self.golden.frames_shape[::3] != (self.clip.clip_frames, 3):
-            raise ValueError(
-                f"golden frames_shape: expected ({self.clip.clip_frames}, height, width, 3), "
-                f"got {self.golden.frames_shape}"
-            )
+        for artifact in self.artifacts:
+            if len(artifact.golden_logits) not in (0, len(self.labels)):
+                raise ValueError(
+                    f"golden_logits of artifact '{artifact.name}': expected {len(self.labels)}, "
+                    f"got {len(artifact.golden_logits)}"
+                )
+        if self.golden:
+            self._check_golden(self.golden)
         return self
+
+    def _check_golden(self, golden: Golden) -> None:
+        frames = self.clip.clip_frames
+        if len(golden.logits) != len(self.labels):
+            raise ValueError(f"golden logits: expected {len(self.labels)}, got {len(golden.logits)}")
+        if golden.frames_shape[::3] != (frames, 3):
+            raise ValueError(f"golden frames_shape: expected ({frames}, height, width, 3), got {golden.frames_shape}")
+        if len(golden.frames_mean) not in (0, frames):
+            raise ValueError(f"golden frames_mean: expected {frames} frames, got {len(golden.frames_mean)}")
 
     def artifact(self, name: str) -> Artifact:
         """Return the artifact `name`; raises UnknownNameError."""
@@ -159,7 +183,7 @@ class Manifest(BundleDraft):
         roles = {member.path: member.role for member in self.members}
         used = {path for artifact in self.artifacts for path in artifact.members}
         if self.golden:
-            used.add(self.golden.video)
+            used.update(self.golden.members)
         if missing := used - roles.keys():
             raise ValueError(f"expected all used members in the list, {sorted(missing)} are missing")
         for artifact in self.artifacts:

@@ -14,7 +14,7 @@ from rich.table import Table
 from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, note, runtime_notes, show
 from edgeact.cli.panels import MEASUREMENT, OUTPUT
-from edgeact.cli.session_options import BundleArgument, BundleOptions, DeviceOption
+from edgeact.cli.session_options import BundleArgument, BundleOptions, CheckChoice, CheckOption, DeviceOption
 from edgeact.cli.steps import steps
 from edgeact.errors import BaselineError, UsageError
 from edgeact.storage import write_text
@@ -32,6 +32,7 @@ def command(
     bundle: BundleArgument,
     options: BundleOptions,
     device: DeviceOption = None,
+    check: CheckOption = CheckChoice.auto,
     runs: Annotated[
         int | None,
         typer.Option(
@@ -70,7 +71,9 @@ def command(
     if runs is not None and runs < 1:
         raise UsageError(f"--runs: expected 1 or more, got {runs}")
     plan = BenchPlan() if runs is None else BenchPlan(min_runs=runs, min_s=0.0)
-    timing = BenchOptions(options.artifact, options.backend, device, options.threads, options.trust_engines, plan)
+    timing = BenchOptions(
+        options.artifact, options.backend, device, options.threads, options.trust_engines, plan, check.value
+    )
     before = read_record(baseline) if baseline else None
     if before:
         _refuse_early(before, bundle, timing, junit)

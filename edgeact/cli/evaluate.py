@@ -12,7 +12,7 @@ from edgeact.cli.data_options import DATA_HELP
 from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, note, runtime_notes, show
 from edgeact.cli.panels import DATA, OUTPUT
-from edgeact.cli.session_options import BundleArgument, BundleOptions, ExecutorOption
+from edgeact.cli.session_options import BundleArgument, BundleOptions, CheckChoice, CheckOption, ExecutorOption
 from edgeact.cli.steps import STARTING, steps
 from edgeact.storage import write_text
 
@@ -25,6 +25,7 @@ def command(
     bundle: BundleArgument,
     data: Annotated[str, typer.Option("--data", help=DATA_HELP, rich_help_panel=DATA)],
     options: BundleOptions,
+    check: CheckOption = CheckChoice.auto,
     split: Annotated[
         str | None,
         typer.Option(help="Split of the data set; default: test, else val, else train.", rich_help_panel=DATA),
@@ -46,7 +47,14 @@ def command(
         from edgeact.executors import open_executors
 
         plan = EvaluationPlan(
-            data, split, videos, options.artifact, options.backend, options.threads, options.trust_engines
+            data,
+            split,
+            videos,
+            options.artifact,
+            options.backend,
+            options.threads,
+            options.trust_engines,
+            check.value,
         )
         with open_executors(executor) as executors:
             record = evaluate_bundle(bundle, plan, shown.advance, executors)

@@ -30,6 +30,7 @@ from edgeact.cli import (
     search,
     targets,
     train,
+    verify,
 )
 from edgeact.cli.output import note
 from edgeact.cli.renamed_options import with_current_names
@@ -78,6 +79,7 @@ app.command("run")(run.command)
 app.command("search")(search.command)
 app.command("targets")(targets.command)
 app.command("train")(train.command)
+app.command("verify")(verify.command)
 
 
 def main() -> None:

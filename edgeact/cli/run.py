@@ -16,7 +16,7 @@ from rich.table import Table
 from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, runtime_notes, show
 from edgeact.cli.panels import CLIP, OUTPUT
-from edgeact.cli.session_options import BundleArgument, BundleOptions, DeviceOption
+from edgeact.cli.session_options import BundleArgument, BundleOptions, CheckChoice, CheckOption, DeviceOption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,7 @@ def command(
     ],
     options: BundleOptions,
     device: DeviceOption = None,
+    check: CheckOption = CheckChoice.auto,
     hop_s: Annotated[
         float | None,
         typer.Option(
@@ -65,6 +66,7 @@ def command(
             device=device,
             threads=options.threads,
             trust_engines=options.trust_engines,
+            check=check.value,
         ) as recognizer,
     ):
         tally = _Tally(recognizer, source, top)

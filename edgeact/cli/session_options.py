@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -11,12 +12,31 @@ import typer
 from edgeact.cli.panels import RUNTIME
 from edgeact.devices.profile import BackendName
 
-__all__ = ["BundleArgument", "BundleOptions", "DeviceOption", "ExecutorOption"]
+__all__ = ["BundleArgument", "BundleOptions", "CheckChoice", "CheckOption", "DeviceOption", "ExecutorOption"]
 
 _BACKENDS = ", ".join(get_args(BackendName))
 
 BundleArgument = Annotated[
     Path, typer.Argument(help="Bundle (.edgeact) that 'edgeact export' wrote.", metavar="BUNDLE")
+]
+
+
+class CheckChoice(str, Enum):
+    """Values of `--check`."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+CheckOption = Annotated[
+    CheckChoice,
+    typer.Option(
+        "--check",
+        help="When the artifact is checked by the bundle's golden clip: auto is once for each machine, backend and "
+        "version.",
+        rich_help_panel=RUNTIME,
+    ),
 ]
 
 

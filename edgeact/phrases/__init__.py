@@ -1,7 +1,8 @@
-"""English for every typed reason and decision of `edgeact.reasons` and `edgeact.layer_reasons`."""
+"""English for every typed reason of `edgeact.reasons`, `edgeact.layer_reasons` and `edgeact.self_check_results`."""
 
 from edgeact.phrases import _decisions as _decisions
 from edgeact.phrases import _layers as _layers
+from edgeact.phrases import _self_check as _self_check
 from edgeact.phrases import _verdicts as _verdicts
 from edgeact.phrases._phrase import phrase, phrases
 

@@ -82,6 +82,16 @@ def _(reason: r.ParityTooLow) -> str:
 
 
 @phrase.register
+def _(reason: r.KernelsInexact) -> str:
+    exact = "exact" if reason.exact_snr_db is None else f"{reason.exact_snr_db:.1f} dB"
+    return (
+        f"kernel saturates on this CPU: the logits of {reason.backend} have an SNR of {reason.snr_db:.1f} dB (at least "
+        f"{reason.snr_limit_db:.0f} dB) against the INT8 graph in exact integers on {reason.clips} clips, which has "
+        f"{exact} against PyTorch"
+    )
+
+
+@phrase.register
 def _(reason: r.AccuracyDropTooLarge) -> str:
     digits = 1 if round(reason.points, 1) > round(reason.allowed, 1) else 3
     return f"loses {reason.points:.{digits}f} points of top-1, {reason.allowed:.{digits}f} are allowed"

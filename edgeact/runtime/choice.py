@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgeact.bundle import Artifact, Manifest
-from edgeact.errors import BackendUnavailableError, EdgeactError, UnknownNameError
+from edgeact.errors import BackendUnavailableError, EdgeactError, SelfCheckError, UnknownNameError
 from edgeact.records import Precision
 from edgeact.runtime.backends import BACKENDS, Backend, get_backend
+from edgeact.self_check_results import SelfCheck
 
 __all__ = [
     "Candidate",
@@ -64,6 +65,8 @@ class Choice:
     is_fallback: bool
     """Whether a candidate that the bundle prefers was rejected."""
     rejected: tuple[Rejected, ...]
+    check: SelfCheck | None = None
+    """Result of the self-check; None if no check was wanted."""
 
 
 class Mismatch(NamedTuple):
@@ -104,9 +107,19 @@ def find_candidates(
 
 
 def nothing_runs_error(rejected: list[Rejected]) -> EdgeactError:
-    """Return the error for a bundle that cannot run here: the only reason, or all combinations with their reasons."""
+    """Return the error for a bundle that cannot run here: the only reason, or all combinations with their reasons.
+
+    A SelfCheckError if any artifact failed its self-check: that artifact would run, and give wrong answers.
+    """
     if len(rejected) == 1:
         return rejected[0].error
+    failed = [each.error for each in rejected if isinstance(each.error, SelfCheckError)]
+    if failures := [failure for error in failed for failure in error.failures]:
+        return SelfCheckError(
+            f"nothing in the bundle computes its results here: {describe_rejected(rejected)}; "
+            "'edgeact verify BUNDLE' shows every stage",
+            failures,
+        )
     return BackendUnavailableError(f"nothing in the bundle runs here: {describe_rejected(rejected)}")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 from edgeact.bundle import Artifact, Bundle, open_bundle, require_trust
 from edgeact.bundle.manifest import Role
@@ -23,10 +24,14 @@ from edgeact.runtime.choice import (
 )
 from edgeact.runtime.decision import decide
 from edgeact.runtime.recognizer import Recognizer
+from edgeact.runtime.self_check import Check, SelfChecker
 from edgeact.runtime.session import Session
 from edgeact.storage import cache_folder
 
-__all__ = ["OpenOptions", "load", "open_artifact"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["LoadOptions", "LoadPlan", "OpenOptions", "load", "open_artifact"]
 
 
 @dataclass(frozen=True)
@@ -41,34 +46,68 @@ class OpenOptions:
     """Folder for engines built on this machine; None: nothing is kept."""
 
 
-def load(
-    path: str | os.PathLike[str],
-    *,
-    backend: str | Backend | None = None,
-    artifact: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    trust_engines: bool = False,
-) -> Recognizer:
-    """Open the bundle at `path` on the best backend of this machine, or on the requested one.
+class LoadOptions(TypedDict, total=False):
+    """Options of `load`; `LoadPlan` describes them and has their defaults."""
 
-    What the arguments leave open follows the bundle's order of preference. If a preferred artifact cannot run, a
+    backend: str | Backend | None
+    artifact: str | None
+    device: str | None
+    threads: int | None
+    trust_engines: bool
+    check: Check
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """Which artifact of a bundle is opened, and how."""
+
+    backend: str | Backend | None = None
+    """A name, or an instance, e.g. a FakeBackend; None: the artifact's first that runs here."""
+    artifact: str | None = None
+    """Name of an artifact; None: the bundle's first that runs here."""
+    device: str | None = None
+    """One of the backend's `devices()`; None: the best one."""
+    threads: int | None = None
+    """CPU threads; None: the library's default."""
+    trust_engines: bool = False
+    """Whether to open engines, which are executable code, that this user did not build on this machine."""
+    check: Check = "auto"
+    """When the self-check runs: once for each machine, backend and version, at each load, or never."""
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads: expected 1 or more, got {self.threads}")
+        if self.check not in get_args(Check):
+            raise UsageError(f"check: expected one of {', '.join(get_args(Check))}, got '{self.check}'")
+
+    @property
+    def open_options(self) -> OpenOptions:
+        """The options of opening, with this user's cache."""
+        return OpenOptions(device=self.device, threads=self.threads, cache_folder=cache_folder())
+
+
+def load(path: str | os.PathLike[str], **options: Unpack[LoadOptions]) -> Recognizer:
+    """Open the bundle at `path` on the best backend of this machine, or on the requested one; see `LoadPlan`.
+
+    What the options leave open follows the bundle's order of preference. If a preferred artifact cannot run, a
     FallbackWarning and `Recognizer.choice` say why. A bundle exported for another machine leaves the order to this
     device: the first load times its artifacts, which takes seconds, or minutes if engines are built. The logger
     `edgeact.runtime` announces each timing at level INFO, and later loads reuse the result.
 
-    `backend` may be a name or an instance, e.g. a FakeBackend. An engine in the bundle is executable code: it is opened
-    only with `trust_engines` or if this user built it on this machine. Raises children of BundleError,
-    BackendUnavailableError, UnknownNameError, UsageError.
+    Before an artifact is used for the first time on this machine, it replays the bundle's golden clip. If decoding,
+    resizing, normalization or the network differs from the bundle's figures by more than the limits, the artifact is
+    rejected like an artifact that cannot run. A bundle without a golden clip is opened unchecked.
+
+    An engine in the bundle is executable code: it is opened only with `trust_engines` or if this user built it on this
+    machine. Raises children of BundleError, BackendUnavailableError, UnknownNameError, UsageError, and SelfCheckError
+    if no artifact passes that runs here.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads: expected 1 or more, got {threads}")
+    plan = LoadPlan(**options)
     bundle = open_bundle(path)
-    options = OpenOptions(device=device, threads=threads, cache_folder=cache_folder())
-    trust = functools.partial(require_trust, bundle, trust_engines=trust_engines)
-    usable, rejected = find_candidates(bundle.manifest, artifact, backend, trust)
-    session, choice = _open_first(bundle, usable, rejected, options)
-    return Recognizer(bundle.manifest, session, choice, threads)
+    trust = functools.partial(require_trust, bundle, trust_engines=plan.trust_engines)
+    usable, rejected = find_candidates(bundle.manifest, plan.artifact, plan.backend, trust)
+    session, choice = _open_first(bundle, usable, rejected, plan)
+    return Recognizer(bundle.manifest, session, choice, plan.threads)
 
 
 def open_artifact(bundle: Bundle, artifact: Artifact, backend: Backend, options: OpenOptions) -> Session:
@@ -82,9 +121,11 @@ def open_artifact(bundle: Bundle, artifact: Artifact, backend: Backend, options:
 
 
 def _open_first(
-    bundle: Bundle, usable: list[Candidate], rejected: list[Rejected], options: OpenOptions
+    bundle: Bundle, usable: list[Candidate], rejected: list[Rejected], plan: LoadPlan
 ) -> tuple[Session, Choice]:
-    """Open the first candidate that opens, in order of measured latency if the bundle leaves that to the device."""
+    """Open the first candidate that opens and passes, by measured latency if the bundle leaves that to the device."""
+    options = plan.open_options
+    checker = SelfChecker(bundle, plan.check, plan.device, plan.threads)
 
     def open_candidate(candidate: Candidate) -> Session:
         return open_artifact(bundle, candidate.artifact, candidate.backend, options)
@@ -97,13 +138,13 @@ def _open_first(
         usable, decision = decide(usable, key, open_candidate)
     for candidate in usable:
         try:
-            session = open_candidate(candidate)
+            session, check = checker.open(candidate, open_candidate)
         except (DeviceError, ModelError) as error:
             failure = Rejected(candidate.artifact.name, candidate.backend.name, error, candidate.rank)
             preferred.append(failure)
             rejected = [*rejected, failure]
             continue
-        choice = _make_choice(candidate, session, decision, preferred, rejected)
+        choice = replace(_make_choice(candidate, session, decision, preferred, rejected), check=check)
         _warn(choice, session)
         return session, choice
     raise nothing_runs_error(rejected)

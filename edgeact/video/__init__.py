@@ -4,7 +4,7 @@ from edgeact.video.buffer import ClipBuffer
 from edgeact.video.frame import Frame, Image, frames_digest
 from edgeact.video.info import VideoInfo, probe_video
 from edgeact.video.live import LiveOptions, LiveSource
-from edgeact.video.preprocess import Preprocessor, preprocess, resize_frame
+from edgeact.video.preprocess import Preprocessor, center_crop, preprocess, resize_frame
 from edgeact.video.recorded import RecordedSource
 from edgeact.video.sampling import Window, read_clips, window_starts
 from edgeact.video.source import FrameSource, open_source
@@ -21,6 +21,7 @@ __all__ = [
     "RecordedSource",
     "VideoInfo",
     "Window",
+    "center_crop",
     "frames_digest",
     "open_source",
     "preprocess",

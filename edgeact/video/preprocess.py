@@ -16,7 +16,7 @@ from edgeact.clip import ClipSpec
 from edgeact.errors import InputError
 from edgeact.video.frame import Image
 
-__all__ = ["Preprocessor", "preprocess", "resize_frame"]
+__all__ = ["Preprocessor", "center_crop", "preprocess", "resize_frame"]
 
 _INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
@@ -82,7 +82,7 @@ class _FrameRange:
     def __init__(self, clip: ClipSpec, planes: Sequence[Image], out: NDArray[np.float32], span: slice) -> None:
         self._clip, self._span, width = clip, span, clip.crop[1]
         self._resized: Image = np.empty((*clip.resize, 3), np.uint8)
-        self._cropped = _cropped(self._resized, clip)
+        self._cropped = center_crop(self._resized, clip)
         in_model_order = [[plane[index] for plane in planes] for index in range(span.start, span.stop)]
         self._channels = {clip.channel_order: in_model_order}
         self._channels["bgr" if clip.channel_order == "rgb" else "rgb"] = [each[::-1] for each in in_model_order]
@@ -96,7 +96,7 @@ class _FrameRange:
         for index, channels in enumerate(self._channels[order], start=self._span.start):
             frame = frames[index]
             is_resized = resize_frame(frame, self._clip, self._resized) is not frame
-            cv2.split(self._cropped if is_resized else _cropped(frame, self._clip), channels)
+            cv2.split(self._cropped if is_resized else center_crop(frame, self._clip), channels)
         # A table of 256 values is exact and, applied to a whole channel at once, as fast as multiply and add.
         for plane, table, channel in self._levels:
             cv2.LUT(plane, table, channel)
@@ -114,7 +114,8 @@ def resize_frame(frame: Image, clip: ClipSpec, out: Image | None = None) -> Imag
     return np.asarray(resized, dtype=np.uint8)
 
 
-def _cropped(frame: Image, clip: ClipSpec) -> Image:
+def center_crop(frame: Image, clip: ClipSpec) -> Image:
+    """Return the center of a frame uint8 (H, W, 3) of size `clip.resize`: a view of size `clip.crop`."""
     height, width = clip.resize
     top, left = (height - clip.crop[0]) // 2, (width - clip.crop[1]) // 2
     return frame[top : top + clip.crop[0], left : left + clip.crop[1]]

@@ -19,6 +19,7 @@ from edgeact.calibration.paired_test import compare_paired
 from edgeact.calibration.parity import compare_logits
 from edgeact.errors import DeviceError, ModelError
 from edgeact.export.build.data import ExportData
+from edgeact.export.build.golden_clip import golden_of, with_golden_logits
 from edgeact.export.build.state import Build, Context, Reference, ReferenceRole
 from edgeact.export.candidates.candidate import Candidate
 from edgeact.export.models.loading import LoadedModel
@@ -48,6 +49,8 @@ class Meter:
     callbacks: Callbacks = field(default_factory=Callbacks)
     max_drop_points: float = 1.0
     """Accuracy budget that the verdict on a drop against the unpruned model is about."""
+    golden_clip: Array | None = None
+    """Network input of the golden clip, float32 `(1, 3, T, H, W)`; None: its logits are not needed."""
 
     def check(
         self, candidates: Sequence[Candidate], references: Sequence[Reference]
@@ -114,6 +117,8 @@ class Meter:
         try:
             with self.open(candidate) as session:
                 logits = np.concatenate([session.run(clip).logits for clip in self.data.parity.inputs])
+                if self.golden_clip is not None:
+                    candidate = with_golden_logits(candidate, session.run(self.golden_clip).logits[0])
         except (DeviceError, ModelError) as error:
             return replace(candidate, run_error=str(error))
         parity = compare_logits(reference, logits, candidate.precision, trained=self.model.trained)
@@ -147,7 +152,9 @@ class Meter:
 def meter_of(build: Build, context: Context) -> Meter:
     """Return the meter of a build's model and data."""
     threads = build.recipe.threads or torch.get_num_threads()
-    return Meter(build.model, build.inputs.data, threads, context.callbacks, build.recipe.max_drop_points)
+    golden_clip = golden_of(build, context).inputs
+    data, max_drop = build.inputs.data, build.recipe.max_drop_points
+    return Meter(build.model, data, threads, context.callbacks, max_drop, golden_clip)
 
 
 def references_of(build: Build) -> tuple[Reference, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from torch import nn
 
@@ -20,6 +20,9 @@ from edgeact.export.quantize.tuning import Tuner
 from edgeact.progress import Callbacks
 from edgeact.reasons import Decision
 from edgeact.records import Accuracy, Latency, PairedDrop, Sensitivity
+
+if TYPE_CHECKING:
+    from edgeact.export.build.golden_clip import GoldenClip
 
 __all__ = ["Build", "Context", "Inputs", "Lowered", "Model", "Reference", "ReferenceRole", "Stage", "StageFunction"]
 
@@ -45,6 +48,8 @@ class Context:
         """Module object to build instead of the recipe's source; None: the recipe's."""
         self.tuner: Tuner | None = None
         """Cache of INT8 tuning; made by the first stage that tunes."""
+        self.golden: tuple[LoadedModel, GoldenClip] | None = None
+        """Cache of the golden clip, and the model whose logits it has; made by the first stage that needs it."""
         self.calibration_only = False
         """Whether no stage after 'calibrate' will run: then clips for parity and accuracy are not read."""
 

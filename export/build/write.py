@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 import edgeact
-from edgeact.bundle import Bundle, BundleDraft, Calibration, ModelInfo, vouch, write_bundle
+from edgeact.bundle import Artifact, Bundle, BundleDraft, Calibration, ModelInfo, vouch, write_bundle
 from edgeact.bundle.manifest import Role
 from edgeact.devices import estimate_latency_ms, probe_machine
 from edgeact.errors import UsageError
-from edgeact.export.build.golden_clip import GOLDEN_PATH, make_golden
+from edgeact.export.build.golden_clip import golden_of
 from edgeact.export.build.recipe import RECIPE_MEMBER
 from edgeact.export.build.state import Build, Context, Reference
 from edgeact.export.candidates.candidate import Candidate
@@ -32,9 +32,7 @@ def write(build: Build, context: Context) -> Build:
         raise UsageError("the stage 'write' needs a file for the bundle: expected out=FILE.edgeact, got none")
     context.callbacks.begin("writing the bundle")
     members = _members(build)
-    golden_label = _golden_label(build)
-    item = build.inputs.data.parity.items[0]
-    golden, video = make_golden(build.model.module, build.model.clip, item, golden_label)
+    golden = golden_of(build, context)
     shipped = _shipped(build)
     has_int8 = any(candidate.precision == "int8" for candidate in shipped)
     draft = BundleDraft(
@@ -42,15 +40,15 @@ def write(build: Build, context: Context) -> Build:
         labels=build.model.labels,
         clip=build.model.clip,
         target=build.inputs.profile.id,
-        artifacts=tuple(candidate.artifact for candidate in shipped),
+        artifacts=tuple(map(_artifact, shipped)),
         preferred=build.shipped,
         decide_on_device=not build.is_timed,
-        golden=golden,
+        golden=golden.golden,
         calibration=_provenance(build) if has_int8 else None,
         decisions=tuple(map(phrase, build.decisions)),
         tools=_tools(),
     )
-    bundle = write_bundle(context.out, draft, {GOLDEN_PATH: ("golden-video", video), **members}, _measurements(build))
+    bundle = write_bundle(context.out, draft, {**golden.members, **members}, _measurements(build))
     _vouch_engines(bundle)
     return replace(build, maybe_bundle=bundle)
 
@@ -68,10 +66,10 @@ def _members(build: Build) -> Mapping[str, tuple[Role, bytes]]:
     return members
 
 
-def _golden_label(build: Build) -> str | None:
-    """Return the label of the golden clip; None if the labels of the data are not the model's."""
-    model, data = build.model, build.inputs.data
-    return model.labels[data.parity.items[0].label] if data.labels == model.labels else None
+def _artifact(candidate: Candidate) -> Artifact:
+    """Return the artifact; an engine has the golden logits of the graph that it was compiled from."""
+    logits = candidate.judged.artifact.golden_logits
+    return candidate.artifact.model_copy(update={"golden_logits": logits})
 
 
 def _provenance(build: Build) -> Calibration:

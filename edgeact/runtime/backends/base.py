@@ -81,6 +81,11 @@ class Backend(Protocol):
         """Kinds of artifacts that the backend opens."""
         ...
 
+    @property
+    def computes(self) -> bool:
+        """Whether logits are computed from the artifact, so that the self-check applies; false for a stand-in."""
+        ...
+
     def why_unavailable(self) -> str | None:
         """Return why the backend cannot be used on this machine and what to do about that; None if it can be used."""
         ...

@@ -24,7 +24,8 @@ class FakeBackend:
 
     `logits`: a function from the clip `(1, 3, T, H, W)` to logits `(classes,)`, or constant logits; by default class 0
     wins. `unavailable`: a reason why the backend cannot be used. `fail_open`, `fail_run`: text of an error of the
-    "library". `opened` lists all requests, and `closed` counts the closed sessions.
+    "library". `computes`: whether the self-check applies to the logits. `opened` lists all requests, and `closed`
+    counts the closed sessions.
     """
 
     logits: Callable[[Array], Array] | Array | None = None
@@ -33,6 +34,7 @@ class FakeBackend:
     fail_run: str | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     name: str = "fake"
+    computes: bool = False
     opened: list[OpenRequest] = field(default_factory=list)
     closed: int = 0
 

@@ -26,6 +26,7 @@ class NativeBackend:
 
     name = "native"
     kinds: frozenset[Kind] = frozenset({"native-program"})
+    computes = True
 
     def why_unavailable(self) -> str | None:
         """Return that the engine is not built or does not load, or that the processor lacks AVX2, else None."""

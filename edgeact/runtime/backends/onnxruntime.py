@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from edgeact.bundle.manifest import Kind
 from edgeact.devices import instruction_sets
-from edgeact.errors import BackendUnavailableError, MissingExtraError
+from edgeact.errors import BackendUnavailableError, MissingExtraError, StorageError
 from edgeact.extras import is_installed, require
 from edgeact.runtime.backends.base import Array, BackendSession, OpenRequest, module_version
 from edgeact.runtime.caches import private_folder
@@ -33,6 +34,7 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     kinds: frozenset[Kind] = frozenset({"onnx"})
+    computes = True
 
     def why_unavailable(self) -> str | None:
         """Return that the package is missing, else None."""
@@ -101,13 +103,12 @@ def _options(library: Any, request: OpenRequest) -> Any:
 
 def _chain(device: str, request: OpenRequest) -> list[Provider]:
     """Return the provider with its options, then the fallbacks for operators that it does not support."""
-    cuda: Provider = (_PROVIDERS["CUDA"], {"use_tf32": "0"} if request.precision == "fp32" else {})
-    chain: dict[str, list[Provider]] = {
-        "CPU": [],
-        "CUDA": [cuda],
-        "TENSORRT": [(_PROVIDERS["TENSORRT"], _tensorrt_options(request)), cuda],
-    }
-    return [*chain[device], (_PROVIDERS["CPU"], {})]
+    chain: list[Provider] = [(_PROVIDERS["CPU"], {})]
+    if device in ("CUDA", "TENSORRT"):
+        chain.insert(0, (_PROVIDERS["CUDA"], {"use_tf32": "0"} if request.precision == "fp32" else {}))
+    if device == "TENSORRT":
+        chain.insert(0, (_PROVIDERS["TENSORRT"], _tensorrt_options(request)))
+    return chain
 
 
 def _tensorrt_options(request: OpenRequest) -> dict[str, str]:
@@ -117,14 +118,15 @@ def _tensorrt_options(request: OpenRequest) -> dict[str, str]:
     if request.precision == "int8":
         options["trt_int8_enable"] = "True"
     if request.cache_folder is not None:
-        # The provider's key ignores the weights: two models of the same structure would share an engine.
-        digest = hashlib.sha256(request.graph).hexdigest()
-        folder = private_folder(request.cache_folder / "onnxruntime-tensorrt" / digest / request.precision)
-        options |= {
-            "trt_engine_cache_enable": "True",
-            "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_path": str(folder),
-        }
+        with contextlib.suppress(StorageError):  # without a writable cache, engines are built at each start
+            # The provider's key ignores the weights: two models of the same structure would share an engine.
+            digest = hashlib.sha256(request.graph).hexdigest()
+            folder = private_folder(request.cache_folder / "onnxruntime-tensorrt" / digest / request.precision)
+            options |= {
+                "trt_engine_cache_enable": "True",
+                "trt_engine_cache_path": str(folder),
+                "trt_timing_cache_path": str(folder),
+            }
     return options
 
 

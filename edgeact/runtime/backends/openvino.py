@@ -20,6 +20,7 @@ class OpenVinoBackend:
 
     name = "openvino"
     kinds: frozenset[Kind] = frozenset({"onnx", "openvino-ir"})
+    computes = True
 
     def why_unavailable(self) -> str | None:
         """Return that the package is missing, else None."""

@@ -42,6 +42,7 @@ class TensorRtBackend:
 
     name = "tensorrt"
     kinds: frozenset[Kind] = frozenset({"onnx", "tensorrt-recipe"})
+    computes = True
 
     def why_unavailable(self) -> str | None:
         """Return which module, driver or GPU is missing, else None."""

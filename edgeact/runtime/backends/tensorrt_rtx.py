@@ -24,6 +24,7 @@ class TensorRtRtxBackend:
 
     name = "tensorrt-rtx"
     kinds: frozenset[Kind] = frozenset({"onnx", "tensorrt-rtx-engine"})
+    computes = True
 
     def why_unavailable(self) -> str | None:
         """Return which package, driver or RTX GPU is missing, else None."""

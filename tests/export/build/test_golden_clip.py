@@ -13,6 +13,7 @@ from edgeact.errors import VideoError
 from edgeact.export.build.data import ExportData
 from edgeact.export.build.golden_clip import make_golden
 from edgeact.export.models.loading import LoadedModel
+from edgeact.runtime.golden import decode_pixels, network_input
 from edgeact.video import frames_digest, preprocess, read_clips, write_video
 
 
@@ -24,22 +25,28 @@ def _replay(video: bytes, clip: ClipSpec, folder: Path) -> np.ndarray:
 
 
 def test_every_stage_is_as_stated(colours: LoadedModel, colour_data: ExportData, tmp_path: Path) -> None:
-    golden, video = make_golden(colours.module, colours.clip, colour_data.evaluation[0], "blue")
-    frames = _replay(video, colours.clip, tmp_path)
+    made = make_golden(colours.module, colours.clip, colour_data.evaluation[0], "blue")
+    golden = made.golden
+    frames = _replay(made.members[golden.video][1], colours.clip, tmp_path)
     assert frames_digest(frames) == golden.frames_sha256
     assert frames.shape == golden.frames_shape
-    channels = preprocess(frames, colours.clip)[0].reshape(3, -1).astype(np.float64)
+    np.testing.assert_allclose(frames.mean(axis=(1, 2)), golden.frames_mean, atol=1e-6)
+    inputs = preprocess(frames, colours.clip)
+    np.testing.assert_array_equal(made.inputs, inputs)
+    channels = inputs[0].reshape(3, -1).astype(np.float64)
     np.testing.assert_allclose(channels.mean(axis=1), golden.input_mean, atol=1e-6)
     np.testing.assert_allclose(channels.std(axis=1), golden.input_std, atol=1e-6)
+    assert golden.pixels is not None
+    pixels = decode_pixels(made.members[golden.pixels][1], colours.clip)
+    np.testing.assert_array_equal(network_input(pixels, colours.clip), inputs)
     assert len(golden.logits) == len(colours.labels)
     assert golden.label == "blue"
 
 
 def test_it_is_the_same_every_time(colours: LoadedModel, colour_data: ExportData) -> None:
     item = colour_data.evaluation[0]
-    assert make_golden(colours.module, colours.clip, item, None) == make_golden(
-        colours.module, colours.clip, item, None
-    )
+    first, second = (make_golden(colours.module, colours.clip, item, None) for _ in range(2))
+    assert (first.golden, first.members) == (second.golden, second.members)
 
 
 @pytest.mark.parametrize(("height", "width", "expected"), [(500, 642, (320, 320)), (41, 33, (40, 32))])
@@ -49,9 +56,9 @@ def test_large_frames_are_cut_to_their_centre(
     frame = np.zeros((height // 2 * 2, width // 2 * 2, 3), np.uint8)
     frame[height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8] = 255
     write_video(tmp_path / "large.mp4", [frame] * 6, 8.0)
-    golden, video = make_golden(colours.module, colours.clip, VideoItem(tmp_path / "large.mp4", 0, "g"), None)
-    frames = _replay(video, colours.clip, tmp_path)
-    assert frames.shape[1:3] == golden.frames_shape[1:3] == expected
+    made = make_golden(colours.module, colours.clip, VideoItem(tmp_path / "large.mp4", 0, "g"), None)
+    frames = _replay(made.members[made.golden.video][1], colours.clip, tmp_path)
+    assert frames.shape[1:3] == made.golden.frames_shape[1:3] == expected
     assert frames[0, expected[0] // 2, expected[1] // 2].min() > 200
     assert frames[0, 0, 0].max() < 50
 
@@ -61,8 +68,8 @@ def test_it_holds_as_many_frames_as_a_clip_at_any_rate(
     fps: float, colour_data: ExportData, colours: LoadedModel
 ) -> None:
     clip = colours.clip.model_copy(update={"fps": fps})
-    golden, _ = make_golden(colours.module, clip, colour_data.evaluation[0], None)
-    assert golden.frames_shape[0] == clip.clip_frames
+    made = make_golden(colours.module, clip, colour_data.evaluation[0], None)
+    assert made.golden.frames_shape[0] == clip.clip_frames
 
 
 def test_a_video_that_cannot_be_read_is_refused(colours: LoadedModel, tmp_path: Path) -> None:
