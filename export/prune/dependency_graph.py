@@ -68,15 +68,15 @@ class Node:
 
     operation: Operation
     layer: nn.Module | None
-    """The layer of a LAYER."""
+    """The layer, if the operation is LAYER."""
     operator: str
     """Autograd's name; empty if autograd has no record of the node."""
     gradient: object
     """Autograd's node, for comparison by identity."""
     input_shapes: tuple[Shape, ...]
-    """Of every dependency in `inputs`, in their order."""
+    """Shape of every dependency in `inputs`, in their order."""
     output_shapes: tuple[Shape, ...]
-    """One shape; of a split one per part."""
+    """Shape of the output; of a split, the shape of every part."""
     two_sided: bool
     """Input channels are pruned apart from output channels, as in a convolution; else both are "outputs"."""
     inputs: list[Dependency] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Node:
 
     @property
     def input_side(self) -> Side:
-        """The side whose channels a dependency in `inputs` ends at."""
+        """Side that dependencies in `inputs` are coupled with."""
         return "inputs" if self.two_sided else "outputs"
 
 
@@ -95,9 +95,9 @@ class Dependency:
     source: Node
     target: Node
     position: int
-    """Which input of the target."""
+    """Index of the target's input."""
     part: int | None
-    """Which output of the source; None if the target is called several times."""
+    """Index of the source's output; None if the target is called several times."""
 
 
 def trace_dependencies(

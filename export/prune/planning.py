@@ -71,7 +71,7 @@ def apply_plan(module: nn.Module, plan: PruningPlan) -> None:
 
 
 def group_sizes(module: nn.Module, input_shape: Sequence[int]) -> dict[GroupKey, int]:
-    """Return the number of units that can be removed one by one, by group of coupled channels."""
+    """Return the number of units that can be removed independently, by group of coupled channels."""
     return {group.key: group.size for group in trace_channels(module, input_shape).groups}
 
 

@@ -57,21 +57,21 @@ def _global_ratios(
     scores: Sequence[Scores], present: Sequence[float], given: Sequence[float | None], ratio: float
 ) -> list[float]:
     """Return the share of each group's original units, so that all groups without a given ratio lose `ratio`."""
-    free = [index for index, own in enumerate(given) if own is None]
+    free = [index for index, fixed in enumerate(given) if fixed is None]
     units = {index: len(scores[index]) for index in free}
     original, total = sum(count / present[index] for index, count in units.items()), sum(units.values())
     removed = _of_present(ratio, total / original) if free else 0.0
     least = dict(zip(free, _least_important([scores[index] for index in free], removed), strict=True))
     shares = {index: 1 - (1 - share) * present[index] for index, share in least.items()}
-    return [shares[index] if own is None else own for index, own in enumerate(given)]
+    return [shares[index] if fixed is None else fixed for index, fixed in enumerate(given)]
 
 
 def _least_important(scores: Sequence[Scores], ratio: float) -> list[float]:
     """Return the share of each group among the `ratio` least important units of all; ties are spread evenly."""
     if not scores:
         return []
-    group = np.repeat(np.arange(len(scores)), [len(own) for own in scores])
-    ranks = np.concatenate([np.argsort(np.argsort(own, kind="stable")) / len(own) for own in scores])
+    group = np.repeat(np.arange(len(scores)), [len(units) for units in scores])
+    ranks = np.concatenate([np.argsort(np.argsort(units, kind="stable")) / len(units) for units in scores])
     least = np.lexsort((ranks, np.concatenate([*scores])))[: round(len(group) * ratio)]
     counts = np.bincount(group[least], minlength=len(scores))
-    return [float(count / len(own)) for count, own in zip(counts, scores, strict=True)]
+    return [float(count / len(units)) for count, units in zip(counts, scores, strict=True)]

@@ -2,7 +2,7 @@
 
 torch-pruning couples whole layers. If a split feeds parts of a layer to different places (MSL, Fourier convolutions),
 its groups overlap. Here every channel of every layer is a vertex, every dependency a set of edges, and the connected
-components are the units that can be removed one by one.
+components are the units that can be removed independently.
 """
 
 from __future__ import annotations

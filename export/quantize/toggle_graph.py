@@ -78,9 +78,10 @@ class _Segment:
 
 @dataclass(frozen=True)
 class ToggleGraph:
-    """See the module. Layers are in graph order; `enabled` names the layers in INT8.
+    """A graph whose layers are switched between INT8 and float at run time.
 
-    A state is the input of a segment: the clip, float32 of the graph's input shape, or the tensor at a cut.
+    Layers are in graph order; `enabled` names the layers in INT8. A state is the input of a segment: the clip, float32
+    of the graph's input shape, or the tensor at a cut.
     """
 
     layers: tuple[Layer, ...]

@@ -66,10 +66,11 @@ class Tuner:
         self._biases: dict[tuple[tuple[str, ...], frozenset[str]], tuple[Mapping[str, Array], BiasCorrection]] = {}
 
     def tune(self, graph: ToggleGraph, clips: Sequence[Array], artifact: str, attempt: int | None = None) -> Tuned:
-        """Tune `graph`, which was made with means, on calibration `clips`, float32 `(1, 3, T, H, W)`.
+        """Tune `graph` on calibration `clips`, float32 `(1, 3, T, H, W)`.
 
-        `attempt` None leaves all layers in INT8; 0, 1 ... searches for layers to keep in float, each time with a higher
-        goal. `artifact` names the artifact in the sensitivity's record.
+        `graph` is built by `build_toggle_graph(with_means=True)`. `attempt` None leaves all layers in INT8; 0, 1 ...
+        searches for layers to keep in float, each time with a higher goal. `artifact` names the artifact in the
+        sensitivity's record.
         """
         enabled = set(graph.names)
         decisions: list[Decision] = []
@@ -109,7 +110,7 @@ class Tuner:
     ) -> tuple[Mapping[str, Array], BiasCorrection]:
         """Return corrected biases by layer, none if held-back clips show no gain, and the decision.
 
-        `graph` was made with means; `enabled` are its layers in INT8.
+        `graph` is built by `build_toggle_graph(with_means=True)`; `enabled` are its layers in INT8.
         """
         key = (graph.names, frozenset(enabled))
         if key not in self._biases:

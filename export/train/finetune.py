@@ -52,7 +52,7 @@ _STEP = "pruning_step"
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """What to prune, in how many steps, and how to fine-tune after each."""
+    """Pruning request, number of steps, and the training after each."""
 
     prune: PruneRequest
     data: str

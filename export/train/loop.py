@@ -36,7 +36,7 @@ _MAX_GRADIENT_NORM = 5.0
 
 @dataclass(frozen=True)
 class Method:
-    """What a training does besides minimizing the cross entropy with the labels."""
+    """Distillation and fake quantization of a training, besides the cross entropy with the labels."""
 
     teacher: Teacher | None = None
     """Distill from this model: the loss is that of `distillation_loss`."""
@@ -45,7 +45,7 @@ class Method:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """Identification of both in the state of a training."""
+        """Digests of teacher and fake quantization, for the state of a training."""
         return tuple(part.digest for part in (self.teacher, self.fake_quant) if part is not None)
 
 
@@ -135,7 +135,7 @@ def _loss(
     """Return the cross entropy with smoothed labels, mixed with the distillation loss if there is a teacher."""
     with autocast:
         logits: Tensor = module(clips)
-    # A float32 copy for each term, as ever: gradients are summed in bfloat16, and weights depend on it to the last bit.
+    # A float32 copy for each term: gradients are summed in bfloat16, and weights depend on it to the last bit.
     loss = nn.functional.cross_entropy(logits.float(), labels, label_smoothing=plan.label_smoothing)
     return loss if distillation is None else distillation(loss, clips, logits.float())
 

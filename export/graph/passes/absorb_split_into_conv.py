@@ -63,7 +63,7 @@ class Absorption:
 
 
 class AbsorbSplitIntoConv:
-    """See the module's picture."""
+    """The rewrite that turns splits of a cascade into identity filters."""
 
     name = "absorb_split_into_conv"
 

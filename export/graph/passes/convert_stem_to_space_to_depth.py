@@ -37,7 +37,7 @@ class StemPlan:
 
 
 class ConvertStemToSpaceToDepth:
-    """See the module's formula."""
+    """The rewrite that computes the stem on 2x2 blocks of pixels."""
 
     name = "convert_stem_to_space_to_depth"
 

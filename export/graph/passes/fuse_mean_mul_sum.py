@@ -41,7 +41,7 @@ class WeightedSum:
 
 
 class FuseMeanMulSum:
-    """See the module's formula."""
+    """The rewrite that makes one weighted sum of a mean, a product and a sum."""
 
     name = "fuse_mean_mul_sum"
 

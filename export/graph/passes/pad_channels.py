@@ -45,7 +45,7 @@ class ChannelPadding:
 
 
 class PadChannels:
-    """See the module's text."""
+    """The rewrite that brings channel counts to a multiple of a tile."""
 
     name = "pad_channels"
 

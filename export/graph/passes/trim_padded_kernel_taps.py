@@ -30,7 +30,7 @@ class TapTrim:
 
 
 class TrimPaddedKernelTaps:
-    """See the module's formula."""
+    """The rewrite that cuts off kernel taps outside of the input."""
 
     name = "trim_padded_kernel_taps"
 

@@ -80,8 +80,8 @@ def test_complex_transforms_equal_torch(
 
 
 @pytest.mark.parametrize("size", [(7, 7), (14, 14), (5, 8)])
-def test_a_spectrum_that_is_none_of_a_real_signal_is_read_as_torch_does(size: tuple[int, int]) -> None:
-    """What a network makes of a spectrum need not have a mirror: its ends count with their real part alone."""
+def test_complex_to_real_equals_torch_for_a_spectrum_without_mirror_symmetry(size: tuple[int, int]) -> None:
+    """A network changes a spectrum freely: of its first and last frequency only the real part counts."""
     half = torch.randn((3, size[0], size[1] // 2 + 1), dtype=torch.complex64)
     got = complex_to_real(ComplexPair(half.real, half.imag), (3, *size), (-2, -1), 1, _matrix)
     _close(got, torch.fft.irfft2(half, s=size, norm="ortho"))

@@ -15,7 +15,7 @@ from edgeact.export.models.synthetic import calibrate_batch_norm
 __all__ = [
     "CLIP",
     "FORMULAS",
-    "MIXES_NEIGHBOURS",
+    "MIXES_NEIGHBORING_CHANNELS",
     "WIDTH",
     "Careless",
     "Flattened",
@@ -47,7 +47,7 @@ FORMULAS = (
 )
 """Every registry model, every attention on a plain backbone, every structural variant."""
 
-MIXES_NEIGHBOURS = ("eca", "eam")
+MIXES_NEIGHBORING_CHANNELS = ("eca", "eam")
 """Attention with a kernel over the channel axis, where removing a channel changes the neighbors of others."""
 
 

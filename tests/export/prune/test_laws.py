@@ -17,7 +17,7 @@ from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.models.pruning.plan import KeptChannels, LayerCut
 from edgeact.export.models.registry import MODELS
 from edgeact.export.prune import PruneRequest, PruningPlan, apply_plan, plan_pruning, zero_removed_channels
-from tests.export.prune.networks import CLIP, FORMULAS, MIXES_NEIGHBOURS, WIDTH, calibrated, clips
+from tests.export.prune.networks import CLIP, FORMULAS, MIXES_NEIGHBORING_CHANNELS, WIDTH, calibrated, clips
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_the_narrowest_models_are_pruned_if_they_have_anything_left(formula: str
 
 def _check_silence(formula: str, original: torch.nn.Module, plan: PruningPlan, outputs: torch.Tensor) -> None:
     """Removing channels that are zero does not change the outputs."""
-    if any(f"+{name}" in formula for name in MIXES_NEIGHBOURS):
+    if any(f"+{name}" in formula for name in MIXES_NEIGHBORING_CHANNELS):
         return
     silent = copy.deepcopy(original)
     zero_removed_channels(silent, plan.cuts)
@@ -94,7 +94,7 @@ def _check_file(formula: str, pruned: torch.nn.Module, plan: PruningPlan, output
     assert loaded.provenance["pruning_ratio"] == f"{plan.ratio:g}"
 
 
-@pytest.mark.parametrize("name", MIXES_NEIGHBOURS)
+@pytest.mark.parametrize("name", MIXES_NEIGHBORING_CHANNELS)
 @torch.no_grad()
 def test_inside_of_blocks_the_law_holds_beside_every_attention(name: str) -> None:
     original = calibrated(f"resnet3d-18+{name}")

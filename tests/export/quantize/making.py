@@ -22,11 +22,11 @@ from edgeact.export.quantize.toggle_graph import ToggleGraph, build_toggle_graph
 from edgeact.layer_reasons import FloatReason
 from tests.export.graph.exported import exported, random_clips
 
-__all__ = ["Switched", "as_written", "damage", "for_openvino", "switched", "with_int8"]
+__all__ = ["ToggledNetwork", "as_written", "damage", "for_openvino", "toggled_network", "with_int8"]
 
 
 @dataclass(frozen=True)
-class Switched:
+class ToggledNetwork:
     """A float graph and its toggle graph; neither may be changed."""
 
     model: ir.Model
@@ -41,17 +41,17 @@ class Switched:
 
 
 @functools.cache
-def switched(name: str, width: int = 8) -> Switched:
+def toggled_network(name: str, width: int = 8) -> ToggledNetwork:
     """Return a narrow registry model with a toggle graph that has means; cached."""
     case = exported(name, width)
     return with_int8(at_opset(case.graph, 17), random_clips(case.clip, 6))
 
 
-def with_int8(model: ir.Model, clips: list[NDArray[np.float32]]) -> Switched:
+def with_int8(model: ir.Model, clips: list[NDArray[np.float32]]) -> ToggledNetwork:
     """Return `model` with a toggle graph without the layers that no target quantizes."""
     excluded = float_everywhere(model)
     plain = quantize(model, collect_ranges(model, clips, excluded=excluded), excluded)
-    return Switched(model, excluded, clips, build_toggle_graph(model, plain, excluded, with_means=True))
+    return ToggledNetwork(model, excluded, clips, build_toggle_graph(model, plain, excluded, with_means=True))
 
 
 def for_openvino(placed: ir.Model) -> ir.Model:

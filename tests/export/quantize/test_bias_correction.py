@@ -11,12 +11,12 @@ from edgeact.export.graph.proto import to_bytes
 from edgeact.export.quantize.bias_correction import _shrunk_mean, corrected_biases, with_biases
 from edgeact.export.quantize.toggle_graph import ToggleGraph
 from tests.export.graph.exported import run_onnx
-from tests.export.quantize.making import Switched, as_written, switched
+from tests.export.quantize.making import ToggledNetwork, as_written, toggled_network
 
 NAMES = ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"]
 
 
-def _mean_errors(case: Switched, biases: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+def _mean_errors(case: ToggledNetwork, biases: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Return the mean error of the channels of every layer, `(channels,)` each, in graph order."""
     graph, errors, fed = case.graph, [], case.graph.fed(biases)
     float_states, int8_states = list(case.clips), list(case.clips)
@@ -33,7 +33,7 @@ def _mean_errors(case: Switched, biases: dict[str, NDArray[np.float32]]) -> list
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["r3d-18", "cnn3d-gate"])
 def test_no_channels_mean_error_gets_larger_by_its_correction(name: str) -> None:
-    case = switched(name)
+    case = toggled_network(name)
     corrected = corrected_biases(case.graph, case.clips, case.graph.names)
     done: dict[str, NDArray[np.float32]] = {}
     for place, layer in enumerate(layer for layer in case.graph.layers if layer.bias):
@@ -60,7 +60,7 @@ def test_a_shift_that_all_clips_share_is_corrected_and_scatter_is_not() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mean_error_of_the_output_shrinks(name: str) -> None:
-    case = switched(name)
+    case = toggled_network(name)
     corrected = with_biases(case.quantized(), corrected_biases(case.graph, case.clips, case.graph.names))
     expected = np.concatenate([run_onnx(case.model, clip) for clip in case.clips])
     errors = [
@@ -72,12 +72,12 @@ def test_the_mean_error_of_the_output_shrinks(name: str) -> None:
 
 
 def test_if_nothing_is_quantized_nothing_is_corrected() -> None:
-    case = switched("cnn3d-gate")
+    case = toggled_network("cnn3d-gate")
     assert corrected_biases(case.graph, case.clips, ()) == {}
 
 
 def test_a_layer_without_error_keeps_its_bias_bit_for_bit() -> None:
-    case = switched("cnn3d-gate")
+    case = toggled_network("cnn3d-gate")
     none = _Exact(case.graph.layers, case.graph.biases, case.graph._feeds, case.graph._segments)
     biases = corrected_biases(none, case.clips, none.names)
     for layer in none.layers:
@@ -93,7 +93,7 @@ class _Exact(ToggleGraph):
 
 
 def test_only_the_named_layers_biases_change() -> None:
-    case = switched("cnn3d-gate")
+    case = toggled_network("cnn3d-gate")
     quantized = case.quantized()
     name = case.graph.names[0]
     before = to_bytes(quantized)
@@ -110,6 +110,6 @@ def test_only_the_named_layers_biases_change() -> None:
 
 
 def test_progress_ends_at_the_end() -> None:
-    case, calls = switched("cnn3d-gate"), []
+    case, calls = toggled_network("cnn3d-gate"), []
     corrected_biases(case.graph, case.clips[:1], case.graph.names, lambda done, total: calls.append((done, total)))
     assert calls[-1][0] == calls[-1][1] == len(calls)

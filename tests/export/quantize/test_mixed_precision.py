@@ -10,10 +10,10 @@ from edgeact.export.quantize.mixed_precision import MOST_IN_FLOAT, Goal, mix, ne
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
 from edgeact.layer_reasons import SensitiveToInt8
 from tests.export.graph.exported import run_onnx
-from tests.export.quantize.making import Switched, as_written, damage, switched, with_int8
+from tests.export.quantize.making import ToggledNetwork, as_written, damage, toggled_network, with_int8
 
 
-def _is_met(case: Switched, in_float: set[str], goal: Goal) -> bool:
+def _is_met(case: ToggledNetwork, in_float: set[str], goal: Goal) -> bool:
     graph = case.graph
     on = set(graph.names) - in_float
     parity = compare([graph.run(clip, ()) for clip in case.clips], [graph.run(clip, on) for clip in case.clips])
@@ -24,7 +24,7 @@ def _is_met(case: Switched, in_float: set[str], goal: Goal) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "r3d-18", "cnn3d-gate"])
 def test_the_goal_is_met_and_every_layer_in_float_is_needed(name: str) -> None:
-    case = switched(name)
+    case = toggled_network(name)
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     goal = Goal((sensitivity.snr_db or 0) + 3, len(case.clips))
     chosen = mix(case.graph, case.clips, sensitivity, goal)
@@ -42,7 +42,7 @@ def test_the_goal_is_met_and_every_layer_in_float_is_needed(name: str) -> None:
 
 
 def test_a_goal_that_plain_int8_meets_needs_no_layer() -> None:
-    case = switched("cnn3d-gate")
+    case = toggled_network("cnn3d-gate")
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     chosen = mix(case.graph, case.clips, sensitivity, Goal((sensitivity.snr_db or 0) - 1, len(case.clips)))
     assert (chosen.layers, chosen.share, chosen.is_met, chosen.reasons) == ((), 0.0, True, {})
@@ -51,7 +51,7 @@ def test_a_goal_that_plain_int8_meets_needs_no_layer() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("place", [2, 4, 9])
 def test_the_one_sensitive_layer_is_found(place: int) -> None:
-    case = switched("r3d-18")
+    case = toggled_network("r3d-18")
     weight = case.graph.layers[place].weight
     damaged = with_int8(damage(case.model, weight, 1e3), case.clips)
     whole = measure_sensitivity(case.graph, case.clips, "an-int8").snr_db or 0
@@ -69,7 +69,7 @@ def test_the_one_sensitive_layer_is_found(place: int) -> None:
 
 
 def test_an_unreachable_goal_reports_the_reached_parity_and_the_needed_layers() -> None:
-    case = switched("cnn3d-gate")
+    case = toggled_network("cnn3d-gate")
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     chosen = mix(case.graph, case.clips, sensitivity, Goal(90.0, 0))
     assert not chosen.is_met
@@ -85,7 +85,7 @@ def test_an_unreachable_goal_reports_the_reached_parity_and_the_needed_layers() 
 
 
 def test_the_goal_is_above_the_refused_parity() -> None:
-    case = switched("cnn3d-gate")
+    case = toggled_network("cnn3d-gate")
     parity = compare([case.graph.run(c, ()) for c in case.clips], [case.graph.run(c, ()) for c in case.clips])
     poor = parity.model_copy(update={"snr_db": 4.0, "clips": 32})
     good = parity.model_copy(update={"snr_db": 25.0, "clips": 32})
@@ -96,7 +96,7 @@ def test_the_goal_is_above_the_refused_parity() -> None:
 
 
 def test_progress_is_reported() -> None:
-    case, calls = switched("cnn3d-gate"), []
+    case, calls = toggled_network("cnn3d-gate"), []
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     goal = Goal((sensitivity.snr_db or 0) + 3, 6)
     mix(case.graph, case.clips, sensitivity, goal, lambda done, total: calls.append((done, total)))

@@ -9,12 +9,12 @@ from edgeact.errors import CalibrationError
 from edgeact.export.quantize.sensitivity import compare, measure_sensitivity
 from edgeact.export.quantize.toggle_graph import ToggleGraph
 from tests.export.graph.exported import run_onnx
-from tests.export.quantize.making import as_written, damage, switched, with_int8
+from tests.export.quantize.making import as_written, damage, toggled_network, with_int8
 from tests.messages import names
 
 
 def test_the_sensitivity_of_a_layer_is_the_error_with_only_that_layer_in_int8() -> None:
-    case = switched("cnn3d-gate")
+    case = toggled_network("cnn3d-gate")
     sensitivity = measure_sensitivity(case.graph, case.clips, "an-int8")
     assert (sensitivity.artifact, sensitivity.clips) == ("an-int8", len(case.clips))
     assert [layer.layer for layer in sensitivity.layers] == list(case.graph.names)
@@ -30,7 +30,7 @@ def test_the_sensitivity_of_a_layer_is_the_error_with_only_that_layer_in_int8() 
 
 
 def test_a_sensitive_layer_stands_out() -> None:
-    case = switched("r3d-18")
+    case = toggled_network("r3d-18")
     weight = case.graph.layers[4].weight
     sensitivity = measure_sensitivity(
         with_int8(damage(case.model, weight, 300.0), case.clips).graph, case.clips, "an-int8"
@@ -43,13 +43,13 @@ def test_a_sensitive_layer_stands_out() -> None:
 
 def test_progress_counts_clips() -> None:
     calls: list[tuple[int, int]] = []
-    case = switched("cnn3d-gate")
+    case = toggled_network("cnn3d-gate")
     measure_sensitivity(case.graph, case.clips[:2], "an-int8", lambda done, total: calls.append((done, total)))
     assert calls == [(1, 2), (2, 2)]
 
 
 def test_nothing_to_measure_is_reported() -> None:
-    case = switched("cnn3d-gate")
+    case = toggled_network("cnn3d-gate")
     with pytest.raises(CalibrationError, check=names("no clip")):
         measure_sensitivity(case.graph, [], "an-int8")
     with pytest.raises(CalibrationError, check=names("no layer in INT8")):

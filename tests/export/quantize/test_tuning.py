@@ -11,13 +11,13 @@ from edgeact.export.quantize.tuning import Tuner, TuningSettings
 from edgeact.progress import Callbacks
 from edgeact.reasons import BiasCorrection, MixedPrecision
 from tests.export.graph.exported import exported, random_clips
-from tests.export.quantize.making import Switched, switched
+from tests.export.quantize.making import ToggledNetwork, toggled_network
 
 
 @pytest.fixture
-def case() -> Switched:
+def case() -> ToggledNetwork:
     """Return a narrow network with enough clips to hold some back."""
-    return replace(switched("cnn3d-gate"), clips=random_clips(exported("cnn3d-gate").clip, 24))
+    return replace(toggled_network("cnn3d-gate"), clips=random_clips(exported("cnn3d-gate").clip, 24))
 
 
 def _tuner(titles: list[str] | None = None, **settings: object) -> Tuner:
@@ -28,7 +28,7 @@ def _tuner(titles: list[str] | None = None, **settings: object) -> Tuner:
     return Tuner(TuningSettings(**settings), Callbacks(on_progress))  # type: ignore[arg-type]
 
 
-def test_sensitivity_is_measured_once_and_names_the_weights_of_the_model(case: Switched) -> None:
+def test_sensitivity_is_measured_once_and_names_the_weights_of_the_model(case: ToggledNetwork) -> None:
     titles: list[str] = []
     first = case.graph.names[0]
     tuner = _tuner(titles, parameters={first: "net.first.weight"})
@@ -40,7 +40,7 @@ def test_sensitivity_is_measured_once_and_names_the_weights_of_the_model(case: S
     assert titles == ["INT8 error by layer"] * 16
 
 
-def test_mixed_precision_is_in_the_sensitivity_and_each_attempt_has_a_higher_goal(case: Switched) -> None:
+def test_mixed_precision_is_in_the_sensitivity_and_each_attempt_has_a_higher_goal(case: ToggledNetwork) -> None:
     tuner = _tuner()
     tuned = tuner.tune(case.graph, case.clips, "openvino-mixed", 0)
     assert tuned.mix is not None
@@ -58,14 +58,14 @@ def test_mixed_precision_is_in_the_sensitivity_and_each_attempt_has_a_higher_goa
     assert again.mix.goal.snr_db == pytest.approx(tuned.mix.goal.snr_db + 3)
 
 
-def test_plain_int8_measures_no_sensitivity_unless_asked(case: Switched) -> None:
+def test_plain_int8_measures_no_sensitivity_unless_asked(case: ToggledNetwork) -> None:
     assert _tuner().tune(case.graph, case.clips[:7], "openvino-int8").sensitivity is None
     asked = _tuner(with_sensitivity=True).tune(case.graph, case.clips[:7], "openvino-int8")
     assert asked.sensitivity is not None
     assert asked.mix is None
 
 
-def test_biases_are_corrected_only_if_held_back_clips_gain(case: Switched) -> None:
+def test_biases_are_corrected_only_if_held_back_clips_gain(case: ToggledNetwork) -> None:
     tuner = _tuner()
     biases, decision = tuner.corrected_biases(case.graph, case.clips, case.graph.names)
     others = case.clips[-6:]
@@ -80,7 +80,7 @@ def test_biases_are_corrected_only_if_held_back_clips_gain(case: Switched) -> No
     assert tuner.corrected_biases(case.graph, case.clips, set(case.graph.names))[0] is biases
 
 
-def test_few_clips_prove_no_gain(case: Switched) -> None:
+def test_few_clips_prove_no_gain(case: ToggledNetwork) -> None:
     biases, decision = _tuner().corrected_biases(case.graph, case.clips[:7], case.graph.names)
     assert biases == {}
     assert decision == BiasCorrection(mixed=False, outcome="too-few-clips", clips=7)
