@@ -64,7 +64,7 @@ class Engine:
                 f"native: expected an instruction set of this processor ({', '.join(supported)}), got '{isa}'; "
                 "open the program for one of them"
             )
-        structures = _Structures(program, tensors)
+        structures = _Structures(program, tensors, isa)
         self._structures = structures  # owns all memory that the engine's pointers refer to
         arguments = [structures.arguments(instruction) for instruction in program.instructions]
         self._input = arguments[0]
@@ -103,8 +103,9 @@ class Engine:
 class _Structures:
     """The C structures of a program, with the memory of its buffers, arrays and packed weights."""
 
-    def __init__(self, program: Program, tensors: Tensors) -> None:
+    def __init__(self, program: Program, tensors: Tensors, isa: Isa) -> None:
         self._program = program
+        self._isa = native.ISA_CODES[isa]
         self._tensors = tensors
         self._memory = Memory()
         self._referenced: list[object] = []  # structures that only C points to
@@ -141,7 +142,7 @@ class _Structures:
             *(self._epilogue(instruction.out_size, epilogue, input_bias) for epilogue in instruction.epilogues)
         )
         self._referenced.append(epilogues)
-        return native.ConvStruct(
+        structure = native.ConvStruct(
             from_=self._pointer(instruction.buffer),
             out_size=instruction.out_size,
             stride=instruction.stride,
@@ -149,11 +150,25 @@ class _Structures:
             offsets=self._copy(windows.offsets),
             quads=self._copy(windows.quads),
             frame_windows=self._copy(frame_windows(instruction, weights.shape, buffer, len(windows.offsets))),
-            weights=self._copy(packed),
+            weights=packed.ctypes.data,
             tiles=len(packed),
             epilogues=len(instruction.epilogues),
             epilogue=epilogues,
         )
+        self._set_weights(structure, packed)
+        return structure
+
+    def _set_weights(self, structure: native.ConvStruct, packed: npt.NDArray[np.int8]) -> None:
+        """Keep the packed weights, or the form that the instruction set reads in place of them."""
+        size = native.library().ea_pack_bytes(structure, self._isa)
+        if size == 0:
+            structure.weights = self._copy(packed)
+            return
+        converted = np.empty(size, np.uint8)
+        used = native.library().ea_pack(structure, self._isa, converted.ctypes.data)
+        if used < 0:
+            raise BackendUnavailableError("native: no memory to convert the weights of a convolution; free some")
+        structure.packed, structure.weights = self._copy(converted[:used]), None
 
     @arguments.register
     def _(self, instruction: Pool) -> ctypes.Structure:

@@ -45,7 +45,7 @@ ISA_CODES: Mapping[Isa, int] = MappingProxyType({isa: code for code, isa in enum
 ISA_VARIABLE = "EDGEACT_NATIVE_ISA"
 """Environment variable that names the instruction set in place of the fastest: for tests, and to compare them."""
 library_file = Path(__file__).with_name("libedgeact_native.so")
-_VERSION = 3
+_VERSION = 4
 
 
 class BufferStruct(Structure):
@@ -99,6 +99,7 @@ class ConvStruct(Structure):
         ("quads", c_void_p),
         ("frame_windows", c_void_p),
         ("weights", c_void_p),
+        ("packed", c_void_p),
         ("tiles", c_int32),
         ("epilogues", c_int32),
         ("epilogue", POINTER(EpilogueStruct)),
@@ -230,6 +231,10 @@ class NativeLibrary(Protocol):
 
     def ea_isas(self) -> int: ...
 
+    def ea_pack_bytes(self, conv: ConvStruct, isa: int, /) -> int: ...
+
+    def ea_pack(self, conv: ConvStruct, isa: int, to: int, /) -> int: ...
+
     def ea_open(self, threads: int, isa: int, /) -> int | None: ...
 
     def ea_run(
@@ -251,6 +256,8 @@ def library() -> NativeLibrary:
     if not hasattr(loaded, "ea_version") or loaded.ea_version() != _VERSION:
         raise OSError(f"{library_file.name} was built from other sources; install edgeact again")
     loaded.ea_isas.restype = c_int
+    loaded.ea_pack_bytes.argtypes, loaded.ea_pack_bytes.restype = (POINTER(ConvStruct), c_int), c_int64
+    loaded.ea_pack.argtypes, loaded.ea_pack.restype = (POINTER(ConvStruct), c_int, c_void_p), c_int64
     loaded.ea_open.argtypes, loaded.ea_open.restype = (c_int, c_int), c_void_p
     loaded.ea_run.argtypes = (c_void_p, POINTER(OpStruct), c_int, POINTER(c_double))
     loaded.ea_run.restype = None

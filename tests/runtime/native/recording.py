@@ -92,7 +92,7 @@ def record(program: Program, tensors: Tensors, clip: npt.NDArray[np.float32], is
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine, "Memory", lambda: block)
-            structures = engine._Structures(program, tensors)
+            structures = engine._Structures(program, tensors, isa)
         arguments = [structures.arguments(instruction) for instruction in program.instructions]
         values = block.take(clip.nbytes)
         values[:] = clip.reshape(-1).view(np.uint8)

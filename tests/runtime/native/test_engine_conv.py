@@ -134,7 +134,7 @@ def _build(case: _Case) -> tuple[tuple[Program, bytes], list[_Expected]]:
     """Return a program whose result is all destinations side by side, and what each must hold."""
     rng, builder = np.random.default_rng(case.seed), ProgramBuilder()
     values = random_bytes(rng, *case.size, case.channel + case.inputs + case.behind)
-    weights = rng.integers(-127, 128, (case.outputs, *case.kernel, case.inputs), np.int8)
+    weights = rng.integers(-128, 128, (case.outputs, *case.kernel, case.inputs), np.int8)
     source = builder.filled_buffer(values, case.zero_point)
     inputs = values[..., case.channel : case.channel + case.inputs].astype(np.float64) - case.zero_point
     sums = _integer_sums(case, inputs, weights.astype(np.float64))

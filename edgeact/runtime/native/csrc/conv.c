@@ -77,6 +77,8 @@ static void compute_line(const ea_conv *conv, const line_plan *p, int line, int 
     int64_t row_step = conv->stride[1] * conv->from->row_stride;
     const uint8_t *from = conv->from->data + time * conv->stride[0] * conv->from->time_stride + row * row_step;
     ea_block block = {.pixel_step = p->pixel_step, .positions = most, .second_tile = EA_TILE_PIXELS * p->pixel_step};
+    block.time = time;
+    block.row = p->paired ? EA_TILE_PIXELS : most;
     block.first_window = conv->frame_windows[time * 2];
     block.last_window = conv->frame_windows[time * 2 + 1];
     if (p->paired)
@@ -87,6 +89,7 @@ static void compute_line(const ea_conv *conv, const line_plan *p, int line, int 
     for (int position = begin; position < end; position += most) {
         int count = end - position < most ? end - position : most;
         block.from = from + position * p->pixel_step;
+        block.used = p->paired ? conv->out_size[2] : count;
         for (int pair = 0; pair < pairs; pair++, current = !current) {
             int first = tile + pair * 2, tiles = last - first > 1 ? 2 : 1;
             ea_products(conv, &block, first, tiles, sums[current], &pending[!current], isa);

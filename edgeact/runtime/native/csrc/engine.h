@@ -12,7 +12,7 @@
 #define EA_PUBLIC __attribute__((visibility("default")))
 
 /* Version of the structures below; library.py expects the same. */
-enum { EA_VERSION = 3 };
+enum { EA_VERSION = 4 };
 EA_PUBLIC int ea_version(void);
 
 /* Instruction sets: x86-64, then ARM. */
@@ -58,6 +58,7 @@ typedef struct {
     const int32_t *quads;         /* groups of 4 bytes in a window up to the last byte with a weight */
     const int32_t *frame_windows; /* (out T, 2): first window and end of those that read more than padding */
     const int8_t *weights;        /* (tiles, windows, 16 quads, 16 outputs, 4 bytes) */
+    const uint8_t *packed;        /* weights in the form of `ea_pack`, NULL if the instruction set has none */
     int32_t tiles;                /* of 16 outputs, rounded up */
     int32_t epilogues;
     const ea_epilogue *epilogue;
@@ -145,6 +146,10 @@ typedef struct ea_engine ea_engine;
 
 /* The instruction sets of this processor as bits, 1 << EA_AVX2. Asks the kernel for permission to use tiles. */
 EA_PUBLIC int ea_isas(void);
+/* Convert the weights of a convolution to the form that an instruction set reads in place of them, and return its bytes:
+ * 0 if it reads them as they are, -1 without memory. `to` has room for `ea_pack_bytes`, which is 0 then, too. */
+EA_PUBLIC int64_t ea_pack(const ea_conv *conv, int isa, uint8_t *to);
+EA_PUBLIC int64_t ea_pack_bytes(const ea_conv *conv, int isa);
 /* Start an engine of `threads` threads, the caller's among them; NULL if they cannot be started. */
 EA_PUBLIC ea_engine *ea_open(int threads, int isa);
 /* Run all instructions in order; one caller at a time. `us` is NULL or receives the microseconds of each

@@ -27,6 +27,18 @@ int ea_isas(void)
     return isas;
 }
 
+int64_t ea_pack_bytes(const ea_conv *conv, int isa)
+{
+    (void)conv, (void)isa;
+    return 0;
+}
+
+int64_t ea_pack(const ea_conv *conv, int isa, uint8_t *to)
+{
+    (void)conv, (void)isa, (void)to;
+    return 0;
+}
+
 ea_compute *ea_compute_for(int isa)
 {
     (void)isa;
@@ -128,13 +140,12 @@ void ea_products(const ea_conv *conv, const ea_block *block, int tile, int tiles
     four_pixels *compute = isa == EA_NEON_I8MM      ? four_pixels_i8mm
                            : isa == EA_NEON_DOTPROD ? four_pixels_dot
                                                     : four_pixels_neon;
-    const int64_t pixel_step = block->pixel_step, tile_gap = block->second_tile - EA_TILE_PIXELS * pixel_step;
     ea_pending_do(pending, pending->vectors);
     for (int i = 0; i < tiles; i++) {
         const int8_t *weights = conv->weights + (int64_t)(tile + i) * conv->windows * TILE_BYTES;
-        for (int position = 0; position < block->positions; position += PIXELS) {
-            const uint8_t *from = block->from + position * pixel_step + (position < EA_TILE_PIXELS ? 0 : tile_gap);
-            compute(conv, block, from, weights, sums + i * (EA_BLOCK_SUMS / 2) + position * 16);
-        }
+        for (int position = 0; position < block->positions; position += PIXELS)
+            if (ea_is_used(block, position))
+                compute(conv, block, ea_position(block, position), weights,
+                        sums + i * (EA_BLOCK_SUMS / 2) + position * 16);
     }
 }

@@ -58,10 +58,11 @@ static void products_vnni(const ea_conv *conv, const ea_block *block, int tile, 
                           ea_pending *pending)
 {
     const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
-    const int64_t pixel_step = block->pixel_step, tile_gap = block->second_tile - EA_TILE_PIXELS * pixel_step;
     ea_pending_do(pending, pending->vectors);
     for (int position = 0; position < block->positions; position += 8) {
-        const uint8_t *from = block->from + position * pixel_step + (position < EA_TILE_PIXELS ? 0 : tile_gap);
+        if (!ea_is_used(block, position))
+            continue;
+        const uint8_t *from = ea_position(block, position);
         if (tiles == 2)
             eight_by_two(conv, block, from, weights, sums + position * 16);
         else
