@@ -13,13 +13,14 @@ import numpy as np
 from edgeact.bundle import Artifact, Bundle
 from edgeact.errors import SelfCheckError
 from edgeact.records import Precision
+from edgeact.runtime.backends.base import Array
 from edgeact.runtime.check_cache import OpenedWith, read_check, write_check
 from edgeact.runtime.choice import Candidate
 from edgeact.runtime.golden import GoldenInput, golden_input
 from edgeact.runtime.session import Session
 from edgeact.self_check_results import SelfCheck, StageResult
 
-__all__ = ["Check", "SelfChecker", "logits_snr_db", "network_limit_db"]
+__all__ = ["Check", "SelfChecker", "int8_limit_db", "logits_snr_db", "network_limit_db"]
 
 log = logging.getLogger("edgeact.runtime")
 
@@ -117,14 +118,19 @@ def network_limit_db(artifact: Artifact, pytorch: Sequence[float]) -> float:
     """
     if not artifact.golden_logits:
         return _LOWEST_DB
-    limit = _LIMITS_DB[artifact.precision]
     if artifact.precision == "int8":
-        limit = min(limit, logits_snr_db(pytorch, artifact.golden_logits) - _MARGIN_DB)
+        return int8_limit_db(logits_snr_db(pytorch, artifact.golden_logits))
+    return _LIMITS_DB[artifact.precision]
+
+
+def int8_limit_db(own_snr_db: float | None = None) -> float:
+    """Return the smallest SNR between exact kernels of an INT8 graph with `own_snr_db` against PyTorch; None: equal."""
+    limit = _LIMITS_DB["int8"] if own_snr_db is None else min(_LIMITS_DB["int8"], own_snr_db - _MARGIN_DB)
     return max(round(limit, 1), _LOWEST_DB)
 
 
-def logits_snr_db(expected: Sequence[float], logits: Sequence[float] | np.ndarray) -> float:
-    """Return the SNR in dB of logits `(classes,)`, at most 160."""
+def logits_snr_db(expected: Sequence[float] | Array, logits: Sequence[float] | Array) -> float:
+    """Return the SNR in dB of logits of the same shape, at most 160."""
     reference, actual = np.asarray(expected, np.float64), np.asarray(logits, np.float64)
     signal, noise = float(np.square(reference).sum()), float(np.square(actual - reference).sum())
     if noise <= signal * 10 ** (-_EXACT_DB / 10):

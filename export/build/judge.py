@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgeact.export.build.exactness import with_inexact_kernels
 from edgeact.export.build.explain_latency import with_causes
 from edgeact.export.build.measure import meter_of, references_of
 from edgeact.export.build.mixed import with_mixed
@@ -17,7 +18,10 @@ __all__ = ["check", "measure", "select"]
 def check(build: Build, context: Context) -> Build:
     """Compare all candidates with PyTorch and measure accuracy; try mixed precision if INT8 is not accurate enough."""
     meter = meter_of(build, context)
-    candidates, references = meter.check(build.candidates, references_of(build))
+    compared = meter.compare(build.candidates)
+    if build.inputs.profile.family == "cpu":
+        compared = with_inexact_kernels(compared, build.graphs, meter)
+    candidates, references = meter.score(compared, references_of(build))
     checked = replace(build, candidates=candidates, references=references)
     if build.recipe.precision in ("auto", "mixed"):
         checked = with_mixed(checked, context, meter, _terms(checked))

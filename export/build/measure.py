@@ -76,7 +76,7 @@ class Meter:
     def compare(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Return the candidates with their parity, or why they do not run."""
         clips = self.data.parity.inputs
-        reference = np.concatenate([_run_module(self.model.module, clip) for clip in clips])
+        reference = self.reference_logits(clips)
         runnable = sum(candidate.checked_by is not None for candidate in candidates)
         on_progress = self.callbacks.step("parity with PyTorch")
         compared: list[Candidate] = []
@@ -88,6 +88,10 @@ class Meter:
                 on_progress(done, runnable)
             compared.append(candidate)
         return _relinked(compared)
+
+    def reference_logits(self, clips: Sequence[Array]) -> Array:
+        """Return PyTorch's logits (clips, classes) of clips float32 `(1, 3, T, H, W)`."""
+        return np.concatenate([_run_module(self.model.module, clip) for clip in clips])
 
     def time(
         self, candidates: Sequence[Candidate], references: Sequence[Reference], refused: Collection[str]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgeact.errors import EdgeactError
+from edgeact.export.build.exactness import with_inexact_kernels
 from edgeact.export.build.lower import merged, tuner_of
 from edgeact.export.build.measure import Meter
 from edgeact.export.build.select import Terms, inaccurate_int8
@@ -61,7 +62,10 @@ def _attempt(build: Build, context: Context, meter: Meter, tuning: Tuning) -> _A
     family = FAMILIES[inputs.profile.family]
     made = family.graphs(inputs, tuning, context.callbacks)
     emitted = family.emit(inputs, made.graphs, context.callbacks)
-    checked, _ = meter.check(emitted.candidates, build.references)
+    compared = meter.compare(emitted.candidates)
+    if inputs.profile.family == "cpu":
+        compared = with_inexact_kernels(compared, made.graphs, meter)
+    checked, _ = meter.score(compared, build.references)
     decisions = merged(made.decisions, *(graph.decisions for graph in made.graphs), emitted.decisions)
     return _Attempt(made.graphs, checked, decisions)
 

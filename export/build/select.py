@@ -13,6 +13,7 @@ from edgeact.reasons import (
     AccuracyUnknown,
     ChosenFastest,
     DecidedOnDevice,
+    KernelsInexact,
     NotCompared,
     ParityTooLow,
     Reason,
@@ -71,17 +72,27 @@ def select(candidates: Sequence[Candidate], terms: Terms) -> Selection:
     allowed = [candidate for candidate in judged if candidate.reason is None]
     if not allowed:
         reasons = "; ".join(f"{candidate.name}: {phrase(candidate.reason)}" for candidate in judged)
-        raise ParityError(
-            f"nothing to ship: {reasons}; try a higher precision (--precision mixed keeps the layers in float that "
-            "INT8 damages most, --precision fp32 finds a layer that converts wrongly), "
-            f"{_PRUNE_LESS if terms.counts_from_unpruned else ''}or allow a larger accuracy drop (--max-drop)"
-        )
+        raise ParityError(f"nothing to ship: {reasons}; {_advice(judged, terms)}")
     shipped = _shipped(allowed, terms) if is_timed else allowed
     verdicts = tuple(
         _with_verdict(candidate, shipped, allowed, terms) if candidate.reason is None else candidate
         for candidate in judged
     )
     return Selection(verdicts, tuple(candidate.name for candidate in shipped), is_timed)
+
+
+def _advice(judged: Sequence[Candidate], terms: Terms) -> str:
+    """Return what to do if nothing can be shipped."""
+    if all(isinstance(candidate.reason, KernelsInexact) for candidate in judged):
+        return (
+            "the INT8 graph is accurate, so mixed precision and a larger accuracy drop do not help: ship a float "
+            "artifact (--precision auto), or export on a CPU whose kernels are exact"
+        )
+    return (
+        "try a higher precision (--precision mixed keeps the layers in float that INT8 damages most, --precision fp32 "
+        f"finds a layer that converts wrongly), {_PRUNE_LESS if terms.counts_from_unpruned else ''}or allow a larger "
+        "accuracy drop (--max-drop)"
+    )
 
 
 def refusal(candidate: Candidate, terms: Terms) -> Reason | None:
@@ -91,6 +102,8 @@ def refusal(candidate: Candidate, terms: Terms) -> Reason | None:
         return RunFailed(error=judged.run_error)
     if judged.parity is None:
         return NotCompared()
+    if judged.inexact is not None:
+        return judged.inexact
     if not judged.parity.passed:
         return _parity_too_low(judged.parity)
     points = drop_points(judged.accuracy, terms.reference)
@@ -102,8 +115,8 @@ def refusal(candidate: Candidate, terms: Terms) -> Reason | None:
 def inaccurate_int8(candidates: Sequence[Candidate], terms: Terms) -> bool:
     """Return whether INT8 is not accurate enough: candidates are refused for their accuracy, and none is accepted.
 
-    If one is accepted, the INT8 graph is accurate and the kernels of the other backends are at fault, which mixed
-    precision does not cure. Never if PyTorch's own accuracy is refused.
+    If one is accepted, or all are refused for inexact kernels, the INT8 graph is accurate and kernels are at fault,
+    which mixed precision does not cure. Never if PyTorch's own accuracy is refused.
     """
     lost = drop_points(terms.converted, terms.reference)
     if lost is not None and lost > terms.max_drop_points:

@@ -18,7 +18,7 @@ from edgeact.devices import DeviceProfile
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.layer_reasons import FloatReason
 from edgeact.phrases import phrases
-from edgeact.reasons import Decision, LatencyCause, Reason
+from edgeact.reasons import Decision, KernelsInexact, LatencyCause, Reason
 from edgeact.records import Accuracy, Latency, PairedDrop, Parity, Precision, Sensitivity, Verdict
 
 __all__ = [
@@ -76,6 +76,8 @@ class Candidate:
     """Agreement with PyTorch; None before the stage 'check', or if the candidate could not run here."""
     run_error: str | None = None
     """Why the candidate could not be opened or run; None if it could."""
+    inexact: KernelsInexact | None = None
+    """How far the kernels of this CPU are from the INT8 graph; None if they compute the graph, or were not examined."""
     accuracy: tuple[Accuracy, ...] = ()
     """Empty if the labels of the data are not those of the model, or parity failed."""
     recognized: tuple[bool, ...] = ()
@@ -106,9 +108,9 @@ class Candidate:
 
     @property
     def agrees(self) -> bool:
-        """Whether the candidate, or the graph it was compiled from, agrees with PyTorch within its limits."""
+        """Whether the candidate, or the graph it was compiled from, agrees with PyTorch and with its own graph."""
         parity = self.judged.parity
-        return parity is not None and parity.passed
+        return parity is not None and parity.passed and self.judged.inexact is None
 
     @property
     def size_bytes(self) -> int:

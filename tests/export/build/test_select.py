@@ -17,6 +17,7 @@ from edgeact.reasons import (
     AccuracyUnknown,
     ChosenFastest,
     DecidedOnDevice,
+    KernelsInexact,
     KernelsMissing,
     NotCompared,
     ParityTooLow,
@@ -295,3 +296,25 @@ def test_int8_that_one_backend_computes_accurately_is_accurate() -> None:
 def test_int8_is_not_to_blame_if_pytorch_itself_exceeds_the_budget() -> None:
     off = _candidate("a", precision="int8", agrees=False)
     assert not inaccurate_int8([off], Terms(1.0, _accuracy(190), _accuracy(180)))
+
+
+INEXACT = KernelsInexact(backend="openvino", clips=4, snr_db=7.0, snr_limit_db=20.0, exact_snr_db=28.6)
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_inexact_kernels_are_named_whether_or_not_the_result_agrees_with_pytorch(agrees: bool) -> None:
+    inexact = replace(_candidate("openvino-int8", precision="int8", agrees=agrees), inexact=INEXACT)
+    good = _candidate("openvino-fp32", ms=20.0)
+    selection = select([inexact, good], TERMS)
+    assert selection.shipped == ("openvino-fp32",)
+    assert selection.candidates[0].reason == INEXACT
+    assert not inexact.agrees
+
+
+def test_inexact_kernels_call_for_no_mixed_precision() -> None:
+    inexact = replace(_candidate("openvino-int8", precision="int8", agrees=False), inexact=INEXACT)
+    assert not inaccurate_int8([inexact], TERMS)
+    assert inaccurate_int8([inexact, _candidate("onnx-int8", "onnxruntime", "int8", agrees=False)], TERMS)
+    with pytest.raises(ParityError, check=names("7.0 dB", "28.6 dB", "--precision auto")) as caught:
+        select([inexact], TERMS)
+    assert "--max-drop" not in str(caught.value)
