@@ -154,10 +154,10 @@ class Meter:
 
 
 def meter_of(build: Build, context: Context) -> Meter:
-    """Return the meter of a build's model and data."""
+    """Return the meter of a build's model and data; without videos it records no logits of a golden clip."""
     threads = build.recipe.threads or torch.get_num_threads()
-    golden_clip = golden_of(build, context).inputs
     data, max_drop = build.inputs.data, build.recipe.max_drop_points
+    golden_clip = golden_of(build, context).inputs if data.parity.items else None
     return Meter(build.model, data, threads, context.callbacks, max_drop, golden_clip)
 
 

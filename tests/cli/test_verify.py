@@ -16,6 +16,7 @@ from tests.runtime.test_self_check import RIGHT, WRONG
 
 def _verify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -> int:
     monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "argv", ["edgeact", "verify", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
