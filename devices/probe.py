@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -238,6 +237,8 @@ def _operating_system(root: Path, l4t: str | None) -> str:
 
 
 def _package_versions(names: Iterable[str]) -> dict[str, str]:
+    import importlib.metadata  # slow to import, and the runtime needs no versions
+
     versions = {}
     for name in names:
         try:

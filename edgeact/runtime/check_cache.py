@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 import edgeact
-from edgeact.devices import machine_identity
 from edgeact.errors import EdgeactError, StorageError
 from edgeact.runtime.backends import Backend
 from edgeact.runtime.caches import key_digest
@@ -59,6 +58,8 @@ def write_check(opened: OpenedWith, result: SelfCheck) -> None:
 
 
 def _path(opened: OpenedWith) -> Path:
+    from edgeact.devices import machine_identity  # here, because every import counts on a board
+
     backend = opened.backend
     variables = {name: value for name, value in os.environ.items() if name.endswith(_SUFFIXES)}
     key = {

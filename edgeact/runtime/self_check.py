@@ -6,7 +6,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from edgeact.records import Precision
 from edgeact.runtime.backends.base import Array
 from edgeact.runtime.check_cache import OpenedWith, read_check, write_check
 from edgeact.runtime.choice import Candidate
-from edgeact.runtime.golden import GoldenInput, golden_input
 from edgeact.runtime.session import Session
 from edgeact.self_check_results import SelfCheck, StageResult
+
+if TYPE_CHECKING:
+    from edgeact.runtime.golden import GoldenInput
 
 __all__ = ["Check", "SelfChecker", "int8_limit_db", "logits_snr_db", "network_limit_db"]
 
@@ -89,6 +91,8 @@ class SelfChecker:
     @functools.cached_property
     def golden(self) -> GoldenInput:
         """The golden clip's network input, and the results of the stages before the network."""
+        from edgeact.runtime.golden import golden_input  # most loads find their result in the cache
+
         return golden_input(self._bundle)
 
     def _network_result(self, artifact: Artifact, session: Session) -> StageResult:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from edgeact.bundle import Bundle, open_bundle, require_trust
 from edgeact.errors import DeviceError, EdgeactError, ModelError, SelfCheckError
-from edgeact.phrases import phrase
 from edgeact.runtime.choice import Candidate, find_candidates, nothing_runs_error
 from edgeact.runtime.loading import LoadOptions, LoadPlan, open_artifact
 from edgeact.runtime.self_check import SelfChecker
@@ -57,6 +56,8 @@ class Verification:
     def raise_on_failure(self) -> None:
         """Raise SelfCheckError if any artifact failed."""
         if failures := self.failures:
+            from edgeact.phrases import phrase  # the runtime imports this module, and every import counts on a board
+
             listed = "; ".join(f"{failure.artifact} on {failure.backend}: {phrase(failure)}" for failure in failures)
             raise SelfCheckError(f"'{self.bundle.path}' on this machine: {listed}", failures)
 
