@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -67,6 +68,7 @@ class Engine:
         structures = _Structures(program, tensors, isa)
         self._structures = structures  # owns all memory that the engine's pointers refer to
         arguments = [structures.arguments(instruction) for instruction in program.instructions]
+        structures.share_scratch([each for each in arguments if isinstance(each, native.ConvStruct)], threads)
         self._input = arguments[0]
         self._instructions = (native.OpStruct * len(arguments))()
         for index, (instruction, structure) in enumerate(zip(program.instructions, arguments, strict=True)):
@@ -146,29 +148,41 @@ class _Structures:
             from_=self._pointer(instruction.buffer),
             out_size=instruction.out_size,
             stride=instruction.stride,
+            kernel=weights.shape[1:4],
+            padding=instruction.padding,
+            channel=instruction.channel,
+            inputs=weights.shape[4],
+            outputs=len(weights),
             windows=len(windows.offsets),
             offsets=self._copy(windows.offsets),
             quads=self._copy(windows.quads),
             frame_windows=self._copy(frame_windows(instruction, weights.shape, buffer, len(windows.offsets))),
-            weights=packed.ctypes.data,
+            weights=self._copy(packed),
             tiles=len(packed),
             epilogues=len(instruction.epilogues),
             epilogue=epilogues,
         )
-        self._set_weights(structure, packed)
+        self._set_form(structure, np.ascontiguousarray(weights))
         return structure
 
-    def _set_weights(self, structure: native.ConvStruct, packed: npt.NDArray[np.int8]) -> None:
-        """Keep the packed weights, or the form that the instruction set reads in place of them."""
-        size = native.library().ea_pack_bytes(structure, self._isa)
-        if size == 0:
-            structure.weights = self._copy(packed)
-            return
-        converted = np.empty(size, np.uint8)
-        used = native.library().ea_pack(structure, self._isa, converted.ctypes.data)
+    def _set_form(self, conv: native.ConvStruct, weights: npt.NDArray[np.generic]) -> None:
+        """Choose the form of weights for the instruction set, and convert to it."""
+        library = native.library()
+        conv.form = library.ea_choose_form(conv, self._isa)
+        converted = np.empty(library.ea_pack_bytes(conv), np.uint8)
+        used = library.ea_pack(conv, weights.ctypes.data, converted.ctypes.data)
         if used < 0:
             raise BackendUnavailableError("native: no memory to convert the weights of a convolution; free some")
-        structure.packed, structure.weights = self._copy(converted[:used]), None
+        if used > 0:
+            conv.packed = self._copy(converted[:used])
+        conv.scratch_bytes = library.ea_scratch_bytes(conv)
+
+    def share_scratch(self, convs: Sequence[native.ConvStruct], threads: int) -> None:
+        """Give all convolutions the same scratch memory: one runs at a time."""
+        size = max((conv.scratch_bytes for conv in convs), default=0)
+        memory = self._memory.take(size * threads)
+        for conv in convs:
+            conv.scratch, conv.scratch_bytes = memory.ctypes.data, size
 
     @arguments.register
     def _(self, instruction: Pool) -> ctypes.Structure:

@@ -45,7 +45,7 @@ ISA_CODES: Mapping[Isa, int] = MappingProxyType({isa: code for code, isa in enum
 ISA_VARIABLE = "EDGEACT_NATIVE_ISA"
 """Environment variable that names the instruction set in place of the fastest: for tests, and to compare them."""
 library_file = Path(__file__).with_name("libedgeact_native.so")
-_VERSION = 4
+_VERSION = 5
 
 
 class BufferStruct(Structure):
@@ -94,12 +94,20 @@ class ConvStruct(Structure):
         ("from_", POINTER(BufferStruct)),
         ("out_size", c_int32 * 3),
         ("stride", c_int32 * 3),
+        ("kernel", c_int32 * 3),
+        ("padding", c_int32 * 3),
+        ("channel", c_int32),
+        ("inputs", c_int32),
+        ("outputs", c_int32),
+        ("form", c_int32),
         ("windows", c_int32),
         ("offsets", c_void_p),
         ("quads", c_void_p),
         ("frame_windows", c_void_p),
         ("weights", c_void_p),
         ("packed", c_void_p),
+        ("scratch", c_void_p),
+        ("scratch_bytes", c_int64),
         ("tiles", c_int32),
         ("epilogues", c_int32),
         ("epilogue", POINTER(EpilogueStruct)),
@@ -231,9 +239,13 @@ class NativeLibrary(Protocol):
 
     def ea_isas(self) -> int: ...
 
-    def ea_pack_bytes(self, conv: ConvStruct, isa: int, /) -> int: ...
+    def ea_choose_form(self, conv: ConvStruct, isa: int, /) -> int: ...
 
-    def ea_pack(self, conv: ConvStruct, isa: int, to: int, /) -> int: ...
+    def ea_pack(self, conv: ConvStruct, taps: int, to: int, /) -> int: ...
+
+    def ea_pack_bytes(self, conv: ConvStruct, /) -> int: ...
+
+    def ea_scratch_bytes(self, conv: ConvStruct, /) -> int: ...
 
     def ea_open(self, threads: int, isa: int, /) -> int | None: ...
 
@@ -256,8 +268,10 @@ def library() -> NativeLibrary:
     if not hasattr(loaded, "ea_version") or loaded.ea_version() != _VERSION:
         raise OSError(f"{library_file.name} was built from other sources; install edgeact again")
     loaded.ea_isas.restype = c_int
-    loaded.ea_pack_bytes.argtypes, loaded.ea_pack_bytes.restype = (POINTER(ConvStruct), c_int), c_int64
-    loaded.ea_pack.argtypes, loaded.ea_pack.restype = (POINTER(ConvStruct), c_int, c_void_p), c_int64
+    loaded.ea_choose_form.argtypes, loaded.ea_choose_form.restype = (POINTER(ConvStruct), c_int), c_int
+    loaded.ea_pack.argtypes, loaded.ea_pack.restype = (POINTER(ConvStruct), c_void_p, c_void_p), c_int64
+    for function in (loaded.ea_pack_bytes, loaded.ea_scratch_bytes):
+        function.argtypes, function.restype = (POINTER(ConvStruct),), c_int64
     loaded.ea_open.argtypes, loaded.ea_open.restype = (c_int, c_int), c_void_p
     loaded.ea_run.argtypes = (c_void_p, POINTER(OpStruct), c_int, POINTER(c_double))
     loaded.ea_run.restype = None

@@ -317,3 +317,45 @@ def test_the_largest_activations_by_the_largest_weights_do_not_saturate(
     expected = _integer_sums(case, np.full((*size, inputs), 255.0), weights.astype(np.float64))
     actual = run(builder.build(result), threads=threads).reshape(*size, outputs)
     np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("size", [(2, 4, 20), (4, 2, 56), (2, 2, 60), (2, 2, 120)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(16, 16), (25, 33), (128, 24)])
+@pytest.mark.parametrize("zero_point", [0, 128])
+def test_wide_3x3x3_convolutions(size: tuple[int, ...], inputs: int, outputs: int, zero_point: int) -> None:
+    """AVX2 and AVX-VNNI compute them in Winograd's form, in strips of up to 56 pixels by 2 rows and 2 frames."""
+    destinations = ("unsigned", "signed", "accumulate", "float")
+    epilogues = tuple(
+        _EpilogueCase(first, outputs - first, destination, True, False, (0, 128)[: 2 - first], 3, 1)
+        for first, destination in enumerate(destinations)
+    )
+    padding = (1, 1, 1) if inputs > 16 else (0, 2, 1)
+    case = _Case(5, size, (3, 3, 3), (1, 1, 1), padding, size, zero_point, 5, inputs, 2, outputs, epilogues)
+    program, expected = _build(case)
+    for memory, threads in ((Before, 1), (After, 2), (After, 3)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "Memory", memory)
+            _check(run(program, threads=threads).reshape(*size, -1), expected)
+
+
+@pytest.mark.parametrize("weight", [127, -128])
+def test_the_largest_sums_of_wide_3x3x3_convolutions(weight: int) -> None:
+    """255 * 128 * 27 * 128 inputs, scaled to stay within the integers that float32 holds."""
+    size, builder = (2, 2, 24), ProgramBuilder()
+    source = builder.filled_buffer(np.full((*size, 128), 255, np.uint8), 0)
+    result = builder.array((*size, 24))
+    scale, zero = (builder.tensor(np.full(24, value, np.float32)) for value in (2.0**-8, 0))
+    epilogue = Epilogue(first=0, last=24, to=result, channel=0, is_float=True, relu=False, scale=scale, bias=zero)
+    weights = np.full((24, 3, 3, 3, 128), weight, np.int8)
+    conv = {
+        "buffer": source,
+        "weights": builder.tensor(weights),
+        "stride": (1, 1, 1),
+        "padding": (1, 1, 1),
+        "out_size": size,
+        "epilogues": (epilogue,),
+    }
+    builder.add(Conv.model_validate(conv))
+    actual = run(builder.build(result)).reshape(*size, 24)
+    assert actual[0, 0, 1, 0] == np.float32(255 * weight * 2 * 2 * 3 * 128) / 256
+    assert actual[0, 0, 0, 0] == np.float32(255 * weight * 2 * 2 * 2 * 128) / 256

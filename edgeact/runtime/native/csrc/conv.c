@@ -1,5 +1,6 @@
 /* Convolutions: how the output is divided into lines, blocks and chunks. */
 #include "products.h"
+#include "winograd.h"
 
 enum { PART_PIXELS = 256, LARGE_WEIGHT_BYTES = 768 << 10 };
 
@@ -36,6 +37,9 @@ static line_plan make_plan(const ea_conv *conv)
 
 int ea_conv_chunks(const ea_conv *conv)
 {
+    int chunks = ea_winograd_chunks(conv);
+    if (chunks)
+        return chunks;
     line_plan p = make_plan(conv);
     return p.by_outputs ? (conv->tiles + 1) / 2 : p.lines * p.parts;
 }
@@ -100,8 +104,12 @@ static void compute_line(const ea_conv *conv, const line_plan *p, int line, int 
     ea_pending_do(&pending[!current], pending[!current].vectors);
 }
 
-void ea_conv_do(const ea_conv *conv, int chunk, int isa)
+void ea_conv_do(const ea_conv *conv, int chunk, int isa, int thread)
 {
+    if (ea_winograd_chunks(conv)) {
+        ea_winograd_do(conv, chunk, thread);
+        return;
+    }
     line_plan p = make_plan(conv);
     if (p.by_outputs) {
         int last = chunk * 2 + 2 < conv->tiles ? chunk * 2 + 2 : conv->tiles;

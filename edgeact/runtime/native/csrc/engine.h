@@ -12,7 +12,7 @@
 #define EA_PUBLIC __attribute__((visibility("default")))
 
 /* Version of the structures below; library.py expects the same. */
-enum { EA_VERSION = 4 };
+enum { EA_VERSION = 5 };
 EA_PUBLIC int ea_version(void);
 
 /* Instruction sets: x86-64, then ARM. */
@@ -48,17 +48,25 @@ typedef struct {
     const float *scale, *bias; /* (last - first) each */
 } ea_epilogue;
 
+/* Forms of weights: `weights` as they are, or `packed` (x86_64/groups.h, x86_64/winograd_form.h). */
+enum { EA_FORM_WINDOWS, EA_FORM_GROUPS, EA_FORM_WINOGRAD };
+
 /* Implicit im2col: `windows` of 64 bytes, read in place, cover the inputs of one output. */
 typedef struct {
     const ea_buffer *from;
     int32_t out_size[3];
     int32_t stride[3];
+    int32_t kernel[3], padding[3];
+    int32_t channel, inputs, outputs; /* channels: the first one of `from`, and how many */
+    int32_t form;
     int32_t windows;
     const int32_t *offsets;       /* of the windows, in bytes from the output's first input value */
     const int32_t *quads;         /* groups of 4 bytes in a window up to the last byte with a weight */
     const int32_t *frame_windows; /* (out T, 2): first window and end of those that read more than padding */
     const int8_t *weights;        /* (tiles, windows, 16 quads, 16 outputs, 4 bytes) */
-    const uint8_t *packed;        /* weights in the form of `ea_pack`, NULL if the instruction set has none */
+    const uint8_t *packed;        /* weights in another form, NULL if `form` is EA_FORM_WINDOWS */
+    uint8_t *scratch;             /* memory of the first thread; `scratch_bytes` behind it begins the next one's */
+    int64_t scratch_bytes;
     int32_t tiles;                /* of 16 outputs, rounded up */
     int32_t epilogues;
     const ea_epilogue *epilogue;
@@ -146,10 +154,14 @@ typedef struct ea_engine ea_engine;
 
 /* The instruction sets of this processor as bits, 1 << EA_AVX2. Asks the kernel for permission to use tiles. */
 EA_PUBLIC int ea_isas(void);
-/* Convert the weights of a convolution to the form that an instruction set reads in place of them, and return its bytes:
- * 0 if it reads them as they are, -1 without memory. `to` has room for `ea_pack_bytes`, which is 0 then, too. */
-EA_PUBLIC int64_t ea_pack(const ea_conv *conv, int isa, uint8_t *to);
-EA_PUBLIC int64_t ea_pack_bytes(const ea_conv *conv, int isa);
+/* The form of weights by which an instruction set computes a convolution the fastest. */
+EA_PUBLIC int ea_choose_form(const ea_conv *conv, int isa);
+/* Convert the weights to `form`, from `weights` or from int8 (outputs, kT, kH, kW, inputs), and return the bytes used: 0 if
+ * `form` is EA_FORM_WINDOWS, -1 without memory. `to` has room for `ea_pack_bytes`. */
+EA_PUBLIC int64_t ea_pack(const ea_conv *conv, const int8_t *taps, uint8_t *to);
+EA_PUBLIC int64_t ea_pack_bytes(const ea_conv *conv);
+/* Bytes of scratch memory that each thread needs for a convolution in its form. */
+EA_PUBLIC int64_t ea_scratch_bytes(const ea_conv *conv);
 /* Start an engine of `threads` threads, the caller's among them; NULL if they cannot be started. */
 EA_PUBLIC ea_engine *ea_open(int threads, int isa);
 /* Run all instructions in order; one caller at a time. `us` is NULL or receives the microseconds of each
@@ -157,14 +169,15 @@ EA_PUBLIC ea_engine *ea_open(int threads, int isa);
 EA_PUBLIC void ea_run(ea_engine *engine, const ea_op *ops, int count, double *us);
 EA_PUBLIC void ea_close(ea_engine *engine);
 
-/* Internal: an instruction is divided into `ea_chunks` independent chunks; `ea_do` computes one of them. */
+/* Internal: an instruction is divided into `ea_chunks` independent chunks; `ea_do` computes one of them on a
+ * thread. */
 int ea_chunks(const ea_op *op);
-void ea_do(const ea_op *op, int chunk, int isa);
+void ea_do(const ea_op *op, int chunk, int isa, int thread);
 /* The compiled form of `ea_do` for an instruction set. */
-typedef void ea_compute(const ea_op *op, int chunk, int isa);
+typedef void ea_compute(const ea_op *op, int chunk, int isa, int thread);
 ea_compute *ea_compute_for(int isa);
 int ea_conv_chunks(const ea_conv *conv);
-void ea_conv_do(const ea_conv *conv, int chunk, int isa);
+void ea_conv_do(const ea_conv *conv, int chunk, int isa, int thread);
 /* Pixels of a block at most, pixels of one AMX tile, and integer sums of a block: 16 for each pixel and output
  * tile. */
 enum { EA_BLOCK_PIXELS = 64, EA_TILE_PIXELS = 16, EA_BLOCK_SUMS = 1024 };

@@ -324,12 +324,12 @@ int ea_chunks(const ea_op *op)
     return buffer->size[0] * buffer->size[1];
 }
 
-void ea_do(const ea_op *op, int chunk, int isa)
+void ea_do(const ea_op *op, int chunk, int isa, int thread)
 {
     const void *arguments = op->arguments;
     switch (op->opcode) {
     case EA_OP_INPUT: input_row(arguments, chunk); break;
-    case EA_OP_CONV: ea_conv_do(arguments, chunk, isa); break;
+    case EA_OP_CONV: ea_conv_do(arguments, chunk, isa, thread); break;
     case EA_OP_POOL: pool_row(arguments, chunk); break;
     case EA_OP_BINARY: binary_row(arguments, chunk); break;
     case EA_OP_UNARY: unary(arguments); break;

@@ -61,7 +61,7 @@ static void work(ea_engine *engine, int thread, double *us)
         const ea_op *op = &engine->program[index];
         int chunks = ea_chunks(op), chunk;
         while ((chunk = take_chunk(engine, index, thread, chunks)) >= 0) {
-            engine->compute(op, chunk, engine->isa);
+            engine->compute(op, chunk, engine->isa, thread);
             atomic_fetch_sub(&engine->chunks_left[index], 1);
         }
         for (int spins = 0; atomic_load_explicit(&engine->chunks_left[index], memory_order_acquire) > 0; spins++) {

@@ -1,6 +1,7 @@
 /* Integer dot products of a convolution on ARM, exact in 32 bits: by int16 products (NEON), by signed dot products, or by
  * mixed-sign ones (i8mm). All read the same packed weights, and each computes 4 pixels by 16 outputs at a time. */
 #include "products.h"
+#include "winograd.h"
 
 #include <arm_neon.h>
 #include <string.h>
@@ -27,16 +28,39 @@ int ea_isas(void)
     return isas;
 }
 
-int64_t ea_pack_bytes(const ea_conv *conv, int isa)
+int ea_choose_form(const ea_conv *conv, int isa)
 {
     (void)conv, (void)isa;
+    return EA_FORM_WINDOWS;
+}
+
+int64_t ea_pack_bytes(const ea_conv *conv)
+{
+    (void)conv;
     return 0;
 }
 
-int64_t ea_pack(const ea_conv *conv, int isa, uint8_t *to)
+int64_t ea_pack(const ea_conv *conv, const int8_t *taps, uint8_t *to)
 {
-    (void)conv, (void)isa, (void)to;
+    (void)conv, (void)taps, (void)to;
     return 0;
+}
+
+int64_t ea_scratch_bytes(const ea_conv *conv)
+{
+    (void)conv;
+    return 0;
+}
+
+int ea_winograd_chunks(const ea_conv *conv)
+{
+    (void)conv;
+    return 0;
+}
+
+void ea_winograd_do(const ea_conv *conv, int chunk, int thread)
+{
+    (void)conv, (void)chunk, (void)thread;
 }
 
 ea_compute *ea_compute_for(int isa)

@@ -1,5 +1,7 @@
 #include "groups.h"
 
+#include "pack.h"
+
 #include <immintrin.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,10 +220,8 @@ const ea_groups *ea_find_groups(const ea_conv *conv, int time, int half)
     return (const ea_groups *)(conv->packed + *position);
 }
 
-int64_t ea_pack_bytes(const ea_conv *conv, int isa)
+int64_t ea_group_bytes(const ea_conv *conv)
 {
-    if (isa != EA_AVX2)
-        return 0;
     const ranges all = find_ranges(conv);
     int64_t bytes = table_bytes(conv), quad_bytes = 2 * (2 * EA_GROUP_VECTOR + sizeof(int32_t));
     for (int i = 0; i < all.count; i++)
@@ -230,10 +230,8 @@ int64_t ea_pack_bytes(const ea_conv *conv, int isa)
     return bytes;
 }
 
-int64_t ea_pack(const ea_conv *conv, int isa, uint8_t *to)
+int64_t ea_pack_groups(const ea_conv *conv, uint8_t *to)
 {
-    if (isa != EA_AVX2)
-        return 0;
     const ranges all = find_ranges(conv);
     int most = count_quads(conv, 0, conv->windows) * 2 + 2;
     quad *quads = malloc(most * sizeof *quads);
