@@ -64,3 +64,17 @@ def test_what_cannot_be_checked_is_stated(
     shown = capsys.readouterr()
     assert "network: not checked: the bundle has no golden clip" in shown.out
     assert "no network was checked" in shown.err
+
+
+@pytest.mark.parametrize(("check", "code"), [("auto", 13), ("always", 13), ("never", 0)])
+def test_other_verbs_take_the_time_of_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str, code: int
+) -> None:
+    path = make_checked_bundle(tmp_path / "b.edgeact", [WRONG]).path
+    monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
+    video = str(path.with_suffix(".mp4"))
+    for verb in (["run", str(path), video], ["bench", str(path), "--runs", "3"]):
+        monkeypatch.setattr(sys, "argv", ["edgeact", *verb, "--check", check])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert int(ended.value.code or 0) == code

@@ -46,9 +46,12 @@ def with_old_form(made: Build) -> Build:
     return replace(made, candidates=tuple(candidates))
 
 
-def write_old_form(out: Path) -> Build:
-    """Export the shipped model, and write the bundle with the old form and the logits that exact kernels compute."""
-    made = build(RECIPE, through("select"))
+def write_old_form(out: Path, emitted: Build | None = None) -> Build:
+    """Export the shipped model, and write the bundle with the old form and the logits that exact kernels compute.
+
+    `emitted` is a build of RECIPE up to the stage 'emit', to go on from.
+    """
+    made = build(emitted or RECIPE, through("select"))
     graph = next(graph for graph in made.graphs if graph.label == "int8")
     exact = _exact_logits(graph, golden_of(made, Context(Callbacks())).inputs)
     candidates = [

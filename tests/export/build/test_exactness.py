@@ -50,9 +50,9 @@ def test_exact_kernels_are_not_blamed(emitted: Build) -> None:
 
 
 def test_a_bundle_of_the_old_form_is_caught_on_the_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cache: Path
+    emitted: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_old_form(tmp_path / "old.edgeact").bundle.path
+    path = write_old_form(tmp_path / "old.edgeact", emitted).bundle.path
     monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "cache"))
     verification = verify(path, threads=1)
     assert [(failure.artifact, failure.result.stage) for failure in verification.failures] == [(OLD, "network")]

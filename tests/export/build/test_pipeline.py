@@ -30,7 +30,7 @@ from edgeact.export.build import data as data_module
 from edgeact.export.build.data import RANDOM_DATA, DataPlan
 from edgeact.export.models.loading import LoadRequest
 from edgeact.reasons import Int8Omitted, ParityTooLow
-from edgeact.runtime import FallbackWarning, get_backend, load
+from edgeact.runtime import FallbackWarning, get_backend, load, verify
 from edgeact.video import frames_digest, preprocess, read_clips
 from tests.export.build.exporting import Case, export
 from tests.export.build.watching import collecting_titles
@@ -106,6 +106,20 @@ def test_its_golden_clip_is_what_the_runtime_makes_of_it(cpu_bundle: Bundle, tmp
         assert manifest_label(cpu_bundle, logits) == golden.label
 
 
+def test_every_artifact_passes_its_self_check_where_it_was_exported(cpu_bundle: Bundle) -> None:
+    """The logits of the golden clip are those of each artifact, not of PyTorch, and every stage has its figures."""
+    golden = cpu_bundle.manifest.golden
+    assert golden is not None
+    verification = verify(cpu_bundle.path, threads=1)
+    assert [each.artifact for each in verification.artifacts] == list(cpu_bundle.manifest.preferred)
+    for verified in verification.artifacts:
+        assert verified.check is not None
+        assert [result.verdict for result in verified.check.stages] == ["passed"] * 4
+        assert (verified.check.stages[-1].figure or 0) > 100
+    int8 = [artifact for artifact in cpu_bundle.manifest.artifacts if artifact.precision == "int8"]
+    assert all(artifact.golden_logits != golden.logits for artifact in int8)
+
+
 def manifest_label(bundle: Bundle, logits: np.ndarray) -> str:
     return bundle.manifest.labels[int(logits.argmax())]
 
@@ -150,6 +164,8 @@ def test_an_engine_is_vouched_for_here_only(request_for: Case, tmp_path: Path, m
     engines = [member for member in bundle.manifest.members if member.role == "engine"]
     assert len(engines) == 2
     assert all(is_vouched(engine.sha256) for engine in engines)
+    logits = {artifact.name: artifact.golden_logits for artifact in bundle.manifest.artifacts}
+    assert logits["rtx-fp16-engine"] == logits["onnx-fp16"] != ()
     elsewhere = shutil.copy(bundle.path, tmp_path / "copied.edgeact")
     monkeypatch.setenv("EDGEACT_CACHE", str(tmp_path / "other"))
     with pytest.raises(UntrustedEngineError, check=names("executable code")):
