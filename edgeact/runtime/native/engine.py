@@ -17,6 +17,7 @@ from edgeact.runtime.native.library import Isa
 from edgeact.runtime.native.memory import Memory
 from edgeact.runtime.native.packing import (
     buffer_layouts,
+    conv_quads,
     conv_windows,
     frame_windows,
     pack_weights,
@@ -138,7 +139,7 @@ class _Structures:
         weights = self._tensors[instruction.weights]
         buffer = self._program.buffers[instruction.buffer]
         windows = conv_windows(instruction, weights.shape, self._layouts[instruction.buffer])
-        packed = pack_weights(weights, windows)
+        packed, (quads, window_quads) = pack_weights(weights, windows), conv_quads(windows)
         input_bias = zero_point_bias(weights, buffer.zero_point)
         epilogues = (native.EpilogueStruct * len(instruction.epilogues))(
             *(self._epilogue(instruction.out_size, epilogue, input_bias) for epilogue in instruction.epilogues)
@@ -155,7 +156,8 @@ class _Structures:
             outputs=len(weights),
             windows=len(windows.offsets),
             offsets=self._copy(windows.offsets),
-            quads=self._copy(windows.quads),
+            quads=self._copy(quads),
+            window_quads=self._copy(window_quads),
             frame_windows=self._copy(frame_windows(instruction, weights.shape, buffer, len(windows.offsets))),
             weights=self._copy(packed),
             tiles=len(packed),

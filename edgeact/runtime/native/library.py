@@ -45,7 +45,7 @@ ISA_CODES: Mapping[Isa, int] = MappingProxyType({isa: code for code, isa in enum
 ISA_VARIABLE = "EDGEACT_NATIVE_ISA"
 """Environment variable that names the instruction set in place of the fastest: for tests, and to compare them."""
 library_file = Path(__file__).with_name("libedgeact_native.so")
-_VERSION = 5
+_VERSION = 6
 
 
 class BufferStruct(Structure):
@@ -103,6 +103,7 @@ class ConvStruct(Structure):
         ("windows", c_int32),
         ("offsets", c_void_p),
         ("quads", c_void_p),
+        ("window_quads", c_void_p),
         ("frame_windows", c_void_p),
         ("weights", c_void_p),
         ("packed", c_void_p),

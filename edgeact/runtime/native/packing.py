@@ -16,6 +16,7 @@ __all__ = [
     "Windows",
     "buffer_layouts",
     "conv_out_size",
+    "conv_quads",
     "conv_windows",
     "frame_windows",
     "pack_weights",
@@ -25,6 +26,7 @@ __all__ = [
 WINDOW_BYTES = 64
 """Bytes of a buffer that one dot-product step reads: a row of an AMX tile."""
 _TILE_OUTPUTS = 16
+_QUAD_BYTES = 4
 _MAX_BUFFER_BYTES = 1 << 31
 _BLOCK_POSITIONS = 64  # pixels that the engine computes at once; the last block of a line runs past its end
 _ALIGNED_STRIDES = (4, 16, 32, 64)
@@ -52,8 +54,6 @@ class Windows:
 
     offsets: npt.NDArray[np.int32]
     """Start of each window in bytes from the output's first input value, (windows,)."""
-    quads: npt.NDArray[np.int32]
-    """Groups of 4 bytes in each window up to the last byte with a weight, (windows,)."""
     weights: npt.NDArray[np.int64]
     """Index of each byte's weight in the flattened (kT, kH, kW, inputs), -1 without one; (windows, 64)."""
 
@@ -136,7 +136,7 @@ def conv_windows(conv: Conv, kernel: KernelShape, layout: MemoryLayout) -> Windo
     * Tap `w`, channel `c` is byte 32 * w + c of its row: bytes 0..23, 32..55 and 64..87 have weights.
     * Windows begin at byte 0 (taps 0 and 1) and at byte 64 (tap 2).
     * Byte 33 of the first window is tap 1, channel 1: weight 1 * 24 + 1 = 25 of the row. Byte 24 has none: -1.
-    * The last bytes with a weight are 55 and 64 + 23, so the quads are 14 and 6.
+    * Quads 0 to 5 and 8 to 13 of the first window have weights, and 0 to 5 of the second (`conv_quads`).
     * Offsets are 0 and 64 for the first frame, `time_stride` and `time_stride + 64` for the second, whose weights
       begin at 3 * 24 = 72.
     """
@@ -147,7 +147,6 @@ def conv_windows(conv: Conv, kernel: KernelShape, layout: MemoryLayout) -> Windo
     channel = byte_in_row % layout.pixel_stride - conv.channel
     has_weight = (tap < taps) & (channel >= 0) & (channel < inputs)
     weight_in_row = np.where(has_weight, tap * inputs + channel, -1)
-    quads_in_row = np.array([np.flatnonzero(window)[-1] // 4 + 1 for window in has_weight], np.int32)
 
     row = np.arange(frame_taps * row_taps)
     frame_tap, row_tap = np.divmod(row, row_taps)
@@ -157,9 +156,22 @@ def conv_windows(conv: Conv, kernel: KernelShape, layout: MemoryLayout) -> Windo
     weights = np.where(has_weight, row[:, None, None] * (taps * inputs) + weight_in_row, -1)
     return Windows(
         offsets=offsets.reshape(-1).astype(np.int32),
-        quads=np.tile(quads_in_row, len(row)),
         weights=weights.reshape(-1, WINDOW_BYTES),
     )
+
+
+def conv_quads(windows: Windows) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return the quads, groups of 4 bytes, that have a weight, and the first quad of each window.
+
+    A quad is the offset of its bytes from the output's first input value, and the offset of its weights in a tile of
+    `pack_weights`: int32 (quads, 2). The second array ends with the number of quads: int32 (windows + 1,).
+    """
+    has_weight = (windows.weights.reshape(len(windows.weights), -1, _QUAD_BYTES) >= 0).any(2)
+    window, quad = np.nonzero(has_weight)
+    inputs = windows.offsets[window] + quad * _QUAD_BYTES
+    weights = window * WINDOW_BYTES * _TILE_OUTPUTS + quad * _QUAD_BYTES * _TILE_OUTPUTS
+    first = np.concatenate(([0], np.cumsum(has_weight.sum(1))))
+    return np.stack((inputs, weights), 1).astype(np.int32), first.astype(np.int32)
 
 
 def frame_windows(conv: Conv, kernel: KernelShape, buffer: Buffer, windows: int) -> npt.NDArray[np.int32]:

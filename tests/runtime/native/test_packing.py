@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from edgeact.runtime.native.packing import (
     MemoryLayout,
     buffer_layouts,
     conv_out_size,
+    conv_quads,
     conv_windows,
     frame_windows,
     pack_weights,
@@ -55,7 +57,7 @@ def _cases(draw: st.DrawFn) -> _Case:
 @given(_cases())
 def test_windows_hold_every_weight_once_at_its_address(case: _Case) -> None:
     windows, layout, padding = conv_windows(case.conv, case.kernel, case.layout), case.layout, case.conv.padding
-    assert windows.offsets.shape == windows.quads.shape == (len(windows.weights),)
+    assert windows.offsets.shape == (len(windows.weights),)
     indices = windows.weights[windows.weights >= 0]
     assert sorted(indices) == list(range(int(np.prod(case.kernel[1:]))))
     window, byte = np.nonzero(windows.weights >= 0)
@@ -63,8 +65,21 @@ def test_windows_hold_every_weight_once_at_its_address(case: _Case) -> None:
     row = (t - padding[0]) * layout.time_stride + (h - padding[1]) * layout.row_stride
     address = row + (w - padding[2]) * layout.pixel_stride + case.conv.channel + c
     np.testing.assert_array_equal(windows.offsets[window] + byte, address)
-    last = [int(np.flatnonzero(weights >= 0)[-1]) for weights in windows.weights]
-    np.testing.assert_array_equal(windows.quads, np.array(last) // 4 + 1)
+
+
+@given(_cases())
+def test_quads_are_the_bytes_with_weights(case: _Case) -> None:
+    windows = conv_windows(case.conv, case.kernel, case.layout)
+    quads, first = conv_quads(windows)
+    assert len(first) == len(windows.weights) + 1
+    window, byte = np.nonzero(windows.weights >= 0)
+    assert set(zip(window, byte // 4, strict=True)) == {
+        (weights // 1024, weights % 1024 // 64) for _, weights in quads.tolist()
+    }
+    for number, (begin, end) in enumerate(itertools.pairwise(first)):
+        assert (quads[begin:end, 1] // 1024 == number).all()
+        expected = windows.offsets[number] + quads[begin:end, 1] % 1024 // 64 * 4
+        np.testing.assert_array_equal(quads[begin:end, 0], expected)
 
 
 @given(_cases())
@@ -96,7 +111,9 @@ def test_the_example_in_the_docstring_of_conv_windows() -> None:
     layout = MemoryLayout(time_stride=1000, row_stride=100, pixel_stride=32, lead_bytes=0, total_bytes=0)
     windows = conv_windows(_conv(), (8, 2, 1, 3, 24), layout)
     assert windows.offsets.tolist() == [0, 64, 1000, 1064]
-    assert windows.quads.tolist() == [14, 6, 14, 6]
+    quads, first = conv_quads(windows)
+    assert first.tolist() == [0, 12, 18, 30, 36]
+    assert quads[:12, 0].tolist() == [0, 4, 8, 12, 16, 20, 32, 36, 40, 44, 48, 52]
     assert (windows.weights[0, 33], windows.weights[0, 24]) == (25, -1)
     assert windows.weights[2, 0] == 72
 

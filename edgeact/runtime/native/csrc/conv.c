@@ -85,6 +85,8 @@ static void compute_line(const ea_conv *conv, const line_plan *p, int line, int 
     block.row = p->paired ? EA_TILE_PIXELS : most;
     block.first_window = conv->frame_windows[time * 2];
     block.last_window = conv->frame_windows[time * 2 + 1];
+    block.first_quad = conv->quads + conv->window_quads[block.first_window];
+    block.last_quad = conv->quads + conv->window_quads[block.last_window];
     if (p->paired)
         block.second_tile = row + 1 < conv->out_size[1] ? row_step : 0;
     for (int first = tile; first < last; first += 2)

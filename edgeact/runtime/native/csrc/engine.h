@@ -12,7 +12,7 @@
 #define EA_PUBLIC __attribute__((visibility("default")))
 
 /* Version of the structures below; library.py expects the same. */
-enum { EA_VERSION = 5 };
+enum { EA_VERSION = 6 };
 EA_PUBLIC int ea_version(void);
 
 /* Instruction sets: x86-64, then ARM. */
@@ -51,6 +51,11 @@ typedef struct {
 /* Forms of weights: `weights` as they are, or `packed` (x86_64/groups.h, x86_64/winograd_form.h). */
 enum { EA_FORM_WINDOWS, EA_FORM_GROUPS, EA_FORM_WINOGRAD };
 
+/* A group of 4 bytes that has a weight: offset from the output's first input value, and of its weights in a tile. */
+typedef struct {
+    int32_t input, weights;
+} ea_quad;
+
 /* Implicit im2col: `windows` of 64 bytes, read in place, cover the inputs of one output. */
 typedef struct {
     const ea_buffer *from;
@@ -61,7 +66,8 @@ typedef struct {
     int32_t form;
     int32_t windows;
     const int32_t *offsets;       /* of the windows, in bytes from the output's first input value */
-    const int32_t *quads;         /* groups of 4 bytes in a window up to the last byte with a weight */
+    const ea_quad *quads;         /* of all windows */
+    const int32_t *window_quads;  /* (windows + 1): first quad of each window, and the end */
     const int32_t *frame_windows; /* (out T, 2): first window and end of those that read more than padding */
     const int8_t *weights;        /* (tiles, windows, 16 quads, 16 outputs, 4 bytes) */
     const uint8_t *packed;        /* weights in another form, NULL if `form` is EA_FORM_WINDOWS */

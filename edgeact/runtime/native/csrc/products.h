@@ -5,12 +5,13 @@
 
 /* Pixels that are computed together, `pixel_step` bytes apart: 64, or 32 whose second tile begins `second_tile`
  * bytes behind the first one. Of each `row` positions only the first `used` are pixels of the output. `time` is the frame
- * of the output, which reads the windows [first_window, last_window): the others hold padding. */
+ * of the output, which reads the windows [first_window, last_window), and their quads: the others hold padding. */
 typedef struct {
     const uint8_t *from;
     int64_t pixel_step, second_tile;
     int positions, row, used;
     int time, first_window, last_window;
+    const ea_quad *first_quad, *last_quad;
 } ea_block;
 
 /* Whether a position or one behind it in its row is a pixel of the output. */

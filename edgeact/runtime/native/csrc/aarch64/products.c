@@ -12,7 +12,7 @@
 
 enum { TILE_BYTES = 1024, PIXELS = 4, VECTORS = 4 };
 
-typedef void four_pixels(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums);
+typedef void four_pixels(const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums);
 
 int ea_version(void) { return EA_VERSION; }
 
@@ -81,24 +81,21 @@ static inline __attribute__((always_inline)) uint8x16_t repeated_quad(const uint
 }
 
 /* A product of uint8 and int8 fits into int16; products are added to 32 bits in pairs, two sums for each output. */
-static void four_pixels_neon(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums)
+static void four_pixels_neon(const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums)
 {
     int32x4_t sum[PIXELS][2 * VECTORS];
     for (int pixel = 0; pixel < PIXELS; pixel++)
         for (int i = 0; i < 2 * VECTORS; i++)
             sum[pixel][i] = vdupq_n_s32(0);
-    for (int window = block->first_window; window < block->last_window; window++) {
-        const uint8_t *input = from + conv->offsets[window];
-        const int8_t *quad_weights = weights + (int64_t)window * TILE_BYTES;
-        for (int quad = 0; quad < conv->quads[window]; quad++, quad_weights += 64)
-            for (int pixel = 0; pixel < PIXELS; pixel++) {
-                uint8x16_t bytes = repeated_quad(input + pixel * block->pixel_step + quad * 4);
-                int16x8_t activations = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
-                for (int i = 0; i < 2 * VECTORS; i++) {
-                    int16x8_t products = vmulq_s16(activations, vmovl_s8(vld1_s8(quad_weights + i * 8)));
-                    sum[pixel][i] = vpadalq_s16(sum[pixel][i], products);
-                }
+    for (const ea_quad *quad = block->first_quad; quad < block->last_quad; quad++) {
+        for (int pixel = 0; pixel < PIXELS; pixel++) {
+            uint8x16_t bytes = repeated_quad(from + quad->input + pixel * block->pixel_step);
+            int16x8_t activations = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
+            for (int i = 0; i < 2 * VECTORS; i++) {
+                int16x8_t products = vmulq_s16(activations, vmovl_s8(vld1_s8(weights + quad->weights + i * 8)));
+                sum[pixel][i] = vpadalq_s16(sum[pixel][i], products);
             }
+        }
     }
     for (int pixel = 0; pixel < PIXELS; pixel++)
         for (int i = 0; i < VECTORS; i++)
@@ -106,7 +103,7 @@ static void four_pixels_neon(const ea_conv *conv, const ea_block *block, const u
 }
 
 /* Both operands must be signed: sum(x * w) = sum((x - 128) * w) - sum(-128 * w). */
-FOR_DOT static void four_pixels_dot(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums)
+FOR_DOT static void four_pixels_dot(const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums)
 {
     const int8x16_t lowest = vdupq_n_s8(-128);
     int32x4_t sum[PIXELS][VECTORS], correction[VECTORS];
@@ -115,19 +112,15 @@ FOR_DOT static void four_pixels_dot(const ea_conv *conv, const ea_block *block, 
         for (int pixel = 0; pixel < PIXELS; pixel++)
             sum[pixel][i] = vdupq_n_s32(0);
     }
-    for (int window = block->first_window; window < block->last_window; window++) {
-        const uint8_t *input = from + conv->offsets[window];
-        const int8_t *quad_weights = weights + (int64_t)window * TILE_BYTES;
-        for (int quad = 0; quad < conv->quads[window]; quad++, quad_weights += 64) {
-            int8x16x4_t vector = vld1q_s8_x4(quad_weights);
+    for (const ea_quad *quad = block->first_quad; quad < block->last_quad; quad++) {
+        int8x16x4_t vector = vld1q_s8_x4(weights + quad->weights);
+        for (int i = 0; i < VECTORS; i++)
+            correction[i] = vdotq_s32(correction[i], vector.val[i], lowest);
+        for (int pixel = 0; pixel < PIXELS; pixel++) {
+            uint8x16_t bytes = repeated_quad(from + quad->input + pixel * block->pixel_step);
+            int8x16_t activations = vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(128)));
             for (int i = 0; i < VECTORS; i++)
-                correction[i] = vdotq_s32(correction[i], vector.val[i], lowest);
-            for (int pixel = 0; pixel < PIXELS; pixel++) {
-                uint8x16_t bytes = repeated_quad(input + pixel * block->pixel_step + quad * 4);
-                int8x16_t activations = vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(128)));
-                for (int i = 0; i < VECTORS; i++)
-                    sum[pixel][i] = vdotq_s32(sum[pixel][i], vector.val[i], activations);
-            }
+                sum[pixel][i] = vdotq_s32(sum[pixel][i], vector.val[i], activations);
         }
     }
     for (int pixel = 0; pixel < PIXELS; pixel++)
@@ -135,22 +128,18 @@ FOR_DOT static void four_pixels_dot(const ea_conv *conv, const ea_block *block, 
             vst1q_s32(sums + pixel * 16 + i * 4, vsubq_s32(sum[pixel][i], correction[i]));
 }
 
-FOR_I8MM static void four_pixels_i8mm(const ea_conv *conv, const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums)
+FOR_I8MM static void four_pixels_i8mm(const ea_block *block, const uint8_t *from, const int8_t *weights, int32_t *sums)
 {
     int32x4_t sum[PIXELS][VECTORS];
     for (int pixel = 0; pixel < PIXELS; pixel++)
         for (int i = 0; i < VECTORS; i++)
             sum[pixel][i] = vdupq_n_s32(0);
-    for (int window = block->first_window; window < block->last_window; window++) {
-        const uint8_t *input = from + conv->offsets[window];
-        const int8_t *quad_weights = weights + (int64_t)window * TILE_BYTES;
-        for (int quad = 0; quad < conv->quads[window]; quad++, quad_weights += 64) {
-            int8x16x4_t vector = vld1q_s8_x4(quad_weights);
-            for (int pixel = 0; pixel < PIXELS; pixel++) {
-                uint8x16_t activations = repeated_quad(input + pixel * block->pixel_step + quad * 4);
-                for (int i = 0; i < VECTORS; i++)
-                    sum[pixel][i] = vusdotq_s32(sum[pixel][i], activations, vector.val[i]);
-            }
+    for (const ea_quad *quad = block->first_quad; quad < block->last_quad; quad++) {
+        int8x16x4_t vector = vld1q_s8_x4(weights + quad->weights);
+        for (int pixel = 0; pixel < PIXELS; pixel++) {
+            uint8x16_t activations = repeated_quad(from + quad->input + pixel * block->pixel_step);
+            for (int i = 0; i < VECTORS; i++)
+                sum[pixel][i] = vusdotq_s32(sum[pixel][i], activations, vector.val[i]);
         }
     }
     for (int pixel = 0; pixel < PIXELS; pixel++)
@@ -169,7 +158,7 @@ void ea_products(const ea_conv *conv, const ea_block *block, int tile, int tiles
         const int8_t *weights = conv->weights + (int64_t)(tile + i) * conv->windows * TILE_BYTES;
         for (int position = 0; position < block->positions; position += PIXELS)
             if (ea_is_used(block, position))
-                compute(conv, block, ea_position(block, position), weights,
+                compute(block, ea_position(block, position), weights,
                         sums + i * (EA_BLOCK_SUMS / 2) + position * 16);
     }
 }

@@ -66,23 +66,19 @@ static void eight_pixels_avx2(const ea_groups *groups, const uint8_t *from, int6
 }
 
 /* 4 pixels by 16 outputs. */
-FOR_AVX_VNNI static void four_pixels_avx_vnni(const ea_conv *conv, const ea_block *block, const uint8_t *from,
-                                              const int8_t *weights, int32_t *sums)
+FOR_AVX_VNNI static void four_pixels_avx_vnni(const ea_block *block, const uint8_t *from, const int8_t *weights,
+                                              int32_t *sums)
 {
     __m256i sum[4][2];
     for (int pixel = 0; pixel < 4; pixel++)
         sum[pixel][0] = sum[pixel][1] = _mm256_setzero_si256();
-    for (int window = block->first_window; window < block->last_window; window++) {
-        const uint8_t *input = from + conv->offsets[window];
-        const int8_t *quad_weights = weights + (int64_t)window * TILE_BYTES;
-        for (int quad = 0; quad < conv->quads[window]; quad++, quad_weights += 64) {
-            __m256i low = _mm256_loadu_si256((const __m256i *)quad_weights);
-            __m256i high = _mm256_loadu_si256((const __m256i *)(quad_weights + 32));
-            for (int pixel = 0; pixel < 4; pixel++) {
-                __m256i activations = repeated_quad(input + pixel * block->pixel_step + quad * 4);
-                sum[pixel][0] = _mm256_dpbusd_avx_epi32(sum[pixel][0], activations, low);
-                sum[pixel][1] = _mm256_dpbusd_avx_epi32(sum[pixel][1], activations, high);
-            }
+    for (const ea_quad *quad = block->first_quad; quad < block->last_quad; quad++) {
+        __m256i low = _mm256_loadu_si256((const __m256i *)(weights + quad->weights));
+        __m256i high = _mm256_loadu_si256((const __m256i *)(weights + quad->weights + 32));
+        for (int pixel = 0; pixel < 4; pixel++) {
+            __m256i activations = repeated_quad(from + quad->input + pixel * block->pixel_step);
+            sum[pixel][0] = _mm256_dpbusd_avx_epi32(sum[pixel][0], activations, low);
+            sum[pixel][1] = _mm256_dpbusd_avx_epi32(sum[pixel][1], activations, high);
         }
     }
     for (int pixel = 0; pixel < 4; pixel++)
@@ -107,7 +103,7 @@ FOR_AVX_VNNI static void products_avx_vnni(const ea_conv *conv, const ea_block *
     const int8_t *weights = conv->weights + (int64_t)tile * conv->windows * TILE_BYTES;
     for (int position = 0; position < block->positions; position += 4)
         if (ea_is_used(block, position))
-            four_pixels_avx_vnni(conv, block, ea_position(block, position), weights, sums + position * 16);
+            four_pixels_avx_vnni(block, ea_position(block, position), weights, sums + position * 16);
 }
 
 void ea_products(const ea_conv *conv, const ea_block *block, int tile, int tiles, int32_t *sums, ea_pending *pending,

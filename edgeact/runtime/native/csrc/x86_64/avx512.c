@@ -20,21 +20,15 @@ eight_pixels(const ea_conv *conv, const ea_block *block, const uint8_t *from, co
     for (int tile = 0; tile < tiles; tile++)
         for (int pixel = 0; pixel < 8; pixel++)
             sum[tile][pixel] = _mm512_setzero_si512();
-    for (int window = block->first_window; window < block->last_window; window++) {
-        const uint8_t *input = from + conv->offsets[window];
-        const int8_t *window_weights = weights + (int64_t)window * TILE_BYTES;
-        for (int quad = 0; quad < conv->quads[window]; quad++) {
-            __m512i quad_weights[2];
+    for (const ea_quad *quad = block->first_quad; quad < block->last_quad; quad++) {
+        __m512i vector[2];
+        for (int tile = 0; tile < tiles; tile++)
+            vector[tile] = _mm512_loadu_si512(weights + tile * (int64_t)conv->windows * TILE_BYTES + quad->weights);
+        for (int pixel = 0; pixel < 8; pixel++) {
+            int32_t activations;
+            memcpy(&activations, from + quad->input + pixel * block->pixel_step, 4);
             for (int tile = 0; tile < tiles; tile++)
-                quad_weights[tile] =
-                    _mm512_loadu_si512(window_weights + tile * (int64_t)conv->windows * TILE_BYTES + quad * 64);
-            for (int pixel = 0; pixel < 8; pixel++) {
-                int32_t quad_input;
-                memcpy(&quad_input, input + pixel * block->pixel_step + quad * 4, 4);
-                for (int tile = 0; tile < tiles; tile++)
-                    sum[tile][pixel] =
-                        _mm512_dpbusd_epi32(sum[tile][pixel], _mm512_set1_epi32(quad_input), quad_weights[tile]);
-            }
+                sum[tile][pixel] = _mm512_dpbusd_epi32(sum[tile][pixel], _mm512_set1_epi32(activations), vector[tile]);
         }
     }
     for (int tile = 0; tile < tiles; tile++)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUAD_BYTES = 32, LANES = 16, MOST_IN_PAIR = 128, MOST_IN_GROUP = 257, MAX_RANGES = 8, MAX_OPEN = 512 };
+enum { TILE_BYTES = 1024, QUAD_BYTES = 32, LANES = 16, MOST_IN_PAIR = 128, MOST_IN_GROUP = 257, MAX_RANGES = 8, MAX_OPEN = 512 };
 
 /* Weights of 8 outputs for 4 bytes of the input; a lane is a pair of weights that `vpmaddubsw` adds. */
 typedef struct {
@@ -60,10 +60,7 @@ static int range_of_frame(const ea_conv *conv, const ranges *all, int time)
 
 static int count_quads(const ea_conv *conv, int first, int last)
 {
-    int quads = 0;
-    for (int window = first; window < last; window++)
-        quads += conv->quads[window];
-    return quads;
+    return conv->window_quads[last] - conv->window_quads[first];
 }
 
 static void set_lane(quad *q, int lane, int first, int second)
@@ -121,13 +118,10 @@ static int compare_quads(const void *a, const void *b)
 /* Collect the quads of 8 outputs in windows [first, last): plain ones, then complements; the hardest to combine first. */
 static int collect(const ea_conv *conv, int half, int first, int last, quad *quads)
 {
+    const int8_t *weights = conv->weights + (int64_t)(half / 2) * conv->windows * TILE_BYTES + half % 2 * QUAD_BYTES;
     int count = 0;
-    for (int window = first; window < last; window++) {
-        const int8_t *weights =
-            conv->weights + ((int64_t)(half / 2) * conv->windows + window) * 1024 + half % 2 * QUAD_BYTES;
-        for (int i = 0; i < conv->quads[window]; i++)
-            count += convert(weights + i * 64, conv->offsets[window] + i * 4, &quads[count]);
-    }
+    for (int i = conv->window_quads[first]; i < conv->window_quads[last]; i++)
+        count += convert(weights + conv->quads[i].weights, conv->quads[i].input, &quads[count]);
     qsort(quads, count, sizeof *quads, compare_quads);
     return count;
 }
