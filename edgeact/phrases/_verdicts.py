@@ -85,9 +85,9 @@ def _(reason: r.ParityTooLow) -> str:
 def _(reason: r.KernelsInexact) -> str:
     exact = "exact" if reason.exact_snr_db is None else f"{reason.exact_snr_db:.1f} dB"
     return (
-        f"kernel saturates on this CPU: the logits of {reason.backend} have an SNR of {reason.snr_db:.1f} dB (at least "
-        f"{reason.snr_limit_db:.0f} dB) against the INT8 graph in exact integers on {reason.clips} clips, which has "
-        f"{exact} against PyTorch"
+        f"kernel saturates on this CPU, or quantizes a tensor twice: the logits of {reason.backend} have an SNR of "
+        f"{reason.snr_db:.1f} dB (at least {reason.snr_limit_db:.0f} dB) against the INT8 graph in exact integers on "
+        f"{reason.clips} clips, which has {exact} against PyTorch"
     )
 
 

@@ -127,7 +127,7 @@ def _unchecked(cause: UncheckedCause, clip: Array | None) -> GoldenInput:
 def _decode(bundle: Bundle, golden: Golden) -> Image | None:
     """Return the clip's frames, uint8 RGB (T, H, W, 3); None if this OpenCV cannot decode the video.
 
-    That is not a failure: an app that has frames of its own needs no decoder, and any other is told by an error.
+    That is not a failure: an app with other frames needs no decoder, and without one a video raises an error.
     """
     from edgeact.video import read_clips
 

@@ -1,4 +1,4 @@
-"""Kernels of a CPU that do not compute what an INT8 graph states, told apart from an INT8 graph that is not accurate.
+"""Kernels of a CPU that do not compute what an INT8 graph states, as distinct from an INT8 graph that is not accurate.
 
 Such kernels saturate, or quantize a tensor twice. Mixed precision does not cure that, and its search would be in vain.
 """

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from edgeact.bundle import Bundle
 from edgeact.clip import ClipSpec
 from edgeact.errors import BundleSchemaError
+from edgeact.runtime import load
 from edgeact.runtime.golden import (
     DECODE_LIMIT_LEVELS,
     RESIZE_LIMIT_LEVELS,
@@ -65,15 +66,15 @@ def test_network_input_is_what_the_preprocessing_computes(order: str) -> None:
     np.testing.assert_array_equal(network_input(pixels, clip), expected)
 
 
-def test_every_stage_passes_where_the_bundle_was_made(tmp_path: Path) -> None:
-    made = golden_input(make_checked_bundle(tmp_path / "b.edgeact"))
-    assert [(result.stage, result.verdict, result.figure) for result in made.stages] == [
+def test_every_stage_passes_where_the_bundle_was_written(tmp_path: Path) -> None:
+    replayed = golden_input(make_checked_bundle(tmp_path / "b.edgeact"))
+    assert [(result.stage, result.verdict, result.figure) for result in replayed.stages] == [
         ("decode", "passed", 0.0),
         ("resize", "passed", 0.0),
         ("normalize", "passed", 0.0),
     ]
-    assert made.clip is not None
-    assert made.clip.shape == CLIP.input_shape
+    assert replayed.clip is not None
+    assert replayed.clip.shape == CLIP.input_shape
 
 
 def test_a_decoder_that_rounds_differently_passes_and_the_network_starts_from_the_pixels(tmp_path: Path) -> None:
@@ -105,16 +106,47 @@ def test_normalization_by_other_figures_fails(tmp_path: Path) -> None:
 
 
 def test_a_bundle_without_the_figures_is_checked_as_far_as_it_goes(tmp_path: Path) -> None:
-    made = golden_input(make_golden_bundle(tmp_path / "b.edgeact"))
-    assert [(result.stage, result.verdict, result.unchecked) for result in made.stages] == [
+    replayed = golden_input(make_golden_bundle(tmp_path / "b.edgeact"))
+    assert [(result.stage, result.verdict, result.unchecked) for result in replayed.stages] == [
         ("decode", "passed", None),
         ("resize", "not-checked", "no-figures"),
         ("normalize", "passed", None),
     ]
-    assert made.clip is not None
+    assert replayed.clip is not None
 
 
 def test_without_a_golden_clip_nothing_is_checked(tmp_path: Path) -> None:
-    made = golden_input(make_bundle(tmp_path / "b.edgeact"))
-    assert {result.unchecked for result in made.stages} == {"no-golden-clip"}
-    assert (made.clip, made.missing) == (None, "no-golden-clip")
+    replayed = golden_input(make_bundle(tmp_path / "b.edgeact"))
+    assert {result.unchecked for result in replayed.stages} == {"no-golden-clip"}
+    assert (replayed.clip, replayed.missing) == (None, "no-golden-clip")
+
+
+def test_without_opencv_the_network_starts_from_the_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact, old = make_checked_bundle(tmp_path / "a.edgeact"), make_golden_bundle(tmp_path / "b.edgeact")
+    expected = golden_input(exact).clip
+    monkeypatch.setattr("edgeact.runtime.golden.is_installed", lambda module: module != "cv2")
+    replayed = golden_input(exact)
+    assert {result.unchecked for result in replayed.stages} == {"no-opencv"}
+    np.testing.assert_array_equal(replayed.clip, expected)
+    assert (golden_input(old).clip, golden_input(old).missing) == (None, "no-opencv")
+
+
+def test_a_video_that_cannot_be_decoded_here_leaves_the_network_to_check(tmp_path: Path) -> None:
+    exact = make_checked_bundle(tmp_path / "a.edgeact")
+    replayed = golden_input(make_checked_bundle(tmp_path / "b.edgeact", video="golden/pixels.bin"))
+    assert {result.unchecked for result in replayed.stages} == {"no-decoder"}
+    np.testing.assert_array_equal(replayed.clip, golden_input(exact).clip)
+
+
+def test_frames_that_decode_differently_and_no_pixels_leave_nothing_to_check(tmp_path: Path) -> None:
+    other = make_checked_bundle(tmp_path / "b.edgeact", frames_sha256="0" * 64, pixels=None, frames_mean=())
+    replayed = golden_input(other)
+    assert [result.unchecked for result in replayed.stages] == ["no-figures", "no-figures", "decoded-differently"]
+    assert (replayed.clip, replayed.missing) == (None, "decoded-differently")
+
+
+def test_pixels_that_are_no_such_stream_are_an_error_of_the_bundle(tmp_path: Path) -> None:
+    path = make_checked_bundle(tmp_path / "b.edgeact", pixels="golden/clip.mp4").path
+    with pytest.raises(BundleSchemaError, check=names("pixels of the golden clip")):
+        load(path)
+    load(path, check="never").close()

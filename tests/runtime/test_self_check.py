@@ -69,11 +69,11 @@ def test_if_every_artifact_fails_the_error_names_stage_and_figure(tmp_path: Path
     path = make_checked_bundle(tmp_path / "b.edgeact", [WRONG, twice]).path
     with pytest.raises(
         SelfCheckError, check=names("network", "dB", "wrong on onnxruntime", "again on openvino")
-    ) as one:
+    ) as caught:
         runtime.load(path)
-    assert [failure.artifact for failure in one.value.failures] == ["wrong", "again"]
-    assert one.value.exit_code == 13
-    assert pickle.loads(pickle.dumps(one.value)).failures == one.value.failures
+    assert [failure.artifact for failure in caught.value.failures] == ["wrong", "again"]
+    assert caught.value.exit_code == 13
+    assert pickle.loads(pickle.dumps(caught.value)).failures == caught.value.failures
     with runtime.load(path, check="never") as recognizer:
         assert recognizer.choice.check is None
 

@@ -39,11 +39,11 @@ RECIPE = Recipe(
 """The shipped model in INT8, with little data."""
 
 
-def with_old_form(made: Build) -> Build:
+def with_old_form(emitted: Build) -> Build:
     """Return an emitted build whose OpenVINO INT8 candidate has the old form."""
-    graph = next(graph for graph in made.graphs if graph.label == "int8")
-    candidates = [_old(candidate, graph) if candidate.name == OLD else candidate for candidate in made.candidates]
-    return replace(made, candidates=tuple(candidates))
+    graph = next(graph for graph in emitted.graphs if graph.label == "int8")
+    candidates = [_old(candidate, graph) if candidate.name == OLD else candidate for candidate in emitted.candidates]
+    return replace(emitted, candidates=tuple(candidates))
 
 
 def write_old_form(out: Path, emitted: Build | None = None) -> Build:
@@ -51,14 +51,14 @@ def write_old_form(out: Path, emitted: Build | None = None) -> Build:
 
     `emitted` is a build of RECIPE up to the stage 'emit', to go on from.
     """
-    made = build(emitted or RECIPE, through("select"))
-    graph = next(graph for graph in made.graphs if graph.label == "int8")
-    exact = _exact_logits(graph, golden_of(made, Context(Callbacks())).inputs)
+    selected = build(emitted or RECIPE, through("select"))
+    graph = next(graph for graph in selected.graphs if graph.label == "int8")
+    exact = _exact_logits(graph, golden_of(selected, Context(Callbacks())).inputs)
     candidates = [
-        with_golden_logits(each, exact) if each.name == OLD else each for each in with_old_form(made).candidates
+        with_golden_logits(each, exact) if each.name == OLD else each for each in with_old_form(selected).candidates
     ]
-    shipped = (OLD, *(name for name in made.shipped if name != OLD))
-    return build(replace(made, candidates=tuple(candidates), shipped=shipped), out=out)
+    shipped = (OLD, *(name for name in selected.shipped if name != OLD))
+    return build(replace(selected, candidates=tuple(candidates), shipped=shipped), out=out)
 
 
 def _old(candidate: Candidate, graph: TargetGraph) -> Candidate:

@@ -75,9 +75,9 @@ def _emitted(layer: str) -> tuple[TargetGraph, dict[str, Candidate]]:
         calibrator=Calibrator(master, clips),
         precisions=("int8",),
     )
-    (made,) = cpu_graphs(inputs, None, Callbacks()).graphs
-    candidates = cpu_candidates(inputs, (made,), Callbacks()).candidates
-    return made, {candidate.artifact.backends[0]: candidate for candidate in candidates}
+    (quantized,) = cpu_graphs(inputs, None, Callbacks()).graphs
+    candidates = cpu_candidates(inputs, (quantized,), Callbacks()).candidates
+    return quantized, {candidate.artifact.backends[0]: candidate for candidate in candidates}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -85,10 +85,10 @@ def _emitted(layer: str) -> tuple[TargetGraph, dict[str, Candidate]]:
 def test_the_largest_sums_are_exact(layer: str, backend: str) -> None:
     if reason := get_backend(backend).why_unavailable():
         pytest.skip(reason)
-    made, candidates = _emitted(layer)
+    quantized, candidates = _emitted(layer)
     if backend not in candidates:
         pytest.skip(f"{backend} does not run a {layer} convolution")
-    model = for_openvino(made.model) if backend == "openvino" else fold_weights(made.model)
+    model = for_openvino(quantized.model) if backend == "openvino" else fold_weights(quantized.model)
     clips = [*_clips(), *(3 * clip for clip in _clips())]  # and three times the calibrated range
     with open_candidate(candidates[backend], CLIP.input_shape, CLASSES, threads=1) as session:
         for clip in clips:
