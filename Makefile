@@ -27,7 +27,8 @@ sanitize: $(STAMP) ## the native engine's tests and 100,000 mutated programs wit
 arm: $(STAMP) ## the native engine for ARM under emulation, bit by bit against x86-64; installs qemu-user-static
 	sh scripts/try_arm.sh $(BIN)/python
 
-bench: $(STAMP) ## the ratios of docs/benchmarks.md, measured here
+bench: $(STAMP) ## the ratios of docs/benchmarks.md, measured here; installs the peers
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt MNN ncnn pnnx
 	$(BIN)/python -m tests.benchmarks
 
 matrix: $(STAMP) ## every model exported to every target at full size, what is missing in docs/matrix.md; hours for all

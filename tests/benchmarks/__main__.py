@@ -14,9 +14,8 @@ import typer
 from rich.console import Console
 
 from edgeact.cli.output import note, show
-from edgeact.devices import probe_machine
-from edgeact.devices.probe import PACKAGES
 from edgeact.storage import write_text
+from tests.benchmarks.family import record_folder
 from tests.benchmarks.measure import BENCHMARKS
 from tests.benchmarks.records import BenchFailure, BenchReport, BenchRow, BenchSettings
 from tests.benchmarks.tables import console_table, markdown
@@ -25,7 +24,7 @@ from tests.benchmarks.workspace import Workspace
 Name = Enum("Name", {name: name for name in BENCHMARKS}, type=str)  # type: ignore[misc]
 
 
-def command(  # noqa: PLR0913  # as many parameters as options
+def command(  # as many parameters as options
     quick: Annotated[bool, typer.Option("--quick", help="Narrow model, few rounds; the limits do not apply.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of timing. Default: 40; with --quick 5.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Number of threads and cores.")] = 2,
@@ -33,19 +32,22 @@ def command(  # noqa: PLR0913  # as many parameters as options
         list[Name] | None, typer.Option(help="Benchmark to run; repeatable. Default: all except demo.")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Also time 'make demo'.")] = False,
-    out: Annotated[Path, typer.Option(help="File for the JSON record.")] = Path("docs/measured/bench.json"),
-    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="File for the table as Markdown.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for bench.json and bench.md. Default: docs/measured/FAMILY of this CPU's family."),
+    ] = None,
 ) -> None:
     """Measure speed and memory and compare them with the limits of the project; exit code 1 if a limit is missed."""
     make = BenchSettings.quick if quick else BenchSettings.full
     settings = make(**({"rounds": rounds} if rounds else {}), threads=threads)
     names = [name.value for name in only or []] or [name for name in BENCHMARKS if name != "demo"]
     report = run_benchmarks(settings, [*names, *(["demo"] if demo and "demo" not in names else [])])
-    write_text(out, report.model_dump_json(indent=2) + "\n")
-    if markdown_file:
-        write_text(markdown_file, markdown(report))
+    folder = out or record_folder(report.machine)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "bench.json", report.model_dump_json(indent=2) + "\n")
+    write_text(folder / "bench.md", markdown(report))
     show(console_table(report))
-    note(f"wrote {out}")
+    note(f"wrote {folder / 'bench.json'} and bench.md")
     raise typer.Exit(0 if report.passed else 1)
 
 
@@ -64,7 +66,7 @@ def run_benchmarks(settings: BenchSettings, names: list[str]) -> BenchReport:
                 failures.append(BenchFailure(benchmark=name, reason=f"{type(error).__name__}: {error}"))
     return BenchReport(
         created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        machine=probe_machine((*PACKAGES, "nncf", "onnx")),
+        machine=workspace.machine,
         load_average=load_average,
         settings=settings,
         rows=tuple(rows),

@@ -14,8 +14,6 @@ from edgeact.calibration.clips import sample_clips
 from edgeact.calibration.datasets import VideoItem, load_dataset
 from edgeact.calibration.evaluation import match_labels
 from edgeact.calibration.paired_test import compare_paired
-from edgeact.export.graph.proto import to_bytes
-from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.records import PairedDrop
 from edgeact.runtime import Recognizer, load
 from edgeact.storage import atomic_write, cache_folder
@@ -41,12 +39,11 @@ def accuracy(workspace: Workspace) -> list[BenchRow]:
         workspace.on_step("no accuracy: the weights are random; python -m tests.benchmarks.weights trains them")
         return []
     threads = workspace.settings.threads
-    graph = to_bytes(to_onnx(workspace.model.module, workspace.model.clip))
     with (
         load(str(workspace.export("cpu").path), threads=threads) as ours,
         load(str(workspace.export("cpu", pruned=True).path), threads=threads) as pruned,
     ):
-        peer = nncf_default_int8(graph, workspace.data.calibration.inputs, threads)
+        peer = nncf_default_int8(workspace.peer, workspace.data.calibration.inputs, threads)
         runs = {PEER: peer.run, OURS: _runner(ours), PRUNED: _runner(pruned)}
         drops = _drops(workspace, runs)
         rows = claims(drops, applies=workspace.settings.limits_apply)

@@ -21,6 +21,10 @@ from edgeact.records import Latency
 from edgeact.runtime import FallbackWarning, Recognizer, load, softmax
 from edgeact.video import read_clips, write_video
 from tests.benchmarks.accuracy import accuracy
+from tests.benchmarks.cores import cores
+from tests.benchmarks.family import limits_of
+from tests.benchmarks.isa import isa
+from tests.benchmarks.peers import peers
 from tests.benchmarks.processes import ROOT, run_child
 from tests.benchmarks.rate import rate
 from tests.benchmarks.records import BenchRow
@@ -34,17 +38,17 @@ from tests.benchmarks.subjects import (
     require_agreement,
     torch_subject,
 )
+from tests.benchmarks.timing import speedup, time_in_turns
 from tests.benchmarks.weights import PRUNING
 from tests.benchmarks.workspace import Workspace
 
-__all__ = ["BENCHMARKS", "time_in_turns"]
+__all__ = ["BENCHMARKS"]
 
-EXPORT_TARGETS = ("cpu", "rtx-4090", "jetson")
-_TIMES_FASTER, _TIMES_FASTER_PRUNED, _TIMES_FASTER_THAN_PYTORCH = 1.6, 4.0, 90.0
 _MEMORY_SHARE = 0.5
 _PRUNED = "pruned bundle"
 _PREDICT_OVERHEAD_PERCENT = 3.0
-_EXPORT_S, _EXPORT_GB = 90.0, 4.0
+_EXPORT_S, _EXPORT_GB = {"cpu": 60.0, "rtx-4090": 90.0, "jetson": 90.0}, {"cpu": 2.5, "rtx-4090": 4.0, "jetson": 4.0}
+_EXPORT_SHIPPED_S = 25.0
 _IMPORT_S, _IMPORT_RUNS = 0.3, 7
 _DEMO_S = 240.0
 _CAMERA_SIZE, _CAMERA_FPS = (240, 320), 25.0  # as in UCF-101
@@ -77,25 +81,17 @@ def _claims(latencies: Mapping[str, Latency], subjects: Sequence[Subject], works
     peer, ours, pruned = "OpenVINO INT8 by NNCF defaults", "bundle", subjects[-1].name
     applies = workspace.settings.limits_apply
     weights = " ".join(PRUNING) + ("" if workspace.settings.trained else "; random weights: accuracy not measured")
+    limits = limits_of(workspace.machine)
     claims = (
-        (peer, ours, _TIMES_FASTER, subjects[-2].how),
-        (peer, pruned, _TIMES_FASTER_PRUNED, weights),
-        (subjects[0].name, pruned, _TIMES_FASTER_THAN_PYTORCH, weights),
+        (peer, ours, limits.full, subjects[-2].how),
+        (peer, pruned, limits.pruned, weights),
+        (subjects[0].name, pruned, limits.torch, weights),
     )
-    return [_speedup(latencies, slow, fast, how).judged(limit, applies=applies) for slow, fast, limit, how in claims]
-
-
-def _speedup(latencies: Mapping[str, Latency], slow: str, fast: str, how: str) -> BenchRow:
-    """Return the ratio of medians, with the bounds of a block bootstrap."""
-    ours, theirs = latencies[fast], latencies[slow]
-    return BenchRow(
-        name=f"{fast}: times faster than {slow}",
-        value=theirs.p50_ms / ours.p50_ms,
-        unit="x",
-        comparison=">=",
-        interval=median_ratio(ours.samples_ms, theirs.samples_ms),
-        how=f"{ours.p50_ms:.2f} ms against {theirs.p50_ms:.2f} ms, medians of {ours.runs} runs in turns; {how}",
-    )
+    rows = []
+    for slow, fast, limit, how in claims:
+        row = speedup(f"{fast}: times faster than {slow}", latencies[fast].samples_ms, latencies[slow].samples_ms, how)
+        rows.append(row if limit is None else row.judged(limit, applies=applies))
+    return rows
 
 
 def _peers(workspace: Workspace) -> list[Subject]:
@@ -110,21 +106,8 @@ def _peers(workspace: Workspace) -> list[Subject]:
         onnxruntime_subject(graph, threads),
         openvino_subject("OpenVINO FP32", "fp32", model, threads),
         openvino_subject("OpenVINO of the FP32 graph, default precision", "bf16", model, threads),
-        nncf_default_int8(graph, workspace.data.calibration.inputs, threads),
+        nncf_default_int8(workspace.peer, workspace.data.calibration.inputs, threads),
     ]
-
-
-def time_in_turns(subjects: Sequence[Subject], clip: Array, rounds: int) -> dict[str, Latency]:
-    """Time all subjects in turns; each has an untimed run before its timed run.
-
-    Otherwise its latency would include cold caches and the threads of the previous library, which spin for a while.
-    """
-    runs: dict[str, Callable[[], object]] = {}
-    for subject in subjects:
-        runs[f"{subject.name}, settling"] = lambda run=subject.run: run(clip)  # type: ignore[misc]
-        runs[subject.name] = lambda run=subject.run: run(clip)  # type: ignore[misc]
-    latencies = interleave(runs, rounds)
-    return {subject.name: latencies[subject.name] for subject in subjects}
 
 
 def predict(workspace: Workspace) -> list[BenchRow]:
@@ -174,7 +157,7 @@ def _camera_video(path: Path, clip: ClipSpec) -> Path:
 def export(workspace: Workspace) -> list[BenchRow]:
     """Measure wall time and peak memory of a whole export: calibration, checks, engines."""
     rows = []
-    for target in EXPORT_TARGETS:
+    for target in _EXPORT_S:
         exported = workspace.export(target, trained=False)  # the time for accuracy depends on the number of videos only
         how = f"a fresh process on {workspace.settings.threads} cores, data rendered before: {exported.command}"
         seconds = BenchRow(name=f"export for {target}", value=exported.child.wall_s, unit="s", how=how)
@@ -185,8 +168,11 @@ def export(workspace: Workspace) -> list[BenchRow]:
             how="largest resident set of that process, as the kernel counts it",
         )
         applies = workspace.settings.limits_apply
-        rows += [seconds.judged(_EXPORT_S, applies=applies), memory.judged(_EXPORT_GB, applies=applies)]
-    return rows
+        rows += [seconds.judged(_EXPORT_S[target], applies=applies), memory.judged(_EXPORT_GB[target], applies=applies)]
+    shipped = workspace.export_shipped()
+    how = f"a fresh process on {workspace.settings.threads} cores, data rendered before: {shipped.command}"
+    row = BenchRow(name="export of the shipped model for cpu", value=shipped.child.wall_s, unit="s", how=how)
+    return [*rows, row.judged(_EXPORT_SHIPPED_S, applies=workspace.settings.limits_apply)]
 
 
 def import_time(workspace: Workspace) -> list[BenchRow]:
@@ -250,6 +236,9 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[BenchRow]]] = {
     "import": import_time,
     "export": export,
     "latency": latency,
+    "isa": isa,
+    "cores": cores,
+    "peers": peers,
     "rate": rate,
     "predict": predict,
     "memory": memory,

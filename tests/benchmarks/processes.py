@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +31,16 @@ class ChildRun:
     """Standard output of the process."""
 
 
-def run_child(command: Sequence[str | Path], *, cores: int) -> ChildRun:
-    """Run `command` in the root of the repository on `cores` cores; raises EdgeactError if the command fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(cores)}
+def run_child(command: Sequence[str | Path], *, cores: int, environment: Mapping[str, str] | None = None) -> ChildRun:
+    """Run `command` in the root of the repository on `cores` cores, with the variables of `environment` as well.
+
+    Raises EdgeactError if the command fails.
+    """
+    variables = {**os.environ, "OMP_NUM_THREADS": str(cores), **(environment or {})}
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         launched = [sys.executable, "-I", "-S", _LAUNCHER, result, str(cores), *command]
-        done = subprocess.run(launched, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(launched, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-_LAST_LINES:])
             raise EdgeactError(f"'{' '.join(map(str, command))}' ended with exit code {done.returncode}:\n{tail}")

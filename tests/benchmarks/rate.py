@@ -12,12 +12,12 @@ import torch
 from edgeact.bench import interleave
 from edgeact.bundle import open_bundle
 from edgeact.runtime import load
+from tests.benchmarks.family import limits_of
 from tests.benchmarks.records import BenchRow
 from tests.benchmarks.workspace import Workspace
 
 __all__ = ["openvino_product", "rate", "torch_product"]
 
-_SHARE = 0.9
 _SIZES = (1024, 2048, 4096)
 _ROUNDS = 12
 
@@ -49,7 +49,8 @@ def rate(workspace: Workspace) -> list[BenchRow]:
         BenchRow(name=f"rate, {name}", value=value, unit="TOPS", how=f"median of {latencies[name].runs} runs in turns")
         for name, value in tops.items()
     ]
-    return [share.judged(_SHARE, applies=workspace.settings.limits_apply), *rows]
+    limit = limits_of(workspace.machine).rate
+    return [share if limit is None else share.judged(limit, applies=workspace.settings.limits_apply), *rows]
 
 
 def torch_product(size: int) -> Callable[[], object]:

@@ -29,6 +29,7 @@ __all__ = [
     "Subject",
     "bundle_subject",
     "nncf_default_int8",
+    "nncf_defaults",
     "onnxruntime_subject",
     "openvino_subject",
     "require_agreement",
@@ -124,25 +125,30 @@ def openvino_subject(name: str, precision: str, model: openvino.Model, threads: 
     return Subject(name, precision, run, how)
 
 
-def nncf_default_int8(graph: bytes, clips: Sequence[Array], threads: int) -> Subject:
-    """Return the peer: the FP32 graph quantized by `nncf.quantize` with its defaults, on at most 300 clips."""
+def nncf_defaults(graph: bytes, clips: Sequence[Array]) -> openvino.Model:
+    """Quantize the FP32 graph by `nncf.quantize` with its defaults, on at most 300 clips."""
     with _quiet_nncf() as nncf:
-        quantized = nncf.quantize(openvino.Core().read_model(graph), nncf.Dataset(list(clips)))
+        quantized: openvino.Model = nncf.quantize(openvino.Core().read_model(graph), nncf.Dataset(list(clips)))
     if not any(node.get_type_name() == "FakeQuantize" for node in quantized.get_ops()):
         raise ParityError("NNCF quantized no layer; the peer would be the FP32 graph")
+    return quantized
+
+
+def nncf_default_int8(quantized: openvino.Model, clips: Sequence[Array], threads: int) -> Subject:
+    """Return the peer: a graph of `nncf_defaults`, quantized on `clips`."""
     subject = openvino_subject("OpenVINO INT8 by NNCF defaults", "int8", quantized, threads)
     how = f"nncf.quantize with no option, {min(len(clips), 300)} clips; {subject.how}"
     return Subject(subject.name, subject.precision, subject.run, how)
 
 
 def _kernels(compiled: Any) -> str:
-    """Return the precisions of the convolutions of the compiled model: '38 i8, 1 bf16'."""
-    precisions: Counter[str] = Counter()
+    """Return precision and kernel of the convolutions of the compiled model: '37 u8 brgconv_avx512_I8, 1 i8 ...'."""
+    kernels: Counter[str] = Counter()
     for node in compiled.get_runtime_model().get_ops():
         info = node.get_rt_info()
         if info["layerType"].astype(str) == "Convolution":
-            precisions[info["runtimePrecision"].astype(str)] += 1
-    return ", ".join(f"{count} {name}" for name, count in precisions.most_common()) or "none"
+            kernels[f"{info['runtimePrecision'].astype(str)} {info['primitiveType'].astype(str)}"] += 1
+    return ", ".join(f"{count} {name}" for name, count in kernels.most_common()) or "none"
 
 
 @contextlib.contextmanager

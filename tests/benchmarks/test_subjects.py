@@ -13,16 +13,17 @@ from edgeact.errors import ParityError
 from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
-from tests.benchmarks.measure import time_in_turns
 from tests.benchmarks.subjects import (
     Array,
     Subject,
     nncf_default_int8,
+    nncf_defaults,
     onnxruntime_subject,
     openvino_subject,
     require_agreement,
     torch_subject,
 )
+from tests.benchmarks.timing import time_in_turns
 from tests.messages import names
 
 pytestmark = pytest.mark.timing
@@ -62,20 +63,20 @@ def test_nncf_default_int8_is_quantized_and_agrees_with_pytorch(
     tiny: LoadedModel, graph: bytes, reference: Subject
 ) -> None:
     clips = _clips(8, tiny.clip.input_shape)
-    peer = nncf_default_int8(graph, clips, 1)
+    peer = nncf_default_int8(nncf_defaults(graph, clips), clips, 1)
     assert require_agreement(peer, reference, clips) < 40  # agrees, but not exactly as the float graph
     assert "nncf.quantize with no option, 8 clips" in peer.how
     assert " i8" in peer.how or " u8" in peer.how  # kernels of the compiled model, not only nodes of the graph
 
 
-def test_nncf_default_int8_refuses_a_graph_without_quantized_layers() -> None:
+def test_nncf_defaults_refuse_a_graph_without_quantized_layers() -> None:
     node = onnx.helper.make_node("Flatten", ["clip"], ["logits"])
     clip = onnx.helper.make_tensor_value_info("clip", onnx.TensorProto.FLOAT, [1, 3, 4, 8, 8])
     logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, 768])
     body = onnx.helper.make_graph([node], "flatten", [clip], [logits])
     model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
     with pytest.raises(ParityError, check=names("NNCF quantized no layer")):
-        nncf_default_int8(model.SerializeToString(), _clips(1, (1, 3, 4, 8, 8)), 1)
+        nncf_defaults(model.SerializeToString(), _clips(1, (1, 3, 4, 8, 8)))
 
 
 def test_require_agreement_refuses_another_model(tiny: LoadedModel, reference: Subject) -> None:

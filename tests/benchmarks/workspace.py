@@ -8,13 +8,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import openvino
+
 from edgeact.bundle import open_bundle
 from edgeact.calibration.datasets import load_dataset
+from edgeact.devices import probe_machine
+from edgeact.devices.probe import PACKAGES
 from edgeact.errors import ModelError
 from edgeact.export.build.data import DataPlan, ExportData, gather
+from edgeact.export.graph.proto import to_bytes
+from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
+from edgeact.records import Machine
 from tests.benchmarks.processes import ChildRun, run_child
 from tests.benchmarks.records import BenchSettings
+from tests.benchmarks.subjects import nncf_defaults
 from tests.benchmarks.weights import MODEL, PRUNING, pruned_weights, trained_weights
 
 __all__ = ["Exported", "Workspace"]
@@ -51,6 +59,27 @@ class Workspace:
         plan = DataPlan(self.settings.data, self.settings.calibration_clips)
         return gather(plan, self.model.labels, self.model.clip)
 
+    @cached_property
+    def machine(self) -> Machine:
+        """The machine that measures, with the versions of the libraries."""
+        return probe_machine((*PACKAGES, "nncf", "onnx"))
+
+    @cached_property
+    def peer(self) -> openvino.Model:
+        """The model in INT8 by NNCF's defaults, calibrated on the exporter's clips."""
+        return _peer(self.model, self.data)
+
+    @cached_property
+    def shipped_peer(self) -> openvino.Model:
+        """The shipped model in INT8 by NNCF's defaults, calibrated likewise."""
+        shipped = load_model(None, LoadRequest())
+        plan = DataPlan(self.settings.data, self.settings.calibration_clips)
+        return _peer(shipped, gather(plan, shipped.labels, shipped.clip))
+
+    def export_shipped(self) -> Exported:
+        """Export the shipped model for CPUs in a fresh process, once."""
+        return self._export("shipped", "cpu", ())
+
     def export(self, target: str, *, pruned: bool = False, trained: bool | None = None) -> Exported:
         """Export the model for `target` in a fresh process, once; the pruned model has the same shape with any weights.
 
@@ -58,21 +87,26 @@ class Workspace:
         """
         trained = self.settings.trained if trained is None else trained
         name = "-".join((target, *(("pruned",) if pruned else ()), "trained" if trained else "random"))
+        is_new = name not in self._exports
+        exported = self._export(name, target, (MODEL, *self._weights(pruned, trained)))
+        if is_new and not pruned and trained == self.settings.trained:
+            self._require_same_weights(exported.path)
+        return exported
+
+    def _export(self, name: str, target: str, model: tuple[str, ...]) -> Exported:
         if name not in self._exports:
             self.on_step("rendering the data set if it does not exist yet")
             load_dataset(self.settings.data)  # not part of the time of an export
-            self.on_step(f"exporting for {target}{', pruned' if pruned else ''}")
+            self.on_step(f"exporting {name} for {target}")
             path = self.folder / f"{name}.edgeact"
             arguments = (
-                *("export", MODEL, *self._weights(pruned, trained), "--target", target),
+                *("export", *model, "--target", target),
                 *("--data", self.settings.data, "--clips", str(self.settings.calibration_clips)),
                 *("--threads", str(self.settings.threads)),
             )
             child = run_child(
                 [Path(sys.executable).with_name("edgeact"), *arguments, "--out", path], cores=self.settings.threads
             )
-            if not pruned and trained == self.settings.trained:
-                self._require_same_weights(path)
             self._exports[name] = Exported(path, child, " ".join(("edgeact", *arguments)))
         return self._exports[name]
 
@@ -87,3 +121,7 @@ class Workspace:
             raise ModelError(
                 f"'{path}': expected weights {expected[:12]}, got {exported[:12]}; the peers would be another model"
             )
+
+
+def _peer(model: LoadedModel, data: ExportData) -> openvino.Model:
+    return nncf_defaults(to_bytes(to_onnx(model.module, model.clip)), data.calibration.inputs)
