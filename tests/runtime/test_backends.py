@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import queue
+import threading
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -107,6 +112,28 @@ def test_a_device_that_is_not_here(name: str) -> None:
         pytest.skip(f"{device} is here")
     with pytest.raises(BackendUnavailableError, check=names(device)):
         Session(get_backend(name), request(device=device))
+
+
+@pytest.mark.parametrize("name", sorted({"onnxruntime", "openvino"} & set(RUN_HERE)))
+def test_a_session_binds_the_calling_thread_to_no_core(name: str) -> None:
+    """Two models of one thread in a process would share the first core, and leave the others idle."""
+    everywhere, seen = os.sched_getaffinity(0), set()
+    numbers: queue.Queue[int] = queue.Queue()
+
+    def run(session: Session, until: float) -> None:
+        numbers.put(threading.get_native_id())
+        while time.monotonic() < until:
+            session.run(random_clip())
+
+    with Session(get_backend(name), request(threads=1)) as session:
+        worker = threading.Thread(target=run, args=(session, time.monotonic() + 0.4))
+        worker.start()
+        number = numbers.get()
+        while worker.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                seen.add(frozenset(os.sched_getaffinity(number)))
+        worker.join()
+    assert seen == {frozenset(everywhere)}
 
 
 def test_openvino_maps_an_unknown_device() -> None:
