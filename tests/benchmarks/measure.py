@@ -24,6 +24,7 @@ from tests.benchmarks.accuracy import accuracy
 from tests.benchmarks.cores import cores
 from tests.benchmarks.family import limits_of
 from tests.benchmarks.isa import isa
+from tests.benchmarks.kernel import kernel
 from tests.benchmarks.peers import peers
 from tests.benchmarks.processes import ROOT, run_child
 from tests.benchmarks.rate import rate
@@ -237,6 +238,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[BenchRow]]] = {
     "export": export,
     "latency": latency,
     "isa": isa,
+    "kernel": kernel,
     "cores": cores,
     "peers": peers,
     "rate": rate,
