@@ -24,7 +24,7 @@ from setuptools.modified import newer_group
 PACKAGE = Path("edgeact/runtime/native")
 # The oldest C library that the engine supports, for the compiler and for the wheel's tag.
 GLIBC = (2, 28)
-# The least that the engine needs, AVX-512 or NEON; it checks the CPU at run time. Functions enable what only they use.
+# The least that the engine needs, AVX2 or NEON; it checks the CPU at run time. Functions enable what only they use.
 CPUS = {"x86_64": "x86_64_v3", "aarch64": "generic"}
 FLAGS = (
     *("-std=gnu11", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off"),

@@ -73,10 +73,10 @@ class _Seed:
     data: bytes
 
 
-def convolution(kernel: int, stride: int, width: int, outputs: int) -> tuple[Program, bytes]:
+def convolution(kernel: int, stride: int, width: int, outputs: int, frames: int = 3) -> tuple[Program, bytes]:
     """Return a program of one convolution on 20 channels, to a buffer and accumulating to another."""
     rng, builder = np.random.default_rng(width), ProgramBuilder()
-    source = builder.filled_buffer(random_bytes(rng, 3, 2 * stride, width * stride, 20), 128)
+    source = builder.filled_buffer(random_bytes(rng, frames, 2 * stride, width * stride, 20), 128)
     padding = (kernel // 2,) * 3
     out_size = tuple((extent - 1) // stride + 1 for extent in builder.buffers[source].size)
     to = [builder.filled_buffer(random_bytes(rng, *out_size, outputs), 0) for _ in range(2)]
@@ -109,6 +109,7 @@ def convolution(kernel: int, stride: int, width: int, outputs: int) -> tuple[Pro
 
 def _seeds() -> list[_Seed]:
     programs = [every_instruction(), convolution(3, 1, 9, 33), convolution(3, 2, 9, 40), convolution(1, 2, 20, 16)]
+    programs.append(convolution(3, 1, 20, 33, frames=4))  # in Winograd's form by AVX2
     return [_Seed(json.loads(program.to_json()), data) for program, data in programs]
 
 
