@@ -89,7 +89,7 @@ FOR_AVX_VNNI static void four_pixels_avx_vnni(const ea_block *block, const uint8
 /* One half of a tile after the other: the groups of a half fit into the L1 cache with the activations. */
 static void products_avx2(const ea_conv *conv, const ea_block *block, int tile, int32_t *sums)
 {
-    for (int half = 0; half < 2; half++) {
+    for (int half = 0; half < 2 && tile * 16 + half * EA_GROUP_OUTPUTS < conv->outputs; half++) {
         const ea_groups *groups = ea_find_groups(conv, block->time, tile * 2 + half);
         for (int position = 0; position < block->positions; position += PIXELS)
             if (ea_is_used(block, position))
