@@ -94,6 +94,7 @@ def record(program: Program, tensors: Tensors, clip: npt.NDArray[np.float32], is
             patch.setattr(engine, "Memory", lambda: block)
             structures = engine._Structures(program, tensors, isa)
         arguments = [structures.arguments(instruction) for instruction in program.instructions]
+        structures._memory = Memory()  # scratch memory is not compared
         structures.share_scratch([each for each in arguments if isinstance(each, ConvStruct)], _THREADS)
         values = block.take(clip.nbytes)
         values[:] = clip.reshape(-1).view(np.uint8)

@@ -21,8 +21,10 @@ WHY = why_unavailable()
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("recordings")
     clip = floats(np.random.default_rng(5), *CLIP_SHAPE)
-    for graph, data in (every_instruction(), convolution(3, 1, 9, 33), convolution(3, 2, 9, 40)):
-        record(*read_program(graph.to_json(), data), clip, ISAS[0], folder)
+    programs = (every_instruction(), convolution(3, 1, 9, 33), convolution(3, 2, 9, 40), convolution(3, 1, 20, 33, 4))
+    for graph, data in programs:
+        for isa in (ISAS[0], ISAS[-1]):
+            record(*read_program(graph.to_json(), data), clip, isa, folder)
     return sorted(folder.glob("*.program"))
 
 
