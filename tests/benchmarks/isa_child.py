@@ -1,4 +1,4 @@
-"""A process that times a bundle and the peer in turns under a cap of the instruction set.
+"""A process that times a bundle in the native engine and the peer in turns under a cap of the instruction set.
 
 Arguments: BUNDLE PEER.xml THREADS ROUNDS. Prints one JSON document. The caps are in the environment: EDGEACT_NATIVE_ISA
 for the engine, ONEDNN_MAX_CPU_ISA for OpenVINO.
@@ -22,7 +22,7 @@ def main() -> None:
     """Time both on a random clip."""
     bundle, peer, threads, rounds = sys.argv[1:]
     warnings.simplefilter("error", FallbackWarning)
-    with load(bundle, threads=int(threads)) as recognizer:
+    with load(bundle, backend="native", threads=int(threads)) as recognizer:
         theirs = openvino_subject("peer", "int8", openvino.Core().read_model(peer), int(threads))
         ours = bundle_subject(recognizer)
         clip = np.random.default_rng(0).normal(size=recognizer.clip.input_shape).astype(np.float32)
