@@ -17,11 +17,13 @@ NativeRequirement = Literal[
     "quantized-input",
     "constant-weights",
     "constant-bias",
+    "constant-bounds",
     "plain-conv",
     "conv-3d",
     "one-clip-reader",
     "int8-pool",
     "plain-pool",
+    "plain-average",
     "int8-channel-split",
     "channel-concat",
     "single-channel-concat",
@@ -40,7 +42,9 @@ NativeRequirement = Literal[
     "aligned-channels",
     "whole-tensor",
 ]
-"""Requirement of the native engine; `edgeact.phrases` has each in English, with advice."""
+"""Requirement of the native engine; `edgeact.phrases` has each in English, with advice.
+
+'plain-conv' is only found in records of earlier releases: the engine runs groups and dilations."""
 
 
 class UnsupportedLayer(StrictModel):

@@ -34,6 +34,7 @@ from edgeact.runtime.native.program import (
     Dequantize,
     Epilogue,
     FloatConv,
+    FloatPool,
     Input,
     Instruction,
     Pool,
@@ -254,6 +255,20 @@ class _Structures:
             from_=self._address(instruction.array),
             weights=self._copy(weights),
             bias=self._copy(self._tensors[instruction.bias]),
+            to=self._address(instruction.to),
+        )
+
+    @arguments.register
+    def _(self, instruction: FloatPool) -> ctypes.Structure:
+        *size, channels = self._program.arrays[instruction.array]
+        return native.FloatPoolStruct(
+            size=tuple(size),
+            channels=channels,
+            out_size=self._program.arrays[instruction.to][:3],
+            kernel=instruction.kernel,
+            stride=instruction.stride,
+            padding=instruction.padding,
+            from_=self._address(instruction.array),
             to=self._address(instruction.to),
         )
 

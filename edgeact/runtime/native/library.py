@@ -23,6 +23,7 @@ __all__ = [
     "DequantizeStruct",
     "EpilogueStruct",
     "FloatConvStruct",
+    "FloatPoolStruct",
     "InputStruct",
     "Isa",
     "NativeLibrary",
@@ -45,7 +46,7 @@ ISA_CODES: Mapping[Isa, int] = MappingProxyType({isa: code for code, isa in enum
 ISA_VARIABLE = "EDGEACT_NATIVE_ISA"
 """Environment variable that names the instruction set in place of the fastest: for tests, and to compare them."""
 library_file = Path(__file__).with_name("libedgeact_native.so")
-_VERSION = 6
+_VERSION = 7
 
 
 class BufferStruct(Structure):
@@ -167,6 +168,21 @@ class ReduceStruct(Structure):
         ("op", c_int32),
         ("size", c_int32 * 4),
         ("axes", c_int32 * 4),
+        ("from_", c_void_p),
+        ("to", c_void_p),
+    )
+
+
+class FloatPoolStruct(Structure):
+    """Mirror of `ea_float_pool`."""
+
+    _fields_ = (
+        ("size", c_int32 * 3),
+        ("channels", c_int32),
+        ("out_size", c_int32 * 3),
+        ("kernel", c_int32 * 3),
+        ("stride", c_int32 * 3),
+        ("padding", c_int32 * 3),
         ("from_", c_void_p),
         ("to", c_void_p),
     )

@@ -34,6 +34,7 @@ __all__ = [
     "Dequantize",
     "Epilogue",
     "FloatConv",
+    "FloatPool",
     "Input",
     "Instruction",
     "Pool",
@@ -235,7 +236,20 @@ class Dequantize(_ProgramPart):
     to_channel: Index = 0
 
 
-_AnyInstruction: TypeAlias = Input | Conv | Pool | Binary | Unary | Reduce | Dense | FloatConv | Quantize | Dequantize
+class FloatPool(_ProgramPart):
+    """Take the mean of each window of an array; padding counts as 0."""
+
+    kind: Literal["float-pool"] = "float-pool"
+    array: Index
+    kernel: Size3
+    stride: Size3
+    padding: Annotated[Size3, _key("pad")]
+    to: Index
+
+
+_AnyInstruction: TypeAlias = (
+    Input | Conv | Pool | Binary | Unary | Reduce | Dense | FloatConv | Quantize | Dequantize | FloatPool
+)
 Instruction = Annotated[_AnyInstruction, Field(discriminator="kind")]
 
 OPCODES: tuple[str, ...] = tuple(instruction.model_fields["kind"].default for instruction in get_args(_AnyInstruction))

@@ -19,12 +19,14 @@ from edgeact.runtime.native.program import (
     Dequantize,
     Epilogue,
     FloatConv,
+    FloatPool,
     Input,
     Instruction,
     Pool,
     Program,
     Quantize,
     Reduce,
+    Size3,
     TensorRef,
     Tensors,
     Unary,
@@ -100,6 +102,8 @@ def _fits(program: Program, tensors: Tensors, instruction: Instruction) -> bool:
             return _dense_fits(program, tensors, instruction)
         case FloatConv():
             return _float_conv_fits(program, tensors, instruction)
+        case FloatPool():
+            return _float_pool_fits(program, instruction)
         case Input() | Pool() | Quantize() | Dequantize():
             return _buffers_fit(program, instruction)
         case _:
@@ -211,13 +215,23 @@ def _input_fits(program: Program, clip: Input) -> bool:
     return size == to.size and clip.channels * math.prod(clip.block) == to.channels
 
 
+def _windows_fit(pool: Pool | FloatPool, size: Size3, out_size: Size3) -> bool:
+    """Return whether each window has a value of the activation."""
+    axes = zip(size, out_size, pool.kernel, pool.stride, pool.padding, strict=True)
+    return all(
+        padding < kernel and stride > 0 and (out - 1) * stride - padding < extent
+        for extent, out, kernel, stride, padding in axes
+    )
+
+
+def _float_pool_fits(program: Program, pool: FloatPool) -> bool:
+    source, to = program.arrays[pool.array], program.arrays[pool.to]
+    return source[3] == to[3] and _windows_fit(pool, source[:3], to[:3]) and pool.to != pool.array
+
+
 def _pool_fits(program: Program, pool: Pool) -> bool:
     source, to = program.buffers[pool.buffer], program.buffers[pool.to]
-    axes = zip(source.size, to.size, pool.kernel, pool.stride, pool.padding, strict=True)
-    is_inside = all(
-        padding < kernel and stride > 0 and (out - 1) * stride - padding < size
-        for size, out, kernel, stride, padding in axes
-    )
+    is_inside = _windows_fit(pool, source.size, to.size)
     same_encoding = (source.channels, source.zero_point) == (to.channels, to.zero_point)
     return is_inside and same_encoding and pool.to != pool.buffer
 

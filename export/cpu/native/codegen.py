@@ -18,6 +18,7 @@ from edgeact.export.cpu.native.ir import (
     DequantizeOp,
     FloatConvOp,
     FloatOp,
+    FloatPoolOp,
     FloatTensor,
     FusedAdd,
     InputOp,
@@ -29,6 +30,7 @@ from edgeact.export.cpu.native.ir import (
     UnaryOp,
 )
 from edgeact.export.cpu.native.lower import Lowered
+from edgeact.export.cpu.native.onnx_nodes import ungrouped
 from edgeact.export.cpu.native.refusals import NotLoweredError
 from edgeact.runtime.native.program import (
     Binary,
@@ -37,6 +39,7 @@ from edgeact.runtime.native.program import (
     Dequantize,
     Epilogue,
     FloatConv,
+    FloatPool,
     Input,
     Instruction,
     Pool,
@@ -49,6 +52,8 @@ from edgeact.runtime.native.program import (
 )
 
 __all__ = ["generate"]
+
+_TILE_OUTPUTS = 16
 
 
 def generate(lowered: Lowered) -> tuple[Program, bytes]:
@@ -82,6 +87,22 @@ class _EpilogueDraft:
             (self.first, self.channel, self.summands) == (before.last, before.channel + count, shifted)
             and (self.to, self.is_float, self.accumulate) == (before.to, before.is_float, before.accumulate)
             and (self.relu, self.relu_after_sum) == (before.relu, before.relu_after_sum)
+        )
+
+    def restricted(self, first: int, last: int) -> _EpilogueDraft | None:
+        """Return this epilogue for outputs [first, last), counted from `first`; None if it stores none of them."""
+        low, high = max(self.first, first), min(self.last, last)
+        if low >= high:
+            return None
+        skipped = low - self.first
+        return replace(
+            self,
+            first=low - first,
+            last=high - first,
+            channel=self.channel + skipped,
+            summands=tuple(each.model_copy(update={"channel": each.channel + skipped}) for each in self.summands),
+            scale=self.scale[skipped : skipped + high - low],
+            bias=self.bias[skipped : skipped + high - low],
         )
 
     def extended(self, after: _EpilogueDraft) -> _EpilogueDraft:
@@ -119,7 +140,7 @@ class _Generator:
             case InputOp():
                 yield self._input(op)
             case ConvOp():
-                yield self._conv(op)
+                yield from self._convs(op)
             case PoolOp():
                 for source, to in self._allocation.pooled_buffers(op):
                     yield Pool(buffer=source, to=to, kernel=op.kernel, stride=op.stride, padding=op.padding)
@@ -148,16 +169,28 @@ class _Generator:
             raise NotLoweredError(op.to.layer, "whole-tensor", got)
         return Input(to=placements[0].buffer, channels=op.channels, size=op.size, block=op.block, scale=op.to.scale)
 
-    def _conv(self, op: ConvOp) -> Conv:
+    def _convs(self, op: ConvOp) -> Iterator[Conv]:
+        """Yield one convolution, or with groups one for as many groups as have the outputs of a tile.
+
+        A tile reads the channels of its groups only; the weights between its groups are 0.
+        """
         drafts = sorted(self._epilogues(op), key=lambda draft: (draft.is_float, draft.to, draft.first))
-        return Conv(
-            buffer=self._allocation.buffer_of(op.inputs),
-            epilogues=tuple(self._epilogue(draft) for draft in _merge_epilogues(drafts)),
-            weights=self._tensor(op.weights),
-            stride=op.stride,
-            padding=op.padding,
-            out_size=op.out_size,
-        )
+        merged = _merge_epilogues(drafts)
+        outputs, inputs = len(op.weights) // op.groups, op.weights.shape[-1]
+        together = op.groups if op.groups == 1 else max(1, _TILE_OUTPUTS // outputs)
+        for group in range(0, op.groups, together):
+            count = min(together, op.groups - group)
+            first, last = group * outputs, (group + count) * outputs
+            parts = [part for draft in merged if (part := draft.restricted(first, last)) is not None]
+            yield Conv(
+                buffer=self._allocation.buffer_of(op.inputs),
+                channel=group * inputs,
+                epilogues=tuple(self._epilogue(part) for part in parts),
+                weights=self._tensor(ungrouped(op.weights[first:last], count)),
+                stride=op.stride,
+                padding=op.padding,
+                out_size=op.out_size,
+            )
 
     def _epilogue(self, draft: _EpilogueDraft) -> Epilogue:
         return Epilogue(
@@ -277,6 +310,9 @@ class _Generator:
                 array, to = self._array(op.source), self._array(op.to)
                 weights, bias = self._tensor(op.weights), self._tensor(op.bias)
                 return FloatConv(array=array, weights=weights, bias=bias, padding=op.padding, to=to)
+            case FloatPoolOp():
+                array, to = self._array(op.source), self._array(op.to)
+                return FloatPool(array=array, kernel=op.kernel, stride=op.stride, padding=op.padding, to=to)
 
 
 def _merge_epilogues(drafts: Sequence[_EpilogueDraft]) -> list[_EpilogueDraft]:

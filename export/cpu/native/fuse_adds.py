@@ -19,9 +19,10 @@ from edgeact.export.cpu.native.ir import (
 from edgeact.export.cpu.native.refusals import UnmetRequirement
 from edgeact.export.cpu.native.schedule import Schedule
 
-__all__ = ["fuse_add"]
+__all__ = ["MAX_ADDENDS", "fuse_add"]
 
-_MAX_ADDENDS = 3
+MAX_ADDENDS = 3
+"""Inputs of an addition that one epilogue computes."""
 
 
 def fuse_add(schedule: Schedule, convs: Sequence[ConvOp], addends: Sequence[Slices], to: Tensor, *, relu: bool) -> None:
@@ -31,7 +32,7 @@ def fuse_add(schedule: Schedule, convs: Sequence[ConvOp], addends: Sequence[Slic
     moves to the end of the schedule, so it is the last. Channels are fused in runs that are contiguous in every addend.
     Raises UnmetRequirement if no convolution can host the addition.
     """
-    if len(convs) > 1 or len(convs) + len(addends) > _MAX_ADDENDS:
+    if len(convs) > 1 or len(convs) + len(addends) > MAX_ADDENDS:
         got = f"{len(convs) + len(addends)} inputs, {len(convs)} of them unquantized convolutions"
         raise UnmetRequirement("fused-add-inputs", got)
     conv = convs[0] if convs else None
@@ -75,7 +76,7 @@ def _fuse_into_two_convs(schedule: Schedule, slices: Sequence[ChannelSlice], add
     255, so all inputs and the result must be unsigned.
     """
     is_signed = any(part.tensor.zero_point for part in slices)
-    if not isinstance(add.to, QuantizedTensor) or add.to.zero_point or is_signed or len(set(slices)) < _MAX_ADDENDS:
+    if not isinstance(add.to, QuantizedTensor) or add.to.zero_point or is_signed or len(set(slices)) < MAX_ADDENDS:
         return False
     convs = _producers(schedule, slices)
     if len(convs) < 2:

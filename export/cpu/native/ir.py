@@ -24,6 +24,7 @@ __all__ = [
     "DequantizeOp",
     "FloatConvOp",
     "FloatOp",
+    "FloatPoolOp",
     "FloatTensor",
     "FusedAdd",
     "InputOp",
@@ -128,7 +129,10 @@ class InputOp:
 
 @dataclass(eq=False)
 class ConvOp:
-    """A convolution with int8 weights (outputs, kT, kH, kW, inputs), whose outputs are stored for every reader."""
+    """A convolution with int8 weights (outputs, kT, kH, kW, inputs), whose outputs are stored for every reader.
+
+    With `groups`, outputs and input channels are divided into as many equal parts, and `inputs` is that of one part.
+    """
 
     layer: Layer
     inputs: Slices
@@ -139,6 +143,7 @@ class ConvOp:
     stride: Size3
     padding: Size3
     out_size: Size3
+    groups: int = 1
     relu: bool = False
     quantized: QuantizedTensor | None = None
     """All outputs quantized, if a layer reads them so."""
@@ -229,5 +234,16 @@ class FloatConvOp:
     to: FloatTensor
 
 
-FloatOp: TypeAlias = BinaryOp | UnaryOp | ReduceOp | DenseOp | FloatConvOp
+@dataclass(eq=False)
+class FloatPoolOp:
+    """Mean of each window; padding counts as 0."""
+
+    source: FloatTensor
+    kernel: Size3
+    stride: Size3
+    padding: Size3
+    to: FloatTensor
+
+
+FloatOp: TypeAlias = BinaryOp | UnaryOp | ReduceOp | DenseOp | FloatConvOp | FloatPoolOp
 Op: TypeAlias = InputOp | ConvOp | PoolOp | QuantizeOp | DequantizeOp | FloatOp

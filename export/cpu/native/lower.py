@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -12,6 +13,7 @@ import onnx_ir as ir
 from edgeact.export.cpu.native.float_ops import (
     FLOAT_LOWERINGS,
     lower_binary,
+    lower_channel_conv,
     lower_float_concat,
     lower_float_conv,
     lower_unary,
@@ -19,17 +21,19 @@ from edgeact.export.cpu.native.float_ops import (
 from edgeact.export.cpu.native.ir import (
     ChannelSlice,
     ConvOp,
+    FloatPoolOp,
     FloatTensor,
     Op,
     PoolOp,
     QuantizedTensor,
     QuantizeOp,
     Slices,
+    UnaryOp,
     merge_slices,
     single_channels,
 )
 from edgeact.export.cpu.native.lowering_state import LoweringState, PendingAdd
-from edgeact.export.cpu.native.onnx_nodes import bias, pads, strides, triple, weight_scale, weights
+from edgeact.export.cpu.native.onnx_nodes import bias, dilated, pads, strides, triple, weight_scale, weights
 from edgeact.export.cpu.native.refusals import Layer, NotLoweredError, UnmetRequirement
 from edgeact.export.graph.values import (
     constant_array,
@@ -152,13 +156,13 @@ def _quantize_conv(state: LoweringState, output: ir.Value, tensor: QuantizedTens
 def _identity_filters(conv: ConvOp, to: QuantizedTensor) -> dict[int, int]:
     """Return output channel -> input channel for filters with a single weight of 1.0 at the center.
 
-    Empty if quantization would change the values, or if no output would remain.
+    Empty if quantization would change the values, if no output would remain, or if the convolution has groups.
     """
     source = conv.inputs[0].tensor
     same_grid = source.size == conv.out_size and set(conv.stride) == {1}
     same_encoding = (source.scale, source.zero_point) == (to.scale, to.zero_point)
     keeps_sign = (conv.relu or to.zero_point) and not (conv.relu and source.zero_point)
-    if not (same_grid and same_encoding and keeps_sign):
+    if conv.groups > 1 or not (same_grid and same_encoding and keeps_sign):
         return {}
     center = conv.weights[:, conv.padding[0], conv.padding[1], conv.padding[2]]
     carried = {}
@@ -173,7 +177,11 @@ def _identity_filters(conv: ConvOp, to: QuantizedTensor) -> dict[int, int]:
 
 def _lower_conv(state: LoweringState, node: ir.Node) -> None:
     values = weights(node)
+    if values.shape[:2] == (1, 1) and values.ndim == 3:
+        lower_channel_conv(state, node)
+        return
     _require_supported_conv(node, values.ndim)
+    values = dilated(values, node)
     slices = state.read_slices(operand(node, 0))
     if slices is None or values.dtype != np.int8:
         lower_float_conv(state, node)
@@ -188,15 +196,13 @@ def _lower_conv(state: LoweringState, node: ir.Node) -> None:
         stride=strides(node),
         padding=triple(pads(node)[:3]),
         out_size=conv_out_size(source.size, triple(values.shape[2:]), strides(node), pads(node)),
+        groups=node.attributes.get_int("group", 1),
     )
     state.schedule.append(conv)
     state.convs[node.outputs[0]] = conv
 
 
 def _require_supported_conv(node: ir.Node, weight_rank: int) -> None:
-    groups, dilations = node.attributes.get_int("group", 1), node.attributes.get_ints("dilations", (1,))
-    if groups != 1 or set(dilations) != {1}:
-        raise UnmetRequirement("plain-conv", f"group={groups}, dilations={list(dilations)}")
     auto_pad = node.attributes.get_string("auto_pad", "NOTSET")
     if weight_rank != 5 or auto_pad != "NOTSET":
         raise UnmetRequirement("conv-3d", f"{weight_rank - 2}-D weights, auto_pad={auto_pad}")
@@ -216,6 +222,42 @@ def _lower_pool(state: LoweringState, node: ir.Node) -> None:
     kernel = triple(node.attributes.get_ints("kernel_shape", ()))
     state.schedule.append(PoolOp(slices, to, kernel, strides(node), triple(pads(node)[:3])))
     state.slices[node.outputs[0]] = _whole(to)
+
+
+def _lower_average_pool(state: LoweringState, node: ir.Node) -> None:
+    """Lower the mean of each window, of INT8 as a depthwise convolution of weights 1, which is computed exactly."""
+    _require_plain_average(node)
+    kernel = triple(node.attributes.get_ints("kernel_shape", ()))
+    size, out_size = state.size(operand(node, 0)), state.size(node.outputs[0])
+    if conv_out_size(size[:3], kernel, strides(node), pads(node)) != out_size[:3]:
+        raise UnmetRequirement("plain-average", "a last window that begins in the padding (ceil_mode)")
+    padding = triple(pads(node)[:3])
+    slices = state.read_slices(operand(node, 0))
+    if slices is None:
+        source = state.float_tensor(operand(node, 0))
+        state.compute(node.outputs[0], FloatPoolOp(source, kernel, strides(node), padding, FloatTensor(out_size)))
+        return
+    conv = ConvOp(
+        layer=Layer(node_label(node), node.op_type),
+        inputs=merge_slices(slices),
+        weights=np.ones((size[3], *kernel, 1), np.int8),
+        scale=np.full(size[3], slices[0].tensor.scale / math.prod(kernel), np.float32),
+        bias=np.zeros(size[3], np.float32),
+        stride=strides(node),
+        padding=padding,
+        out_size=out_size[:3],
+        groups=size[3],
+    )
+    state.schedule.append(conv)
+    state.convs[node.outputs[0]] = conv
+
+
+def _require_plain_average(node: ir.Node) -> None:
+    counts_padding = node.attributes.get_int("count_include_pad", 0) or not any(pads(node))
+    dilations, auto_pad = node.attributes.get_ints("dilations", (1,)), node.attributes.get_string("auto_pad", "NOTSET")
+    if not counts_padding or set(dilations) != {1} or auto_pad != "NOTSET":
+        got = f"count_include_pad={int(bool(counts_padding))}, dilations={list(dilations)}, auto_pad={auto_pad}"
+        raise UnmetRequirement("plain-average", got)
 
 
 def _lower_split(state: LoweringState, node: ir.Node) -> None:
@@ -247,9 +289,15 @@ def _lower_reshape(state: LoweringState, node: ir.Node) -> None:
         _reshape_clip(state, node)
         return
     source, size = state.float_tensor(operand(node, 0)), state.size(node.outputs[0])
-    if source.size != size:
+    if source.size == size:
+        state.floats[node.outputs[0]] = source
+    elif sorted(source.size) == sorted(size) and max(math.prod(size), 1) == max(size):
+        to = FloatTensor(size)  # values along a single axis have the same order along any other
+        state.compute(node.outputs[0], UnaryOp("copy", source, to))
+    elif size == (1, 1, 1, math.prod(source.size)):
+        state.flattened[node.outputs[0]] = source
+    else:
         raise UnmetRequirement("same-order", f"(T, H, W, C) {source.size} to {size}")
-    state.floats[node.outputs[0]] = source
 
 
 def _reshape_clip(state: LoweringState, node: ir.Node) -> None:
@@ -280,7 +328,7 @@ def _lower_add(state: LoweringState, node: ir.Node) -> None:
     inputs = tuple(given_inputs(node))
     shapes = {dims_of(value) or () for value in inputs}
     is_residual = len(shapes) == 1 and len(next(iter(shapes))) == 5
-    if is_residual and all(state.can_fuse_add(value) for value in inputs):
+    if is_residual and state.can_fuse_sum(inputs):
         state.adds[node.outputs[0]] = PendingAdd(inputs, Layer(node_label(node), node.op_type))
     else:
         lower_binary(state, node)
@@ -311,6 +359,7 @@ _LOWERINGS: Mapping[str, Callable[[LoweringState, ir.Node], None]] = MappingProx
         "DequantizeLinear": _lower_dequantize,
         "Conv": _lower_conv,
         "MaxPool": _lower_pool,
+        "AveragePool": _lower_average_pool,
         "Split": _lower_split,
         "Concat": _lower_concat,
         "Add": _lower_add,

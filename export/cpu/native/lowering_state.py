@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgeact.export.cpu.native.fuse_adds import fuse_add
+from edgeact.export.cpu.native.fuse_adds import MAX_ADDENDS, fuse_add
 from edgeact.export.cpu.native.ir import (
     ConvOp,
     DequantizeOp,
@@ -53,6 +54,8 @@ class LoweringState:
         self.convs: dict[ir.Value, ConvOp] = {}
         """Outputs of convolutions, before quantization, with their ReLU."""
         self.adds: dict[ir.Value, PendingAdd] = {}
+        self.flattened: dict[ir.Value, FloatTensor] = {}
+        """Vectors with the values of an activation in ONNX order, (C, T, H, W): only a classifier reads them."""
         self.clip_blocks: dict[ir.Value, Size3] = {}
         """The quantized clip before any convolution: its space-to-depth blocks."""
         self._reads_clip = False
@@ -108,6 +111,8 @@ class LoweringState:
             to = FloatTensor(self.size(value))
             self.fuse_add(value, to)
             return to
+        if (whole := self.flattened.get(value)) is not None:
+            raise UnmetRequirement("same-order", f"(T, H, W, C) {whole.size} to {self.size(value)}")
         got = f"the clip '{name_of(value)}' in float" if value is self.clip else f"'{name_of(value)}'"
         raise UnmetRequirement("readable-input", got)
 
@@ -116,8 +121,14 @@ class LoweringState:
         self.schedule.append(op)
         self.floats[value] = op.to
 
-    def can_fuse_add(self, value: ir.Value) -> bool:
-        """Return whether a tensor can be an input of a fused addition."""
+    def can_fuse_sum(self, inputs: Sequence[ir.Value]) -> bool:
+        """Return whether the sum of `inputs`, nested additions flattened, is one that a convolution can add up."""
+        if not all(self._can_fuse(value) for value in inputs):
+            return False
+        leaves = [leaf for value in inputs for leaf in self._add_inputs(value)]
+        return len(leaves) <= MAX_ADDENDS and sum(leaf in self.convs for leaf in leaves) <= 1
+
+    def _can_fuse(self, value: ir.Value) -> bool:
         if value in self.floats:
             return False
         if value in self.adds:  # its inputs are added instead, and a ReLU in between would be lost

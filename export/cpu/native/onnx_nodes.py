@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,21 @@ from edgeact.export.cpu.native.refusals import UnmetRequirement
 from edgeact.export.graph.values import constant_array, is_dequantized, name_of, operand, optional_operand
 from edgeact.runtime.native.program import Size3, Size4
 
-__all__ = ["bias", "channels_last", "float_weights", "pads", "size4", "strides", "triple", "weight_scale", "weights"]
+__all__ = [
+    "bias",
+    "channels_last",
+    "dilated",
+    "float_weights",
+    "pads",
+    "size4",
+    "strides",
+    "triple",
+    "ungrouped",
+    "weight_scale",
+    "weights",
+]
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 def weights(node: ir.Node) -> npt.NDArray[np.generic]:
@@ -25,6 +40,29 @@ def weights(node: ir.Node) -> npt.NDArray[np.generic]:
     if values is None:
         raise UnmetRequirement("constant-weights", f"the computed tensor '{name_of(value)}'")
     return values
+
+
+def dilated(values: npt.NDArray[_Number], node: ir.Node) -> npt.NDArray[_Number]:
+    """Return ONNX weights (O, I, kT, kH, kW) with the node's dilations as taps of weight 0 between the others."""
+    steps = triple(node.attributes.get_ints("dilations", (1, 1, 1)))
+    if steps == (1, 1, 1):
+        return values
+    sides = [(side - 1) * step + 1 for side, step in zip(values.shape[2:], steps, strict=True)]
+    spread = np.zeros((*values.shape[:2], *sides), values.dtype)
+    spread[:, :, :: steps[0], :: steps[1], :: steps[2]] = values
+    return spread
+
+
+def ungrouped(values: npt.NDArray[_Number], groups: int) -> npt.NDArray[_Number]:
+    """Return weights with output channels first and input channels last as those of one group: 0 between groups."""
+    if groups == 1:
+        return values
+    outputs, inputs = len(values) // groups, values.shape[-1]
+    whole = np.zeros((*values.shape[:-1], inputs * groups), values.dtype)
+    for group in range(groups):
+        rows = slice(group * outputs, (group + 1) * outputs)
+        whole[rows, ..., group * inputs : (group + 1) * inputs] = values[rows]
+    return whole
 
 
 def weight_scale(node: ir.Node, outputs: int) -> npt.NDArray[np.float32]:
@@ -58,13 +96,18 @@ def float_weights(node: ir.Node) -> npt.NDArray[np.float32]:
 
 
 def size4(name: str, shape: Sequence[int]) -> Size4:
-    """Return ONNX shape (1, C, T, H, W), (1, C) with any trailing axes of size 1, or (C,) as (T, H, W, C)."""
+    """Return an ONNX shape as (T, H, W, C).
+
+    The shape is (1, C, T, H, W), (1, C) with any trailing axes of size 1, (1, 1, C) or (C,).
+    """
     if len(shape) == 5 and shape[0] == 1:
         return shape[2], shape[3], shape[4], shape[1]
     if len(shape) <= 1:
         return 1, 1, 1, shape[0] if shape else 1
     if shape[0] == 1 and set(shape[2:]) <= {1}:
         return 1, 1, 1, shape[1]
+    if len(shape) == 3 and shape[:2] == (1, 1):
+        return 1, 1, 1, shape[2]
     raise UnmetRequirement("tensor-shape", f"{tuple(shape)} of '{name}'")
 
 

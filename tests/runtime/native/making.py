@@ -26,6 +26,7 @@ from edgeact.runtime.native.program import (
     Dequantize,
     Epilogue,
     FloatConv,
+    FloatPool,
     Input,
     Instruction,
     Pool,
@@ -243,7 +244,9 @@ def every_instruction() -> tuple[Program, bytes]:
     small = builder.array((2, 2, 2, 8))
     parts = builder.tensor(floats(rng, 8, 3, 1, 2, 8)), builder.tensor(floats(rng, 8))
     builder.add(FloatConv(array=half, weights=parts[0], bias=parts[1], padding=(1, 0, 1), to=small))
-    builder.add(Quantize(array=small, to=quantized, scale=0.3))
+    smooth = builder.array((2, 2, 2, 8))
+    builder.add(FloatPool(array=small, kernel=(1, 2, 2), stride=(1, 1, 1), padding=(0, 1, 0), to=smooth))
+    builder.add(Quantize(array=smooth, to=quantized, scale=0.3))
     dequantized, logits = builder.dequantized(quantized), builder.array((1, 1, 1, 4))
     dense = builder.tensor(floats(rng, 4, 64)), builder.tensor(floats(rng, 4))
     builder.add(Dense(array=dequantized, weights=dense[0], bias=dense[1], to=logits))

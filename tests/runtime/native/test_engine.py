@@ -22,6 +22,7 @@ from edgeact.runtime.native.program import (
     Dense,
     Dequantize,
     FloatConv,
+    FloatPool,
     Input,
     Pool,
     Quantize,
@@ -183,6 +184,21 @@ def test_float_conv_keeps_the_size(data: st.DataObject, seed: int, size: Any, ch
     around = [(p, k - 1 - p) for p, k in zip(padding, kernel, strict=True)]
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, [*around, (0, 0)]), kernel, (0, 1, 2))
     expected = np.einsum("thwcijk,oijkc->thwo", windows.astype(np.float64), weights) + bias
+    _assert_close(run(builder.build(to), threads=3), expected, atol=1e-4)
+
+
+@settings(max_examples=60)
+@given(st.data(), SEEDS, SIZES, st.integers(1, 40))
+def test_float_pool_takes_the_mean_of_each_window(data: st.DataObject, seed: int, size: Any, channels: int) -> None:
+    values, builder = floats(np.random.default_rng(seed), *size, channels), ProgramBuilder()
+    kernel: Any = tuple(data.draw(st.integers(1, extent)) for extent in size)
+    stride: Any = tuple(data.draw(st.integers(1, 3)) for _ in size)
+    padding: Any = tuple(data.draw(st.integers(0, taps - 1)) for taps in kernel)
+    padded = np.pad(values.astype(np.float64), [*((p, p) for p in padding), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (0, 1, 2))
+    expected = windows[:: stride[0], :: stride[1], :: stride[2]].mean(axis=(4, 5, 6))
+    to, source = builder.array(expected.shape), builder.array(values.shape, values)
+    builder.add(FloatPool(array=source, kernel=kernel, stride=stride, padding=padding, to=to))
     _assert_close(run(builder.build(to), threads=3), expected, atol=1e-4)
 
 

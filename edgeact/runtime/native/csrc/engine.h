@@ -12,7 +12,7 @@
 #define EA_PUBLIC __attribute__((visibility("default")))
 
 /* Version of the structures below; library.py expects the same. */
-enum { EA_VERSION = 6 };
+enum { EA_VERSION = 7 };
 EA_PUBLIC int ea_version(void);
 
 /* Instruction sets: x86-64, then ARM. */
@@ -131,6 +131,13 @@ typedef struct {
     float *to;
 } ea_float_conv;
 
+/* Mean of each window of a (T, H, W, C) array; padding counts as 0. */
+typedef struct {
+    int32_t size[3], channels, out_size[3], kernel[3], stride[3], padding[3];
+    const float *from;
+    float *to;
+} ea_float_pool;
+
 /* float32 (T, H, W, C) to a slice of a buffer's channels. */
 typedef struct {
     const float *from;
@@ -150,7 +157,7 @@ typedef struct {
 
 /* One instruction of a program. */
 enum { EA_OP_INPUT, EA_OP_CONV, EA_OP_POOL, EA_OP_BINARY, EA_OP_UNARY, EA_OP_REDUCE, EA_OP_DENSE, EA_OP_FLOAT_CONV,
-       EA_OP_QUANTIZE, EA_OP_DEQUANTIZE };
+       EA_OP_QUANTIZE, EA_OP_DEQUANTIZE, EA_OP_FLOAT_POOL };
 typedef struct {
     int32_t opcode;
     const void *arguments; /* the structure of that opcode */

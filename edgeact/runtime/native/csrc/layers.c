@@ -306,6 +306,39 @@ static void dequantize_row(const ea_dequantize *op, int chunk)
     }
 }
 
+/* The taps of an axis that are inside of the activation: [*first, *last), of those that output `out` reads. */
+static void taps_inside(const ea_float_pool *op, int axis, int out, int *first, int *last)
+{
+    int begin = out * op->stride[axis] - op->padding[axis];
+    *first = begin < 0 ? -begin : 0;
+    *last = begin + op->kernel[axis] > op->size[axis] ? op->size[axis] - begin : op->kernel[axis];
+}
+
+static void float_pool_row(const ea_float_pool *op, int chunk)
+{
+    int t = chunk / op->out_size[1], h = chunk % op->out_size[1], n = op->channels, first[3], last[3];
+    const float count = (float)op->kernel[0] * (float)op->kernel[1] * (float)op->kernel[2];
+    float *to = op->to + (int64_t)chunk * op->out_size[2] * n;
+    taps_inside(op, 0, t, &first[0], &last[0]);
+    taps_inside(op, 1, h, &first[1], &last[1]);
+    for (int w = 0; w < op->out_size[2]; w++, to += n) {
+        taps_inside(op, 2, w, &first[2], &last[2]);
+        for (int c = 0; c < n; c++)
+            to[c] = 0;
+        for (int i = first[0]; i < last[0]; i++)
+            for (int j = first[1]; j < last[1]; j++)
+                for (int k = first[2]; k < last[2]; k++) {
+                    int64_t frame = t * op->stride[0] - op->padding[0] + i, row = h * op->stride[1] - op->padding[1] + j;
+                    int64_t pixel = w * op->stride[2] - op->padding[2] + k;
+                    const float *from = op->from + ((frame * op->size[1] + row) * op->size[2] + pixel) * n;
+                    for (int c = 0; c < n; c++)
+                        to[c] += from[c];
+                }
+        for (int c = 0; c < n; c++)
+            to[c] /= count;
+    }
+}
+
 int ea_chunks(const ea_op *op)
 {
     const void *arguments = op->arguments;
@@ -319,6 +352,8 @@ int ea_chunks(const ea_op *op)
     case EA_OP_BINARY: return ((const ea_binary *)arguments)->size[0] * ((const ea_binary *)arguments)->size[1];
     case EA_OP_FLOAT_CONV:
         return ((const ea_float_conv *)arguments)->size[0] * ((const ea_float_conv *)arguments)->size[1];
+    case EA_OP_FLOAT_POOL:
+        return ((const ea_float_pool *)arguments)->out_size[0] * ((const ea_float_pool *)arguments)->out_size[1];
     default: return 1;
     }
     return buffer->size[0] * buffer->size[1];
@@ -338,6 +373,7 @@ void ea_do(const ea_op *op, int chunk, int isa, int thread)
     case EA_OP_FLOAT_CONV: float_conv_row(arguments, chunk); break;
     case EA_OP_QUANTIZE: quantize_row(arguments, chunk); break;
     case EA_OP_DEQUANTIZE: dequantize_row(arguments, chunk); break;
+    case EA_OP_FLOAT_POOL: float_pool_row(arguments, chunk); break;
     default: break;
     }
 }

@@ -29,15 +29,10 @@ from tests.export.quantize.making import as_written
 from tests.runtime.native.making import NEEDS_ENGINE, run
 
 NOT_LOWERED = {
-    "resnet3d-50+eam": "tensor-shape",
-    "resnext3d-101": "plain-conv",
-    "resnext3d-101+eam": "plain-conv",
-    "se-sa-resnet18": "same-order",
-    "se-sa-resnext101": "plain-conv",
+    "se-sa-resnet18": "tensor-shape",
+    "se-sa-resnext101": "tensor-shape",
     "3drfnet-18": "operator",
     "3drfnet-50": "operator",
-    "cnn3d": "operator",
-    "cnn3d-gate": "operator",
 }
 MAX_LOSS_DB = 2.0
 """Against the same graph in ONNX Runtime: sums are not quantized in between, but float32 is added in another order."""

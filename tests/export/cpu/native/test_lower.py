@@ -183,20 +183,12 @@ def _weights(*shape: int) -> npt.NDArray[np.float32]:
 
 REFUSED: dict[str, _Refused] = {
     "operator": _Refused([node("Softplus", ["u"], ["v"], "odd")], "odd", "Softplus", "operator", "Softplus"),
-    "dilation": _Refused(
-        [node("Conv", ["u", "w1"], ["v"], "wide", dilations=[1, 2, 2], kernel_shape=[3, 3, 3], pads=[1, 2, 2] * 2)],
-        "wide",
-        "Conv",
-        "plain-conv",
-        "group=1, dilations=[1, 2, 2]",
-    ),
-    "groups": _Refused(
-        [node("Conv", ["u", "narrow"], ["v"], "grouped", group=2, **SAME_SIZE)],
-        "grouped",
-        "Conv",
-        "plain-conv",
-        "group=2, dilations=[1]",
-        {"narrow": _weights(8, 4, 3, 3, 3)},
+    "an average pool that leaves out its padding": _Refused(
+        [node("AveragePool", ["u"], ["v"], "mean pool", **SAME_SIZE)],
+        "mean pool",
+        "AveragePool",
+        "plain-average",
+        "count_include_pad=0, dilations=[1], auto_pad=NOTSET",
     ),
     "automatic padding": _Refused(
         [node("Conv", ["u", "w1"], ["v"], "auto", kernel_shape=[3, 3, 3], auto_pad="SAME_UPPER")],
@@ -260,23 +252,11 @@ REFUSED: dict[str, _Refused] = {
             node("Reshape", ["u", "shape"], ["flat"], "reshape"),
             node("Reshape", ["flat", "back"], ["v"], "back"),
         ],
-        "reshape",
+        "back",
         "Reshape",
         "same-order",
         "(T, H, W, C) (3, 6, 6, 8) to (1, 1, 1, 864)",
         {"shape": np.array([1, 864], np.int64), "back": np.array(SHAPE, np.int64)},
-    ),
-    "an addition of three convolutions": _Refused(
-        [
-            *[node("Conv", ["u", f"w{index}"], [f"c{index}"], f"branch {index}", **SAME_SIZE) for index in (1, 2, 3)],
-            node("Add", ["c1", "c2"], ["partial"], "add"),
-            node("Add", ["partial", "c3"], ["sum"], "add again"),
-            node("Relu", ["sum"], ["v"], "relu"),
-        ],
-        "add again",
-        "Add",
-        "fused-add-inputs",
-        "3 inputs, 2 of them unquantized convolutions",
     ),
 }
 
@@ -406,10 +386,10 @@ def test_a_pool_and_a_float_layer_may_read_the_clip() -> None:
 
 
 def test_a_refusal_in_english() -> None:
-    error = NotLoweredError(Layer("conv1", "Conv"), "plain-conv", "group=2, dilations=[1, 1, 1]")
+    error = NotLoweredError(Layer("conv1", "Conv"), "conv-3d", "2-D weights, auto_pad=NOTSET")
     assert str(error) == (
-        "native engine: Conv 'conv1': expected a convolution without groups and dilation, "
-        "got group=2, dilations=[1, 1, 1]; the OpenVINO and ONNX Runtime artifacts run this layer"
+        "native engine: Conv 'conv1': expected a 3-D convolution with explicit padding, "
+        "got 2-D weights, auto_pad=NOTSET; the OpenVINO and ONNX Runtime artifacts run this layer"
     )
 
 
