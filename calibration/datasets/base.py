@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -81,19 +81,6 @@ class Dataset:
             relative = (item.path.relative_to(self.root) if inside else item.path).as_posix()
             total.update(f"{relative}\0{self.labels[item.label]}\0{_file_sha256(item.path)}\n".encode())
         return total.hexdigest()
-
-    def subset(self, split: str, count: int) -> Dataset:
-        """Return the data set with `split` limited to `count` videos, taken in turn from each class."""
-        if count < 1:
-            raise DatasetError(f"subset of {self.name}: expected at least 1 video, got {count}")
-        rank: dict[int, int] = {}
-        order = []
-        for position, item in enumerate(self.split(split)):
-            rank[item.label] = rank.get(item.label, 0) + 1
-            order.append((rank[item.label], position, item))
-        chosen = sorted(order, key=lambda entry: entry[:2])[:count]
-        items = tuple(item for _, _, item in sorted(chosen, key=lambda entry: entry[1]))
-        return replace(self, splits={**self.splits, split: items})
 
 
 def require_disjoint_groups(name: str, splits: Mapping[str, Iterable[VideoItem]]) -> None:

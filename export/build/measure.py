@@ -52,15 +52,6 @@ class Meter:
     golden_clip: Array | None = None
     """Network input of the golden clip, float32 `(1, 3, T, H, W)`; None: its logits are not needed."""
 
-    def check(
-        self, candidates: Sequence[Candidate], references: Sequence[Reference]
-    ) -> tuple[tuple[Candidate, ...], tuple[Reference, ...]]:
-        """Return the candidates with parity and, if they agree with PyTorch, accuracy; and the references' accuracy.
-
-        Candidates that no backend of this machine executes are returned as they are.
-        """
-        return self.score(self.compare(candidates), references)
-
     def score(
         self, compared: Sequence[Candidate], references: Sequence[Reference]
     ) -> tuple[tuple[Candidate, ...], tuple[Reference, ...]]:
@@ -74,7 +65,10 @@ class Meter:
         return _relinked(checked), tuple(map(with_drop, measured))
 
     def compare(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """Return the candidates with their parity, or why they do not run."""
+        """Return the candidates with their parity, or why they do not run.
+
+        Candidates that no backend of this machine executes are returned as they are.
+        """
         clips = self.data.parity.inputs
         reference = self.reference_logits(clips)
         runnable = sum(candidate.checked_by is not None for candidate in candidates)

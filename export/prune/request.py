@@ -44,15 +44,3 @@ class PruneRequest:
             raise UsageError(f"expected an importance of {', '.join(IMPORTANCES)}, got '{self.importance}'")
         if self.scope not in ("layer", "global"):
             raise UsageError(f"expected a pruning scope of layer or global, got '{self.scope}'")
-
-    def digest_items(self) -> tuple[tuple[str, object], ...]:
-        """Return all fields as fine-tuning digests them; names and order are those of the first release."""
-        return (
-            ("ratio", self.ratio),
-            ("scope", self.scope),
-            ("ratios", [*self.ratios.items()]),
-            ("importance", self.importance),
-            ("channel_multiple", self.channel_multiple),
-            ("most", self.max_ratio),
-            ("of_units", dict(self.original_sizes)),
-        )

@@ -72,23 +72,6 @@ def test_require_disjoint_groups_names_groups_and_splits() -> None:
         require_disjoint_groups("mine", {"train": _items(list("abcdefg")), "val": _items(list("abcdefg"))})
 
 
-@given(st.lists(st.sampled_from("abcdefgh"), min_size=1), st.integers(1, 12))
-def test_dataset_subset_is_balanced_ordered_and_deterministic(groups: list[str], count: int) -> None:
-    dataset = Dataset("mine", Path("/d"), ("a", "b", "c"), {"test": _items(groups)})
-    chosen = dataset.subset("test", count).split("test")
-    assert len(chosen) == min(count, len(groups))
-    assert [item for item in dataset.split("test") if item in chosen] == list(chosen)
-    available = Counter(item.label for item in dataset.split("test"))
-    taken = Counter(item.label for item in chosen)
-    assert all(taken[label] >= min(available[label], max(taken.values()) - 1) for label in available)
-    assert dataset.subset("test", count) == dataset.subset("test", count)
-
-
-def test_dataset_subset_refuses_a_count_of_0() -> None:
-    with pytest.raises(DatasetError, check=names("at least 1 video, got 0")):
-        Dataset("mine", Path("/d"), ("a",), {"test": _items(["g"], labels=1)}).subset("test", 0)
-
-
 @given(st.lists(st.text("abcdef", min_size=1, max_size=3), min_size=1), st.floats(0.0, 0.9))
 def test_split_off_keeps_groups_whole_and_loses_no_video(groups: list[str], fraction: float) -> None:
     items = list(_items(groups))

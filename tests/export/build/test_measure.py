@@ -55,7 +55,7 @@ def test_a_graph_with_other_weights_disagrees_and_is_not_measured_further(
     meter: Meter, references: tuple[Reference, ...], good: Candidate, colour_master: ir.Model
 ) -> None:
     off = onnx_file("off", "fp32", _perturbed(colour_master, 0.01))
-    (good, off), references = meter.check([good, off], references)
+    (good, off), references = meter.score(meter.compare([good, off]), references)
     (good, off), (reference,) = meter.time([good, off], references, ())
     assert good.agrees
     assert not off.agrees
@@ -110,7 +110,7 @@ def test_all_candidates_and_pytorch_see_the_same_clips(
     meter: Meter, references: tuple[Reference, ...], good: Candidate
 ) -> None:
     again = onnx_file("again", "fp32", good.member("graph") or b"")
-    (first, second), (reference,) = meter.check([good, again], references)
+    (first, second), (reference,) = meter.score(meter.compare([good, again]), references)
     assert first.accuracy == second.accuracy == reference.accuracy
     assert first.recognized == second.recognized == reference.recognized
     clips, videos = first.accuracy
@@ -121,7 +121,8 @@ def test_all_candidates_and_pytorch_see_the_same_clips(
 def test_accuracy_is_not_measured_if_the_labels_are_not_the_models(
     colours: LoadedModel, colour_data: ExportData, good: Candidate
 ) -> None:
-    (checked,), _ = Meter(colours, replace(colour_data, source=None), 1).check([good], ())
+    meter = Meter(colours, replace(colour_data, source=None), 1)
+    (checked,), _ = meter.score(meter.compare([good]), ())
     assert checked.agrees
     assert checked.accuracy == ()
 
@@ -142,7 +143,7 @@ def test_every_long_step_reports_progress(
     seen: dict[str, tuple[int, int]] = {}
     callbacks = Callbacks(lambda title, done, total: seen.update({title: (done, total)}))
     meter = Meter(colours, colour_data, 1, callbacks)
-    checked, measured = meter.check([good], references)
+    checked, measured = meter.score(meter.compare([good]), references)
     meter.time(checked, measured, ())
     videos = len(colour_data.evaluation)
     assert seen == {"parity with PyTorch": (1, 1), "accuracy": (videos, videos), TIMED_STEP: (3, 3)}

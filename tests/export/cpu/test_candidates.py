@@ -48,7 +48,8 @@ def test_every_candidate_agrees_with_pytorch(
     inputs = _inputs(colour_master, colour_data, colours, precision, colour_data.calibration.inputs)
     candidates, decisions = emitted(inputs)
     assert [candidate.name for candidate in candidates] == NAMES[precision]
-    checked, _ = Meter(colours, colour_data, 1).check(candidates, ())
+    meter = Meter(colours, colour_data, 1)
+    checked, _ = meter.score(meter.compare(candidates), ())
     assert [candidate.name for candidate in checked if candidate.run_error or not candidate.agrees] == []
     assert all(candidate.accuracy[1].top1 == 1.0 for candidate in checked)
     applied = {decision.name for decision in decisions if isinstance(decision, PassResult) and decision.applied}
