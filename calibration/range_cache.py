@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +34,7 @@ class RangeKey(Record):
     clips_sha256: str = Field(description="of the float32 network inputs, in their order")
     clips: int = Field(ge=1)
     method: MethodName
-    versions: dict[str, str] = Field(description="package -> version")
+    versions: Mapping[str, str] = Field(description="package -> version")
 
     @property
     def digest(self) -> str:

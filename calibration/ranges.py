@@ -44,7 +44,7 @@ class Ranges(Record):
 
     method: MethodName
     clips: int = Field(ge=1)
-    tensors: dict[str, TensorRange] = Field(description="by tensor name, in the order of the graph")
+    tensors: Mapping[str, TensorRange] = Field(description="by tensor name, in the order of the graph")
 
     @property
     def settled_after(self) -> int | None:

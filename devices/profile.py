@@ -41,7 +41,7 @@ class TensorRtDialect(StrictModel):
     product: Literal["tensorrt", "tensorrt-rtx"]
     version: str = Field(description="'10.3.0'")
     jetpack: str | None = Field(default=None, description="first JetPack with this release; None if not for Jetson")
-    l4t: dict[str, str] = Field(default_factory=dict, description="L4T release -> JetPack release")
+    l4t: Mapping[str, str] = Field(default_factory=dict, description="L4T release -> JetPack release")
     cuda: str | None = None
     python: str | None = Field(default=None, description="the system Python, which the bindings are built for")
     max_opset: Count | None = Field(default=None, description="newest ONNX opset of the parser; None: not published")
@@ -90,8 +90,8 @@ class DeviceProfile(StrictModel):
     )
     tensorrt: tuple[TensorRtDialect, ...] = Field(default=(), description="newest first")
     backends: tuple[BackendName, ...] = Field(min_length=1, description="in order of preference")
-    notes: dict[str, str] = Field(default_factory=dict, description="topic -> pitfall of deployments")
-    provenance: dict[str, Provenance]
+    notes: Mapping[str, str] = Field(default_factory=dict, description="topic -> pitfall of deployments")
+    provenance: Mapping[str, Provenance]
 
     @model_validator(mode="after")
     def _check(self) -> DeviceProfile:

@@ -6,6 +6,7 @@ The names of numbers contain their unit. An estimate has a field of its own, apa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -76,7 +77,7 @@ class Machine(Record):
     accelerator: str | None = None
     power_mode: str | None = None
     clock_mhz: float | None = None
-    versions: dict[str, str] = Field(default_factory=dict, description="package -> version; not in the fingerprint")
+    versions: Mapping[str, str] = Field(default_factory=dict, description="package -> version; not in the fingerprint")
 
     @property
     def fingerprint(self) -> str:
@@ -134,8 +135,8 @@ class Accuracy(Record):
     top5: Fraction | None = Field(description="None if there are fewer than six classes")
     per_class: tuple[ClassAccuracy, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = Field(default=(), description="[true][predicted] counts")
-    skipped: dict[str, int] = Field(default_factory=dict, description="reason -> number of videos skipped")
-    handled: dict[str, int] = Field(
+    skipped: Mapping[str, int] = Field(default_factory=dict, description="reason -> number of videos skipped")
+    handled: Mapping[str, int] = Field(
         default_factory=dict, description="irregularity -> number of videos used nevertheless"
     )
 
@@ -270,7 +271,9 @@ class LatencyRecord(BundleRecord):
     input_shape: tuple[int, ...]
     latency: Latency
     input_source: Literal["golden", "random"] | None = Field(default=None, description="source of the timed input")
-    stages: dict[str, Latency] = Field(default_factory=dict, description="preprocess, inference and total of predict")
+    stages: Mapping[str, Latency] = Field(
+        default_factory=dict, description="preprocess, inference and total of predict"
+    )
     sensors_before: Sensors | None = None
     sensors_after: Sensors | None = None
     notes: tuple[str, ...] = Field(
@@ -297,15 +300,15 @@ class SearchRecipe(Record):
     threads: int
     channel_multiple: int
     space_version: int
-    stages: dict[str, tuple[str, ...]] = Field(description="stage -> its modules")
-    patterns: dict[str, tuple[str, ...]] = Field(description="prunable stage -> patterns of its layers")
+    stages: Mapping[str, tuple[str, ...]] = Field(description="stage -> its modules")
+    patterns: Mapping[str, tuple[str, ...]] = Field(description="prunable stage -> patterns of its layers")
 
 
 class SearchTrial(Record):
     """A configuration of a search and its results; the trial failed if `failure` is not empty."""
 
     number: int = Field(ge=0)
-    ratios: dict[str, Fraction] = Field(description="stage -> pruning ratio of its channels")
+    ratios: Mapping[str, Fraction] = Field(description="stage -> pruning ratio of its channels")
     int8: tuple[str, ...] = Field(description="stages in INT8; the others are kept in float")
     clip_frames: int
     size: int = Field(description="height and width of the crop, pixels")
@@ -317,7 +320,7 @@ class SearchTrial(Record):
     parameters: int = Field(default=0, ge=0)
     macs: int = Field(default=0, ge=0)
     weights_sha256: str = ""
-    artifacts_sha256: dict[str, str] = Field(
+    artifacts_sha256: Mapping[str, str] = Field(
         default_factory=dict, description="artifact -> digest of the members a device opens"
     )
     latency: Latency | None = Field(default=None, description="measured; None: estimated, or failed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -49,8 +49,8 @@ class ModelInfo(StrictModel):
     parameters: int = Field(ge=0)
     macs: int = Field(ge=0, description="multiply-accumulates of one clip; 0: not counted")
     weights_sha256: Digest
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    provenance: dict[str, str] = Field(default_factory=dict, description="how the weights were trained, if known")
+    options: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+    provenance: Mapping[str, str] = Field(default_factory=dict, description="how the weights were trained, if known")
 
 
 class Artifact(StrictModel):
@@ -61,8 +61,8 @@ class Artifact(StrictModel):
     precision: Precision
     backends: tuple[str, ...] = Field(min_length=1, description="backends that can open it, best first")
     members: tuple[str, ...] = Field(min_length=1, description="paths of the members; the backend opens the first")
-    requires: dict[str, str] = Field(default_factory=dict, description="e.g. {'sm': '8.9', 'tensorrt-rtx': '1.7.1'}")
-    float_layers: dict[str, str] = Field(default_factory=dict, description="INT8: layers kept in float -> reason")
+    requires: Mapping[str, str] = Field(default_factory=dict, description="e.g. {'sm': '8.9', 'tensorrt-rtx': '1.7.1'}")
+    float_layers: Mapping[str, str] = Field(default_factory=dict, description="INT8: layers kept in float -> reason")
     note: str = ""
     golden_logits: tuple[float, ...] = Field(
         default=(), description="logits of the golden clip where this artifact was exported; empty: not recorded"
@@ -134,7 +134,7 @@ class BundleDraft(StrictModel):
     golden: Golden | None = None
     calibration: Calibration | None = None
     decisions: tuple[str, ...] = Field(default=(), description="decisions of the export, with reasons")
-    tools: dict[str, str] = Field(description="package -> version used for the export")
+    tools: Mapping[str, str] = Field(description="package -> version used for the export")
 
     @model_validator(mode="after")
     def _check_draft(self) -> BundleDraft:

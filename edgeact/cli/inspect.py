@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -99,7 +100,7 @@ def _is_of_pruning(name: str) -> bool:
     return name.startswith(("pruned_", "pruning_", "finetune", "distill"))
 
 
-def _pairs(options: dict[str, str] | dict[str, str | int | float | bool]) -> list[str]:
+def _pairs(options: Mapping[str, str | int | float | bool]) -> list[str]:
     return [f"{name}={value}" for name, value in sorted(options.items())]
 
 

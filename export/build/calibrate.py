@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir as ir
 from pydantic import Field
 
@@ -26,8 +28,8 @@ class CalibrationRecord(Record):
     weights_sha256: str
     provenance: Calibration
     motion: tuple[float, ...] = Field(description="mean absolute difference of neighbouring frames, of every clip")
-    left_out: dict[str, int] = Field(description="why videos were left out -> how many")
-    modules: dict[str, str] = Field(description="layer of the graph -> module of the model, where it has weights")
+    left_out: Mapping[str, int] = Field(description="why videos were left out -> how many")
+    modules: Mapping[str, str] = Field(description="layer of the graph -> module of the model, where it has weights")
     ranges: Ranges
     settled_after: int | None = Field(description="clips; None: some ranges still moved")
     unsettled: tuple[str, ...] = Field(description="tensors whose range still moved, the furthest first")

@@ -9,11 +9,11 @@ import numpy as np
 from edgeact.export.explain.attention_weights import FloatArray, ModuleWeights
 from edgeact.export.models.attention.base import Frequency
 
-__all__ = ["ClipDocument", "GradCamDocument", "LabelScore", "ModuleDocument", "to_list"]
+__all__ = ["ClipDocument", "GradCamDocument", "LabelScore", "ModuleDocument", "to_numbers", "to_volume"]
 
 _DECIMALS = 6
 
-Volume = list[list[list[float]]]
+Volume = tuple[tuple[tuple[float, ...], ...], ...]
 """`(T', H', W')`."""
 
 
@@ -32,8 +32,8 @@ class ModuleDocument:
     path: str
     stage: int
     kind: str
-    channels: list[float] | None
-    frames: list[float] | None
+    channels: tuple[float, ...] | None
+    frames: tuple[float, ...] | None
     maps: Volume | None
     frequencies: tuple[Frequency, ...]
 
@@ -44,8 +44,8 @@ class ModuleDocument:
             path=weights.path,
             stage=weights.stage,
             kind=weights.kind,
-            channels=None if weights.channels is None else to_list(weights.channels),
-            frames=None if weights.frames is None else to_list(weights.frames),
+            channels=None if weights.channels is None else to_numbers(weights.channels),
+            frames=None if weights.frames is None else to_numbers(weights.frames),
             maps=None if weights.maps is None else to_volume(weights.maps),
             frequencies=tuple(
                 Frequency(each.row, each.column, each.channels, round(each.weight, _DECIMALS))
@@ -74,13 +74,11 @@ class ClipDocument:
     grad_cam: GradCamDocument
 
 
-def to_list(values: FloatArray) -> list[float]:
+def to_numbers(values: FloatArray) -> tuple[float, ...]:
     """Round `(N,)` to 6 decimals."""
-    numbers: list[float] = np.round(values.astype(np.float64), _DECIMALS).tolist()
-    return numbers
+    return tuple(np.round(values.astype(np.float64), _DECIMALS).tolist())
 
 
 def to_volume(values: FloatArray) -> Volume:
     """Round `(T', H', W')` to 6 decimals."""
-    numbers: Volume = np.round(values.astype(np.float64), _DECIMALS).tolist()
-    return numbers
+    return tuple(tuple(map(to_numbers, plane)) for plane in values)

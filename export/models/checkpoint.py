@@ -62,7 +62,7 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     card: ModelCard | None
     sha256: str
     path: Path

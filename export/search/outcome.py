@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeact.records import Latency, Machine, Precision
@@ -22,7 +24,7 @@ class Outcome(BaseModel):
     parameters: int = 0
     macs: int = 0
     weights_sha256: str = Field(default="", description="SHA-256 of the state after pruning and fine-tuning")
-    artifacts_sha256: dict[str, str] = Field(
+    artifacts_sha256: Mapping[str, str] = Field(
         default_factory=dict, description="artifact -> digest of the members a device opens, of every artifact compared"
     )
     latency: Latency | None = Field(default=None, description="None: estimated only, or failed")

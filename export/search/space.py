@@ -60,7 +60,7 @@ class ClipSize(_Part):
 class Config(_Part):
     """One point of the space: what a trial changes in the model."""
 
-    ratios: dict[str, float]
+    ratios: Mapping[str, float]
     """Group -> share of its channels to prune; other groups keep all channels."""
     int8: tuple[str, ...]
     """Groups in INT8; all others are kept in float."""
@@ -82,7 +82,7 @@ class Space(_Part):
     """Choices of one model on one target; stored in the study, which belongs to this space."""
 
     groups: tuple[Group, ...]
-    prunable: dict[str, tuple[str, ...]]
+    prunable: Mapping[str, tuple[str, ...]]
     """Groups with prunable channels -> name patterns of their layers, as in `PruneRequest.ratios`."""
     channel_multiple: int
     int8: bool

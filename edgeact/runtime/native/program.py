@@ -11,7 +11,7 @@ The JSON keys are format version 1 and stay as they are; an attribute with anoth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -261,7 +261,7 @@ class Program(_ProgramPart):
     format_version: Literal["1"] = "1"
     buffers: Annotated[tuple[Buffer, ...], _key("features")]
     arrays: tuple[Size4, ...]
-    constants: dict[Index, Index] = Field(default_factory=dict, description="array -> tensor with its values")
+    constants: Mapping[Index, Index] = Field(default_factory=dict, description="array -> tensor with its values")
     tensors: tuple[TensorRef, ...]
     instructions: Annotated[tuple[Instruction, ...], _key("steps")] = Field(min_length=1)
     logits: Index

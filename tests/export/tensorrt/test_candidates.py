@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -255,7 +255,7 @@ def test_a_board_that_cannot_hold_layers_in_fp32_says_so(make: Make, colour_mast
 
 
 def test_the_runtime_is_reported_which_releases_take_a_graph(make: Make) -> None:
-    def asked(board: str) -> dict[str, dict[str, str]]:
+    def asked(board: str) -> dict[str, Mapping[str, str]]:
         candidates, _ = make(load_profile(board), "fp16")
         return {candidate.name: candidate.artifact.requires for candidate in candidates if candidate.checked_by}
 
