@@ -4,8 +4,18 @@
 
 #include <string.h>
 
+/* Whether most weights are not 0. The other forms skip zeros, which grouped and depthwise convolutions consist of; the
+ * transformed weights of a kernel with any weight are not 0. */
+static int is_dense(const ea_conv *conv)
+{
+    int64_t bytes = (int64_t)conv->tiles * conv->windows * 1024, weights = 0;
+    for (int64_t i = 0; i < bytes; i++)
+        weights += conv->weights[i] != 0;
+    return 2 * weights > (int64_t)27 * conv->inputs * conv->outputs;
+}
+
 /* Where it was measured to be faster: its products are of int16, so `vpdpbusd` of 512 bits and AMX do better without it;
- * the transforms take few channels or narrow rows longer than what they save; and transformed weights leave the cache. */
+ * with few channels or narrow rows the transforms take longer than they save; and large weights leave the cache. */
 int ea_fits_winograd(const ea_conv *conv, int isa)
 {
     enum { MIN_CHANNELS = 16, MIN_CHANNELS_VNNI = 24, MIN_WIDTH = 20, MOST_BYTES = 4 << 20 };
@@ -16,7 +26,7 @@ int ea_fits_winograd(const ea_conv *conv, int isa)
             return 0;
     int least = isa == EA_AVX2 ? MIN_CHANNELS : MIN_CHANNELS_VNNI;
     return conv->inputs >= least && conv->inputs <= EA_STRIP_CHANNELS && conv->outputs >= least &&
-           conv->out_size[2] >= MIN_WIDTH && ea_winograd_bytes(conv) <= MOST_BYTES;
+           conv->out_size[2] >= MIN_WIDTH && ea_winograd_bytes(conv) <= MOST_BYTES && is_dense(conv);
 }
 
 static int pairs(const ea_conv *conv) { return (conv->inputs + 1) / 2; }
