@@ -27,7 +27,7 @@ JsonOption = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Write one JSON document to standard output; progress and notes go to standard error.",
+        help="Write the result as JSON to standard output; progress and notes go to standard error.",
         rich_help_panel=OUTPUT,
     ),
 ]

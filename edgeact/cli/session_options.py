@@ -12,7 +12,15 @@ import typer
 from edgeact.cli.panels import RUNTIME
 from edgeact.devices.profile import BackendName
 
-__all__ = ["BundleArgument", "BundleOptions", "CheckChoice", "CheckOption", "DeviceOption", "ExecutorOption"]
+__all__ = [
+    "BundleArgument",
+    "BundleOptions",
+    "CheckChoice",
+    "CheckOption",
+    "DeviceOption",
+    "ExecutorOption",
+    "VerifyOptions",
+]
 
 _BACKENDS = ", ".join(get_args(BackendName))
 
@@ -63,6 +71,21 @@ class BundleOptions:
             rich_help_panel=RUNTIME,
         ),
     ] = False
+
+
+@dataclass(frozen=True)
+class VerifyOptions(BundleOptions):
+    """Bundle options of a verb that opens every artifact on every backend."""
+
+    artifact: Annotated[
+        str | None, typer.Option(help="The only artifact to check; default: all.", rich_help_panel=RUNTIME)
+    ] = None
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The only inference backend to check on: {_BACKENDS}; default: all.", rich_help_panel=RUNTIME
+        ),
+    ] = None
 
 
 DeviceOption = Annotated[

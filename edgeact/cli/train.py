@@ -21,7 +21,9 @@ __all__ = ["command"]
 @with_option_groups
 def command(
     *,
-    model: Annotated[str, typer.Argument(help="Registry model, e.g. msf-r3d-fsam.", rich_help_panel=MODEL)],
+    model: Annotated[
+        str, typer.Argument(help="Registry model, e.g. msf-r3d-fsam.", metavar="MODEL", rich_help_panel=MODEL)
+    ],
     data: Annotated[str, typer.Option("--data", help=DATA_HELP, rich_help_panel=DATA)],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Weights file to write (.safetensors).", rich_help_panel=OUTPUT)

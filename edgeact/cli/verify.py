@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgeact.cli.option_groups import with_option_groups
 from edgeact.cli.output import JsonOption, emit_json, runtime_notes, show
-from edgeact.cli.session_options import BundleArgument, BundleOptions, DeviceOption
+from edgeact.cli.session_options import BundleArgument, DeviceOption, VerifyOptions
 from edgeact.errors import BaselineError
 from edgeact.phrases import phrase
 
@@ -26,7 +26,7 @@ _STAGES = ("decode", "resize", "normalize", "network")
 
 @with_option_groups
 def command(
-    *, bundle: BundleArgument, options: BundleOptions, device: DeviceOption = None, json: JsonOption = False
+    *, bundle: BundleArgument, options: VerifyOptions, device: DeviceOption = None, json: JsonOption = False
 ) -> None:
     """Check every artifact on this machine. The exit code is 13 if a stage fails, 11 if no network can be checked."""
     from edgeact import runtime
@@ -46,7 +46,10 @@ def command(
         show(_screen(verification))
     verification.raise_on_failure()
     if verification.verdict == "not-checked":
-        raise BaselineError(f"'{bundle}': no network was checked; the reasons stand in the table above")
+        raise BaselineError(
+            f"'{bundle}': no network was checked, expected at least one; the reasons are listed above; "
+            "export the model again if the bundle has no golden clip"
+        )
 
 
 def _document(verification: Verification) -> dict[str, object]:
