@@ -72,7 +72,13 @@ def command(
         raise UsageError(f"--runs: expected 1 or more, got {runs}")
     plan = BenchPlan() if runs is None else BenchPlan(min_runs=runs, min_s=0.0)
     timing = BenchOptions(
-        options.artifact, options.backend, device, options.threads, options.trust_engines, plan, check.value
+        artifact=options.artifact,
+        backend=options.backend,
+        device=device,
+        threads=options.threads,
+        trust_engines=options.trust_engines,
+        plan=plan,
+        check=check.value,
     )
     before = read_record(baseline) if baseline else None
     if before:

@@ -48,13 +48,13 @@ def command(
 
         plan = EvaluationPlan(
             data,
-            split,
-            videos,
-            options.artifact,
-            options.backend,
-            options.threads,
-            options.trust_engines,
-            check.value,
+            split=split,
+            videos=videos,
+            artifact=options.artifact,
+            backend=options.backend,
+            threads=options.threads,
+            trust_engines=options.trust_engines,
+            check=check.value,
         )
         with open_executors(executor) as executors:
             record = evaluate_bundle(bundle, plan, shown.advance, executors)

@@ -94,7 +94,15 @@ def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSte
     if note is None:
         source = DataSource(dataset.name, split.evaluation_name, _digest(dataset, chosen), tuple(labels))
         note = _untested(dataset, split)
-    return ExportData(calibration, provenance, parity, chosen, dataset.labels, source, note)
+    return ExportData(
+        calibration=calibration,
+        provenance=provenance,
+        parity=parity,
+        evaluation=chosen,
+        labels=dataset.labels,
+        source=source,
+        note=note,
+    )
 
 
 def gather_calibration(

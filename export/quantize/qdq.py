@@ -77,15 +77,15 @@ def quantize(model: ir.Model, ranges: Ranges, excluded: Collection[str]) -> ir.M
         with _quiet():
             quantizer = QDQQuantizer(
                 ir.to_proto(model),
-                True,
-                False,
-                QuantType.QInt8,
-                QuantType.QInt8,
-                TensorsData(CalibrationMethod.MinMax, tensors),
-                [],
-                list(excluded),
-                list(QUANTIZED_OPS),
-                _EXTRA_OPTIONS,
+                per_channel=True,
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QInt8,
+                tensors_range=TensorsData(CalibrationMethod.MinMax, tensors),
+                nodes_to_quantize=[],
+                nodes_to_exclude=list(excluded),
+                op_types_to_quantize=list(QUANTIZED_OPS),
+                extra_options=_EXTRA_OPTIONS,
             )
             quantizer.quantize_model()
             quantizer.model.topological_sort()

@@ -265,7 +265,13 @@ def _recipe_members(inputs: BuildInputs, graph: TensorRtGraph) -> dict[str, tupl
     opset = opset_of(graph.model)
     fp32_layers = graph.half.fp32_under_weak_typing if graph.half else ()
     described = RecipeGraph(
-        f"{stem}.onnx", graph.precision, graph.flavour.typing, opset, INPUT_NAME, inputs.clip.input_shape, fp32_layers
+        member=f"{stem}.onnx",
+        precision=graph.precision,
+        typing=graph.flavour.typing,
+        opset=opset,
+        input_name=INPUT_NAME,
+        input_shape=inputs.clip.input_shape,
+        fp32_layers=fp32_layers,
     )
     recipe = build_recipe(profile, described)
     members: dict[str, tuple[Role, bytes]] = {f"{stem}.recipe.json": ("recipe", recipe_json(recipe).encode())}
