@@ -179,7 +179,7 @@ def evaluate(
     on_progress: OnStep | None = None,
     **options: Unpack[ArtifactOptions],
 ) -> AccuracyRecord:
-    """Measure top-1 and top-5 of a bundle on labelled videos, of clips and of videos, with 95 % confidence intervals.
+    """Measure top-1 and top-5 of a bundle on labeled videos, of clips and of videos, with 95 % confidence intervals.
 
     `bundle` is a file or what `export` returned. `data` is a data set with the bundle's labels, `split` one of its
     splits (by default test, else val, else train), `videos` the number of videos to take, spread over the classes.

@@ -1,4 +1,4 @@
-"""`edgeact evaluate`: measure the accuracy of a bundle on labelled videos, of clips and of videos."""
+"""`edgeact evaluate`: measure the accuracy of a bundle on labeled videos, of clips and of videos."""
 
 from __future__ import annotations
 

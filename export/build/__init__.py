@@ -1,7 +1,7 @@
 """The build: a recipe and the stages that make a measured bundle of it.
 
-made = build(Recipe(target="cpu"), out=Path("model.edgeact"))
-print(made.bundle.manifest.preferred)
+built = build(Recipe(target="cpu"), out=Path("model.edgeact"))
+print(built.bundle.manifest.preferred)
 """
 
 from edgeact.export.build.compression import Compression

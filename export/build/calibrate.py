@@ -27,7 +27,7 @@ class CalibrationRecord(Record):
     model: str
     weights_sha256: str
     provenance: Calibration
-    motion: tuple[float, ...] = Field(description="mean absolute difference of neighbouring frames, of every clip")
+    motion: tuple[float, ...] = Field(description="mean absolute difference of neighboring frames, of every clip")
     left_out: Mapping[str, int] = Field(description="why videos were left out -> how many")
     modules: Mapping[str, str] = Field(description="layer of the graph -> module of the model, where it has weights")
     ranges: Ranges
@@ -43,10 +43,10 @@ def calibrate(recipe: Recipe, callbacks: Callbacks | None = None) -> Calibration
     return _record(build(recipe, through("calibrate"), callbacks))
 
 
-def _record(made: Build) -> CalibrationRecord:
-    model, data, calibrator = made.model, made.inputs.data, made.lowered.inputs.calibrator
+def _record(built: Build) -> CalibrationRecord:
+    model, data, calibrator = built.model, built.inputs.data, built.lowered.inputs.calibrator
     if calibrator is None:
-        raise ConversionError(f"'{model.name}': expected an INT8 recipe to calibrate, got {made.recipe.precision}")
+        raise ConversionError(f"'{model.name}': expected an INT8 recipe to calibrate, got {built.recipe.precision}")
     ranges = calibrator.ranges
     settling = {"settled_after": ranges.settled_after, "unsettled": len(ranges.unsettled)}
     return CalibrationRecord(
@@ -55,7 +55,7 @@ def _record(made: Build) -> CalibrationRecord:
         provenance=data.provenance.model_copy(update=settling),
         motion=data.calibration.motions,
         left_out=dict(data.calibration.skipped),
-        modules=_modules(made.lowered.inputs.master, ranges),
+        modules=_modules(built.lowered.inputs.master, ranges),
         ranges=ranges,
         settled_after=ranges.settled_after,
         unsettled=ranges.unsettled,

@@ -67,15 +67,15 @@ def quantize(build: Build, context: Context) -> Build:
     """Make the target's graphs in the wanted precisions."""
     inputs = build.lowered.inputs
     tuner = tuner_of(build, context)
-    made = FAMILIES[inputs.profile.family].graphs(inputs, Tuning(tuner) if tuner else None, context.callbacks)
-    decisions = merged(build.decisions, made.decisions, *(graph.decisions for graph in made.graphs))
-    if inputs.calibrator is not None and any(graph.precision == "int8" for graph in made.graphs):
+    target_graphs = FAMILIES[inputs.profile.family].graphs(inputs, Tuning(tuner) if tuner else None, context.callbacks)
+    decisions = merged(build.decisions, target_graphs.decisions, *(graph.decisions for graph in target_graphs.graphs))
+    if inputs.calibrator is not None and any(graph.precision == "int8" for graph in target_graphs.graphs):
         ranges = inputs.calibrator.ranges
         collected = RangesCollected(method=ranges.method, summary=ranges.summary)
         decisions = merged(decisions, [collected])
         if ranges.unsettled:
             context.callbacks.on_note(phrase(collected))
-    return replace(build, graphs=made.graphs, decisions=decisions)
+    return replace(build, graphs=target_graphs.graphs, decisions=decisions)
 
 
 def emit(build: Build, context: Context) -> Build:

@@ -32,7 +32,7 @@ def with_mixed(build: Build, context: Context, meter: Meter, terms: Terms) -> Bu
     """Return the build with a mixed-precision candidate after each INT8 candidate, if INT8 is not accurate enough.
 
     Layers are chosen on calibration clips and the candidates checked on others, like every candidate. Refused mixed
-    candidates are made again with a goal that is 3 dB higher, at most three times and while the goal is within reach.
+    candidates are built again with a goal that is 3 dB higher, at most three times and while the goal is within reach.
     The last ones stay, refused or not.
     """
     tuner = tuner_of(build, context)
@@ -60,14 +60,14 @@ def with_mixed(build: Build, context: Context, meter: Meter, terms: Terms) -> Bu
 def _attempt(build: Build, context: Context, meter: Meter, tuning: Tuning) -> _Attempt:
     inputs = replace(build.lowered.inputs, precisions=("int8",))
     family = FAMILIES[inputs.profile.family]
-    made = family.graphs(inputs, tuning, context.callbacks)
-    emitted = family.emit(inputs, made.graphs, context.callbacks)
+    target_graphs = family.graphs(inputs, tuning, context.callbacks)
+    emitted = family.emit(inputs, target_graphs.graphs, context.callbacks)
     compared = meter.compare(emitted.candidates)
     if inputs.profile.family == "cpu":
-        compared = with_inexact_kernels(compared, made.graphs, meter)
+        compared = with_inexact_kernels(compared, target_graphs.graphs, meter)
     checked, _ = meter.score(compared, build.references)
-    decisions = merged(made.decisions, *(graph.decisions for graph in made.graphs), emitted.decisions)
-    return _Attempt(made.graphs, checked, decisions)
+    decisions = merged(target_graphs.decisions, *(graph.decisions for graph in target_graphs.graphs), emitted.decisions)
+    return _Attempt(target_graphs.graphs, checked, decisions)
 
 
 def _with_twins(candidates: Sequence[Candidate], mixed: Sequence[Candidate]) -> tuple[Candidate, ...]:

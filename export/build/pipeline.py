@@ -57,17 +57,17 @@ def build(
     CPU and otherwise not changed. Raises UsageError for stages out of order, DataError, ModelError, ConversionError,
     ParityError and StorageError, each naming subject, expected and got.
     """
-    made = recipe if isinstance(recipe, Build) else Build(recipe)
-    left = [stage for stage in stages if stage not in made.stages]
-    ordered = tuple(STAGES)[: len(made.stages) + len(left)]
-    if (*made.stages, *left) != ordered:
+    result = recipe if isinstance(recipe, Build) else Build(recipe)
+    left = [stage for stage in stages if stage not in result.stages]
+    ordered = tuple(STAGES)[: len(result.stages) + len(left)]
+    if (*result.stages, *left) != ordered:
         raise UsageError(
             f"build: expected the stages in the order {', '.join(STAGES)} without a gap, got "
-            f"{', '.join((*made.stages, *left))}"
+            f"{', '.join((*result.stages, *left))}"
         )
     context = Context(callbacks or Callbacks(), out, module)
     context.calibration_only = ordered[-1:] in (("lower",), ("calibrate",))
     for stage in left:
-        made = STAGES[stage](made, context)
-        made = replace(made, stages=(*made.stages, stage))
-    return made
+        result = STAGES[stage](result, context)
+        result = replace(result, stages=(*result.stages, stage))
+    return result

@@ -130,12 +130,12 @@ def _profiled(graphs: Sequence[ir.Model], clip: np.ndarray, threads: int) -> lis
 def _profile(owners: Mapping[str, str], infos: Sequence[Any]) -> _Profile:
     nodes = median_times(infos)
     layers: dict[str, float] = defaultdict(float)
-    found: set[str] = set()
+    precisions: set[str] = set()
     for node in nodes:
         if owner := owners.get(node.name.partition("/")[0]):
             layers[owner] += node.ms
-            found.add(node.precision)
-    return _Profile(layers, sum(node.ms for node in nodes), frozenset(found - {"undef"}))
+            precisions.add(node.precision)
+    return _Profile(layers, sum(node.ms for node in nodes), frozenset(precisions - {"undef"}))
 
 
 def _owners(graph: ir.Model) -> dict[str, str]:

@@ -126,12 +126,12 @@ class Build:
     @property
     def inputs(self) -> Inputs:
         """The unpruned model, its data and the target."""
-        return _made(self.maybe_inputs, "load")
+        return _required(self.maybe_inputs, "load")
 
     @property
     def converted(self) -> Model:
         """The model to convert, and the model before pruning."""
-        return _made(self.maybe_model, "prune")
+        return _required(self.maybe_model, "prune")
 
     @property
     def model(self) -> LoadedModel:
@@ -141,12 +141,12 @@ class Build:
     @property
     def lowered(self) -> Lowered:
         """The master graph with its cost, and the inputs of candidates."""
-        return _made(self.maybe_lowered, "lower")
+        return _required(self.maybe_lowered, "lower")
 
     @property
     def bundle(self) -> Bundle:
         """The bundle that was written."""
-        return _made(self.maybe_bundle, "write")
+        return _required(self.maybe_bundle, "write")
 
     @property
     def sensitivities(self) -> tuple[Sensitivity, ...]:
@@ -167,7 +167,7 @@ class Build:
 StageFunction = Callable[[Build, Context], Build]
 
 
-def _made(value: _Value | None, stage: Stage) -> _Value:
+def _required(value: _Value | None, stage: Stage) -> _Value:
     if value is None:
         raise RuntimeError(f"the stage '{stage}' of this build has not run")
     return value

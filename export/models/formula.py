@@ -55,7 +55,7 @@ def parse_formula(text: str) -> Formula:
     backbone = find_backbone(backbone_name)
     attention = find_attention(attention_name) if plus else None
     options = _options(text, query)
-    own = {key: options.pop(key) for key in list(options) if key in backbone.options.model_fields}
+    backbone_options = {key: options.pop(key) for key in list(options) if key in backbone.options.model_fields}
     known = [*backbone.options.model_fields, *(attention.options.model_fields if attention else ())]
     for key in options:
         if not attention or key not in attention.options.model_fields:
@@ -64,7 +64,7 @@ def parse_formula(text: str) -> Formula:
     for key in options:
         if key.endswith("stages") and not all(1 <= stage <= backbone.stages for stage in getattr(choices, key)):
             raise UsageError(f"model '{text}': expected {key} within 1 to {backbone.stages}, got {options[key]}")
-    return Formula(backbone, _validated(text, backbone.options, own), attention, choices)
+    return Formula(backbone, _validated(text, backbone.options, backbone_options), attention, choices)
 
 
 def _options(text: str, query: str) -> dict[str, str]:

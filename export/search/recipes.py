@@ -66,13 +66,13 @@ def unpruned(recipe: Recipe) -> Build:
 def _unpruned(recipe: Recipe) -> Build:
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    made = build(recipe, through("load"))
-    model, data = made.inputs.model, made.inputs.data
+    built = build(recipe, through("load"))
+    model, data = built.inputs.model, built.inputs.data
     if not model.trained:
         raise UsageError(f"the weights of '{model.name}' are random, without an accuracy to lose; give --weights FILE")
     if data.source is None:
         raise DatasetError(f"a search needs the accuracy of every trial: {data.note}")
-    return made
+    return built
 
 
 def at_size(recipe: Recipe, size: ClipSize) -> Recipe:

@@ -32,8 +32,8 @@ def export_trial(file: Path, number: int, out: Path, callbacks: Callbacks | None
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     bundle = build(recipe, callbacks=callbacks, out=out).bundle
-    made = _tuned_sha256(recipe, bundle, out)
-    if callbacks and made and made != trial.weights_sha256:
+    tuned_sha256 = _tuned_sha256(recipe, bundle, out)
+    if callbacks and tuned_sha256 and tuned_sha256 != trial.weights_sha256:
         callbacks.on_note(
             f"the weights differ from those of trial {number}, whose accuracy the search counted: the train videos, "
             "the libraries or the kind of machine have changed; the bundle has the accuracy measured now"

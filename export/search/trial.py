@@ -60,11 +60,11 @@ def prepare(recipe: Recipe) -> Prepared:
         torch.set_num_threads(_threads(recipe))
         base = unpruned(recipe)
         try:
-            made = build(replace(base, recipe=recipe), through("emit"), out=Path(folder) / "trial.edgeact")
-            candidates = _agreeing(made)
+            built = build(replace(base, recipe=recipe), through("emit"), out=Path(folder) / "trial.edgeact")
+            candidates = _agreeing(built)
         except (CalibrationError, ConversionError, ModelError) as error:
             return Prepared(Outcome(failure=str(error)))
-        return _counted(made, candidates)
+        return _counted(built, candidates)
 
 
 def time_trial(recipe: Recipe, prepared: Prepared) -> Outcome:
@@ -90,9 +90,9 @@ def time_trial(recipe: Recipe, prepared: Prepared) -> Outcome:
 
 def reference_recognized(recipe: Recipe, callbacks: Callbacks) -> tuple[bool, ...]:
     """Return whether PyTorch FP32 of the unpruned model classifies each evaluation video correctly."""
-    made = unpruned(recipe)
-    meter = Meter(made.inputs.model, made.inputs.data, _threads(recipe), callbacks)
-    _, (reference,) = meter.score((), [Reference("pytorch", made.inputs.model, "parity")])
+    built = unpruned(recipe)
+    meter = Meter(built.inputs.model, built.inputs.data, _threads(recipe), callbacks)
+    _, (reference,) = meter.score((), [Reference("pytorch", built.inputs.model, "parity")])
     return reference.recognized
 
 
@@ -100,17 +100,17 @@ def _threads(recipe: Recipe) -> int:
     return recipe.threads or 1
 
 
-def _agreeing(made: Build) -> tuple[Candidate, ...]:
+def _agreeing(built: Build) -> tuple[Candidate, ...]:
     """Return the candidates of the target's preferred backend that this machine runs and that agree with PyTorch.
 
     An export looks at the other backends too; a search need not in each trial.
     """
-    able = [candidate for candidate in made.candidates if candidate.checked_by]
-    order = made.inputs.profile.backends
+    able = [candidate for candidate in built.candidates if candidate.checked_by]
+    order = built.inputs.profile.backends
     known = [order.index(backend) for candidate in able if (backend := candidate.artifact.backends[0]) in order]
     preferred = order[min(known, default=0)]
     wanted = [candidate for candidate in able if candidate.artifact.backends[0] == preferred]
-    compared = _meter(made).compare(wanted)
+    compared = _meter(built).compare(wanted)
     agreeing = tuple(candidate for candidate in compared if candidate.agrees)
     if not agreeing:
         raise ConversionError("; ".join(_failures(compared)) or "no artifact can be compared with PyTorch here")
@@ -126,30 +126,30 @@ def _failures(compared: Sequence[Candidate]) -> list[str]:
     ]
 
 
-def _counted(made: Build, candidates: tuple[Candidate, ...]) -> Prepared:
+def _counted(built: Build, candidates: tuple[Candidate, ...]) -> Prepared:
     """Count the accuracy of all candidates; if latency is estimated, of the candidate with the best estimate alone."""
-    estimate = functools.partial(_estimate_ms, made)
-    if not made.can_time:
+    estimate = functools.partial(_estimate_ms, built)
+    if not built.can_time:
         candidates = (min(candidates, key=estimate),)
-    scored, _ = _meter(made).score(candidates, ())
+    scored, _ = _meter(built).score(candidates, ())
     outcome = Outcome(
-        parameters=made.lowered.cost.parameters,
-        macs=made.lowered.cost.macs,
-        weights_sha256=state_sha256(made.model.module),
+        parameters=built.lowered.cost.parameters,
+        macs=built.lowered.cost.macs,
+        weights_sha256=state_sha256(built.model.module),
         artifacts_sha256={candidate.name: candidate.sha256 for candidate in scored},
     )
-    if made.can_time:
-        return Prepared(outcome, scored, made.inputs.data.parity.inputs[0], len(made.model.labels))
+    if built.can_time:
+        return Prepared(outcome, scored, built.inputs.data.parity.inputs[0], len(built.model.labels))
     (best,) = scored
     return Prepared(outcome.model_copy(update={**_facts(best), "latency_estimate_ms": estimate(best)}))
 
 
-def _meter(made: Build) -> Meter:
-    return Meter(made.model, made.inputs.data, _threads(made.recipe))
+def _meter(built: Build) -> Meter:
+    return Meter(built.model, built.inputs.data, _threads(built.recipe))
 
 
-def _estimate_ms(made: Build, candidate: Candidate) -> float:
-    kept = made.recipe.float_modules
+def _estimate_ms(built: Build, candidate: Candidate) -> float:
+    kept = built.recipe.float_modules
 
     def precision_of(layer: str) -> Precision:
         if candidate.precision != "int8":
@@ -157,7 +157,7 @@ def _estimate_ms(made: Build, candidate: Candidate) -> float:
         in_float = any(layer == module or layer.startswith(f"{module}.") for module in kept)
         return "fp16" if in_float else "int8"
 
-    return estimate_ms(made.model.module, made.model.clip.input_shape, made.inputs.profile, precision_of)
+    return estimate_ms(built.model.module, built.model.clip.input_shape, built.inputs.profile, precision_of)
 
 
 def _facts(candidate: Candidate) -> dict[str, object]:

@@ -46,7 +46,7 @@ _PROXY_SM = "8.6"
 
 
 @dataclass(frozen=True)
-class _Flavour:
+class _Flavor:
     """One typing of the target's graphs, and the releases that take it."""
 
     typing: Typing
@@ -70,8 +70,8 @@ class _Flavour:
         oldest = min(int(dialect.version.split(".")[0]) for dialect in self.dialects)
         return {} if self.is_rtx else {"tensorrt": f">={oldest}"}
 
-    def for_precision(self, precision: Precision) -> _Flavour:
-        """Return the flavour with only the releases that compute `precision`."""
+    def for_precision(self, precision: Precision) -> _Flavor:
+        """Return the flavor with only the releases that compute `precision`."""
         dialects = tuple(dialect for dialect in self.dialects if precision != "int8" or dialect.qdq)
         return replace(self, dialects=dialects)
 
@@ -80,30 +80,30 @@ class _Flavour:
 class TensorRtGraph(TargetGraph):
     """A graph for one typing of TensorRT."""
 
-    flavour: _Flavour
+    flavor: _Flavor
     half: Fp16Result | None = None
     """The strongly typed FP16 form; None in FP32."""
 
     @property
     def name(self) -> str:
         """Name of the graph's artifact."""
-        return f"trt-{self.label}{_suffix(self.flavour)}"
+        return f"trt-{self.label}{_suffix(self.flavor)}"
 
 
 def jetson_graphs(inputs: BuildInputs, tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
     """Return weakly typed graphs for TensorRT 8 and 10, strongly typed graphs for 11, and the portable FP32 graph."""
     weak = tuple(dialect for dialect in inputs.profile.tensorrt if dialect.typing != "strong")
     strong = tuple(dialect for dialect in inputs.profile.tensorrt if dialect.typing == "strong")
-    flavours = [_Flavour("weak", weak)] if weak else []
+    flavors = [_Flavor("weak", weak)] if weak else []
     if strong:
-        flavours.append(_Flavour("strong", strong))
-    return _graphs(inputs, flavours, tuning, callbacks)
+        flavors.append(_Flavor("strong", strong))
+    return _graphs(inputs, flavors, tuning, callbacks)
 
 
 def desktop_graphs(inputs: BuildInputs, tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
     """Return the strongly typed graphs that engines are compiled from, and the portable FP32 graph."""
     dialects = tuple(dialect for dialect in inputs.profile.tensorrt if dialect.typing != "weak")
-    return _graphs(inputs, [_Flavour("strong", dialects)], tuning, callbacks)
+    return _graphs(inputs, [_Flavor("strong", dialects)], tuning, callbacks)
 
 
 def jetson_candidates(inputs: BuildInputs, graphs: tuple[TargetGraph, ...], callbacks: Callbacks) -> Emitted:
@@ -121,7 +121,7 @@ def desktop_candidates(inputs: BuildInputs, graphs: tuple[TargetGraph, ...], cal
     return Emitted(engines + candidates)
 
 
-def _graphs(inputs: BuildInputs, flavours: list[_Flavour], tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
+def _graphs(inputs: BuildInputs, flavors: list[_Flavor], tuning: Tuning | None, callbacks: Callbacks) -> TargetGraphs:
     """Return INT8 first if the target has it, then FP16; FP32 in TensorRT only if nothing else is asked for."""
     targeted: list[Precision] = [each for each in ("int8", "fp16") if each in inputs.precisions] or ["fp32"]
     decisions: list[Decision] = []
@@ -131,21 +131,21 @@ def _graphs(inputs: BuildInputs, flavours: list[_Flavour], tuning: Tuning | None
             decisions.append(Int8Omitted(cause="target-has-none", target=inputs.profile.title))
     builder = _GraphBuilder(inputs, tuning, callbacks)
     graphs: list[TargetGraph] = []
-    for flavour in flavours:
-        master = at_opset(inputs.master, flavour.opset)
+    for flavor in flavors:
+        master = at_opset(inputs.master, flavor.opset)
         for precision in targeted:
-            graph = builder.build(master, flavour.for_precision(precision), precision)
+            graph = builder.build(master, flavor.for_precision(precision), precision)
             if isinstance(graph, Int8Omitted):
                 decisions.append(graph)
             else:
                 graphs.append(graph)
     if "fp32" in inputs.precisions:  # the fallback for any machine with ONNX Runtime
-        graphs.append(TargetGraph("fp32", at_opset(inputs.master, flavours[0].opset)))
+        graphs.append(TargetGraph("fp32", at_opset(inputs.master, flavors[0].opset)))
     return TargetGraphs(tuple(graphs), tuple(dict.fromkeys(decisions)))
 
 
 class _GraphBuilder:
-    """Makes the graphs of one target; the activations of the FP32 graph are measured once for all flavours."""
+    """Makes the graphs of one target; the activations of the FP32 graph are measured once for all flavors."""
 
     def __init__(self, inputs: BuildInputs, tuning: Tuning | None, callbacks: Callbacks) -> None:
         self._inputs = inputs
@@ -153,14 +153,14 @@ class _GraphBuilder:
         self._callbacks = callbacks
         self._extrema: dict[str, float] | None = None
 
-    def build(self, master: ir.Model, flavour: _Flavour, precision: Precision) -> TensorRtGraph | Int8Omitted:
+    def build(self, master: ir.Model, flavor: _Flavor, precision: Precision) -> TensorRtGraph | Int8Omitted:
         """Return the graph of `master` in one precision, or why there is no INT8."""
-        self._callbacks.begin(f"TensorRT graph, {precision.upper()}, {flavour.typing}ly typed")
+        self._callbacks.begin(f"TensorRT graph, {precision.upper()}, {flavor.typing}ly typed")
         base = TargetGraph(precision, master)
         if precision == "fp32":
-            return TensorRtGraph(precision, base.model, flavour=flavour)
+            return TensorRtGraph(precision, base.model, flavor=flavor)
         if precision == "int8" and self._inputs.calibrator is not None:
-            quantized = self._quantized(master, flavour, self._inputs.calibrator)
+            quantized = self._quantized(master, flavor, self._inputs.calibrator)
             if isinstance(quantized, Int8Omitted):
                 return quantized
             base = quantized
@@ -170,17 +170,17 @@ class _GraphBuilder:
         in_fp32 = {layer: why for layer, why in half.float_layers.items() if layer not in base.float_layers}
         return TensorRtGraph(
             precision,
-            half.model if flavour.typing == "strong" else base.model,
+            half.model if flavor.typing == "strong" else base.model,
             mixed=base.mixed,
             float_layers={**base.float_layers, **in_fp32},
             decisions=base.decisions,
             sensitivity=base.sensitivity,
             goal_met=base.goal_met,
-            flavour=flavour,
+            flavor=flavor,
             half=half,
         )
 
-    def _quantized(self, master: ir.Model, flavour: _Flavour, calibrator: Calibrator) -> TargetGraph | Int8Omitted:
+    def _quantized(self, master: ir.Model, flavor: _Flavor, calibrator: Calibrator) -> TargetGraph | Int8Omitted:
         """Quantize without the layers that the target's rules keep in float or that a release refuses in INT8."""
         excluded = excluded_layers(self._inputs, master)
         if omission := int8_omission(master, excluded):
@@ -188,12 +188,12 @@ class _GraphBuilder:
         plain = quantize(master, calibrator.ranges_for(master, excluded), excluded)
         refused = {
             finding.layer: _refusal(finding, dialect)
-            for dialect in flavour.dialects
+            for dialect in flavor.dialects
             for finding in lint_graph(plain, dialect, sm=self._inputs.profile.sm)
             if finding.severity == "error" and finding.remedy == KEEP_IN_FLOAT
         }
         label = self._tuning.label if self._tuning else "int8"
-        name = f"trt-{label}{_suffix(flavour)}"
+        name = f"trt-{label}{_suffix(flavor)}"
         return int8_graph(calibrator, self._tuning, master, {**excluded, **refused}, name)
 
     def _largest_values(self) -> dict[str, float]:
@@ -202,8 +202,8 @@ class _GraphBuilder:
         return self._extrema
 
 
-def _suffix(flavour: _Flavour) -> str:
-    return "" if flavour.typing == "weak" else "-strong"
+def _suffix(flavor: _Flavor) -> str:
+    return "" if flavor.typing == "weak" else "-strong"
 
 
 def _refusal(finding: Finding, dialect: TensorRtDialect) -> RefusedByTensorRt:
@@ -218,19 +218,19 @@ def _checked(inputs: BuildInputs, graph: TargetGraph, callbacks: Callbacks) -> t
     data = to_bytes(graph.model)
     if not isinstance(graph, TensorRtGraph):
         return onnx_candidate(graph, data), None
-    for dialect in graph.flavour.dialects:
+    for dialect in graph.flavor.dialects:
         raise_on_errors(lint_graph(graph.model, dialect, sm=inputs.profile.sm))
     known = inputs.profile.sm in supported_sms()
     sm = str(inputs.profile.sm) if known else _PROXY_SM
     place = "" if known else f" in place of SM {inputs.profile.sm}, which TensorRT for RTX does not know, as a check"
-    callbacks.begin(f"compiling for SM {sm}{place}, {graph.label.upper()}, {graph.flavour.typing}ly typed")
+    callbacks.begin(f"compiling for SM {sm}{place}, {graph.label.upper()}, {graph.flavor.typing}ly typed")
     build = check_and_build(data, sm, allow_tf32=graph.precision != "fp32")
     return _graph_candidate(inputs, graph, data), build
 
 
 def _graph_candidate(inputs: BuildInputs, graph: TensorRtGraph, data: bytes) -> Candidate:
     """Return the candidate with the ONNX file, its recipe, and a build script for each release."""
-    weak = graph.flavour.typing == "weak"
+    weak = graph.flavor.typing == "weak"
     path = f"tensorrt/{graph.name}.onnx"
     members: dict[str, tuple[Role, bytes]] = {path: ("graph", data)}
     members |= _recipe_members(inputs, graph)
@@ -238,9 +238,9 @@ def _graph_candidate(inputs: BuildInputs, graph: TensorRtGraph, data: bytes) -> 
         name=graph.name,
         kind="onnx",
         precision=graph.precision,
-        backends=("tensorrt-rtx", "tensorrt") if graph.flavour.is_rtx else ("tensorrt",),
+        backends=("tensorrt-rtx", "tensorrt") if graph.flavor.is_rtx else ("tensorrt",),
         members=tuple(members),
-        requires=graph.flavour.requires,
+        requires=graph.flavor.requires,
         float_layers=phrases(graph.float_layers),
         note=_note(graph.half, weak),
     )
@@ -251,7 +251,7 @@ def _graph_candidate(inputs: BuildInputs, graph: TensorRtGraph, data: bytes) -> 
         artifact,
         members,
         "onnxruntime",
-        f"trt{_suffix(graph.flavour)}",
+        f"trt{_suffix(graph.flavor)}",
         graph.label,
         checked_graph=checked,
         float_layers=graph.float_layers,
@@ -261,13 +261,13 @@ def _graph_candidate(inputs: BuildInputs, graph: TensorRtGraph, data: bytes) -> 
 
 def _recipe_members(inputs: BuildInputs, graph: TensorRtGraph) -> dict[str, tuple[Role, bytes]]:
     stem = f"tensorrt/{graph.name}"
-    profile = inputs.profile.model_copy(update={"tensorrt": graph.flavour.dialects})
+    profile = inputs.profile.model_copy(update={"tensorrt": graph.flavor.dialects})
     opset = opset_of(graph.model)
     fp32_layers = graph.half.fp32_under_weak_typing if graph.half else ()
     described = RecipeGraph(
         member=f"{stem}.onnx",
         precision=graph.precision,
-        typing=graph.flavour.typing,
+        typing=graph.flavor.typing,
         opset=opset,
         input_name=INPUT_NAME,
         input_shape=inputs.clip.input_shape,

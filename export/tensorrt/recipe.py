@@ -252,7 +252,7 @@ def _expected_warnings(dialect: TensorRtDialect, graph: RecipeGraph) -> tuple[st
     if graph.typing == "weak" and graph.precision == "int8":
         warnings.append("no calibrator is used (the ranges are in the Q/DQ nodes)")
     if graph.typing == "weak" and graph.precision != "fp32" and _release_number(dialect) >= (10, 12):
-        warnings.append("precision flags are deprecated in favour of strong typing")
+        warnings.append("precision flags are deprecated in favor of strong typing")
     return tuple(warnings)
 
 

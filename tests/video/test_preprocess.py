@@ -30,8 +30,8 @@ def naive(frames: Image, clip: ClipSpec) -> NDArray[np.float64]:
     resized = [cv2.resize(frame, (width, height), interpolation=FLAGS[clip.interpolation]) for frame in frames]
     pixels = np.stack(resized).astype(np.float64)[:, top : top + clip.crop[0], left : left + clip.crop[1]]
     pixels = pixels if clip.channel_order == "rgb" else pixels[..., ::-1]
-    normalised: NDArray[np.float64] = (pixels / 255 - np.array(clip.mean)) / np.array(clip.std)
-    return normalised.transpose(3, 0, 1, 2)[None]
+    normalized: NDArray[np.float64] = (pixels / 255 - np.array(clip.mean)) / np.array(clip.std)
+    return normalized.transpose(3, 0, 1, 2)[None]
 
 
 sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
@@ -64,7 +64,7 @@ def test_preprocessing_is_the_float64_formula(
 
 
 def bilinear(image: Image, height: int, width: int) -> NDArray[np.float64]:
-    """Half-pixel-centre bilinear interpolation in float64, borders repeated."""
+    """Half-pixel-center bilinear interpolation in float64, borders repeated."""
 
     def weights(source: int, target: int) -> NDArray[np.float64]:
         matrix = np.zeros((target, source))

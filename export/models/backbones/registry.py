@@ -24,7 +24,7 @@ _KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 _KINETICS_STD = (0.22803, 0.22145, 0.216989)
 
 # Hara et al.'s first release, which the EAM paper fine-tunes: pixels from 0 to 255 less ActivityNet's means, undivided.
-# Its test clips are centre crops of the shorter edge at 112 pixels, from UCF-101's 4:3 frames.
+# Its test clips are center crops of the shorter edge at 112 pixels, from UCF-101's 4:3 frames.
 _HARA_CLIP = ClipSpec(
     clip_frames=16,
     fps=25.0,

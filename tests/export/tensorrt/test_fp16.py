@@ -103,7 +103,7 @@ def _loud(gain: float, *, rest: float = 1.0) -> ir.Model:
     """Two adjacent layers whose outputs are `gain` times as large, and a layer that scales them back."""
     nodes = [
         node("Conv", ["x", "loud"], ["a"], "amplifier"),
-        node("Relu", ["a"], ["b"], "neighbour"),
+        node("Relu", ["a"], ["b"], "neighbor"),
         node("Conv", ["b", "quiet"], ["c"], "attenuator"),
         node("Relu", ["c"], ["y"], "after"),
     ]
@@ -153,11 +153,11 @@ def test_quantizers_in_float_round_on_every_release_of_onnx_runtime() -> None:
 def test_neighbors_too_loud_for_fp16_remain_in_fp32_without_a_cast_between() -> None:
     model, sample = _loud(1e6), np.full(SHAPE, 0.5, np.float32)
     result = to_strong_fp16(model, [sample])
-    assert set(result.float_layers) == {"amplifier", "neighbour", "attenuator"}
+    assert set(result.float_layers) == {"amplifier", "neighbor", "attenuator"}
     assert set(result.fp32_under_weak_typing) == set(result.float_layers)
-    neighbour = result.float_layers["neighbour"]
-    assert isinstance(neighbour, ActivationOverflows)
-    assert neighbour.largest == pytest.approx(5e5)
+    neighbor = result.float_layers["neighbor"]
+    assert isinstance(neighbor, ActivationOverflows)
+    assert neighbor.largest == pytest.approx(5e5)
     assert result.float_layers["amplifier"] == ConstantOverflows(constant="loud", largest=1e6, limit=65504)
     assert _type_of(result.model, "after") == ir.DataType.FLOAT16
     np.testing.assert_allclose(_run_as_stated(result.model, sample), _run_as_stated(model, sample), rtol=1e-3)
@@ -172,12 +172,12 @@ def test_without_the_policy_that_network_overflows() -> None:
 @pytest.mark.parametrize(("gain", "stays"), [(30_000.0, False), (36_000.0, True)])
 def test_layers_keep_a_margin_of_four_below_the_end_of_fp16(gain: float, stays: bool) -> None:
     result = to_strong_fp16(_loud(gain), [np.full(SHAPE, 0.5, np.float32)])
-    assert ("neighbour" in result.float_layers) == stays
+    assert ("neighbor" in result.float_layers) == stays
 
 
 def test_activations_below_the_normal_range_remain_in_fp32() -> None:
     result = to_strong_fp16(_loud(1e-5), [np.full(SHAPE, 0.5, np.float32)])
-    assert isinstance(result.float_layers["neighbour"], ActivationUnderflows)
+    assert isinstance(result.float_layers["neighbor"], ActivationUnderflows)
 
 
 def test_sums_that_could_overflow_remain_in_fp32() -> None:
