@@ -9,6 +9,7 @@ import pytest
 from edgeact import layer_reasons, reasons, self_check_results
 from edgeact.layer_reasons import ActivationOverflows, FloatReason, KeptOnRequest, NoInt8Kernel, SensitiveToInt8
 from edgeact.phrases import phrase, phrases
+from edgeact.pruning_reasons import KeepReason, ReasonKind
 from edgeact.reasons import (
     AccuracyDropTooLarge,
     BiasCorrection,
@@ -30,6 +31,13 @@ TYPES = [
 @pytest.mark.parametrize("reason_type", TYPES)
 def test_phrase_knows_every_type(reason_type: type) -> None:
     assert phrase.dispatch(reason_type) is not phrase.dispatch(object)
+
+
+@pytest.mark.parametrize("kind", ReasonKind)
+def test_phrase_knows_every_reason_to_keep_channels(kind: ReasonKind) -> None:
+    sentence = phrase(KeepReason(kind, "layer 'x'"))
+    assert "{" not in sentence
+    assert not sentence.endswith(".")
 
 
 def test_phrase_refuses_other_values() -> None:

@@ -16,10 +16,11 @@ from edgeact.export.models.pruning.apply import apply_cuts
 from edgeact.export.models.pruning.plan import KeptChannels, LayerCut, LayerRow, PruningPlan, Side, UnprunedLayer
 from edgeact.export.prune.importance import score_groups
 from edgeact.export.prune.ratios import group_ratios, pattern_ratio
-from edgeact.export.prune.reasons import KeepReason, ReasonKind
 from edgeact.export.prune.request import PruneRequest
 from edgeact.export.prune.select import Constraints, KeptUnits, select_units
 from edgeact.export.prune.trace import ChannelGroup, GroupKey, TracedChannels, trace_channels
+from edgeact.phrases import phrase
+from edgeact.pruning_reasons import KeepReason, ReasonKind
 
 __all__ = ["apply_plan", "group_sizes", "plan_pruning"]
 
@@ -162,7 +163,7 @@ def _why_whole(group: ChannelGroup, ratio: float, request: PruneRequest) -> Keep
 
 
 def _unpruned(layer: str, reason: KeepReason) -> UnprunedLayer:
-    return UnprunedLayer(layer=layer, reason=str(reason), kind=reason.kind.value)
+    return UnprunedLayer(layer=layer, reason=phrase(reason), kind=reason.kind.value)
 
 
 def _changed_rows(before: Cost, after: Cost) -> list[LayerRow]:

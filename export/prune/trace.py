@@ -26,9 +26,9 @@ from edgeact.export.models.pruning.plan import Side
 from edgeact.export.models.pruning.prunable import Prunable
 from edgeact.export.prune.channel_map import Indices, is_followed, map_channels
 from edgeact.export.prune.dependency_graph import ChannelTap, Node, Operation, trace_dependencies
-from edgeact.export.prune.reasons import KeepReason, ReasonKind
 from edgeact.export.prune.surrogates import surrogates
 from edgeact.extras import require
+from edgeact.pruning_reasons import KeepReason, ReasonKind
 
 __all__ = ["ChannelGroup", "GroupKey", "GroupMember", "LayerSide", "TracedChannels", "trace_channels"]
 

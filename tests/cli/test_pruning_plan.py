@@ -9,7 +9,8 @@ from rich.console import Console
 
 from edgeact.cli.pruning_plan import plan_table
 from edgeact.export.prune import PruneRequest, plan_pruning
-from edgeact.export.prune.reasons import KeepReason, ReasonKind
+from edgeact.phrases import phrase
+from edgeact.pruning_reasons import KeepReason, ReasonKind
 from tests.export.prune.networks import CLIP, calibrated
 
 
@@ -22,4 +23,4 @@ def test_the_table_has_every_layer_and_the_sums() -> None:
     assert "stages.1.0.msl.branches.1.0" in text
     assert "8 → 4" in text
     assert f"{plan.parameters[0]:,} → {plan.parameters[1]:,}" in text
-    assert str(KeepReason(ReasonKind.no_channel_parameters)) in text
+    assert phrase(KeepReason(ReasonKind.no_channel_parameters)) in text

@@ -82,7 +82,7 @@ class UnprunedLayer(_PlanModel):
     reason: str
     """In English."""
     kind: str = ""
-    """Of `prune.reasons.ReasonKind`; empty in plans written before version 1.1."""
+    """Of `edgeact.pruning_reasons.ReasonKind`; empty in plans written before version 1.1."""
 
 
 class PlanLatency(_PlanModel):

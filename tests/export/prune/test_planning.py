@@ -23,7 +23,8 @@ from edgeact.export.prune import (
     plan_pruning,
     zero_removed_channels,
 )
-from edgeact.export.prune.reasons import KeepReason, ReasonKind
+from edgeact.phrases import phrase
+from edgeact.pruning_reasons import KeepReason, ReasonKind
 from tests.export.prune.networks import (
     CLIP,
     Careless,
@@ -193,7 +194,7 @@ def test_a_users_network_is_pruned_if_it_can_be_and_the_rest_is_named() -> None:
         "never_called": ReasonKind.not_reached,
     }
     reasons = {skipped.layer: skipped.reason for skipped in plan.skipped}
-    assert reasons["normed"] == str(KeepReason(ReasonKind.unsupported_layer, "'layer_norm', a LayerNorm"))
+    assert reasons["normed"] == phrase(KeepReason(ReasonKind.unsupported_layer, "'layer_norm', a LayerNorm"))
 
 
 def test_what_code_has_written_down_remains() -> None:

@@ -1,31 +1,11 @@
-"""Why a layer keeps all its output channels: a typed value, and its sentence for plans and tables."""
+"""Sentences of reasons why pruning keeps all output channels of a layer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from edgeact.phrases._phrase import phrase
+from edgeact.pruning_reasons import KeepReason, ReasonKind
 
-__all__ = ["KeepReason", "ReasonKind"]
-
-
-class ReasonKind(str, Enum):
-    """The kinds of reasons; the values are stored in pruning plans."""
-
-    model_output = "model-output"
-    model_input = "model-input"
-    not_followed = "not-followed"
-    free_parameter = "free-parameter"
-    unsupported_layer = "unsupported-layer"
-    transposed = "transposed"
-    partly_coupled = "partly-coupled"
-    uneven_groups = "uneven-groups"
-    not_reached = "not-reached"
-    no_channel_parameters = "no-channel-parameters"
-    excluded = "excluded"
-    too_narrow = "too-narrow"
-    more_important = "more-important"
-    needed_to_run = "needed-to-run"
-
+__all__: list[str] = []
 
 _SENTENCES = {
     ReasonKind.model_output: "the output channels are the model's output",
@@ -48,13 +28,6 @@ _SENTENCES = {
 }
 
 
-@dataclass(frozen=True)
-class KeepReason:
-    """Why all output channels of a layer remain; `str` of it is the sentence."""
-
-    kind: ReasonKind
-    subject: str = ""
-    """The layer, operator, number or error that the sentence names."""
-
-    def __str__(self) -> str:
-        return _SENTENCES[self.kind].format(self.subject)
+@phrase.register
+def _(reason: KeepReason) -> str:
+    return _SENTENCES[reason.kind].format(reason.subject)
