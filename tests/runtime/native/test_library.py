@@ -48,6 +48,7 @@ def test_an_engine_does_not_open_for_an_instruction_set_that_the_processor_lacks
         Engine(*read_program(graph.to_json(), data), 1, isa)
 
 
+@pytest.mark.skipif("EDGEACT_TEST_NATIVE_LIBRARY" in os.environ, reason="sanitizers do not run under emulation")
 @pytest.mark.skipif(shutil.which("qemu-x86_64-static") is None, reason="qemu-x86_64-static is not installed")
 @pytest.mark.parametrize(
     ("processor", "isas"), [("Westmere", 0), ("SandyBridge", 0), ("Haswell", 1 << ISA_CODES["avx2"])]
