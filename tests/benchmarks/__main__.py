@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import tempfile
+import time
 import traceback
 from enum import Enum
 from pathlib import Path
@@ -17,7 +18,7 @@ from edgeact.cli.output import note, show
 from edgeact.storage import write_text
 from tests.benchmarks.family import record_folder
 from tests.benchmarks.measure import BENCHMARKS
-from tests.benchmarks.records import BenchFailure, BenchReport, BenchRow, BenchSettings
+from tests.benchmarks.records import BenchDuration, BenchFailure, BenchReport, BenchRow, BenchSettings
 from tests.benchmarks.tables import console_table, markdown
 from tests.benchmarks.workspace import Workspace
 
@@ -56,14 +57,17 @@ def run_benchmarks(settings: BenchSettings, names: list[str]) -> BenchReport:
     load_average = os.getloadavg()[0]
     rows: list[BenchRow] = []
     failures: list[BenchFailure] = []
+    durations: list[BenchDuration] = []
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(settings, Path(folder), note)
         for name in names:
+            start = time.monotonic()
             try:
                 rows += BENCHMARKS[name](workspace)
             except Exception as error:  # of any library; as in a test runner, the others still run
                 Console(stderr=True).print(f"{name} failed:\n{traceback.format_exc()}", style="red", markup=False)
                 failures.append(BenchFailure(benchmark=name, reason=f"{type(error).__name__}: {error}"))
+            durations.append(BenchDuration(benchmark=name, seconds=time.monotonic() - start))
     return BenchReport(
         created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         machine=workspace.machine,
@@ -71,6 +75,8 @@ def run_benchmarks(settings: BenchSettings, names: list[str]) -> BenchReport:
         settings=settings,
         rows=tuple(rows),
         failures=tuple(failures),
+        gaps=tuple(workspace.gaps),
+        durations=tuple(durations),
     )
 
 

@@ -45,6 +45,8 @@ _CAPS: Mapping[Isa, _Cap] = MappingProxyType(
 
 def isa(workspace: Workspace) -> list[BenchRow]:
     """Compare the full-size, the shipped and the pruned bundle with their peer by each instruction set of this CPU."""
+    for absent in (name for name in _CAPS if name not in supported_isas()):
+        workspace.leave_out(f"rows of {absent}", f"needs a processor with {absent}")
     full = _save(workspace, "full", workspace.peer)
     subjects = (
         ("bundle", workspace.export("cpu").path, full, ""),

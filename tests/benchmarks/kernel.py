@@ -34,6 +34,7 @@ def kernel(workspace: Workspace) -> list[BenchRow]:
     All multiply-accumulates of the convolution count, also those that the kernel saves.
     """
     if "avx2" not in supported_isas():
+        workspace.leave_out("kernel of AVX2", "needs a processor with avx2")
         return []
     workspace.on_step("timing one convolution by AVX2")
     loop, conv = products_per_second(), _conv_rate()

@@ -30,7 +30,7 @@ _SHOWN = 300
 def peers(workspace: Workspace) -> list[BenchRow]:
     """Compare the CPU bundle with torch.compile, MNN and ncnn, in few rounds: one of them takes seconds a clip.
 
-    A peer that does not run has no row; a progress message says why.
+    A peer that does not run has no row; the report names the peer and its error.
     """
     module, threads, clip = workspace.model.module, workspace.settings.threads, workspace.data.parity.inputs[0]
     graph = to_bytes(to_onnx(module, workspace.model.clip))
@@ -50,7 +50,8 @@ def peers(workspace: Workspace) -> list[BenchRow]:
                 agreement = require_agreement(peer, reference, [clip])
                 latencies = time_in_turns([ours, peer], clip, min(_ROUNDS, workspace.settings.rounds))
             except Exception as error:  # of any library, and of those that are not installed
-                workspace.on_step(f"{name} is not measured: {type(error).__name__}: {str(error).strip()[:_SHOWN]}")
+                text = " ".join(str(error).split())[:_SHOWN]
+                workspace.leave_out(f"bundle against {name}", f"{type(error).__name__}: {text}")
                 continue
             how = f"{peer.how}; {agreement:.1f} dB against PyTorch; {ours.how}"
             samples = (latencies[ours.name].samples_ms, latencies[peer.name].samples_ms)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgeact.records import Interval, Machine
 
-__all__ = ["BenchFailure", "BenchReport", "BenchRow", "BenchSettings"]
+__all__ = ["BenchDuration", "BenchFailure", "BenchGap", "BenchReport", "BenchRow", "BenchSettings"]
 
 SCHEMA_VERSION = "1.0"
 
@@ -85,6 +85,20 @@ class BenchFailure(_Record):
     reason: str
 
 
+class BenchGap(_Record):
+    """Rows that this machine or its packages cannot fill, with the reason; unlike a failure, no fault of the run."""
+
+    subject: str
+    reason: str
+
+
+class BenchDuration(_Record):
+    """The wall time of a benchmark, with the exports that it is the first to use."""
+
+    benchmark: str
+    seconds: float = Field(ge=0)
+
+
 class BenchReport(_Record):
     """All rows of a run on a machine."""
 
@@ -96,6 +110,8 @@ class BenchReport(_Record):
     settings: BenchSettings
     rows: tuple[BenchRow, ...]
     failures: tuple[BenchFailure, ...] = ()
+    gaps: tuple[BenchGap, ...] = ()
+    durations: tuple[BenchDuration, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -115,4 +131,5 @@ class BenchReport(_Record):
                 f"the machine was busy before the run (load {self.load_average:.1f}): only ratios are meaningful"
             )
         notes += [f"{failure.benchmark} was not measured: {failure.reason}" for failure in self.failures]
+        notes += [f"not measured here: {gap.subject}: {gap.reason}" for gap in self.gaps]
         return tuple(notes)

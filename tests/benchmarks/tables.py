@@ -25,6 +25,9 @@ def markdown(report: BenchReport) -> str:
     lines = [f"# {_title(report)}", ""]
     lines += [f"{report.machine.processor}, {report.machine.cores} cores, {report.created_utc}. {versions}.", ""]
     lines += [f"> **{note}**\n" for note in report.notes]
+    if report.durations:
+        parts = ", ".join(f"{part.benchmark} {part.seconds:.0f} s" for part in report.durations)
+        lines += [f"Wall time {sum(part.seconds for part in report.durations):.0f} s: {parts}.", ""]
     lines += ["| " + " | ".join(_COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |" for row in report.rows]
     return "\n".join(lines) + "\n"

@@ -29,5 +29,8 @@ def test_every_instruction_set_and_disjoint_cores_have_their_rows(tmp_path: Path
     assert all("EDGEACT_NATIVE_ISA=" in row.how and "ONEDNN_MAX_CPU_ISA=" in row.how for row in rows)
     assert all(row.passed is None for row in rows)  # the limits are those of the full size
     assert next(row for row in rows if row.name.startswith("avx2: bundle")).how.count("avx2") >= 2  # the peer obeys
+    assert {gap.subject for gap in workspace.gaps} == {
+        f"rows of {name}" for name in ("avx2", "avx-vnni", "avx512-vnni", "amx-int8") if name not in supported_isas()
+    }
     (share,) = cores(workspace)
     assert share.value > 0

@@ -47,6 +47,20 @@ def test_run_benchmarks_continues_after_a_failure(monkeypatch: pytest.MonkeyPatc
     assert [row.name for row in report.rows] == ["slow"]
     assert [failure.reason for failure in report.failures] == ["RuntimeError: the device is gone"]
     assert not report.passed
+    assert [part.benchmark for part in report.durations] == ["export", "latency"]
+
+
+def test_run_benchmarks_names_what_the_machine_cannot_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(workspace: Workspace) -> list[BenchRow]:
+        workspace.leave_out("rows of amx-int8", "needs a processor with amx-int8")
+        return []
+
+    monkeypatch.setitem(BENCHMARKS, "isa", absent)
+    report = program.run_benchmarks(BenchSettings.quick(), ["isa"])
+    assert [(gap.subject, gap.reason) for gap in report.gaps] == [
+        ("rows of amx-int8", "needs a processor with amx-int8")
+    ]
+    assert report.passed  # no fault of the run
 
 
 def test_command_runs_demo_on_request_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

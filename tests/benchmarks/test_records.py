@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from edgeact.records import Interval, Machine
-from tests.benchmarks.records import BenchFailure, BenchReport, BenchRow, BenchSettings
+from tests.benchmarks.records import BenchDuration, BenchFailure, BenchGap, BenchReport, BenchRow, BenchSettings
 from tests.benchmarks.tables import console_table, markdown
 from tests.messages import names
 
@@ -88,6 +88,16 @@ def test_bench_report_fails_with_a_missed_limit_or_a_failure() -> None:
     assert _report(good, _row(99.0)).passed
     assert not _report(good, bad).passed
     assert not _report(good, failures=(BenchFailure(benchmark="memory", reason="gone"),)).passed
+
+
+def test_markdown_names_gaps_and_wall_times() -> None:
+    gap = BenchGap(subject="rows of amx-int8", reason="needs a processor with amx-int8")
+    durations = (BenchDuration(benchmark="isa", seconds=61.2), BenchDuration(benchmark="rate", seconds=9.0))
+    report = _report(_row(), gaps=(gap,), durations=durations)
+    assert report.passed
+    assert f"not measured here: {gap.subject}: {gap.reason}" in markdown(report)
+    assert "Wall time 70 s: isa 61 s, rate 9 s." in markdown(report)
+    assert "Wall time" not in markdown(_report(_row()))  # a record of before
 
 
 def test_tables_have_value_bounds_limit_and_verdict() -> None:

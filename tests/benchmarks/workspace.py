@@ -21,7 +21,7 @@ from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.records import Machine
 from tests.benchmarks.processes import ChildRun, run_child
-from tests.benchmarks.records import BenchSettings
+from tests.benchmarks.records import BenchGap, BenchSettings
 from tests.benchmarks.subjects import nncf_defaults
 from tests.benchmarks.weights import MODEL, PRUNING, pruned_weights, trained_weights
 
@@ -44,6 +44,7 @@ class Workspace:
         self.settings = settings
         self.on_step = on_step
         self.folder = folder
+        self.gaps: list[BenchGap] = []
         self._exports: dict[str, Exported] = {}
 
     @cached_property
@@ -75,6 +76,11 @@ class Workspace:
         shipped = load_model(None, LoadRequest())
         plan = DataPlan(self.settings.data, self.settings.calibration_clips)
         return _peer(shipped, gather(plan, shipped.labels, shipped.clip))
+
+    def leave_out(self, subject: str, reason: str) -> None:
+        """Record that this machine or its packages cannot measure the subject."""
+        self.on_step(f"{subject} is not measured: {reason}")
+        self.gaps.append(BenchGap(subject=subject, reason=reason))
 
     def export_shipped(self) -> Exported:
         """Export the shipped model for CPUs in a fresh process, once."""
