@@ -33,10 +33,7 @@ _NATIVE_REQUIREMENTS: dict[NativeRequirement, tuple[str, str]] = {
     "one-clip-reader": ("one reader of the quantized clip", _OTHER_BACKENDS),
     "int8-pool": ("a pool on INT8 activations", _QUANTIZE),
     "plain-pool": ("a pool without dilation and without indices", _OTHER_BACKENDS),
-    "plain-average": (
-        "an average pool that counts its padding (count_include_pad=1), without dilation and with explicit padding",
-        _OTHER_BACKENDS,
-    ),
+    "plain-average": ("an average pool without dilation and with explicit padding", _OTHER_BACKENDS),
     "int8-channel-split": ("a split of INT8 activations along channels (axis 1)", _QUANTIZE),
     "channel-concat": ("a concatenation along channels (axis 1)", _OTHER_BACKENDS),
     "single-channel-concat": ("INT8 inputs, or float inputs of one channel each", _QUANTIZE),

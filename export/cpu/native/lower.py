@@ -19,6 +19,7 @@ from edgeact.export.cpu.native.float_ops import (
     lower_unary,
 )
 from edgeact.export.cpu.native.ir import (
+    BinaryOp,
     ChannelSlice,
     ConvOp,
     FloatPoolOp,
@@ -232,10 +233,14 @@ def _lower_average_pool(state: LoweringState, node: ir.Node) -> None:
     if conv_out_size(size[:3], kernel, strides(node), pads(node)) != out_size[:3]:
         raise UnmetRequirement("plain-average", "a last window that begins in the padding (ceil_mode)")
     padding = triple(pads(node)[:3])
-    slices = state.read_slices(operand(node, 0))
+    counts_padding = node.attributes.get_int("count_include_pad", 0) or not any(pads(node))
+    slices = state.read_slices(operand(node, 0)) if counts_padding else None
     if slices is None:
         source = state.float_tensor(operand(node, 0))
-        state.compute(node.outputs[0], FloatPoolOp(source, kernel, strides(node), padding, FloatTensor(out_size)))
+        pool = FloatPoolOp(source, kernel, strides(node), padding, FloatTensor(out_size))
+        state.compute(node.outputs[0], pool)
+        if not counts_padding:
+            state.compute(node.outputs[0], _without_padding(pool))
         return
     conv = ConvOp(
         layer=Layer(node_label(node), node.op_type),
@@ -252,12 +257,24 @@ def _lower_average_pool(state: LoweringState, node: ir.Node) -> None:
     state.convs[node.outputs[0]] = conv
 
 
+def _without_padding(pool: FloatPoolOp) -> BinaryOp:
+    """Return the operation that turns the pool's means over whole windows into means over the activation's values."""
+    counts = [
+        [max(min(start + kernel, size), 0) - max(start, 0) for start in range(-padding, out * stride - padding, stride)]
+        for size, out, kernel, stride, padding in zip(
+            pool.source.size, pool.to.size, pool.kernel, pool.stride, pool.padding, strict=False
+        )
+    ]
+    inside = np.einsum("t,h,w->thw", *map(np.array, counts))[..., None]
+    factors = (math.prod(pool.kernel) / inside).astype(np.float32)
+    constant = FloatTensor((*pool.to.size[:3], 1), factors)
+    return BinaryOp("mul", pool.to, constant, FloatTensor(pool.to.size))
+
+
 def _require_plain_average(node: ir.Node) -> None:
-    counts_padding = node.attributes.get_int("count_include_pad", 0) or not any(pads(node))
     dilations, auto_pad = node.attributes.get_ints("dilations", (1,)), node.attributes.get_string("auto_pad", "NOTSET")
-    if not counts_padding or set(dilations) != {1} or auto_pad != "NOTSET":
-        got = f"count_include_pad={int(bool(counts_padding))}, dilations={list(dilations)}, auto_pad={auto_pad}"
-        raise UnmetRequirement("plain-average", got)
+    if set(dilations) != {1} or auto_pad != "NOTSET":
+        raise UnmetRequirement("plain-average", f"dilations={list(dilations)}, auto_pad={auto_pad}")
 
 
 def _lower_split(state: LoweringState, node: ir.Node) -> None:

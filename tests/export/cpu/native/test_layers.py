@@ -93,6 +93,8 @@ NETWORKS = {
     "dilated groups": _conv((8, 2, 3, 3, 3), group=4, **DILATED),
     "average pool": _average(kernel_shape=[1, 2, 2], strides=[1, 2, 2]),
     "average pool with padding": _average(**SAME_SIZE, count_include_pad=1),
+    "average pool of the values beside padding": _average(**SAME_SIZE),
+    "average pool of the values beside padding, with stride": _average(**SAME_SIZE, strides=[2, 2, 2]),
     "average pool of everything": _Network(
         [node("AveragePool", ["u"], ["p"], "mean pool", kernel_shape=[3, 6, 6]), node("Mul", ["u", "p"], ["v"], "gate")]
     ),
@@ -102,6 +104,7 @@ NETWORKS = {
             node("AveragePool", ["s"], ["v"], "mean pool", kernel_shape=[1, 2, 2], strides=[1, 2, 2]),
         ]
     ),
+    "hard swish": _unary("HardSwish"),
     "hard sigmoid": _unary("HardSigmoid", alpha=1 / 6, beta=0.5),
     "ReLU6": _unary("Clip", ("zero", "six")),
     "clip from below": _unary("Clip", ("zero",)),
@@ -119,6 +122,51 @@ NETWORKS = {
             "row": np.array([1, 1, 8], np.int64),
             "volume": np.array([1, 8, 1, 1, 1], np.int64),
         },
+    ),
+    "X3D's bottleneck": _Network(
+        [
+            node("Conv", ["u", "w1"], ["a1"], "depthwise", group=8, **SAME_SIZE),
+            node("ReduceMean", ["a1"], ["m"], "squeeze", axes=[2, 3, 4]),
+            node("Conv", ["m", "w2"], ["r1"], "reduce"),
+            node("Relu", ["r1"], ["r2"], "reduce relu"),
+            node("Conv", ["r2", "w3"], ["e"], "expand"),
+            node("Sigmoid", ["e"], ["g"], "gate"),
+            node("Mul", ["a1", "g"], ["x1"], "excite"),
+            node("Sigmoid", ["x1"], ["s1"], "sigmoid"),
+            node("Mul", ["x1", "s1"], ["s2"], "swish"),
+            node("Conv", ["s2", "w4"], ["p"], "project"),
+            node("Add", ["p", "u"], ["t"], "add"),
+            node("Relu", ["t"], ["v"], "relu"),
+        ],
+        {
+            "w1": _weight(8, 1, 3, 3, 3),
+            "w2": _weight(4, 8, 1, 1, 1),
+            "w3": _weight(8, 4, 1, 1, 1),
+            "w4": _weight(8, 8, 1, 1, 1),
+        },
+    ),
+    "R(2+1)D's pair": _Network(
+        [
+            node("Conv", ["u", "w1"], ["a1"], "space", kernel_shape=[1, 3, 3], pads=[0, 1, 1] * 2),
+            node("Relu", ["a1"], ["r1"], "space relu"),
+            node("Conv", ["r1", "w2"], ["a2"], "time", kernel_shape=[3, 1, 1], pads=[1, 0, 0] * 2),
+            node("Add", ["a2", "u"], ["t"], "add"),
+            node("Relu", ["t"], ["v"], "relu"),
+        ],
+        {"w1": _weight(12, 8, 1, 3, 3), "w2": _weight(8, 12, 3, 1, 1)},
+    ),
+    "S3D's branches": _Network(
+        [
+            node("Conv", ["u", "w1"], ["a1"], "point"),
+            node("Relu", ["a1"], ["r1"], "point relu"),
+            node("MaxPool", ["u"], ["p"], "pool", **SAME_SIZE),
+            node("Conv", ["p", "w2"], ["a2"], "behind pool"),
+            node("Relu", ["a2"], ["r2"], "pool relu"),
+            node("Concat", ["r1", "r2"], ["c"], "concat", axis=1),
+            node("Conv", ["c", "w3"], ["a3"], "next"),
+            node("Relu", ["a3"], ["v"], "next relu"),
+        ],
+        {"w1": _weight(8, 8, 1, 1, 1), "w2": _weight(4, 8, 1, 1, 1), "w3": _weight(8, 12, 1, 1, 1)},
     ),
     "sum of four": _sum(4),
     "sum of six": _sum(6),

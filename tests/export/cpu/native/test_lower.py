@@ -183,12 +183,12 @@ def _weights(*shape: int) -> npt.NDArray[np.float32]:
 
 REFUSED: dict[str, _Refused] = {
     "operator": _Refused([node("Softplus", ["u"], ["v"], "odd")], "odd", "Softplus", "operator", "Softplus"),
-    "an average pool that leaves out its padding": _Refused(
-        [node("AveragePool", ["u"], ["v"], "mean pool", **SAME_SIZE)],
+    "an average pool with automatic padding": _Refused(
+        [node("AveragePool", ["u"], ["v"], "mean pool", kernel_shape=[3, 3, 3], auto_pad="SAME_UPPER")],
         "mean pool",
         "AveragePool",
         "plain-average",
-        "count_include_pad=0, dilations=[1], auto_pad=NOTSET",
+        "dilations=[1], auto_pad=SAME_UPPER",
     ),
     "automatic padding": _Refused(
         [node("Conv", ["u", "w1"], ["v"], "auto", kernel_shape=[3, 3, 3], auto_pad="SAME_UPPER")],
