@@ -58,7 +58,7 @@ class Dataset:
     def split(self, name: str) -> tuple[VideoItem, ...]:
         """Return the videos of a split; raises DatasetError if the data set has no such split."""
         if name not in self.splits:
-            raise DatasetError(f"{self.name} has no split '{name}'; it has: {', '.join(sorted(self.splits))}")
+            raise DatasetError(f"{self.name} has no split '{name}'; expected one of: {', '.join(sorted(self.splits))}")
         return self.splits[name]
 
     def gaps(self) -> tuple[str, ...]:

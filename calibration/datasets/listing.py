@@ -133,7 +133,7 @@ def check_options(name: str, options: Mapping[str, str], known: Iterable[str]) -
     """Raise UsageError if data set `name` has options that are not among `known`."""
     known = sorted(known)
     if unknown := sorted(set(options) - set(known)):
-        raise UsageError(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(known)}")
+        raise UsageError(f"{name} has no option {', '.join(unknown)}; expected options of: {', '.join(known)}")
 
 
 def whole_number_option(name: str, options: Mapping[str, str], default: int, allowed: range) -> int:

@@ -150,7 +150,9 @@ def load_stick_actions(root: Path | None, options: dict[str, str], on_progress: 
     """
     known = {"train", "val", "test", "seed", "size", "persons"}
     if unknown := sorted(set(options) - known):
-        raise UsageError(f"stick-actions has no option {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
+        raise UsageError(
+            f"stick-actions has no option {', '.join(unknown)}; expected options of: {', '.join(sorted(known))}"
+        )
     numbers = {name: _whole_numbers(name, text) for name, text in options.items()}
     values: dict[str, object] = {
         name: tuple(value) if name in ("size", "persons") else _single(name, value) for name, value in numbers.items()

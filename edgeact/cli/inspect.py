@@ -167,7 +167,7 @@ def _artifacts(bundle: Bundle) -> RenderableType:
 
 def _requirements(artifact: Artifact) -> str:
     versions = [f"{name} {version}" for name, version in sorted(artifact.requires.items())]
-    return ", ".join([*versions, *(["your trust: it is executable code"] if artifact.is_engine else [])])
+    return ", ".join([*versions, *(["your trust, as executable code"] if artifact.is_engine else [])])
 
 
 def _table(*headers: str, numeric: tuple[str, ...]) -> Table:

@@ -117,7 +117,7 @@ def _check_data(recipe: Recipe, finetune_epochs: int, callbacks: Callbacks) -> N
     dataset = load_dataset(recipe.data.spec or DEFAULT_DATA, callbacks.step(LOADING_STEP))
     if finetune_epochs and not dataset.splits.get("train"):
         raise DatasetError(
-            f"'{dataset.name}' has no 'train' split to fine-tune pruned models on; it has {', '.join(dataset.splits)}; "
+            f"'{dataset.name}' has no 'train' split to fine-tune pruned models on, only {', '.join(dataset.splits)}; "
             "give data with one, or --epochs 0"
         )
 

@@ -68,7 +68,7 @@ def test_evaluate_bundle_balances_a_limited_number_of_videos_and_records_their_d
 @pytest.mark.parametrize(
     ("plan", "error", "words"),
     [
-        ({"split": "tset"}, DatasetError, "has no split 'tset'; it has: test, train, val"),
+        ({"split": "tset"}, DatasetError, "has no split 'tset'; expected one of: test, train, val"),
         ({"artifact": "absent"}, UnknownNameError, "unknown artifact 'absent'"),
         ({"backend": "onnxrutime"}, UnknownNameError, "did you mean onnxruntime"),
         ({"backend": "openvino"}, BackendUnavailableError, "opens none of the artifacts"),

@@ -56,7 +56,7 @@ def test_dataset_digest_names_a_file_that_cannot_be_read(tmp_path: Path) -> None
 
 def test_dataset_refuses_unknown_splits_bad_labels_and_no_videos() -> None:
     dataset = Dataset("mine", Path("/d"), ("a", "b", "c"), {"test": _items(["g"])})
-    with pytest.raises(DatasetError, check=names("no split 'dev'; it has: test")):
+    with pytest.raises(DatasetError, check=names("no split 'dev'; expected one of: test")):
         dataset.split("dev")
     with pytest.raises(DatasetError, check=names("label 2, expected 0..1")):
         Dataset("mine", Path("/d"), ("a", "b"), {"test": _items(["g", "h", "i"])})

@@ -184,7 +184,7 @@ def test_generate_stick_actions_raises_storage_error_if_not_writable(tmp_path: P
         ("persons=1x1", "three persons"),
         ("persons=0x1x1", "three persons"),
         ("seed=-1", "expected seed"),
-        ("color=red", "no option color; it has: persons"),
+        ("color=red", "no option color; expected options of: persons"),
     ],
 )
 def test_load_stick_actions_refuses_bad_options(tmp_path: Path, options: str, message: str) -> None:

@@ -94,7 +94,7 @@ def test_load_ucf101_names_missing_files(tmp_path: Path) -> None:
         ("split=one", ("expected 1..3, got 'one'",)),
         ("val=1", ("expected a fraction",)),
         ("val=nan", ("expected a fraction",)),
-        ("fold=1", ("no option fold; it has: split, val",)),
+        ("fold=1", ("no option fold; expected options of: split, val",)),
     ],
 )
 def test_load_ucf101_refuses_bad_options(tmp_path: Path, option: str, message: tuple[str, ...]) -> None:
