@@ -51,6 +51,12 @@ class TensorRtDialect(StrictModel):
     )
     qdq: bool = Field(description="graphs with Q/DQ pairs build: the release accepts them and the GPU has INT8")
 
+    @property
+    def release(self) -> tuple[int, int]:
+        """Major and minor number of the version."""
+        major, minor = self.version.split(".")[:2]
+        return int(major), int(minor)
+
 
 class DeviceProfile(StrictModel):
     """One board, GPU or CPU family; unknown values are None, and every stated value has a provenance.

@@ -67,7 +67,7 @@ class _Flavor:
         """TensorRT versions that may open it; none if TensorRT for RTX, which is numbered apart, may."""
         if self.typing == "weak":
             return {"tensorrt": "<11"}
-        oldest = min(int(dialect.version.split(".")[0]) for dialect in self.dialects)
+        oldest = min(dialect.release[0] for dialect in self.dialects)
         return {} if self.is_rtx else {"tensorrt": f">={oldest}"}
 
     def for_precision(self, precision: Precision) -> _Flavor:

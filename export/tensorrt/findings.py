@@ -58,8 +58,7 @@ class Subject:
 
     def is_before(self, release: tuple[int, int]) -> bool:
         """Return whether the dialect is a TensorRT older than `release`; TensorRT for RTX is older than none."""
-        major, minor = self.dialect.version.split(".")[:2]
-        return self.dialect.product == "tensorrt" and (int(major), int(minor)) < release
+        return self.dialect.product == "tensorrt" and self.dialect.release < release
 
     @property
     def title(self) -> str:

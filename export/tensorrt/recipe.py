@@ -207,7 +207,7 @@ def _why_not(dialect: TensorRtDialect, graph: RecipeGraph) -> str | None:
         return f"its typing is {dialect.typing}, the graph has {graph.typing} typing"
     if graph.precision == "int8" and not dialect.qdq:
         return "TensorRT computes no INT8 on this GPU: use fp16"
-    if (layers := graph.constrained_layers) and _release_number(dialect) < _HAS_LAYER_PRECISIONS:
+    if (layers := graph.constrained_layers) and dialect.release < _HAS_LAYER_PRECISIONS:
         return f"its trtexec cannot keep single layers in FP32, and '{layers[0]}' must not be in FP16: use fp32"
     return None
 
@@ -241,24 +241,19 @@ def _trtexec_options(dialect: TensorRtDialect, graph: RecipeGraph, workspace_mib
         options.append("--noTF32")  # else Ampere and later GPUs round products to 10 bits
     if layers := ",".join(f"{name}:fp32" for name in graph.constrained_layers):
         options += ["--precisionConstraints=obey", f"--layerPrecisions={layers}", f"--layerOutputTypes={layers}"]
-    has_pools = _release_number(dialect) >= _HAS_MEMORY_POOLS
+    has_pools = dialect.release >= _HAS_MEMORY_POOLS
     return (*options, f"--memPoolSize=workspace:{workspace_mib}" if has_pools else f"--workspace={workspace_mib}")
 
 
 def _expected_warnings(dialect: TensorRtDialect, graph: RecipeGraph) -> tuple[str, ...]:
     warnings = []
-    if _release_number(dialect) < (10, 0):
+    if dialect.release < (10, 0):
         warnings.append("INT64 weights are cast down to INT32 (shapes and axes only)")
     if graph.typing == "weak" and graph.precision == "int8":
         warnings.append("no calibrator is used (the ranges are in the Q/DQ nodes)")
-    if graph.typing == "weak" and graph.precision != "fp32" and _release_number(dialect) >= (10, 12):
+    if graph.typing == "weak" and graph.precision != "fp32" and dialect.release >= (10, 12):
         warnings.append("precision flags are deprecated in favor of strong typing")
     return tuple(warnings)
-
-
-def _release_number(dialect: TensorRtDialect) -> tuple[int, int]:
-    major, minor = dialect.version.split(".")[:2]
-    return int(major), int(minor)
 
 
 def _workspace_mib(profile: DeviceProfile) -> int:
