@@ -159,7 +159,7 @@ def read_entries(handle: BinaryIO) -> tuple[Placed, ...]:
     tail = _read(handle, size - _END.size, _END.size)
     magic, _, _, _, count, directory_bytes, start, _ = _END.unpack(tail)
     if magic != _END_MAGIC:
-        raise BundleTruncatedError("the file does not end like a bundle: the end is missing, or bytes were appended")
+        raise BundleTruncatedError("the file does not end like a bundle: the file is truncated, or bytes were appended")
     if directory_bytes > MAX_DIRECTORY_BYTES:
         raise BundleBombError(f"a ZIP directory of {directory_bytes} bytes; expected at most {MAX_DIRECTORY_BYTES}")
     if start + directory_bytes + _END.size != size:
