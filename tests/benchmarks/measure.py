@@ -25,6 +25,7 @@ from tests.benchmarks.cores import cores
 from tests.benchmarks.family import limits_of
 from tests.benchmarks.isa import isa
 from tests.benchmarks.kernel import kernel
+from tests.benchmarks.networks import networks
 from tests.benchmarks.peers import peers
 from tests.benchmarks.processes import ROOT, run_child
 from tests.benchmarks.rate import rate
@@ -241,6 +242,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[BenchRow]]] = {
     "kernel": kernel,
     "cores": cores,
     "peers": peers,
+    "networks": networks,
     "rate": rate,
     "predict": predict,
     "memory": memory,
