@@ -43,6 +43,7 @@ __all__ = [
     "Pruned",
     "RangesCollected",
     "Reason",
+    "ReleaseUnsuited",
     "RunFailed",
     "SlowerThanChosen",
     "UnknownAccuracy",
@@ -219,6 +220,15 @@ Reason = Annotated[
     | DecidedOnDevice,
     Field(discriminator="kind"),
 ]
+
+
+class ReleaseUnsuited(StrictModel):
+    """Why a TensorRT release cannot build a graph; `limit` and `got` are what the release and the graph have."""
+
+    kind: Literal["release-unsuited"] = "release-unsuited"
+    requirement: Literal["tensorrt", "opset", "typing", "int8", "layer-precision"]
+    limit: str = ""
+    got: str = ""
 
 
 # Decisions of a build.

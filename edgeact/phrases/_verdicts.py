@@ -15,6 +15,14 @@ _UNKNOWN: dict[r.UnknownAccuracy, str] = {
     "random-weights": "random weights: accuracy means nothing",
     "int8-not-preferred": _ACCURACY_UNKNOWN,
 }
+_RELEASE_REQUIREMENTS = {
+    "tensorrt": "TensorRT for RTX takes engines built ahead of time, not recipes",
+    "opset": "the release's parser reads ONNX opset {limit} at most, the graph has {got}",
+    "typing": "the release's typing is {limit}, the graph has {got} typing",
+    "int8": "TensorRT computes no INT8 on this GPU: use fp16",
+    "layer-precision": "the release's trtexec cannot keep single layers in FP32, and '{got}' must not be in FP16: use "
+    "fp32",
+}
 _REFERENCES = {
     "parity": "reference of parity and accuracy",
     "accuracy": "unpruned model; the accuracy drop counts from it",
@@ -133,3 +141,8 @@ def _(reason: r.SlowerThanChosen) -> str:
 def _(reason: r.DecidedOnDevice) -> str:
     text = "the target was not timed here: the device times the candidates itself"
     return text if reason.unknown_accuracy is None else f"{text}; {_UNKNOWN[reason.unknown_accuracy]}"
+
+
+@phrase.register
+def _(reason: r.ReleaseUnsuited) -> str:
+    return _RELEASE_REQUIREMENTS[reason.requirement].format(limit=reason.limit, got=reason.got)

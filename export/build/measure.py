@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -57,11 +57,12 @@ class Meter:
     ) -> tuple[tuple[Candidate, ...], tuple[Reference, ...]]:
         """Return the accuracy of the references and of the compared candidates that agree with PyTorch."""
         agreeing = [candidate for candidate in compared if _is_timed(candidate)]
-        scores = self._scores(agreeing, references)
-        measured = tuple(_with_scores(reference, scores, self.data) for reference in references)
+        scores = iter(self._scores(agreeing, references))
+        measured = tuple(_with_score(reference, next(scores), self.data) for reference in references)
         unpruned = next((each for each in measured if each.name == "pytorch-unpruned"), None)
         with_drop = functools.partial(self._with_drop, unpruned=unpruned)
-        checked = [with_drop(_with_scores(candidate, scores, self.data)) for candidate in compared]
+        scored = [_with_score(each, next(scores), self.data) if _is_timed(each) else each for each in compared]
+        checked = [with_drop(candidate) for candidate in scored]
         return _relinked(checked), tuple(map(with_drop, measured))
 
     def compare(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -122,18 +123,22 @@ class Meter:
         parity = compare_logits(reference, logits, candidate.precision, trained=self.model.trained)
         return replace(candidate, parity=parity)
 
-    def _scores(self, candidates: Sequence[Candidate], references: Sequence[Reference]) -> dict[str, Scores]:
-        """Return the scores of all models on the same clips, by name; none if the labels are not the model's."""
-        if self.data.source is None or not (candidates or references):
-            return {}
-        runs: dict[str, Run | BatchRun] = {
-            reference.name: BatchRun(functools.partial(_run_module, reference.model.module)) for reference in references
-        }
+    def _scores(self, candidates: Sequence[Candidate], references: Sequence[Reference]) -> list[Scores | None]:
+        """Return the scores of the references, then of the candidates, on the same clips.
+
+        They are None if the labels of the data are not the model's.
+        """
+        count = len(references) + len(candidates)
+        if self.data.source is None or not count:
+            return [None] * count
+        modules = (reference.model.module for reference in references)
+        runs: list[Run | BatchRun] = [BatchRun(functools.partial(_run_module, module)) for module in modules]
         with contextlib.ExitStack() as stack:
-            for candidate in candidates:
-                runs[candidate.name] = _runner(stack.enter_context(self.open(candidate)))
+            runs += [_runner(stack.enter_context(self.open(candidate))) for candidate in candidates]
+            numbered = {str(number): run for number, run in enumerate(runs)}
             on_progress = self.callbacks.step("accuracy")
-            return dict(collect_scores(runs, self.data.evaluation, self.model.clip, on_progress))
+            scores = collect_scores(numbered, self.data.evaluation, self.model.clip, on_progress)
+        return [scores[number] for number in numbered]
 
     def _with_drop(self, measured: _Measured, unpruned: Reference | None) -> _Measured:
         if unpruned is None or measured.name == unpruned.name or not (unpruned.recognized and measured.recognized):
@@ -235,11 +240,10 @@ def _relinked(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(candidate.compiled_from_measured(candidates) for candidate in candidates)
 
 
-def _with_scores(measured: _Measured, scores: Mapping[str, Scores], data: ExportData) -> _Measured:
-    """Return a candidate or reference with its accuracy, if there are scores of it."""
-    if measured.name not in scores or data.source is None:
+def _with_score(measured: _Measured, score: Scores | None, data: ExportData) -> _Measured:
+    """Return a candidate or reference with its accuracy, if it has scores."""
+    if score is None or data.source is None:
         return measured
-    score = scores[measured.name]
     probabilities, labels = score.videos()
     recognized = tuple(bool(right) for right in probabilities.argmax(axis=1) == labels)
     return replace(measured, accuracy=summarize(score, data.source), recognized=recognized)

@@ -18,6 +18,8 @@ from typing import Literal
 
 from edgeact.devices import DeviceProfile, TensorRtDialect
 from edgeact.errors import ConversionError, UnknownNameError
+from edgeact.phrases import phrases
+from edgeact.reasons import ReleaseUnsuited
 from edgeact.records import Precision
 from edgeact.schema import StrictModel
 
@@ -30,6 +32,7 @@ __all__ = [
     "build_recipe",
     "recipe_json",
     "trtexec_script",
+    "unsuited",
 ]
 
 RECIPE_VERSION = "1.0"
@@ -123,8 +126,10 @@ def build_recipe(profile: DeviceProfile, graph: RecipeGraph) -> EngineRecipe:
     Raises ConversionError if no release of the board builds the graph, or if trtexec cannot express a layer's name.
     """
     _require_plain_names(graph.constrained_layers)
-    reasons = {dialect.name: _why_not(dialect, graph) for dialect in profile.tensorrt}
-    supported = [dialect for dialect in profile.tensorrt if reasons[dialect.name] is None]
+    supported = [dialect for dialect in profile.tensorrt if unsuited(dialect, graph) is None]
+    reasons = phrases(
+        {dialect.name: reason for dialect in profile.tensorrt if (reason := unsuited(dialect, graph)) is not None}
+    )
     if not supported:
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "the board has no TensorRT"
         raise ConversionError(
@@ -143,7 +148,7 @@ def build_recipe(profile: DeviceProfile, graph: RecipeGraph) -> EngineRecipe:
         input=RecipeInput(name=graph.input_name, shape=graph.input_shape),
         workspace_mib=workspace_mib,
         releases=tuple(_release(dialect, graph, workspace_mib) for dialect in supported),
-        not_for={name: reason for name, reason in reasons.items() if reason is not None},
+        not_for=reasons,
     )
 
 
@@ -196,19 +201,19 @@ mv "$part" "$engine"
 """
 
 
-def _why_not(dialect: TensorRtDialect, graph: RecipeGraph) -> str | None:
+def unsuited(dialect: TensorRtDialect, graph: RecipeGraph) -> ReleaseUnsuited | None:
     """Return why the release cannot build the graph, None if it can."""
-    limit = dialect.max_opset or _UNPUBLISHED_OPSET
+    opset = dialect.max_opset or _UNPUBLISHED_OPSET
     if dialect.product != "tensorrt":
-        return "TensorRT for RTX takes engines built ahead of time, not recipes"
-    if graph.opset > limit:
-        return f"its parser reads ONNX opset {limit} at most, the graph has {graph.opset}"
+        return ReleaseUnsuited(requirement="tensorrt")
+    if graph.opset > opset:
+        return ReleaseUnsuited(requirement="opset", limit=str(opset), got=str(graph.opset))
     if dialect.typing not in (graph.typing, "either"):
-        return f"its typing is {dialect.typing}, the graph has {graph.typing} typing"
+        return ReleaseUnsuited(requirement="typing", limit=dialect.typing, got=graph.typing)
     if graph.precision == "int8" and not dialect.qdq:
-        return "TensorRT computes no INT8 on this GPU: use fp16"
+        return ReleaseUnsuited(requirement="int8")
     if (layers := graph.constrained_layers) and dialect.release < _HAS_LAYER_PRECISIONS:
-        return f"its trtexec cannot keep single layers in FP32, and '{layers[0]}' must not be in FP16: use fp32"
+        return ReleaseUnsuited(requirement="layer-precision", got=layers[0])
     return None
 
 

@@ -19,7 +19,11 @@ from edgeact.export.tensorrt.recipe import (
     build_recipe,
     recipe_json,
     trtexec_script,
+    unsuited,
 )
+from edgeact.phrases import phrase
+from edgeact.reasons import ReleaseUnsuited
+from tests.export.graph.graphs import dialect
 from tests.messages import names
 
 MASTER = RecipeGraph("graphs/master.onnx", "int8", "weak", 17, "clip", (1, 3, 8, 112, 112))
@@ -87,10 +91,13 @@ def test_recipes_never_mix_strong_typing_and_precision_flags(board: str) -> None
 
 
 def test_releases_that_cannot_take_the_graph_are_listed_with_the_reason() -> None:
-    recipe = build_recipe(load_profile("agx-thor"), MASTER)
-    assert "typing is strong" in recipe.not_for["jetpack-7.2.2"]
-    old = build_recipe(load_profile("xavier-nx"), MASTER)
-    assert "opset 13 at most, the graph has 17" in old.not_for["jetpack-4.6.1"]
+    reasons = {
+        ("agx-thor", "jetpack-7.2.2"): ReleaseUnsuited(requirement="typing", limit="strong", got="weak"),
+        ("xavier-nx", "jetpack-4.6.1"): ReleaseUnsuited(requirement="opset", limit="13", got="17"),
+    }
+    for (board, release), reason in reasons.items():
+        assert unsuited(dialect(board, release), MASTER) == reason
+        assert build_recipe(load_profile(board), MASTER).not_for[release] == phrase(reason)
     new = build_recipe(load_profile("orin-nano-8gb"), STRONG)
     assert set(new.not_for) == {"jetpack-5.1", "jetpack-6.0"}
 
@@ -107,7 +114,8 @@ def test_layers_that_remain_in_fp32_are_reported_under_weak_typing_only() -> Non
 def test_a_release_that_cannot_keep_layers_in_fp32_is_not_served() -> None:
     old = dataclasses.replace(HELD, opset=13)
     recipe = build_recipe(load_profile("xavier-nx"), old)
-    assert "'loud' must not be in FP16: use fp32" in recipe.not_for["jetpack-4.6.1"]
+    reason = ReleaseUnsuited(requirement="layer-precision", got="loud")
+    assert recipe.not_for["jetpack-4.6.1"] == phrase(reason)
     assert [entry.name for entry in recipe.releases] == ["jetpack-5.1", "jetpack-5.0.2"]
     with pytest.raises(ConversionError, check=names("Jetson Nano", "cannot keep single layers in FP32", "use fp32")):
         build_recipe(load_profile("nano"), old)
