@@ -11,14 +11,18 @@ from tests.benchmarks.processes import run_child
 from tests.benchmarks.records import BenchRow
 from tests.benchmarks.workspace import Workspace
 
-__all__ = ["cores"]
+__all__ = ["cores", "cores_rows"]
 
 _SHARE = 0.95
 
 
 def cores(workspace: Workspace) -> list[BenchRow]:
-    """Measure the rate of two recognizers, each on one core, against that of one, in turns."""
-    bundle = workspace.export("cpu").path
+    """Measure the rate of two recognizers of the bundle, each on one core, against that of one, in turns."""
+    return cores_rows(workspace, workspace.export("cpu").path)
+
+
+def cores_rows(workspace: Workspace, bundle: Path) -> list[BenchRow]:
+    """Measure the same of any bundle."""
     workspace.on_step("timing two models on disjoint cores")
     program, turns = "tests.benchmarks.cores_child", str(workspace.settings.rounds)
     command: list[str | Path] = [sys.executable, "-m", program, bundle, turns]

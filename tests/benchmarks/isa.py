@@ -20,7 +20,7 @@ from tests.benchmarks.timing import speedup
 from tests.benchmarks.weights import PRUNING
 from tests.benchmarks.workspace import Workspace
 
-__all__ = ["isa"]
+__all__ = ["isa", "isa_rows"]
 
 _PEER_VARIABLE = "ONEDNN_MAX_CPU_ISA"
 
@@ -53,17 +53,23 @@ def isa(workspace: Workspace) -> list[BenchRow]:
         ("shipped bundle", workspace.export_shipped().path, _save(workspace, "shipped", workspace.shipped_peer), ""),
         ("pruned bundle", workspace.export("cpu", pruned=True).path, full, f"; {' '.join(PRUNING)}"),
     )
-    rows = []
-    for name, bundle, peer, how in subjects:
-        logits = []
-        for supported in reversed(supported_isas()):
-            if supported in _CAPS:
-                workspace.on_step(f"timing the {name} by {supported}")
-                row, result = _row(workspace, name, supported, (bundle, peer), how)
-                rows.append(row)
-                logits.append(result)
-        if any(result != logits[0] for result in logits):
-            raise ParityError(f"{name}: expected equal logits by all instruction sets, got different ones")
+    return [row for name, bundle, peer, how in subjects for row in isa_rows(workspace, name, (bundle, peer), how)]
+
+
+def isa_rows(workspace: Workspace, name: str, files: tuple[Path, Path], how: str = "") -> list[BenchRow]:
+    """Compare one bundle with its peer, OpenVINO IR, by each instruction set of this CPU; `files` are the two.
+
+    Raises ParityError if the logits differ between instruction sets.
+    """
+    rows, logits = [], []
+    for supported in reversed(supported_isas()):
+        if supported in _CAPS:
+            workspace.on_step(f"timing the {name} by {supported}")
+            row, result = _row(workspace, name, supported, files, how)
+            rows.append(row)
+            logits.append(result)
+    if any(result != logits[0] for result in logits):
+        raise ParityError(f"{name}: expected equal logits by all instruction sets, got different ones")
     return rows
 
 
