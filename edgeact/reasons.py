@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgeact.layer_reasons import FloatReason
+from edgeact.loading_notes import DataNote, ModelNote
 from edgeact.native_requirements import UnsupportedLayer
 from edgeact.schema import StrictModel
 
@@ -235,7 +236,7 @@ class ReleaseUnsuited(StrictModel):
 
 
 class Note(StrictModel):
-    """A sentence about the model or the data, e.g. what was assumed of a clip."""
+    """A sentence about the model or the data in records of earlier releases."""
 
     kind: Literal["note"] = "note"
     text: str
@@ -367,6 +368,8 @@ class AfterPruning(StrictModel):
 
 Decision = Annotated[
     Note
+    | ModelNote
+    | DataNote
     | VideosSkipped
     | PassResult
     | Int8Omitted

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from edgeact import layer_reasons, reasons, self_check_results
+from edgeact import layer_reasons, loading_notes, reasons, self_check_results
 from edgeact.layer_reasons import ActivationOverflows, FloatReason, KeptOnRequest, NoInt8Kernel, SensitiveToInt8
 from edgeact.phrases import phrase, phrases
 from edgeact.pruning_reasons import KeepReason, ReasonKind
@@ -23,7 +23,7 @@ from tests.messages import names
 
 TYPES = [
     value
-    for name, value in (vars(reasons) | vars(layer_reasons) | vars(self_check_results)).items()
+    for name, value in (vars(reasons) | vars(layer_reasons) | vars(loading_notes) | vars(self_check_results)).items()
     if inspect.isclass(value) and "kind" in getattr(value, "model_fields", {})
 ]
 

@@ -18,6 +18,7 @@ from edgeact.calibration.range_methods import MethodName
 from edgeact.clip import ClipSpec
 from edgeact.errors import CalibrationError, DatasetError
 from edgeact.export.quantize.qdq import describe
+from edgeact.loading_notes import AccuracyNotMeasured, DataNote, UntestedClasses
 from edgeact.progress import OnStep, titled
 
 __all__ = [
@@ -64,7 +65,7 @@ class ExportData:
     """Labels of the items' label numbers: the model's, or the data set's if the data set lacks the model's."""
     source: DataSource | None
     """None: the labels are not the model's, so accuracy cannot be measured."""
-    note: str | None = None
+    note: DataNote | None = None
     """Why accuracy cannot be measured, or which classes it says nothing about."""
 
 
@@ -86,7 +87,8 @@ def gather(plan: DataPlan, labels: Sequence[str], clip: ClipSpec, on_step: OnSte
     if plan.spec == RANDOM_DATA:
         return _random(plan, labels, clip, on_step)
     loaded = _load(plan, labels, on_step)
-    dataset, split, note = loaded.dataset, loaded.split, loaded.foreign
+    dataset, split = loaded.dataset, loaded.split
+    note: DataNote | None = loaded.foreign
     calibration, provenance = _calibration(loaded, plan, clip, on_step)
     parity = sample_clips(split.evaluation, clip, _PARITY_CLIPS, plan.seed, titled(on_step, "parity clips"))
     chosen = _chosen(split, plan)
@@ -120,7 +122,7 @@ class _Loaded:
     dataset: Dataset
     """With the model's labels, if the data set has them."""
     split: ExportSplit
-    foreign: str | None
+    foreign: AccuracyNotMeasured | None
     """Why its labels are not the model's; None if they are."""
 
 
@@ -133,7 +135,7 @@ def _load(plan: DataPlan, labels: Sequence[str], on_step: OnStep | None) -> _Loa
     try:
         dataset = match_labels(dataset, labels)
     except DatasetError as error:
-        foreign = f"accuracy not measured: {error}"
+        foreign = AccuracyNotMeasured(error=str(error))
     return _Loaded(dataset, split_for_export(dataset), foreign)
 
 
@@ -180,16 +182,14 @@ def split_for_export(dataset: Dataset) -> ExportSplit:
     )
 
 
-def _untested(dataset: Dataset, split: ExportSplit) -> str | None:
+def _untested(dataset: Dataset, split: ExportSplit) -> UntestedClasses | None:
     """Return a note of the classes without a video to measure accuracy on; None if there is none."""
     there = {item.label for items in dataset.splits.values() for item in items}
     missing = sorted(there - {item.label for item in split.evaluation})
     if not missing:
         return None
-    more = f" (and {len(missing) - 1} more classes)" if len(missing) > 1 else ""
-    return (
-        f"class '{dataset.labels[missing[0]]}'{more} has no {split.evaluation_name} video: accuracy says nothing of it"
-    )
+    label, others = dataset.labels[missing[0]], len(missing) - 1
+    return UntestedClasses(label=label, others=others, split=split.evaluation_name)
 
 
 def _digest(dataset: Dataset, items: tuple[VideoItem, ...]) -> str:

@@ -16,7 +16,9 @@ from edgeact.export.build.state import Build, Context, Inputs
 from edgeact.export.models.loading import LoadedModel, load_model
 from edgeact.export.models.spec import Pixels
 from edgeact.export.quantize.qdq import check_clips
-from edgeact.reasons import Decision, Note, VideosSkipped
+from edgeact.loading_notes import RandomWeights
+from edgeact.phrases import phrase
+from edgeact.reasons import Decision, VideosSkipped
 
 __all__ = ["is_foreign", "load", "with_clip"]
 
@@ -36,8 +38,8 @@ def load(build: Build, context: Context) -> Build:
     _check_int8(recipe, profile)
     callbacks.begin("loading the model")
     model = _load_model(recipe, context)
-    for text in model.notes:
-        callbacks.on_note(text)
+    for note in model.notes:
+        callbacks.on_note(phrase(note))
     callbacks.begin("reading the data")
     data = _read_data(recipe, model, profile, context)
     resolved = _resolved(recipe, model, data, context)
@@ -128,10 +130,10 @@ def _read_data(recipe: Recipe, model: LoadedModel, profile: DeviceProfile, conte
     if model.trained:
         if data.note:
             advice = "; give --labels FILE (one label a line, in the order of the model's outputs)"
-            callbacks.on_note(data.note + (advice if data.source is None else ""))
+            callbacks.on_note(phrase(data.note) + (advice if data.source is None else ""))
         return data
     few = ClipSample(data.parity.inputs[:_UNTRAINED_CLIPS], data.parity.items[:_UNTRAINED_CLIPS], data.parity.skipped)
-    return replace(data, parity=few, source=None, note="accuracy not measured: the weights are random")
+    return replace(data, parity=few, source=None, note=RandomWeights())
 
 
 def _check_calibration(recipe: Recipe, profile: DeviceProfile, model: LoadedModel, data: ExportData) -> None:
@@ -157,9 +159,9 @@ def _resolved(recipe: Recipe, model: LoadedModel, data: ExportData, context: Con
 
 
 def _decisions(model: LoadedModel, data: ExportData) -> list[Decision]:
-    decisions: list[Decision] = [Note(text=text) for text in model.notes]
+    decisions: list[Decision] = list(model.notes)
     if data.note:
-        decisions.append(Note(text=data.note))
+        decisions.append(data.note)
     if skipped := sum(data.calibration.skipped.values()):
         decisions.append(VideosSkipped(count=skipped))
     return decisions

@@ -15,6 +15,7 @@ from edgeact.export.explain.film import film
 from edgeact.export.explain.sheet import sheet
 from edgeact.export.explain.source import open_model
 from edgeact.export.models.loading import LoadedModel
+from edgeact.phrases import phrase
 from edgeact.progress import OnProgress
 from edgeact.storage import write_bytes
 from edgeact.video import VideoInfo, probe_video, read_clips, window_starts, write_video
@@ -106,7 +107,7 @@ def _recorded(views: Iterator[ClipView], clips: list[ClipDocument]) -> Iterator[
 
 
 def _notes(request: PictureRequest, loaded: LoadedModel, info: VideoInfo, clips: list[ClipDocument]) -> Iterator[str]:
-    yield from loaded.notes
+    yield from map(phrase, loaded.notes)
     if info.duration_s - request.start_s < loaded.clip.duration_s - 0.5 / loaded.clip.fps:
         yield (
             f"the video ends {info.duration_s - request.start_s:.2f} s after the start, a clip takes "

@@ -17,6 +17,7 @@ from edgeact.errors import WeightsError
 from edgeact.export.models.checkpoint import Checkpoint
 from edgeact.export.models.network_config import NetworkConfig
 from edgeact.export.models.spec import ModelSpec
+from edgeact.loading_notes import ForeignNames, MissingCounters, ModelNote, ReleaseByClasses, UntrainedLayers
 
 __all__ = ["fill_missing", "trained_clip", "with_our_names"]
 
@@ -88,7 +89,7 @@ def _release(weights: Checkpoint) -> str | None:
 
 def fill_missing(
     weights: Checkpoint, spec: ModelSpec, config: NetworkConfig, module: nn.Module
-) -> tuple[Checkpoint, tuple[str, ...]]:
+) -> tuple[Checkpoint, tuple[ModelNote, ...]]:
     """Add the module's tensors that a checkpoint of another package cannot have; return notes on them too.
 
     These are attention modules and, in files of PyTorch before 0.4.1, batch norm's counters. A checkpoint in our names
@@ -103,13 +104,13 @@ def fill_missing(
         backbone = replace(spec.formula, attention=None, attention_options=None).build(config).state_dict()
     attention = [name for name in missing if name not in backbone]
     counters = [name for name in missing if name in backbone and name.endswith(_COUNTER)]
-    notes = [f"{weights.path.name} has the names of {weights.naming}"]
+    notes: list[ModelNote] = [ForeignNames(file=weights.path.name, naming=weights.naming)]
     if release := _release(weights):
-        notes.append(f"by its number of classes of the {release} release, whose pixels' mean and scale are taken")
+        notes.append(ReleaseByClasses(release=release))
     if attention:
-        notes.append(f"not in the file, new, untrained: {', '.join(attention)}")
+        notes.append(UntrainedLayers(tensors=tuple(attention)))
     if counters:
-        notes.append(f"not in the file, left at zero: {len(counters)} counters of batch norm ({_COUNTER})")
+        notes.append(MissingCounters(count=len(counters), name=_COUNTER))
     extra = {name: state[name] for name in (*attention, *counters)}
     return weights.model_copy(update={"tensors": {**weights.tensors, **extra}}), tuple(notes)
 

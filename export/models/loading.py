@@ -20,6 +20,8 @@ from edgeact.export.models.pruning.plan import PruningPlan
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.export.models.spec import ModelSpec, Pixels, resized_clip
 from edgeact.export.models.synthetic import calibrate_batch_norm
+from edgeact.loading_notes import AssumedClip, ModelNote
+from edgeact.phrases import phrase
 
 __all__ = ["DEFAULT_MODEL", "LoadRequest", "LoadedModel", "load_model"]
 
@@ -64,7 +66,7 @@ class LoadedModel:
     """False for random weights, whose accuracy means nothing."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[ModelNote, ...] = ()
     """Assumptions made while loading, for the user."""
     pruning: tuple[PruningPlan, ...] = ()
     """The prunings applied before these weights were written, in order."""
@@ -99,7 +101,7 @@ def _from_registry(name: str, request: LoadRequest) -> LoadedModel:
     torch.manual_seed(request.seed)
     module = spec.build(config)
     _rebuild_pruned(module, checkpoint)
-    notes: tuple[str, ...] = ()
+    notes: tuple[ModelNote, ...] = ()
     if checkpoint:
         checkpoint, notes = fill_missing(checkpoint, spec, config, module)
         load_weights(module, checkpoint)
@@ -200,7 +202,7 @@ def _clip(request: LoadRequest, default: ClipSpec) -> ClipSpec:
     )
 
 
-def _assumed_clip(request: LoadRequest, clip: ClipSpec) -> tuple[str, ...]:
+def _assumed_clip(request: LoadRequest, clip: ClipSpec) -> tuple[ModelNote, ...]:
     """Return a note on the clip of a user's module if parts of the clip were not given."""
     given = {
         "--clip-frames": request.clip_frames,
@@ -214,17 +216,12 @@ def _assumed_clip(request: LoadRequest, clip: ClipSpec) -> tuple[str, ...]:
     missing = [option for option, value in given.items() if value is None]
     if request.clip or not missing:
         return ()
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (clip.mean, clip.std))
-    return (
-        f"assumed clip: {clip.clip_frames} frames at {clip.fps:g}/s, resize {clip.resize[0]}x{clip.resize[1]}, "
-        f"crop {clip.crop[0]}x{clip.crop[1]}, {clip.channel_order}, mean {mean}, std {std}; "
-        f"set {', '.join(missing)} if the model was trained otherwise",
-    )
+    return (AssumedClip(clip=clip, options=tuple(missing)),)
 
 
-def _provenance(request: LoadRequest, notes: tuple[str, ...]) -> dict[str, str]:
+def _provenance(request: LoadRequest, notes: tuple[ModelNote, ...]) -> dict[str, str]:
     if request.weights:
-        return {"weights": "; ".join(notes) or f"{request.weights.name}, without a model card"}
+        return {"weights": "; ".join(map(phrase, notes)) or f"{request.weights.name}, without a model card"}
     return {"weights": f"random, seed {request.seed}: figures of accuracy mean nothing"}
 
 

@@ -17,6 +17,7 @@ from edgeact.export.models.spec import resized_clip
 from edgeact.export.prune import PruneRequest
 from edgeact.export.search.space import ClipSize, Config
 from edgeact.export.train.plan import TrainPlan
+from edgeact.phrases import phrase
 from edgeact.records import SearchRecipe
 
 __all__ = ["at_size", "training_plan", "trial_recipe", "unpruned", "why_refused"]
@@ -71,7 +72,8 @@ def _unpruned(recipe: Recipe) -> Build:
     if not model.trained:
         raise UsageError(f"the weights of '{model.name}' are random, without an accuracy to lose; give --weights FILE")
     if data.source is None:
-        raise DatasetError(f"a search needs the accuracy of every trial: {data.note}")
+        reason = phrase(data.note) if data.note else "no data was given"
+        raise DatasetError(f"a search needs the accuracy of every trial: {reason}")
     return built
 
 

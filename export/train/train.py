@@ -30,6 +30,8 @@ from edgeact.export.train.frame_cache import PreparedVideos, prepare
 from edgeact.export.train.loop import Method, fit, predict_labels
 from edgeact.export.train.plan import EpochResult, TrainingVideos, TrainPlan
 from edgeact.export.train.qat import FakeQuant, fake_quantized, int8_layers
+from edgeact.loading_notes import ModelNote, NewClassifier
+from edgeact.phrases import phrase
 from edgeact.progress import Callbacks
 
 __all__ = ["TrainRequest", "train"]
@@ -82,7 +84,7 @@ def train(request: TrainRequest, callbacks: Callbacks | None = None) -> ModelCar
     checkpoint = with_our_names(read_weights(request.init)) if request.init else None
     start = _start(request, spec, dataset.labels, checkpoint)
     for note in start.notes:
-        callbacks.on_note(note)
+        callbacks.on_note(phrase(note))
     prepared = _prepared_splits(request, dataset, start.clip, callbacks)
     videos = TrainingVideos(prepared["train"], prepared.get("val"))
     state_file = request.out.with_suffix(".training")
@@ -93,7 +95,7 @@ def train(request: TrainRequest, callbacks: Callbacks | None = None) -> ModelCar
         **_provenance(request, dataset, prepared),
         "data_digest": dataset.digest("train", callbacks.step("hashing the videos")),
         "initial_weights": checkpoint.sha256 if checkpoint else "random",
-        **({"initial_weights_notes": "; ".join(start.notes)} if start.notes else {}),
+        **({"initial_weights_notes": "; ".join(map(phrase, start.notes))} if start.notes else {}),
         **({"rounding": "INT8"} if request.int8 else {}),
         "validation_top1": _validation_text(result),
     }
@@ -113,7 +115,7 @@ class _Start:
     clip: ClipSpec
     width: int
     pruning: tuple[PruningPlan, ...]
-    notes: tuple[str, ...]
+    notes: tuple[ModelNote, ...]
 
 
 def _start(request: TrainRequest, spec: ModelSpec, labels: tuple[str, ...], checkpoint: Checkpoint | None) -> _Start:
@@ -136,12 +138,12 @@ def _start(request: TrainRequest, spec: ModelSpec, labels: tuple[str, ...], chec
     return _Start(module, clip, config.width, pruning, notes)
 
 
-def _load(checkpoint: Checkpoint, spec: ModelSpec, config: NetworkConfig, module: nn.Module) -> tuple[str, ...]:
+def _load(checkpoint: Checkpoint, spec: ModelSpec, config: NetworkConfig, module: nn.Module) -> tuple[ModelNote, ...]:
     """Load the checkpoint into `module`; return notes on tensors that the file does not have."""
     complete, notes = fill_missing(checkpoint, spec, config, module)
     fitting = _with_new_classifier(complete, spec, module)
     if fitting is not complete:
-        notes = (*notes, f"not from the file: {spec.classifier}, trained anew for {config.class_count} classes")
+        notes = (*notes, NewClassifier(layer=spec.classifier, classes=config.class_count))
     load_weights(module, fitting)
     return notes
 

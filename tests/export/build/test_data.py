@@ -16,6 +16,7 @@ from edgeact.errors import CalibrationError
 from edgeact.export.build import data as data_module
 from edgeact.export.build.data import RANDOM_DATA, DataPlan, ExportData, gather
 from edgeact.export.models.loading import LoadedModel
+from edgeact.loading_notes import AccuracyNotMeasured, UntestedClasses
 from tests.export.colours import LABELS, clip_spec, write_colours
 from tests.messages import names
 
@@ -57,8 +58,8 @@ def test_labels_are_matched_by_name(colour_videos: Path) -> None:
 def test_labels_the_model_does_not_know_leave_accuracy_out(colour_videos: Path) -> None:
     data = gather(DataPlan(str(colour_videos)), ("blue", "dark", "green", "purple"), clip_spec())
     assert data.source is None
-    assert data.note is not None
-    assert "1 labels the model does not know (red)" in data.note
+    assert isinstance(data.note, AccuracyNotMeasured)
+    assert "1 labels the model does not know (red)" in data.note.error
     assert data.labels == LABELS
 
 
@@ -70,7 +71,7 @@ def test_a_class_without_a_test_video_is_reported(colour_videos: Path, tmp_path:
     data = gather(DataPlan(str(tmp_path / "videos")), LABELS, clip_spec())
     assert only in {item.path for item in data.calibration.items}
     assert data.source is not None
-    assert data.note == "class 'red' has no test video: accuracy says nothing of it"
+    assert data.note == UntestedClasses(label="red", others=0, split="test")
     assert colour_data.note is None
 
 

@@ -14,6 +14,8 @@ from edgeact.export.models.checkpoint import Checkpoint
 from edgeact.export.models.checkpoint_names import trained_clip, with_our_names
 from edgeact.export.models.loading import LoadedModel, LoadRequest, load_model
 from edgeact.export.models.registry import MODELS, find_model
+from edgeact.loading_notes import MissingCounters, ReleaseByClasses, UntrainedLayers
+from edgeact.phrases import phrase
 from tests.export.models.checkpoints import HARA_DEPTHS, Shapes, filled, hara, torchvision_r3d_18
 from tests.messages import names
 
@@ -73,8 +75,8 @@ def test_values_come_to_their_places(model: str, theirs: str, ours: str, tmp_pat
     found = sorted(tensor.double().sum().item() for tensor in loaded.module.state_dict().values())
     assert found == sorted(tensor.double().sum().item() for tensor in state.values())
     assert (len(loaded.labels), loaded.trained) == (400, True)
-    assert loaded.provenance == {"weights": "; ".join(loaded.notes)}
-    assert not any("not in the file" in note for note in loaded.notes)
+    assert loaded.provenance == {"weights": "; ".join(map(phrase, loaded.notes))}
+    assert not any(isinstance(note, UntrainedLayers | MissingCounters) for note in loaded.notes)
 
 
 @pytest.mark.parametrize("model", ["r3d-18+fsam", "resnet3d-50+eam", "resnext3d-101+cbam?stages=4"])
@@ -84,10 +86,10 @@ def test_attention_is_new_and_named(model: str, tmp_path: Path) -> None:
     loaded = _load(model, state, tmp_path)
     own = loaded.module.state_dict()
     new = set(own) - set(with_our_names(_weights(state)).tensors)
-    note = next(note for note in loaded.notes if note.startswith("not in the file, new, untrained: "))
+    (note,) = (note for note in loaded.notes if isinstance(note, UntrainedLayers))
     assert new
-    assert set(note.partition(": ")[2].split(", ")) == new
-    assert note in loaded.provenance["weights"]
+    assert set(note.tensors) == new
+    assert phrase(note) in loaded.provenance["weights"]
     untrained = LoadRequest(random_weights=True, labels=loaded.labels, width=4, clip=loaded.clip)
     fresh = load_model(model, untrained).module.state_dict()
     assert all(torch.equal(own[name], fresh[name]) for name in new)
@@ -96,7 +98,7 @@ def test_attention_is_new_and_named(model: str, tmp_path: Path) -> None:
 def test_counters_that_old_files_lack_remain_at_zero(tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in _narrow("resnet3d-50").items() if "batches" not in name}
     loaded = _load("resnet3d-50", state, tmp_path)
-    assert "not in the file, left at zero: 53 counters of batch norm (num_batches_tracked)" in loaded.notes
+    assert MissingCounters(count=53, name="num_batches_tracked") in loaded.notes
     assert int(loaded.module.state_dict()["stem.1.num_batches_tracked"]) == 0
 
 
@@ -148,7 +150,7 @@ def test_labels_of_another_count_are_refused_with_the_way_out(tmp_path: Path) ->
 def test_pixels_are_scaled_as_the_release_did(classes: int, std: float, tmp_path: Path) -> None:
     loaded = _load("resnet3d-50", _narrow("resnet3d-50", classes), tmp_path)
     assert loaded.clip.std[0] == std
-    assert any(f"of the {2018 if std < 0.01 else 2020} release" in note for note in loaded.notes)
+    assert ReleaseByClasses(release="2018" if std < 0.01 else "2020") in loaded.notes
     assert loaded.clip.input_shape == (1, 3, 2, 16, 16)
     clip = MODELS["r3d-18"].clip
     assert _load("resnet3d-50", _narrow("resnet3d-50", classes), tmp_path, clip=clip).clip.std == clip.std

@@ -16,6 +16,8 @@ from edgeact.export.models.checkpoint import ModelCard, write_weights
 from edgeact.export.models.loading import LoadRequest, load_model
 from edgeact.export.models.registry import MODELS
 from edgeact.export.models.spec import Pixels, resized_clip
+from edgeact.loading_notes import AssumedClip
+from edgeact.phrases import phrase
 from tests.export.models.factories import Tiny, tiny
 from tests.messages import names
 
@@ -88,9 +90,12 @@ def test_a_users_module(source: str | nn.Module) -> None:
 
 
 def test_what_is_assumed_of_a_users_clip_is_reported() -> None:
-    (told,) = load_model(tiny(), LoadRequest(clip_frames=4, size=56, fps=12.5)).notes
-    assert told.startswith("assumed clip: 4 frames at 12.5/s, resize 64x86, crop 56x56, rgb, mean 0.43216, ")
-    assert told.endswith("; set --resize, --mean, --std, --channel-order if the model was trained otherwise")
+    loaded = load_model(tiny(), LoadRequest(clip_frames=4, size=56, fps=12.5))
+    note = AssumedClip(clip=loaded.clip, options=("--resize", "--mean", "--std", "--channel-order"))
+    assert loaded.notes == (note,)
+    text = phrase(note)
+    assert text.startswith("assumed clip: 4 frames at 12.5/s, resize 64x86, crop 56x56, rgb, mean 0.43216, ")
+    assert text.endswith("; set --resize, --mean, --std, --channel-order if the model was trained otherwise")
 
 
 def test_a_users_clip_is_taken_as_stated() -> None:
