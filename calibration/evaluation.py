@@ -16,8 +16,9 @@ from edgeact.calibration.datasets import LOADING_STEP, Dataset, VideoItem, load_
 from edgeact.devices import probe_machine
 from edgeact.errors import DatasetError, DeviceError
 from edgeact.executors import Executors
+from edgeact.precision import Precision
 from edgeact.progress import OnProgress, OnStep, titled
-from edgeact.records import AccuracyRecord, Precision
+from edgeact.records import AccuracyRecord
 from edgeact.runtime import Check, load
 
 __all__ = ["EvaluationPlan", "evaluate_bundle", "match_labels"]

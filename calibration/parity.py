@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from edgeact.errors import InputError
-from edgeact.records import Parity, ParityLimits, Precision
+from edgeact.precision import Precision
+from edgeact.records import Parity, ParityLimits
 
 __all__ = ["LIMITS", "compare_logits"]
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from edgeact.devices.profile import DeviceProfile
 from edgeact.errors import UsageError
-from edgeact.records import Precision
+from edgeact.precision import Precision
 
 __all__ = ["DENSE", "GROUPED", "Estimate", "Utilization", "estimate_latency_ms"]
 

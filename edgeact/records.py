@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgeact.clip import ClipSpec
+from edgeact.precision import Precision
 from edgeact.reasons import Decision, Reason
 from edgeact.schema import StrictModel
 
@@ -31,7 +32,6 @@ __all__ = [
     "PairedVerdict",
     "Parity",
     "ParityLimits",
-    "Precision",
     "Row",
     "SearchRecipe",
     "SearchRecord",
@@ -43,7 +43,6 @@ __all__ = [
 
 SCHEMA_VERSION = "1.2"
 
-Precision = Literal["fp32", "fp16", "int8"]
 Verdict = Literal["chosen", "candidate", "rejected", "reference"]
 PairedVerdict = Literal["keeps", "loses", "undecided"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

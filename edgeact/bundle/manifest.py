@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from edgeact.clip import ClipSpec
 from edgeact.errors import UnknownNameError
-from edgeact.records import Precision
+from edgeact.precision import Precision
 from edgeact.schema import StrictModel
 
 __all__ = [

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeact.bundle import canonical
 from edgeact.bundle.container import Entry, Placed, Span, chunks, read_entries, sums
@@ -21,7 +22,9 @@ from edgeact.errors import (
     UnknownNameError,
     UsageError,
 )
-from edgeact.records import SCHEMA_VERSION, Measurements
+
+if TYPE_CHECKING:
+    from edgeact.records import Measurements
 
 __all__ = ["MANIFEST", "MAX_JSON_BYTES", "MEASUREMENTS", "Bundle", "open_bundle"]
 
@@ -150,6 +153,8 @@ def _check_content(member: Member, entry: Entry, span: Span) -> None:
 
 
 def _parse_measurements(data: bytes) -> Measurements:
+    from edgeact.records import SCHEMA_VERSION, Measurements  # not before they are read: every import counts on a board
+
     envelope = canonical.parse(data, MEASUREMENTS)
     record = envelope.get("record")
     if envelope.keys() != {"record", "sha256"} or not isinstance(record, dict):

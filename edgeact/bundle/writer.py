@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -14,8 +15,10 @@ from edgeact.bundle.container import Entry, Source, Span, check_entries, sums, w
 from edgeact.bundle.manifest import FORMAT_VERSION, BundleDraft, Manifest, Member, Role
 from edgeact.bundle.reader import MANIFEST, MAX_JSON_BYTES, MEASUREMENTS, Bundle, open_bundle
 from edgeact.errors import BundleBombError, BundlePathError, BundleSchemaError
-from edgeact.records import Measurements
 from edgeact.storage import atomic_write
+
+if TYPE_CHECKING:
+    from edgeact.records import Measurements
 
 __all__ = ["replace_measurements", "write_bundle"]
 

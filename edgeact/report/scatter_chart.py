@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from edgeact.records import Interval, Precision
+from edgeact.precision import Precision
+from edgeact.records import Interval
 from edgeact.report.formatting import percent
 from edgeact.report.summary import point_latency, scatter_title
 from edgeact.report.svg import COLORS, FONT_PX, NARROW_PX, Heading, new_figure, to_svg

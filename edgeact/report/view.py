@@ -10,6 +10,7 @@ from pydantic import Field
 
 from edgeact.bundle.manifest import Manifest
 from edgeact.phrases import phrase
+from edgeact.precision import Precision
 from edgeact.records import (
     Accuracy,
     AccuracyRecord,
@@ -18,7 +19,6 @@ from edgeact.records import (
     LatencyRecord,
     Machine,
     Measurements,
-    Precision,
     Row,
     SearchRecord,
     Verdict,

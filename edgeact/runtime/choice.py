@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from edgeact.bundle import Artifact, Manifest
 from edgeact.errors import BackendUnavailableError, EdgeactError, SelfCheckError, UnknownNameError
-from edgeact.records import Precision
+from edgeact.precision import Precision
 from edgeact.runtime.backends import BACKENDS, Backend, get_backend
 from edgeact.self_check_results import SelfCheck
 

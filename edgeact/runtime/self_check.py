@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeact.bundle import Artifact, Bundle
 from edgeact.errors import SelfCheckError
-from edgeact.records import Precision
+from edgeact.precision import Precision
 from edgeact.runtime.backends.base import Array
 from edgeact.runtime.check_cache import OpenedWith, read_check, write_check
 from edgeact.runtime.choice import Candidate

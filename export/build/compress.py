@@ -19,8 +19,8 @@ from edgeact.export.prune.planning import apply_plan, plan_pruning
 from edgeact.export.prune.request import PruneRequest
 from edgeact.export.train.finetune import FinetuneRequest, card_of, prune_and_finetune
 from edgeact.phrases import phrase
+from edgeact.precision import Precision
 from edgeact.reasons import AfterPruning, Decision, FineTuned, Pruned
-from edgeact.records import Precision
 
 __all__ = ["PlanReady", "fine_tune", "prune", "pruned_weights_file"]
 

@@ -13,6 +13,7 @@ from edgeact.devices import DeviceProfile
 from edgeact.export.build.measure import Meter
 from edgeact.export.build.profiling import NodeTime, profile_nodes
 from edgeact.export.candidates.candidate import Candidate
+from edgeact.precision import Precision
 from edgeact.reasons import (
     ChannelsOffMultiple,
     Float32Kernels,
@@ -22,7 +23,6 @@ from edgeact.reasons import (
     LayoutCopies,
     ProfileFailed,
 )
-from edgeact.records import Precision
 from edgeact.runtime import get_backend
 from edgeact.runtime.native.library import chosen_isa
 

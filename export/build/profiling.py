@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgeact.export.candidates.candidate import Candidate
 from edgeact.extras import require
-from edgeact.records import Precision
+from edgeact.precision import Precision
 
 __all__ = ["NodeTime", "median_times", "openvino_request", "profile_nodes"]
 

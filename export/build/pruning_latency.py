@@ -28,8 +28,8 @@ from edgeact.export.graph.values import name_of, operand, static_dims
 from edgeact.export.models.cost import Cost
 from edgeact.export.models.pruning.plan import PlanLatency, PruningPlan
 from edgeact.export.prune.planning import apply_plan
+from edgeact.precision import Precision
 from edgeact.progress import TIMED_STEP, OnStep
-from edgeact.records import Precision
 from edgeact.runtime import OpenRequest, Session, get_backend
 
 __all__ = ["estimated_latency", "measured_latency", "plan_latency"]

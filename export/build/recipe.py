@@ -13,7 +13,7 @@ from edgeact.errors import MissingFileError, UsageError
 from edgeact.export.build.compression import Compression
 from edgeact.export.build.data import DataPlan
 from edgeact.export.models.loading import LoadRequest
-from edgeact.records import Precision
+from edgeact.precision import Precision
 
 __all__ = ["PRECISIONS", "RECIPE_MEMBER", "PrecisionChoice", "Recipe", "read_recipe"]
 

@@ -18,8 +18,9 @@ from edgeact.devices import DeviceProfile
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.layer_reasons import FloatReason
 from edgeact.phrases import phrases
+from edgeact.precision import Precision
 from edgeact.reasons import Decision, KernelsInexact, LatencyCause, Reason
-from edgeact.records import Accuracy, Latency, PairedDrop, Parity, Precision, Sensitivity, Verdict
+from edgeact.records import Accuracy, Latency, PairedDrop, Parity, Sensitivity, Verdict
 
 __all__ = [
     "BuildInputs",

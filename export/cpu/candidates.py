@@ -29,9 +29,9 @@ from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.fold_weights import fold_weights
 from edgeact.export.quantize.qdq_placement import place_qdq
 from edgeact.phrases import phrases
+from edgeact.precision import Precision
 from edgeact.progress import Callbacks
 from edgeact.reasons import Decision, NotLowered, PassResult
-from edgeact.records import Precision
 from edgeact.runtime import get_backend
 
 __all__ = ["cpu_candidates", "cpu_graphs"]

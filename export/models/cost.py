@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from edgeact.export.models.hooks import evaluated, forward_hooks, forward_pre_hooks
-from edgeact.records import Precision
+from edgeact.precision import Precision
 
 __all__ = ["Cost", "LayerCost", "count_parameters", "measure_cost"]
 

@@ -9,7 +9,7 @@ from torch import nn
 from edgeact.devices import DeviceProfile, estimate_latency_ms
 from edgeact.errors import UsageError
 from edgeact.export.models.cost import measure_cost
-from edgeact.records import Precision
+from edgeact.precision import Precision
 
 __all__ = ["estimate_ms"]
 

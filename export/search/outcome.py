@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgeact.records import Latency, Machine, Precision
+from edgeact.precision import Precision
+from edgeact.records import Latency, Machine
 
 __all__ = ["Outcome"]
 

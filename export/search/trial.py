@@ -28,9 +28,9 @@ from edgeact.export.search.locks import MachineLock
 from edgeact.export.search.outcome import Outcome
 from edgeact.export.search.recipes import unpruned
 from edgeact.phrases import phrase
+from edgeact.precision import Precision
 from edgeact.progress import Callbacks
 from edgeact.reasons import RunFailed
-from edgeact.records import Precision
 
 __all__ = ["Prepared", "prepare", "reference_recognized", "time_trial"]
 

@@ -33,9 +33,9 @@ from edgeact.export.tensorrt.recipe import RecipeGraph, build_recipe, recipe_jso
 from edgeact.export.tensorrt.rtx_compiler import EngineBuild, check_and_build, supported_sms
 from edgeact.layer_reasons import RefusedByTensorRt
 from edgeact.phrases import phrases
+from edgeact.precision import Precision
 from edgeact.progress import Callbacks
 from edgeact.reasons import Decision, EngineNotBuilt, Int8Omitted
-from edgeact.records import Precision
 
 __all__ = ["TensorRtGraph", "desktop_candidates", "desktop_graphs", "jetson_candidates", "jetson_graphs"]
 

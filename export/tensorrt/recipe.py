@@ -19,8 +19,8 @@ from typing import Literal
 from edgeact.devices import DeviceProfile, TensorRtDialect
 from edgeact.errors import ConversionError, UnknownNameError
 from edgeact.phrases import phrases
+from edgeact.precision import Precision
 from edgeact.reasons import ReleaseUnsuited
-from edgeact.records import Precision
 from edgeact.schema import StrictModel
 
 __all__ = [

@@ -7,7 +7,7 @@ import pytest
 
 from edgeact.calibration.parity import LIMITS, compare_logits
 from edgeact.errors import InputError
-from edgeact.records import Precision
+from edgeact.precision import Precision
 from tests.messages import names
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from edgeact.devices import DENSE, GROUPED, estimate_latency_ms, list_profiles, load_profile
 from edgeact.errors import UsageError
-from edgeact.records import Precision
+from edgeact.precision import Precision
 from tests.messages import names
 
 _COUNTS = st.integers(min_value=0, max_value=10**13)

@@ -40,7 +40,8 @@ from edgeact.export.models.synthetic import synthetic_clips
 from edgeact.export.quantize.calibrator import Calibrator
 from edgeact.export.quantize.qdq import describe
 from edgeact.export.tensorrt.rtx_compiler import check_and_build
-from edgeact.records import Parity, Precision, Record
+from edgeact.precision import Precision
+from edgeact.records import Parity, Record
 
 __all__ = [
     "BOARDS",

@@ -13,7 +13,7 @@ from edgeact.export.models.attention.registry import ATTENTIONS
 from edgeact.export.models.registry import MODELS, find_model
 from edgeact.layer_reasons import AttentionGate
 from edgeact.phrases import phrase
-from edgeact.records import Precision
+from edgeact.precision import Precision
 from tests.export.graph.exported import trial
 from tests.matrix import sweep as matrix
 from tests.matrix.sweep import BOARDS, PRECISIONS, Cell, Size, Trial, matrix_models, prepare, runtimes, try_board

@@ -20,7 +20,8 @@ from edgeact.export.graph.proto import to_bytes
 from edgeact.export.graph.torch_to_onnx import to_onnx
 from edgeact.export.models.cost import measure_cost
 from edgeact.export.models.loading import LoadRequest, load_model
-from edgeact.records import Latency, Precision
+from edgeact.precision import Precision
+from edgeact.records import Latency
 from edgeact.runtime import Recognizer, load
 from tests.benchmarks.subjects import openvino_subject
 from tests.proof.plan import DATA, Cost, Subject

@@ -12,7 +12,7 @@ import pytest
 from edgeact import runtime
 from edgeact.bundle import Artifact
 from edgeact.errors import SelfCheckError, UsageError
-from edgeact.records import Precision
+from edgeact.precision import Precision
 from edgeact.runtime import FakeBackend, FallbackWarning
 from edgeact.runtime.self_check import logits_snr_db, network_limit_db
 from tests.bench.bundles import make_checked_bundle, make_golden_bundle

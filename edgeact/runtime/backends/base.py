@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeact.bundle.manifest import Kind
-from edgeact.records import Precision
+from edgeact.precision import Precision
 
 __all__ = ["Array", "Backend", "BackendSession", "OpenRequest"]
 

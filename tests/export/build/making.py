@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeact.bundle import Artifact
 from edgeact.export.candidates.candidate import Candidate
-from edgeact.records import Precision
+from edgeact.precision import Precision
 
 __all__ = ["onnx_file"]
 

@@ -16,6 +16,7 @@ from edgeact.export.build.profiling import NodeTime, profile_nodes
 from edgeact.export.graph.proto import to_bytes
 from edgeact.export.models.loading import LoadedModel
 from edgeact.layer_reasons import AttentionGate
+from edgeact.precision import Precision
 from edgeact.reasons import (
     ChannelsOffMultiple,
     Float32Kernels,
@@ -24,7 +25,6 @@ from edgeact.reasons import (
     LayoutCopies,
     ProfileFailed,
 )
-from edgeact.records import Precision
 from tests.export.build.making import onnx_file
 from tests.export.build.test_profiling import CLIP, candidate
 from tests.export.cpu.native.making import integer

@@ -13,7 +13,7 @@ from edgeact.export.build.profiling import profile_nodes
 from edgeact.export.candidates.candidate import Candidate
 from edgeact.export.graph.proto import to_bytes
 from edgeact.layer_reasons import FloatReason
-from edgeact.records import Precision
+from edgeact.precision import Precision
 from tests.export.cpu.native.making import integer
 from tests.export.graph.graphs import graph, node
 

@@ -12,6 +12,7 @@ from edgeact.bundle import Artifact
 from edgeact.errors import ParityError
 from edgeact.export.build.select import Selection, Terms, inaccurate_int8, select
 from edgeact.export.candidates.candidate import Candidate
+from edgeact.precision import Precision
 from edgeact.reasons import (
     AccuracyDropTooLarge,
     AccuracyUnknown,
@@ -25,7 +26,7 @@ from edgeact.reasons import (
     RunFailed,
     SlowerThanChosen,
 )
-from edgeact.records import Accuracy, Interval, Latency, Parity, ParityLimits, Precision
+from edgeact.records import Accuracy, Interval, Latency, Parity, ParityLimits
 from tests.messages import names
 
 LIMITS = ParityLimits(max_abs_error=None, snr_db=10.0, top1_agreement=0.9)
