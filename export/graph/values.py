@@ -149,7 +149,7 @@ def weight_dims(conv: ir.Node) -> tuple[int, ...] | None:
 
 
 def only_consumer(value: ir.Value, op_type: str) -> ir.Node | None:
-    """Return the node of type `op_type` that alone reads `value`, once; None if there is no such node."""
+    """Return the only reader of `value` if it is of type `op_type` and reads it once, else None."""
     uses = value.uses()
     if len(uses) != 1 or value.is_graph_output():
         return None

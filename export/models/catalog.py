@@ -67,7 +67,7 @@ class Entry(_CatalogModel):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why the paper's figures cannot be met, for those that are not."""
+        """Reasons for the paper's figures that are not met."""
         reasons = (self.figure.why_parameters, self.figure.why_gmacs) if self.figure else ()
         return tuple(reason for reason in reasons if reason)
 

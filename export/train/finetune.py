@@ -82,8 +82,8 @@ def prune_and_finetune(
     `evaluation_videos` measure accuracy: neither they nor videos of their groups are trained on. `on_plan` is called
     with the plan of all steps together before the first. If no channel can be pruned, `model` itself is returned and
     nothing is written.
-    Raises UsageError for files of another job and for random weights, DatasetError without a train split, and whatever
-    planning and training raise.
+    Raises UsageError for files of another job and for random weights, DatasetError without a train split, and the
+    errors of planning and training.
     """
     callbacks = callbacks or Callbacks()
     if out.suffix != ".safetensors":

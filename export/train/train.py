@@ -149,7 +149,7 @@ def _load(checkpoint: Checkpoint, spec: ModelSpec, config: NetworkConfig, module
 
 
 def _with_new_classifier(checkpoint: Checkpoint, spec: ModelSpec, module: nn.Module) -> Checkpoint:
-    """Return `checkpoint` with the module's classifier if its own is missing or has another number of classes."""
+    """Return `checkpoint` with the module's classifier if the file has none, or one of another number of classes."""
     classifier = {
         name: tensor for name, tensor in module.state_dict().items() if name.startswith(f"{spec.classifier}.")
     }

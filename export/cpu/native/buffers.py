@@ -138,7 +138,7 @@ def _allocate_whole_reads(allocation: Allocation, op: Op) -> None:
 
 
 def _allocate_other_reads(allocation: Allocation, op: Op) -> None:
-    """Allocate slices that are read one by one and that no buffer holds so far."""
+    """Allocate slices that are read separately and that no buffer holds so far."""
     slices: Slices = op.slices if isinstance(op, DequantizeOp) else ()
     if isinstance(op, ConvOp):
         slices = tuple(part for add in op.adds for part in add.addends)

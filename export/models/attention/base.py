@@ -1,4 +1,4 @@
-"""What every attention module answers: its weights, how pruning traces and cuts it, and what a picture shows of it.
+"""The interface of an attention module: its weights, how pruning traces and cuts it, and what a picture shows of it.
 
 An attention is added in a file of its own and a row of `ATTENTIONS`; pruning, pictures and reports find its modules by
 the methods of `AttentionModule`. A subclass of `Gate` answers all of them once it defines `weights`:

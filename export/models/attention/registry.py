@@ -34,7 +34,7 @@ class AttentionSpec:
     options: type[AttentionOptions] = AttentionOptions
 
     def builder(self, options: AttentionOptions, stages: int) -> AttentionBuilder:
-        """Return the builder for a backbone of `stages` stages, which builds a module after those of the options."""
+        """Return the builder for a backbone of `stages` stages, which builds a module after the stages of `options`."""
         return lambda site: self.build(site, options) if options.stands_after(site.stage, stages) else None
 
 

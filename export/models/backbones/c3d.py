@@ -38,7 +38,7 @@ class C3d(nn.Module):
     """Five stages of convolutions, each followed by attention and pooling, two hidden layers, classifier.
 
     The poolings round up, as those of the original's framework did: 7x7 maps become 4x4, and 16x112x112 leaves 1x4x4
-    for the hidden layers, the published 8192 values. An axis that has come down to one stays there, so short and small
+    for the hidden layers, the published 8192 values. An axis of size 1 is not pooled further, so short and small
     clips work; longer and larger ones leave a larger grid and get a wider first hidden layer.
     """
 

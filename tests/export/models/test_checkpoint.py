@@ -138,7 +138,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_unfit_files_are_refused(name: str, tmp_path: Path) -> None:
+def test_unreadable_weights_file_is_refused(name: str, tmp_path: Path) -> None:
     make, says = BAD[name]
     with pytest.raises(WeightsError, check=names(says)):
         read_weights(make(tmp_path))

@@ -31,7 +31,7 @@ def test_every_attention_stands_in_every_backbone(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", _COMBINATIONS)
-def test_a_formula_writes_itself(text: str) -> None:
+def test_str_of_a_formula_is_its_text(text: str) -> None:
     assert str(parse_formula(text)) == text
 
 
@@ -67,6 +67,6 @@ def test_stages_say_if_the_module_stands() -> None:
         ("r3d-18+fsam?parts", UsageError, ("expected option=value&option=value",)),
     ],
 )
-def test_what_is_wrong_is_stated(text: str, kind: type[EdgeactError], message: tuple[str, ...]) -> None:
+def test_malformed_formula_is_refused(text: str, kind: type[EdgeactError], message: tuple[str, ...]) -> None:
     with pytest.raises(kind, check=names(*message)):
         parse_formula(text)

@@ -48,6 +48,6 @@ def test_the_msf_paper_is_met_to_the_last_digit(name: str) -> None:
     assert round(_cost(figure).parameters / 1e6, 2) == figure.parameters_m
 
 
-def test_no_figure_stands_twice() -> None:
+def test_published_figures_are_unique() -> None:
     keys = [(figure.model, figure.source, figure.clip_frames) for figure in _FIGURES]
     assert len(keys) == len(set(keys))

@@ -163,8 +163,9 @@ def test_stages_have_their_ratios() -> None:
         {"scope": "x"},
     ],
 )
-def test_wishes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, check=names("expected")):
+def test_request_outside_of_its_bounds_is_refused(wrong: dict[str, Any]) -> None:
+    (value,) = wrong["ratios"].values() if "ratios" in wrong else wrong.values()
+    with pytest.raises(UsageError, check=names("expected", value if isinstance(value, str) else f"got {value:g}")):
         PruneRequest(**wrong)
 
 
@@ -234,7 +235,7 @@ def test_a_split_into_all_and_nothing_couples_nothing_with_the_empty_part() -> N
     torch.testing.assert_close(pruned(torch.ones(SHAPE)), silent(torch.ones(SHAPE)))
 
 
-def test_inputs_and_outputs_stay() -> None:
+def test_channels_of_input_and_logits_are_not_pruned() -> None:
     plan = plan_pruning(Careless(), SHAPE, PruneRequest(0.5))
     assert {row.layer: row.outputs for row in plan.rows} == {"inner": (6, 3), "same": (3, 3)}
     assert kinds(plan).keys() == {"same"}
@@ -252,7 +253,7 @@ def test_planning_leaves_the_module_alone() -> None:
     )
 
 
-def test_a_plan_is_of_one_model() -> None:
+def test_plan_of_another_model_is_refused() -> None:
     plan = plan_pruning(calibrated("r3d-18"), CLIP.input_shape, PruneRequest(0.5))
     pruned = copy.deepcopy(calibrated("r3d-18"))
     apply_plan(pruned, plan)

@@ -62,7 +62,7 @@ def test_layers_between_a_transform_and_its_inverse(chain: tuple[str, ...], kept
 
 
 @pytest.mark.parametrize("name", ["msf-r3d-fsam", "cnn3d-gate"])
-def test_other_models_have_none(name: str) -> None:
+def test_models_without_transforms_have_no_spectral_layer(name: str) -> None:
     assert spectral_layers(exported(name).graph) == {}
 
 

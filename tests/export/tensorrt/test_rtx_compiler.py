@@ -118,7 +118,7 @@ def test_absent_compiler_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         parse_only(INT8)
 
 
-def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_compiler_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConversionError):
         check_and_build(conv(Conv(quantized=True, zero_point=3)).SerializeToString(), "8.9")
     check_and_build(INT8, "8.9")

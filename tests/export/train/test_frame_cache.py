@@ -68,7 +68,7 @@ def test_clips_keep_their_rate_and_remain_inside(
         assert indices[-1] == count - 1
 
 
-def test_a_cut_is_a_copy(tmp_path: Path) -> None:
+def test_changing_a_cut_clip_leaves_the_cache_unchanged(tmp_path: Path) -> None:
     prepared = _stored(tmp_path / "frames.npy", 20)
     prepared.cut(0, 0.0)[:] = 255
     assert prepared.cut(0, 0.0).max() < 255

@@ -25,6 +25,8 @@ from tests.messages import names
     ],
     ids=str,
 )
-def test_impossible_plans_are_refused(changes: dict[str, float]) -> None:
-    with pytest.raises(UsageError, check=names("training plan: expected")):
+def test_plan_outside_of_its_bounds_is_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(
+        UsageError, check=names("training plan: expected", *(f"{value:g}" for value in changes.values()))
+    ):
         replace(TrainPlan(), **changes)  # type: ignore[arg-type]

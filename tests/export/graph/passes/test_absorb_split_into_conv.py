@@ -73,7 +73,7 @@ def _splits(model: ir.Model) -> int:
     return sum(entry.op_type == "Split" for entry in model.graph)
 
 
-def test_more_tiles_are_refused() -> None:
+def test_absorption_that_needs_more_tiles_is_refused() -> None:
     plan = AbsorbSplitIntoConv().check(from_proto(_cascade(4, 8, 4, (8, 4), (1, 1, 1))))
     assert plan == Refusal("identity filters within the tiles of 16 that 12 outputs fill", "8 more outputs", "conv")
 

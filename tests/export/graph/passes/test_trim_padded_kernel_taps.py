@@ -41,7 +41,7 @@ def _sides(draw: st.DrawFn) -> tuple[int, int, int, int, int, int]:
 @pytest.mark.slow
 @settings(max_examples=150)
 @given(sides=st.lists(_sides(), min_size=3, max_size=3))
-def test_the_convolution_remains_the_same(sides: list[tuple[int, int, int, int, int, int]]) -> None:
+def test_trimmed_convolution_computes_the_same(sides: list[tuple[int, int, int, int, int, int]]) -> None:
     model = _conv(sides)
     is_refused = isinstance(TrimPaddedKernelTaps().check(model), Refusal)
     rewritten, (first,) = apply_rewrites(model, (TrimPaddedKernelTaps(),))
@@ -70,6 +70,6 @@ def test_one_time_step_leaves_a_third_of_the_kernel() -> None:
     ],
     ids=["all alive", "automatic padding"],
 )
-def test_others_are_refused(model: ir.Model) -> None:
+def test_a_convolution_without_taps_in_the_padding_is_refused(model: ir.Model) -> None:
     plan = TrimPaddedKernelTaps().check(model)
     assert plan == Refusal("a convolution with kernel taps that read only padding", "none")

@@ -38,7 +38,7 @@ def test_spatial_attention_is_drawn_on_weighed_frames(seed: int, frames: int, si
     assert torch.equal(y, x * first * second)
 
 
-def test_twelve_weights_a_channel() -> None:
+def test_module_has_twelve_weights_per_channel() -> None:
     module, _, _ = _parts(0, 256)
     assert sum(p.numel() for p in module.parameters() if p.dim() > 1) == 12 * 256
 

@@ -129,7 +129,7 @@ def test_one_position_looks_at_itself() -> None:
         ("?stages=2,3&sa_stages=3", [2, 3], [3]),
     ],
 )
-def test_the_papers_variants(options: str, excitations: list[int], attentions: list[int]) -> None:
+def test_options_build_the_variants_of_the_paper(options: str, excitations: list[int], attentions: list[int]) -> None:
     with torch.device("meta"):
         network = parse_formula(f"resnext3d-101+se-sa{options}").build(NetworkConfig(5, 4, 4, (32, 32)))
 

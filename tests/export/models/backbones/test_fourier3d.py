@@ -76,7 +76,7 @@ def test_spectra_are_float32_under_autocast() -> None:
 
 
 @pytest.mark.parametrize(("name", "fourier", "blocks"), [("3drfnet-18", 12, 8), ("3drfnet-50", 13, 16)])
-def test_each_idea_can_be_left_out(name: str, fourier: int, blocks: int) -> None:
+def test_fourier_convolution_and_inner_connections_are_separate_options(name: str, fourier: int, blocks: int) -> None:
     for ffc in (0, 1):
         for inner in (0, 1):
             module = find_model(f"{name}?ffc={ffc}&inner={inner}").build(_OPTIONS)
